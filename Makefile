@@ -1,0 +1,46 @@
+# Everything a developer runs; `make help` lists it. The environment is made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint check man bench soak mutation clean dist
+.DEFAULT_GOAL := help
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml requirements-dev.txt
+	@$(PYTHON) tools/setup_env.py $(VENV)
+	@touch $@
+
+demo: $(READY) ## see it work: a daemon, a few handlers, a parent; ends by itself
+	@$(BIN)/python tools/demo.py
+
+test: $(READY) ## all tests of every day, with linters and manual
+	$(BIN)/python tools/check.py
+	$(BIN)/python -m pytest -n 4 tests
+
+lint: $(READY) ## linters, types and layers only
+	$(BIN)/python tools/check.py
+
+check: lint test ## the same as CI
+
+man: ## the manual as text, to read
+	@for page in man/*.[1578]; do mandoc -Tutf8 $$page; done | less
+
+bench: $(READY) ## how fast it is on this machine
+	$(BIN)/python tools/bench/run.py
+
+soak: $(READY) ## the simulator for a long time (SECONDS=3600)
+	$(BIN)/python -m tests.simulation.soak --seconds $${SECONDS_TO_RUN:-3600}
+
+mutation: $(READY) ## does a test fail when a line of the store or the core is deleted?
+	$(BIN)/python tools/mutation.py
+
+dist: $(READY) ## a wheel and a source archive
+	$(BIN)/python -m pip wheel --no-deps -w dist .
+
+clean: ## away with everything that was made
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

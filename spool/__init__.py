@@ -1,0 +1,1 @@
+"""spool: a message queue and task runner that is a directory."""

@@ -1,0 +1,187 @@
+"""What a JSON object dropped into incoming/ asks for, as a typed value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spool.backoff import Backoff
+from spool.errors import Invalid
+from spool.fields import (
+    ACTIONS,
+    CONTROLS,
+    LATER_ACTIONS,
+    MAX_TASKS,
+    REQUIRED,
+    TAKES,
+    VERBS,
+    nearest,
+)
+from spool.kinds import Moment, read
+from spool.requests import Ack, Action, Control, Extend, Fail, Move, Progress, Submit, Verb
+from spool.runargs import RUN, check_run_args
+from spool.strict import Incomplete, decode, label
+from spool.task import Task, decode_task, digest_of, encode_task
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+__all__ = [
+    "Ack", "Action", "Backoff", "Control", "Extend", "Fail", "Incomplete", "Move", "Progress",
+    "Submit", "Task", "Verb", "check_run_args", "decode", "decode_task", "encode_task", "interpret",
+]  # fmt: skip
+
+
+def interpret(
+    doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid: int | None
+) -> Action:
+    """The action a decoded document asks for; Invalid names field, value and rule.
+
+    now and dropped are us UTC: relative times count from the drop, and so does an `at` left out.
+    Local times are read in the document's `tz`, else in zone. uid is who wrote the file.
+    """
+    moment = Moment(now=now, dropped=dropped, zone=zone)
+    kind = _kind(doc)
+    if kind == "submit":
+        if "tasks" in doc:
+            return Submit(tasks=_batch(doc, moment, uid), batch=True)
+        return Submit(tasks=(_task(doc, moment, uid),), batch=False)
+    given, _ = _given(kind, doc, moment)
+    _check_together(kind, given)
+    return _made(kind, given)
+
+
+def _kind(doc: dict[str, Any]) -> str:
+    kind = doc.get("action", "submit")
+    if isinstance(kind, str) and kind in TAKES:
+        return kind
+    if kind in LATER_ACTIONS:
+        raise Invalid("action", kind, "is not supported yet")
+    near = nearest(kind, ACTIONS) if isinstance(kind, str) else None
+    raise Invalid("action", kind, f"must be one of {', '.join(ACTIONS)}", near)
+
+
+def _given(kind: str, doc: dict[str, Any], moment: Moment) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The checked fields of an action, and its x-... fields as they are."""
+    rows = TAKES[kind]
+    given: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    if "tz" in doc and "tz" in rows:
+        local = read(rows["tz"], doc["tz"], moment)
+        moment = Moment(now=moment.now, dropped=moment.dropped, zone=local)
+    for name, value in doc.items():
+        row = rows.get(name)
+        if row is not None:
+            given[name] = read(row, value, moment)
+        elif name[:2] == "x-":
+            if _has_nul(name) or _has_nul(value):
+                raise Invalid(label(name), None, "must hold no NUL")
+            extra[name] = value
+        elif name != "action":
+            raise _unknown(kind, name)
+    for name in REQUIRED[kind]:
+        if name not in given:
+            raise Invalid(name, None, "is required")
+    return given, extra
+
+
+def _unknown(kind: str, name: str) -> Invalid:
+    rule = f"is no field of {kind}; free fields go into meta or are called x-..."
+    return Invalid(label(name), None, rule, nearest(name, (*TAKES[kind], "action")))
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(name) or _has_nul(inner) for name, inner in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
+    given, extra = _given("submit", doc, moment)
+    get = given.get
+    args = get("args", {})
+    if given["task"] == RUN:
+        check_run_args(args)
+    return Task(
+        id=get("id"),
+        task=given["task"],
+        args=args,
+        at=get("at", moment.dropped),
+        deadline=get("deadline"),
+        lead=get("lead"),
+        priority=get("priority"),
+        front=get("position") == "front",
+        retries=get("retries"),
+        backoff=get("backoff"),
+        timeout=get("timeout"),
+        version=get("version"),
+        notify=get("notify"),
+        on_miss=get("on_miss", "run"),
+        trace=get("trace"),
+        meta=get("meta", {}),
+        extra=extra,
+        submitted_at=moment.dropped,
+        uid=uid,
+        digest=digest_of({k: v for k, v in doc.items() if k not in ("id", "action")}),
+    )
+
+
+def _batch(doc: dict[str, Any], moment: Moment, uid: int | None) -> tuple[Task, ...]:
+    for name in doc:
+        if name not in ("action", "tasks"):
+            raise Invalid(label(name), None, "must stand in each task: tasks stands alone")
+    bodies = doc["tasks"]
+    if not isinstance(bodies, list) or not 1 <= len(bodies) <= MAX_TASKS:
+        raise Invalid("tasks", None, f"must be a list of 1 to {MAX_TASKS} tasks")
+    tasks = []
+    seen: set[str] = set()
+    for index, body in enumerate(bodies):
+        task = _one_of(body, f"tasks[{index}]", moment, uid)
+        if task.id is not None and task.id in seen:
+            raise Invalid(f"tasks[{index}].id", task.id, "must not occur twice in a batch")
+        seen.add(task.id or "")
+        tasks.append(task)
+    return tuple(tasks)
+
+
+def _one_of(body: object, where: str, moment: Moment, uid: int | None) -> Task:
+    if not isinstance(body, dict):
+        raise Invalid(where, body, "must be an object")
+    for name in ("action", "tasks"):
+        if name in body:
+            raise Invalid(f"{where}.{name}", None, "must not stand in a task of a batch")
+    try:
+        return _task(body, moment, uid)
+    except Invalid as error:
+        raise Invalid(f"{where}.{error.field}", error.value, error.rule, error.near) from None
+
+
+def _check_together(kind: str, given: dict[str, Any]) -> None:
+    """The rules that no field can tell by itself."""
+    if kind == "move" and not given.keys() & {"priority", "position", "at", "deadline"}:
+        raise Invalid("move", None, "must say at least one of priority, position, at, deadline")
+    if kind in CONTROLS and "node" in given and "task" in given:
+        raise Invalid("node", given["node"], "must not be given with task: one or the other")
+
+
+def _made(kind: str, given: dict[str, Any]) -> Action:
+    """The typed value of an action other than submit, defaults filled in from the table."""
+    shape, rows = _SHAPES[kind], TAKES[kind]
+    given["kind"] = kind
+    if "position" in given:
+        given["front"] = given["position"] == "front"
+    defaults = {name: rows[name].default if name in rows else None for name in shape.__slots__}
+    made: Action = shape(**{name: given.get(name, default) for name, default in defaults.items()})
+    return made
+
+
+_SHAPES: dict[str, Any] = {
+    **dict.fromkeys(VERBS, Verb),
+    **dict.fromkeys(CONTROLS, Control),
+    "move": Move,
+    "ack": Ack,
+    "fail": Fail,
+    "extend": Extend,
+    "progress": Progress,
+}

@@ -1,0 +1,143 @@
+"""What can go wrong, one class for each thing a caller can do about it."""
+
+from __future__ import annotations
+
+EX_USAGE = 64
+EX_DATAERR = 65
+EX_NOINPUT = 66
+EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+EX_CANTCREAT = 73
+EX_IOERR = 74
+EX_TEMPFAIL = 75
+EX_NOPERM = 77
+EX_CONFIG = 78
+
+
+class SpoolError(Exception):
+    """Base of every error this package raises on purpose; `exit_code` is a sysexits(3) number."""
+
+    exit_code = EX_SOFTWARE
+
+
+class Invalid(SpoolError):
+    """Input that breaks a rule: change the input. Fields: field, value, rule, near."""
+
+    exit_code = EX_DATAERR
+
+    def __init__(self, field: str, value: object, rule: str, near: str | None = None) -> None:
+        super().__init__(field, value, rule, near)
+        self.field = field
+        self.value = value
+        self.rule = rule
+        self.near = near
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" {_short(self.value)}"
+        hint = f"; did you mean {self.near!r}?" if self.near else ""
+        return f"{self.field}{shown}: {self.rule}{hint}"
+
+
+class ConfigError(SpoolError):
+    """spool.toml breaks a rule: mend the file. Fields: path, key, value, rule, near."""
+
+    exit_code = EX_CONFIG
+
+    def __init__(
+        self, path: str, key: str, value: object, rule: str, near: str | None = None
+    ) -> None:
+        super().__init__(path, key, value, rule, near)
+        self.path = path
+        self.key = key
+        self.value = value
+        self.rule = rule
+        self.near = near
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" = {_short(self.value)}"
+        where = f"{self.key}{shown}: " if self.key else ""
+        hint = f"; did you mean {self.near!r}?" if self.near else ""
+        return f"{self.path}: {where}{self.rule}{hint}"
+
+
+class NotASpool(SpoolError):
+    """The directory is no spool (or of a newer format): make one, or name another. Fields: path, why."""
+
+    exit_code = EX_NOINPUT
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.why}"
+
+
+class NoSuchTask(SpoolError):
+    """No task has this id: check the id. Fields: id."""
+
+    exit_code = EX_NOINPUT
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.id = task_id
+
+    def __str__(self) -> str:
+        return f"no task has the id {_short(self.id)}; `spool ls --all` lists what there is"
+
+
+class Refused(SpoolError):
+    """spoold looked at an action and refused it. Fields: id, reason (the text of the refusal)."""
+
+    exit_code = EX_DATAERR
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        super().__init__(task_id, reason)
+        self.id = task_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.id} was refused: {self.reason}"
+
+
+class Full(SpoolError):
+    """The disk has no room (or no inode) for it: nothing was submitted; try again when there is room."""
+
+    exit_code = EX_TEMPFAIL
+
+
+class Busy(SpoolError):
+    """Another daemon serves this spool under this node name. Fields: path, node."""
+
+    exit_code = EX_TEMPFAIL
+
+    def __init__(self, path: str, node: str) -> None:
+        super().__init__(path, node)
+        self.path = path
+        self.node = node
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: a spoold already runs as node {self.node!r}; stop it, or start this one"
+            " with another --node"
+        )
+
+
+class NotAllowed(SpoolError):
+    """The file system says no: ask whoever owns the spool. The message names path and user."""
+
+    exit_code = EX_NOPERM
+
+
+class TimedOut(SpoolError):
+    """What was waited for did not happen in the time given."""
+
+    exit_code = EX_TEMPFAIL
+
+
+def _short(value: object, limit: int = 60) -> str:
+    """The value as it was written, bounded and free of control characters."""
+    text = value if isinstance(value, str) else repr(value)
+    shown = repr(text[:limit])[1:-1] if isinstance(value, str) else text[:limit]
+    return f"`{shown}...`" if len(text) > limit else f"`{shown}`"

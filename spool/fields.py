@@ -1,0 +1,122 @@
+"""Every field an action may have: one row each, for validation, the JSON Schema and the manual."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spool.backoff import MAX_WAIT
+from spool.names import PRIORITIES
+from spool.times import MAX_AHEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+VERBS = ("cancel", "retry", "hold", "release")
+CONTROLS = ("pause", "resume", "drain")
+ACTIONS = ("submit", *VERBS, "move", "ack", "fail", "extend", "progress", *CONTROLS)
+LATER_ACTIONS = ("replay",)
+MAX_IDS = 10_000
+MAX_TASKS = 10_000
+MAX_META = 64 * 1024
+MAX_ATTEMPT = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field: what it accepts (`kind`, see spool.kinds), within which bounds, where.
+
+    low and high bound the value: a count, a length, a number of bytes; microseconds for durations.
+    """
+
+    name: str
+    kind: str
+    text: str
+    actions: tuple[str, ...] = ()
+    required: bool = False
+    default: Any = None
+    low: int | None = None
+    high: int | None = None
+    choices: tuple[str, ...] = ()
+
+
+def _row(name: str, kind: str, actions: str, text: str, **more: Any) -> Field:
+    return Field(name=name, kind=kind, actions=tuple(actions.split()), text=text, **more)
+
+
+_BY_IDS = " ".join((*VERBS, "move"))
+_BY_ATTEMPT = "ack fail extend progress"
+_CONTROL = " ".join(CONTROLS)
+
+_WAIT = {"low": 0, "high": MAX_WAIT}
+_SPAN = {"low": 1, "high": MAX_WAIT}  # more than 0
+_MUST = {"required": True}
+_TZ = "submit move pause drain"
+_MISS = ("run", "drop", "fail")
+_ENDS = ("front", "back")
+
+# fmt: off
+FIELDS: tuple[Field, ...] = (
+    _row("task", "name", "submit", "what to do: the name a handler is bound to", **_MUST),
+    _row("args", "any", "submit", "what the handler gets: any JSON", default={}),
+    _row("id", "id", "submit", "a UUIDv7, so that the same task may be sent twice safely"),
+    _row("at", "time", "submit move", "nothing runs before; left out, the moment of the drop"),
+    _row("deadline", "time", "submit move", "when it should be done; it is lifted before that"),
+    _row("tz", "zone", _TZ, "time zone of the local times in this action"),
+    _row("lead", "duration", "submit", "how long before its deadline it is lifted", **_WAIT),
+    _row("priority", "choice", "submit move", "the class it waits in", choices=PRIORITIES),
+    _row("position", "choice", "submit move", "front of its class, or back", choices=_ENDS),
+    _row("retries", "count", "submit", "attempts after a failed one", low=0, high=1000),
+    _row("backoff", "backoff", "submit", "wait before a retry: a duration, or base, factor, max"),
+    _row("timeout", "duration", "submit", "how long an attempt may take", **_SPAN),
+    _row("version", "version", "submit", "the version of the code it is meant for"),
+    _row("notify", "name", "submit", "the parent whose outbox gets its events"),
+    _row("on_miss", "choice", "submit", "once its deadline passed", default="run", choices=_MISS),
+    _row("trace", "trace", "submit", "W3C traceparent, handed to the handler"),
+    _row("meta", "meta", "submit", "kept and given back, never read", default={}, high=MAX_META),
+    _row("every", "later", "submit", "repeats the task on a schedule"),
+    _row("after", "later", "submit", "waits for other tasks"),
+    _row("key", "later", "submit", "at most one waiting task with this key"),
+    _row("key_for", "later", "submit", "how long the key is taken"),
+    _row("on_duplicate", "later", "submit", "what a taken key means"),
+    _row("ids", "ids", _BY_IDS, "the tasks it is about", low=1, high=MAX_IDS, **_MUST),
+    _row("match", "later", _BY_IDS, "the tasks it is about, by what they are"),
+    _row("id", "id", _BY_ATTEMPT, "the task whose attempt it is about", **_MUST),
+    _row("attempt", "count", _BY_ATTEMPT, "its number; a stale one changes nothing",
+         low=1, high=MAX_ATTEMPT, **_MUST),
+    _row("result", "any", "ack", "what came out: any JSON"),
+    _row("error", "error", "fail", "what went wrong: text, or type, message, trace", **_MUST),
+    _row("retry", "flag", "fail", "whether another attempt makes sense", default=True),
+    _row("delay", "duration", "fail", "wait before it, not the backoff", low=0, high=MAX_AHEAD),
+    _row("by", "duration", "extend", "how much longer the attempt may take", **_SPAN, **_MUST),
+    _row("percent", "percent", "progress", "how far it is, 0 to 100"),
+    _row("note", "text", "progress", "what it is doing", high=1000),
+    _row("node", "name", _CONTROL, "the node it is about; left out, all of them"),
+    _row("task", "pattern", _CONTROL, "the task names it is about, * for any characters"),
+    _row("who", "text", _CONTROL, "who asked for it", high=200),
+    _row("why", "text", f"{_BY_IDS} {_CONTROL}", "the reason, for whoever asks later", high=1000),
+    _row("until", "time", "pause drain", "when it ends by itself"),
+)
+# fmt: on
+
+TAKES: dict[str, dict[str, Field]] = {
+    action: {row.name: row for row in FIELDS if action in row.actions} for action in ACTIONS
+}
+REQUIRED: dict[str, tuple[str, ...]] = {
+    action: tuple(row.name for row in rows.values() if row.required)
+    for action, rows in TAKES.items()
+}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name someone probably meant."""
+    found = difflib.get_close_matches(name[:64], list(known), 1)
+    return found[0] if found else None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of an action file; see spool.schema for what it cannot say."""
+    from spool.schema import build  # noqa: PLC0415 (needed by one command, not at every start)
+
+    return build()

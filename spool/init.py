@@ -1,0 +1,93 @@
+"""A spool is made, found, and recognised by its format file."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.errors import NotAllowed, NotASpool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def default_dir(environ: Mapping[str, str]) -> str:
+    """$SPOOL_DIR, else the user's own spool: $XDG_STATE_HOME/spool."""
+    if environ.get("SPOOL_DIR"):
+        return environ["SPOOL_DIR"]
+    state = environ.get("XDG_STATE_HOME") or os.path.join(
+        environ.get("HOME") or os.path.expanduser("~"), ".local", "state"
+    )
+    return os.path.join(state, "spool")
+
+
+def is_own(path: str, environ: Mapping[str, str]) -> bool:
+    """Whether this is the user's own spool, which is made on first use."""
+    return not environ.get("SPOOL_DIR") and os.path.abspath(path) == os.path.abspath(
+        default_dir(environ)
+    )
+
+
+def init(path: str) -> bool:
+    """Make a spool, private to this user, or complete one; False where all of it was there.
+
+    The format file comes last: a directory without it is no spool, whatever else is in it.
+    """
+    from spool.settings import DEFAULT_TOML
+
+    marker = os.path.join(path, layout.FORMAT)
+    complete = os.path.exists(marker)
+    if complete:
+        check_format(path)
+    elif os.path.isdir(path) and set(os.listdir(path)) - {*layout.TREE, layout.SETTINGS}:
+        raise NotASpool(path, "has other files in it; a spool wants a directory of its own")
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        for name in layout.TREE:
+            os.makedirs(os.path.join(path, name), mode=0o700, exist_ok=True)
+        _write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
+        made = _write_new(marker, layout.FORMAT_LINE)
+    except PermissionError as problem:
+        raise NotAllowed(f"cannot make a spool at {path}: {problem.strerror}") from None
+    _sync_dir(path)
+    return made
+
+
+def check_format(path: str) -> None:
+    """NotASpool where path is none, or one of a format this code does not know."""
+    try:
+        with open(os.path.join(path, layout.FORMAT), encoding="ascii") as file:
+            line = file.read(64)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotASpool(path, f"is not a spool; make one with `spool init {path}`") from None
+    except PermissionError:
+        raise NotAllowed(f"{path} may not be read by uid {os.getuid()}") from None
+    except UnicodeDecodeError:
+        line = ""
+    words = line.split()
+    if len(words) != 2 or words[0] != "spool" or not words[1].isdigit():
+        raise NotASpool(path, f"has a damaged format file; it should read {layout.FORMAT_LINE!r}")
+    if int(words[1]) != 1:
+        raise NotASpool(path, f"has format {words[1]}, this program knows format 1; upgrade it")
+
+
+def _write_new(path: str, text: str) -> bool:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileExistsError:
+        return False
+    with open(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return True
+
+
+def _sync_dir(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,169 @@
+"""Every setting of spool.toml, one row each: kind, default, bounds, text."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import times
+from spool.backoff import MAX_WAIT
+from spool.errors import Invalid
+from spool.fields import Field
+from spool.kinds import Moment, read, wrong
+from spool.names import PRIORITIES
+from spool.runargs import check_cwd, check_env_name, check_words
+from spool.times import DAY, HOUR, MS, SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB = 1024
+MIB = 1024 * KIB
+TIB = MIB * MIB
+
+_SIZES = {"": 1, "KiB": KIB, "MiB": MIB, "GiB": KIB * MIB, "TiB": TIB}
+_SIZE = re.compile(r"([0-9]{1,18}) ?(|KiB|MiB|GiB|TiB)")
+_NO_MOMENT = Moment(now=0, dropped=0, zone=UTC)  # no setting is a point in time
+
+
+def _row(  # noqa: PLR0913, PLR0917 (the columns of the table)
+    name: str,
+    kind: str,
+    default: Any,
+    bounds: tuple[int | None, int | None],
+    text: str,
+    choices: tuple[str, ...] = (),
+) -> tuple[str, Field]:
+    low, high = bounds
+    row = Field(
+        name=name, kind=kind, text=text, default=default, low=low, high=high, choices=choices
+    )
+    return name, row
+
+
+_FREE = (None, None)
+_YES, _NO = True, False
+_RELAXED = ("durable", "relaxed")
+# fmt: off
+ROWS: dict[str, Field] = dict((
+    _row("name", "title", "", _FREE, "what this spool is called; empty: its directory's name"),
+    _row("timezone", "place", "", _FREE, "zone of local times; empty: the machine's"),
+    _row("durability", "choice", "durable", _FREE, "or relaxed: the kernel decides when to write",
+         _RELAXED),
+    _row("concurrency", "count", 0, (0, 10_000), "handlers at once; 0: usable CPUs, at least 2"),
+    _row("window", "count", 20_000, (100, 10**7), "waiting tasks held in memory"),
+    _row("max_action_bytes", "size", "1MiB", (KIB, 64 * MIB), "largest action file"),
+    _row("settle", "duration", "5s", (0, HOUR), "how long an incomplete file may take"),
+    _row("retries", "count", 3, (0, 1000), "attempts after a failed one"),
+    _row("backoff", "backoff", "10s", _FREE, "wait before a retry, doubled each time"),
+    _row("timeout", "duration", "1h", (1, MAX_WAIT), "how long an attempt may take"),
+    _row("grace", "duration", "10s", (0, HOUR), "from TERM to KILL"),
+    _row("drain_grace", "duration", "30s", (0, DAY), "what runs may finish at a stop"),
+    _row("poison_after", "count", 3, (1, 100), "lost attempts until a task is held"),
+    _row("outbox_limit", "count", 10_000, (1, 10**7), "unread events of a parent; then it waits"),
+    _row("log_limit", "size", "10MiB", (0, TIB), "output kept of one attempt"),
+    _row("result_limit", "size", "1MiB", (0, 64 * MIB), "largest result of a handler"),
+    _row("housekeeping", "duration", "60s", (100 * MS, 60 * SECOND), "longest sleep"),
+    _row("lease", "duration", "30s", (SECOND, DAY), "silence after which a node is dead"),
+    _row("allow_run", "flag", _YES, _FREE, "whether spool.run may start any command"),
+    _row("min_free_bytes", "size", "64MiB", (0, KIB * TIB), "free disk below which nothing starts"),
+    _row("min_free_inodes", "count", 1000, (0, 10**12), "free inodes below which nothing starts"),
+))
+HANDLER_ROWS: dict[str, Field] = dict((
+    _row("exec", "words", None, _FREE, "program and arguments; no shell, args as JSON on stdin"),
+    _row("notify", "name", None, _FREE, "the parent that does the work itself"),
+    _row("python", "later", None, _FREE, "module with functions marked @task"),
+    _row("timeout", "duration", None, (1, MAX_WAIT), "how long an attempt may take"),
+    _row("retries", "count", None, (0, 1000), "attempts after a failed one"),
+    _row("backoff", "backoff", None, _FREE, "wait before a retry"),
+    _row("concurrency", "count", None, (1, 10_000), "how many of these at once"),
+    _row("priority", "choice", None, _FREE, "class of tasks that name none", PRIORITIES),
+    _row("env", "env", {}, _FREE, "environment variables"),
+    _row("cwd", "path", None, _FREE, "working directory"),
+    _row("memory", "size", None, (MIB, KIB * TIB), "memory one attempt may use"),
+    _row("replayable", "flag", _NO, _FREE, "whether done tasks may run again"),
+    _row("versions", "versions", [], _FREE, "versions of tasks it takes; empty: all"),
+))
+# fmt: on
+
+
+def read_knob(row: Field, value: object) -> Any:
+    """The value a setting stands for; Invalid with its name where it breaks the rule."""
+    own = _READ.get(row.kind)
+    if own is None:
+        return read(row, value, _NO_MOMENT)
+    try:
+        return own(row, value)
+    except ValueError as error:
+        raise Invalid(row.name, value, str(error)) from None
+
+
+def sample(row: Field) -> str:
+    """The default as spool.toml writes it."""
+    return orjson.dumps(row.default).decode()
+
+
+def parse_size(value: object) -> int:
+    """Bytes: an integer, or text such as 64MiB. Raises ValueError whose text is the rule."""
+    if type(value) is int:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise wrong("must be a number of bytes, or text such as 64MiB (KiB, MiB, GiB, TiB)")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _size(row: Field, value: object) -> int:
+    size = parse_size(value)
+    if not (row.low or 0) <= size <= (row.high or 0):
+        raise wrong(f"must be from {row.low} to {row.high} bytes")
+    return size
+
+
+def _place(_row: Field, value: object) -> str:
+    return "" if value == "" else times.zone(value).key
+
+
+def _title(row: Field, value: object) -> str:
+    named = Field(name=row.name, kind="name", text=row.text)
+    return "" if value == "" else str(read(named, value, _NO_MOMENT))
+
+
+def _words(row: Field, value: object) -> tuple[str, ...]:
+    return check_words(value, row.name)
+
+
+def _path(row: Field, value: object) -> str:
+    return check_cwd(value, row.name)
+
+
+def _env(row: Field, value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise wrong("must be a table of texts")
+    for name, text in value.items():
+        if check_env_name(name, row.name).startswith("SPOOL_"):
+            raise Invalid(row.name, name, "must not set SPOOL_... variables: spool sets them")
+        if not isinstance(text, str) or "\0" in text:
+            raise Invalid(f"{row.name}.{name}", text, "must be text without NUL")
+    return value
+
+
+def _versions(row: Field, value: object) -> tuple[int | str, ...]:
+    if not isinstance(value, list):
+        raise wrong("must be a list of versions")
+    one = Field(name=row.name, kind="version", text=row.text)
+    return tuple(read(one, version, _NO_MOMENT) for version in value)
+
+
+_READ: dict[str, Callable[[Field, Any], Any]] = {
+    "env": _env,
+    "path": _path,
+    "place": _place,
+    "size": _size,
+    "title": _title,
+    "versions": _versions,
+    "words": _words,
+}

@@ -1,0 +1,100 @@
+"""Where everything stands in a spool: the only module that knows the paths."""
+
+from __future__ import annotations
+
+from spool.names import Entry, date_of, entry_name, id_time
+
+FORMAT = "format"
+FORMAT_LINE = "spool 1\n"
+SETTINGS = "spool.toml"
+INCOMING = "incoming"
+TMP = "tmp"
+PENDING = "pending"
+HELD = "held"
+RUNNING = "running"
+DONE = "done"
+FAILED = "failed"
+CANCELLED = "cancelled"
+ATTEMPTS = "attempts"
+IDS = "ids"
+LOGS = "logs"
+OUTBOX = "outbox"
+REJECTED = "rejected"
+CORRUPT = "corrupt"
+ERRORS = "errors"
+JOURNAL = "journal"
+NODES = "nodes"
+PAUSES = "nodes/pauses.json"
+
+STATES = (PENDING, HELD, RUNNING, DONE, FAILED, CANCELLED)
+ENDED = (DONE, FAILED, CANCELLED)
+TREE = (
+    INCOMING,
+    TMP,
+    PENDING,
+    HELD,
+    RUNNING,
+    DONE,
+    FAILED,
+    CANCELLED,
+    ATTEMPTS,
+    IDS,
+    LOGS,
+    OUTBOX,
+    REJECTED,
+    CORRUPT,
+    ERRORS,
+    JOURNAL,
+    NODES,
+)
+DEFAULT_PARENT = "default"
+
+
+def pending(entry: Entry) -> str:
+    """Path of an entry that waits."""
+    return f"{PENDING}/{date_of(entry.time)}/{entry.prio}/{entry_name(entry, dated=False)}"
+
+
+def held(entry: Entry) -> str:
+    """Path of an entry that is held."""
+    return f"{HELD}/{entry_name(entry, dated=True)}"
+
+
+def running(node: str, entry: Entry) -> str:
+    """Path of an entry that a node has claimed."""
+    return f"{RUNNING}/{node}/{entry_name(entry, dated=True)}"
+
+
+def ended(state: str, at: int, entry: Entry) -> str:
+    """Path of an entry in a terminal state, in the directory of the UTC date it ended."""
+    return f"{state}/{date_of(at)}/{entry_name(entry, dated=True)}"
+
+
+def own_copy(task_id: str) -> str:
+    """Path by which any task's own copy is found from its id alone."""
+    return f"{IDS}/{date_of(id_time(task_id))}/{task_id}.json"
+
+
+def record(task_id: str, attempt: int) -> str:
+    """Path of the record of one attempt."""
+    return f"{ATTEMPTS}/{date_of(id_time(task_id))}/{task_id}.{attempt}.json"
+
+
+def log(task_id: str, attempt: int) -> str:
+    """Path of what one attempt printed."""
+    return f"{LOGS}/{date_of(id_time(task_id))}/{task_id}.{attempt}.log"
+
+
+def journal(node: str, at: int) -> str:
+    """Path of a node's journal of one UTC day."""
+    return f"{JOURNAL}/{node}/{date_of(at)}.jsonl"
+
+
+def status(node: str) -> str:
+    """Path of a node's status file."""
+    return f"{NODES}/{node}.json"
+
+
+def parent_of(path: str) -> str:
+    """The directory a path stands in."""
+    return path.rpartition("/")[0]

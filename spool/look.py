@@ -1,0 +1,153 @@
+"""Read-only questions to a spool: where is this task, what stands in that state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.disk import Missing
+from spool.errors import Invalid
+from spool.names import PRIORITIES, BadName, date_of, id_time, is_id, parse_entry
+from spool.place import Place
+from spool.records import RECORD_LIMIT, decode
+from spool.task import decode_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spool.names import Entry
+    from spool.task import Task
+
+BODY_LIMIT = 16 << 20
+SLICE = 4096
+
+
+def read_task(disk: Disk, path: str) -> Task:
+    """The own copy at a path; Missing, or Invalid where it is damaged."""
+    return decode_task(disk.read(path, BODY_LIMIT))
+
+
+def entry_at(path: str) -> Entry:
+    """The entry a path stands for; BadName where it is none."""
+    parts = path.split("/")
+    if parts[0] == layout.PENDING and len(parts) == 4:  # noqa: PLR2004 - pending/DATE/PRIO/NAME
+        return parse_entry(parts[3], date=parts[1], prio=parts[2])
+    return parse_entry(parts[-1])
+
+
+def at(disk: Disk, path: str) -> Place:
+    """The task whose entry is at a path; Missing, BadName or Invalid."""
+    entry = entry_at(path)
+    task = read_task(disk, path)
+    parts = path.split("/")
+    node = parts[1] if parts[0] == layout.RUNNING else None
+    return Place(parts[0], path, entry, task, last_record(disk, entry.id), node)
+
+
+def records(disk: Disk, task_id: str) -> list[dict[str, Any]]:
+    """The attempt records of a task, oldest first; damaged ones are left out."""
+    folder = f"{layout.ATTEMPTS}/{date_of(id_time(task_id))}"
+    found: list[dict[str, Any]] = []
+    misses = 0
+    number = 0
+    while misses < 4:  # noqa: PLR2004 - numbers may skip, by a crash between claim and record
+        number += 1
+        try:
+            found.append(decode(disk.read(f"{folder}/{task_id}.{number}.json", RECORD_LIMIT)))
+            misses = 0
+        except (Missing, Invalid):
+            misses += 1
+    return found
+
+
+def last_record(disk: Disk, task_id: str) -> dict[str, Any] | None:
+    """The newest attempt record, None where no attempt has ended."""
+    found = records(disk, task_id)
+    return found[-1] if found else None
+
+
+def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:
+    """Where a task is, None where it is nowhere.
+
+    Costs one open where the hint or the newest record is right, else a look at the names of
+    running/, held/ and pending/. A task that moves meanwhile is looked for twice.
+    """
+    if not is_id(task_id):
+        return None
+    for _ in range(2):
+        for path in _guesses(disk, task_id, hint):
+            try:
+                return at(disk, path)
+            except (Missing, BadName):
+                continue
+    return None
+
+
+def _guesses(disk: Disk, task_id: str, hint: str | None) -> Iterator[str]:
+    if hint is not None:
+        yield hint
+    if disk.info(layout.own_copy(task_id)) is None:
+        return
+    last = last_record(disk, task_id)
+    if last is not None and isinstance(last.get("entry"), str):
+        yield last["entry"]
+    for folder in folders(disk, (layout.RUNNING, layout.HELD, layout.PENDING)):
+        yield from _in_folder(disk, folder, task_id)
+    for folder in folders(disk, layout.ENDED):
+        yield from _in_folder(disk, folder, task_id)
+
+
+def _in_folder(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
+    wanted = f",{task_id},"
+    for names in disk.slices(folder, SLICE):
+        for name in names:
+            if wanted in name and not name.startswith("."):
+                yield f"{folder}/{name}"
+
+
+def folders(disk: Disk, states: tuple[str, ...]) -> Iterator[str]:
+    """The directories that hold entries of these states, earliest date first."""
+    for state in states:
+        if state == layout.HELD:
+            yield state
+            continue
+        for name in _names(disk, state):
+            if state == layout.PENDING:
+                yield from (f"{state}/{name}/{prio}" for prio in PRIORITIES)
+            else:
+                yield f"{state}/{name}"
+
+
+def _names(disk: Disk, path: str) -> list[str]:
+    try:
+        return sorted(disk.names(path))
+    except Missing:
+        return []
+    except NotADirectoryError:
+        return []  # a stranger's file; fsck names it
+
+
+def entries(disk: Disk, states: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
+    """(path, entry) of all that stands in these states; names that are no entries are left out."""
+    for folder in folders(disk, states):
+        for names in disk.slices(folder, SLICE):
+            for name in names:
+                path = f"{folder}/{name}"
+                try:
+                    yield path, entry_at(path)
+                except BadName:
+                    continue
+
+
+def count(disk: Disk, states: tuple[str, ...] = layout.STATES) -> dict[str, int]:
+    """How many entries stand in each state, pending by class as pending/PRIO; by names alone."""
+    found = {s: 0 for s in states if s != layout.PENDING}
+    if layout.PENDING in states:
+        found.update({f"pending/{prio}": 0 for prio in PRIORITIES})
+    for folder in folders(disk, states):
+        parts = folder.split("/")
+        key = f"pending/{parts[2]}" if parts[0] == layout.PENDING else parts[0]
+        for names in disk.slices(folder, SLICE):
+            found[key] += sum(1 for n in names if not n.startswith("."))
+    return found

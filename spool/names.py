@@ -1,0 +1,290 @@
+"""File names that carry state: an entry of a task, the name of an event, ids and dates."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+PRIORITIES = ("high", "medium", "low")
+EVENTS = (
+    "ready",
+    "done",
+    "failed",
+    "retrying",
+    "cancelled",
+    "late",
+    "rejected",
+    "recurring-error",
+    "progress",
+)
+TERMINAL = ("done", "failed", "cancelled")
+NAME_MAX = 255
+DAY_US = 86_400_000_000
+MAX_US = 7_258_118_400_000_000  # 2200-01-01; what lies behind it is no date of ours
+
+_ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
+_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{6})")
+_FIELD = re.compile(r"([a-z])=([A-Za-z0-9:._+-]*)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BadName(ValueError):
+    """A file name that is not an entry's; str() says which rule it breaks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One task as its file name tells it; instants are microseconds since 1970, UTC.
+
+    `time` is the next run (for what has ended, the last one). `prio` is the directory it stands
+    in, `base` the priority it was given. `extra` keeps fields of newer versions as they were.
+    """
+
+    time: int
+    id: str
+    task: str
+    prio: str = "medium"
+    base: str = "medium"
+    deadline: int | None = None
+    lead: int | None = None
+    fails: int = 0
+    lost: int = 0
+    interrupted: int = 0
+    front: bool = False
+    why: str = ""
+    miss: str = "run"
+    timeout: int | None = None
+    lifted: int = 0
+    extra: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs or comes next: the fencing token."""
+        return self.fails + self.lost + self.interrupted + 1
+
+
+def new_id(now_us: int | None = None) -> str:
+    """A UUIDv7 as 32 lower-case hex digits (RFC 9562); within a millisecond the order is random."""
+    ms = (time.time_ns() // 1_000_000) if now_us is None else now_us // 1000
+    return id_from(ms * 1000, os.urandom(10))
+
+
+def id_from(us: int, chance: bytes) -> str:
+    """A UUIDv7 from an instant and at least ten bytes of chance."""
+    a = int.from_bytes(chance[:2], "big") & 0x0FFF
+    b = int.from_bytes(chance[2:10], "big") & 0x3FFF_FFFF_FFFF_FFFF
+    return f"{us // 1000:012x}7{a:03x}{b | 0x8000_0000_0000_0000:016x}"
+
+
+def is_id(text: str) -> bool:
+    """Whether text is a UUIDv7 as this format writes it."""
+    return _ID.fullmatch(text) is not None
+
+
+def id_time(task_id: str) -> int:
+    """The instant inside an id."""
+    return int(task_id[:12], 16) * 1000
+
+
+def is_task(text: str) -> bool:
+    """Whether text may name a task (and, by the same rule, a parent or a node)."""
+    return _TASK.fullmatch(text) is not None
+
+
+_dates: dict[int, str] = {}
+
+
+def date_of(us: int) -> str:
+    """The UTC date of an instant, YYYY-MM-DD."""
+    day = us // DAY_US
+    found = _dates.get(day)
+    if found is None:
+        if len(_dates) > 4096:
+            _dates.clear()
+        found = _dates[day] = (_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d")
+    return found
+
+
+def day_start(date: str) -> int:
+    """The first instant of a UTC date YYYY-MM-DD; ValueError where it is none."""
+    parsed = datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
+    if date != parsed.strftime("%Y-%m-%d"):
+        msg = f"{date!r} is not a date YYYY-MM-DD"
+        raise ValueError(msg)
+    return int(parsed.timestamp()) * 1_000_000
+
+
+def clock_of(us: int) -> str:
+    """The time of day of an instant, HHMMSS.uuuuuu, UTC."""
+    seconds, micro = divmod(us % DAY_US, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:02d}{minute:02d}{second:02d}.{micro:06d}"
+
+
+def _stamp(us: int) -> str:
+    """An instant rounded up to the second, YYYYMMDDTHHMMSSZ (up, so that nothing runs early)."""
+    us = -(-us // 1_000_000) * 1_000_000
+    return f"{date_of(us).replace('-', '')}T{clock_of(us)[:6]}Z"
+
+
+def _unstamp(text: str) -> int:
+    if len(text) != 16 or not text.endswith("Z"):
+        msg = f"{text!r} is not an instant YYYYMMDDTHHMMSSZ"
+        raise BadName(msg)
+    try:
+        parsed = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise BadName(str(error)) from None
+    return int(parsed.timestamp()) * 1_000_000
+
+
+def _span(us: int) -> str:
+    seconds, micro = divmod(us, 1_000_000)
+    return str(seconds) if not micro else f"{seconds}.{micro:06d}".rstrip("0")
+
+
+def entry_name(entry: Entry, *, dated: bool) -> str:
+    """The file name of an entry; `dated` puts the date of its time in (`s=`), for every
+    directory that does not tell it: all but pending/DATE/."""
+    fields: list[str] = []
+    if entry.base != entry.prio or entry.lifted or entry.fails:
+        fields.append(f"b={entry.base}")
+    if entry.deadline is not None:
+        fields.append(f"d={_stamp(entry.deadline)}")
+    if entry.interrupted:
+        fields.append(f"i={entry.interrupted}")
+    if entry.lead is not None:
+        fields.append(f"l={_span(entry.lead)}")
+    if entry.miss != "run":
+        fields.append(f"m={entry.miss}")
+    if entry.fails:
+        fields.append(f"n={entry.fails}")
+    if entry.front:
+        fields.append("p=f")
+    if dated:
+        fields.append(f"s={date_of(entry.time).replace('-', '')}")
+        fields.append(f"c={entry.prio}")
+    if entry.timeout is not None:
+        fields.append(f"t={_stamp(entry.timeout)}")
+    if entry.lifted:
+        fields.append(f"u={entry.lifted}")
+    if entry.why:
+        fields.append(f"w={entry.why}")
+    if entry.lost:
+        fields.append(f"x={entry.lost}")
+    fields.extend(f"{k}={v}" for k, v in entry.extra)
+    if dated or entry.extra:
+        fields.sort()
+    return ",".join((clock_of(entry.time), entry.id, entry.task, *fields)) + ".json"
+
+
+def parse_entry(name: str, *, date: str | None = None, prio: str | None = None) -> Entry:
+    """The entry a file name tells; date and prio come from its directories where they tell them.
+
+    Raises BadName with the rule that is broken.
+    """
+    if not name.endswith(".json") or len(name) > NAME_MAX:
+        msg = "an entry is at most 255 bytes and ends in .json"
+        raise BadName(msg)
+    parts = name[:-5].split(",")
+    if len(parts) < 3:
+        msg = "an entry is HHMMSS.uuuuuu,ID,TASK[,k=v].json"
+        raise BadName(msg)
+    clock = _TIME.fullmatch(parts[0])
+    if clock is None or not _ID.fullmatch(parts[1]) or not _TASK.fullmatch(parts[2]):
+        msg = "an entry starts with HHMMSS.uuuuuu, a UUIDv7 and a task name"
+        raise BadName(msg)
+    fields = _fields(parts[3:])
+    hour, minute, second, micro = (int(g) for g in clock.groups())
+    if hour > 23 or minute > 59 or second > 59:
+        msg = f"{parts[0]} is no time of day"
+        raise BadName(msg)
+    day = fields.pop("s", None)
+    where = fields.pop("c", None)
+    try:
+        start = day_start(date if date is not None else _dashed(day))
+    except ValueError as error:
+        raise BadName(str(error)) from None
+    us = start + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micro
+    return _build(us, parts[1], parts[2], prio or where or fields.get("b") or "medium", fields)
+
+
+def _dashed(day: str | None) -> str:
+    if day is None or len(day) != 8:
+        msg = "an entry outside pending/ carries its date as s=YYYYMMDD"
+        raise BadName(msg)
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}"
+
+
+def _fields(parts: list[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    last = ""
+    for part in parts:
+        match = _FIELD.fullmatch(part)
+        if match is None or match[1] <= last:
+            msg = f"field {part!r} is not k=value in alphabetical order"
+            raise BadName(msg)
+        last = match[1]
+        fields[last] = match[2]
+    return fields
+
+
+def _build(us: int, task_id: str, task: str, prio: str, fields: dict[str, str]) -> Entry:
+    take = fields.pop
+    base = take("b", prio)
+    miss = take("m", "run")
+    if prio not in PRIORITIES or base not in PRIORITIES or miss not in ("run", "drop", "fail"):
+        msg = "a priority is high, medium or low; m= is drop or fail"
+        raise BadName(msg)
+    deadline, lead, timeout = take("d", None), take("l", None), take("t", None)
+    return Entry(
+        time=us,
+        id=task_id,
+        task=task,
+        prio=prio,
+        base=base,
+        deadline=None if deadline is None else _unstamp(deadline),
+        lead=None if lead is None else _micro(lead),
+        fails=_count(take("n", "0")),
+        lost=_count(take("x", "0")),
+        interrupted=_count(take("i", "0")),
+        front=take("p", "") == "f",
+        why=take("w", ""),
+        miss=miss,
+        timeout=None if timeout is None else _unstamp(timeout),
+        lifted=_count(take("u", "0")),
+        extra=tuple(fields.items()),
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        msg = f"{text!r} is not a count"
+        raise BadName(msg)
+    return int(text)
+
+
+def _micro(text: str) -> int:
+    whole, _, part = text.partition(".")
+    if len(part) > 6 or (part and not part.isdigit()):
+        msg = f"{text!r} is not a number of seconds"
+        raise BadName(msg)
+    return _count(whole) * 1_000_000 + int(part.ljust(6, "0") or 0)
+
+
+def event_name(us: int, task_id: str, task: str, event: str) -> str:
+    """The file name of an event: YYYYMMDDTHHMMSS.uuuuuuZ,ID,TASK,EVENT.json."""
+    return f"{date_of(us).replace('-', '')}T{clock_of(us)}Z,{task_id},{task},{event}.json"
+
+
+def parse_event(name: str) -> tuple[str, str, str, str] | None:
+    """(instant as written, id, task, event) of an event's file name, None where it is none."""
+    parts = name.removesuffix(".json").split(",")
+    if len(parts) != 4 or not name.endswith(".json") or parts[3] not in EVENTS:
+        return None
+    return parts[0], parts[1], parts[2], parts[3]

@@ -1,0 +1,98 @@
+"""Attempt records and events: one shape for both, written as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool.errors import Invalid
+from spool.times import format_utc
+
+if TYPE_CHECKING:
+    from spool.actions import Task
+    from spool.names import Entry
+
+VERSION = 1
+RECORD_LIMIT = 8 << 20
+OUTCOMES = ("ok", "error", "timeout", "crashed", "lost", "cancelled", "rejected")
+
+
+def record(
+    *,
+    event: str,
+    task: Task,
+    entry: Entry,
+    node: str,
+    parent: str,
+    now: int,
+    outcome: str | None = None,
+    started: int | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """What one attempt came to, or (outcome None) what is true of a task that runs.
+
+    `now` and `started` are us UTC; `more` fills in: result, error, exit, signal, seconds,
+    peak_rss, cpu, log, next_at (us), will_retry, entry (path the task moved to), note.
+    """
+    ended = now if outcome is not None else None
+    found = {
+        "v": VERSION,
+        "event": event,
+        "id": entry.id,
+        "task": entry.task,
+        "version": task.version,
+        "key": None,
+        "args": task.args,
+        "meta": task.meta,
+        "attempt": entry.attempt,
+        "outcome": outcome,
+        "result": None,
+        "error": None,
+        "exit": None,
+        "signal": None,
+        "submitted_at": format_utc(task.submitted_at),
+        "submitted_by": {"uid": task.uid, "key": None},
+        "at": format_utc(entry.time),
+        "deadline": _maybe(entry.deadline),
+        "started_at": _maybe(started),
+        "ended_at": _maybe(ended),
+        "seconds": None,
+        "peak_rss": None,
+        "node": node,
+        "log": None,
+        "next_at": None,
+        "will_retry": False,
+        "class": entry.prio,
+        "parent": parent,
+        "entry": None,
+    }
+    if "next_at" in more:
+        more["next_at"] = _maybe(more["next_at"])
+    found.update(more)
+    return found
+
+
+def error(kind: str, message: str, trace: str | None = None) -> dict[str, Any]:
+    """The error of a record."""
+    return {"type": kind, "message": message, "trace": trace, "fingerprint": None}
+
+
+def encode(content: dict[str, Any]) -> bytes:
+    """A record or event as bytes: one JSON object and a newline."""
+    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """The object in a record's or event's bytes; Invalid where it is damaged."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError as problem:
+        raise Invalid("record", None, f"is not JSON: {problem}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+        raise Invalid("record", None, "is not an object with an id")
+    return found
+
+
+def _maybe(us: int | None) -> str | None:
+    return None if us is None else format_utc(us)

@@ -1,0 +1,92 @@
+"""The actions as typed values: what a file in incoming/ can ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from spool.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """New tasks, all or none; `batch` where they came as a list."""
+
+    tasks: tuple[Task, ...]
+    batch: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """cancel, retry, hold or release these tasks."""
+
+    kind: str
+    ids: tuple[str, ...]
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Give these tasks another place or time; None leaves it as it is, one is always given."""
+
+    ids: tuple[str, ...]
+    priority: str | None
+    front: bool | None
+    at: int | None
+    deadline: int | None
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """An attempt is done."""
+
+    id: str
+    attempt: int
+    result: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    """An attempt failed; `error` has type, message and trace, `delay` (us) replaces the backoff."""
+
+    id: str
+    attempt: int
+    error: dict[str, str]
+    retry: bool
+    delay: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extend:
+    """An attempt needs longer, by this many microseconds."""
+
+    id: str
+    attempt: int
+    by: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an attempt is."""
+
+    id: str
+    attempt: int
+    percent: float | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """pause, resume or drain the spool, a node or a pattern of task names."""
+
+    kind: str
+    node: str | None
+    task: str | None
+    who: str | None
+    why: str | None
+    until: int | None
+
+
+Action: TypeAlias = Submit | Verb | Move | Ack | Fail | Extend | Progress | Control

@@ -1,0 +1,158 @@
+"""The action file as JSON Schema, built from the table of fields, for clients in any language.
+
+It cannot say what depends on the clock or on other fields: whether a date exists and lies in
+range, the size of meta and of text durations, all-zero trace ids, the date inside an id, NUL in
+x-... fields, node beside task, twice the same id in a batch, the arguments of spool.run.
+An integer written as 1.0 passes here and is refused there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spool.backoff import DEFAULT_FACTOR, MAX_FACTOR, MAX_WAIT
+from spool.fields import ACTIONS, CONTROLS, MAX_TASKS, REQUIRED, TAKES
+from spool.kinds import ERROR_PARTS, MAX_VERSION, TRACE
+from spool.patterns import PATTERN
+from spool.times import DURATION, SECOND, TIME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spool.fields import Field
+
+Schema = dict[str, Any]
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_ID = r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"
+_NO_NUL = r"^[^\x00]*$"
+
+
+def build() -> Schema:
+    """The schema, draft 2020-12: one branch per action, and one for a batch."""
+    branches = [_action(action) for action in ACTIONS]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "spool action, format 1",
+        "oneOf": [*branches, _batch()],
+        "$defs": {"task": _open(_properties("submit"), REQUIRED["submit"])},
+    }
+
+
+def _action(action: str) -> Schema:
+    properties = {"action": {"const": action}, **_properties(action)}
+    required = REQUIRED[action] if action == "submit" else ("action", *REQUIRED[action])
+    made = _open(properties, required)
+    if action == "move":
+        names = ("priority", "position", "at", "deadline")
+        made["anyOf"] = [{"required": [name]} for name in names]
+    if action in CONTROLS:
+        made["not"] = {"required": ["node", "task"]}
+    return {"title": action, **made}
+
+
+def _batch() -> Schema:
+    tasks = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_TASKS,
+        "items": {"$ref": "#/$defs/task"},
+    }
+    properties = {"action": {"const": "submit"}, "tasks": tasks}
+    return {"title": "submit, many", **_closed(properties, ("tasks",))}
+
+
+def _closed(properties: Schema, required: tuple[str, ...] = ()) -> Schema:
+    """An object of these properties and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _open(properties: Schema, required: tuple[str, ...]) -> Schema:
+    """The same, with x-... fields."""
+    return {**_closed(properties, required), "patternProperties": {"^x-": {}}}
+
+
+def _properties(action: str) -> Schema:
+    found: Schema = {}
+    for row in TAKES[action].values():
+        if row.kind != "later":
+            found[row.name] = {**_SCHEMAS[row.kind](row), "description": row.text}
+            if row.default is not None:
+                found[row.name]["default"] = row.default
+    return found
+
+
+def _duration(low: int, high: int) -> Schema:
+    least = "exclusiveMinimum" if low == 1 else "minimum"
+    number = {"type": "number", least: 0, "maximum": high / SECOND}
+    return {"anyOf": [number, {"type": "string", "minLength": 2, "pattern": f"^{DURATION}$"}]}
+
+
+def _time(_row: Field) -> Schema:
+    return {
+        "anyOf": [
+            {"type": "number"},
+            {"type": "string", "pattern": f"^{TIME}$"},
+            {"type": "string", "minLength": 3, "pattern": rf"^\+{DURATION}$"},
+        ]
+    }
+
+
+def _backoff(_row: Field) -> Schema:
+    wait = _duration(0, MAX_WAIT)
+    factor = {"type": "number", "minimum": 1, "maximum": MAX_FACTOR, "default": DEFAULT_FACTOR}
+    properties = {"base": wait, "factor": factor, "max": wait}
+    return {"anyOf": [*wait["anyOf"], _closed(properties, ("base",))]}
+
+
+def _error(_row: Field) -> Schema:
+    parts = {
+        name: {"type": "string", "maxLength": high, "pattern": _NO_NUL}
+        for name, high in ERROR_PARTS.items()
+    }
+    return {"anyOf": [parts["message"], {**_closed(parts), "minProperties": 1}]}
+
+
+def _text(row: Field) -> Schema:
+    return {"type": "string", "maxLength": row.high, "pattern": _NO_NUL}
+
+
+def _ids(row: Field) -> Schema:
+    one = {"type": "string", "pattern": _ID}
+    return {"type": "array", "minItems": row.low, "maxItems": row.high, "items": one}
+
+
+def _version(_row: Field) -> Schema:
+    number = {"type": "integer", "minimum": 0, "maximum": MAX_VERSION}
+    return {"anyOf": [number, {"type": "string", "pattern": _NAME}]}
+
+
+def _pattern(pattern: str) -> Callable[[Field], Schema]:
+    return lambda _row: {"type": "string", "pattern": pattern}
+
+
+_SCHEMAS: dict[str, Callable[[Field], Schema]] = {
+    "any": lambda _row: {},
+    "backoff": _backoff,
+    "choice": lambda row: {"enum": list(row.choices)},
+    "count": lambda row: {"type": "integer", "minimum": row.low, "maximum": row.high},
+    "duration": lambda row: _duration(row.low or 0, row.high or 0),
+    "error": _error,
+    "flag": lambda _row: {"type": "boolean"},
+    "id": _pattern(_ID),
+    "ids": _ids,
+    "meta": lambda _row: {"type": "object"},
+    "name": _pattern(_NAME),
+    "pattern": _pattern(f"^{PATTERN}$"),
+    "percent": lambda _row: {"type": "number", "minimum": 0, "maximum": 100},
+    "text": _text,
+    "time": _time,
+    "trace": _pattern(f"^{TRACE}$"),
+    "version": _version,
+    "zone": lambda _row: {"type": "string", "minLength": 1, "maxLength": 255},
+}

@@ -1,0 +1,149 @@
+"""spool.toml as typed values; every setting is one row of a table."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from spool import patterns
+from spool.errors import ConfigError, Invalid
+from spool.fields import Field, nearest
+from spool.knobs import HANDLER_ROWS, ROWS, read_knob, sample
+from spool.strict import label
+
+if TYPE_CHECKING:
+    from spool.backoff import Backoff
+
+FILE = "spool.toml"
+_CACHED = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """What runs the tasks a pattern names; durations are us, None means the spool's setting."""
+
+    pattern: str
+    exec: tuple[str, ...] | None
+    notify: str | None
+    timeout: int | None
+    retries: int | None
+    backoff: Backoff | None
+    concurrency: int | None
+    priority: str | None
+    env: dict[str, str]
+    cwd: str | None
+    memory: int | None
+    replayable: bool
+    versions: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The spool's settings; durations are us, sizes bytes. The rows say what each one means."""
+
+    name: str
+    timezone: str
+    durability: str
+    concurrency: int
+    window: int
+    max_action_bytes: int
+    settle: int
+    retries: int
+    backoff: Backoff
+    timeout: int
+    grace: int
+    drain_grace: int
+    poison_after: int
+    outbox_limit: int
+    log_limit: int
+    result_limit: int
+    housekeeping: int
+    lease: int
+    allow_run: bool
+    min_free_bytes: int
+    min_free_inodes: int
+    handlers: dict[str, Handler]
+    _found: dict[str, Handler | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def handler_for(self, task: str) -> Handler | None:
+        """The handler of a task name: the exact name, else the pattern with most literal text."""
+        try:
+            return self._found[task]
+        except KeyError:
+            pass
+        if len(self._found) >= _CACHED:
+            self._found.clear()
+        known = (p for p in self.handlers if patterns.matches(p, task))
+        best = min(known, key=patterns.rank, default=None)
+        found = self._found[task] = None if best is None else self.handlers[best]
+        return found
+
+
+def load(text: str, *, path: str = FILE) -> Settings:
+    """The settings a spool.toml says, defaults for the rest; ConfigError names key and rule."""
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(path, "", None, f"must be TOML: {error}") from None
+    handlers = table.pop("handlers", {})
+    if not isinstance(handlers, dict):
+        raise ConfigError(path, "handlers", handlers, 'must be tables such as [handlers."thumb.*"]')
+    values = _read(ROWS, table, path, "")
+    return Settings(
+        **values, handlers={name: _handler(name, body, path) for name, body in handlers.items()}
+    )
+
+
+def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str) -> dict[str, Any]:
+    """Every row's value: what the table says, else the default; unknown keys are refused."""
+    for key in table:
+        if key not in rows:
+            rule = "is no setting" if not prefix else "is no setting of a handler"
+            raise ConfigError(path, f"{prefix}{label(key)}", None, rule, nearest(key, rows))
+    values = {}
+    for key, row in rows.items():
+        given = table.get(key, row.default)
+        try:
+            values[key] = None if given is None else read_knob(row, given)
+        except Invalid as error:
+            raise ConfigError(path, f"{prefix}{error.field}", error.value, error.rule) from None
+    return values
+
+
+def _handler(pattern: str, body: object, path: str) -> Handler:
+    if not patterns.is_pattern(pattern):
+        raise ConfigError(
+            path, "handlers", pattern, "must be a task name, or one with * for any characters"
+        )
+    prefix = f'handlers."{pattern}"'
+    if not isinstance(body, dict):
+        raise ConfigError(path, prefix, body, f"must be a table: [{prefix}]")
+    values = _read(HANDLER_ROWS, body, path, f"{prefix}.")
+    ways = [way for way in ("exec", "notify", "python") if way in body]
+    if len(ways) != 1:
+        raise ConfigError(path, prefix, None, "must have exactly one of exec, notify and python")
+    del values["python"]
+    return Handler(pattern=pattern, **values)
+
+
+def _sample_line(row: Field) -> str:
+    return f"# {row.name} = {sample(row)}".ljust(32) + f"# {row.text}"
+
+
+DEFAULT_TOML = "\n".join(
+    [
+        "# Settings of this spool. What is commented out shows the default.",
+        "# Durations: seconds as a number, or 90s, 2h30m, 3d. Sizes: bytes as a number, or 64MiB.",
+        *map(_sample_line, ROWS.values()),
+        "",
+        "# What runs a task is bound to its name, exact or with *; the most specific wins.",
+        '# [handlers."thumb.*"]',
+        '# exec = ["/usr/local/bin/thumb", "--fast"]   # no shell; args arrive as JSON on stdin',
+        '# timeout = "30s"',
+        "# concurrency = 2",
+        "",
+    ]
+)

@@ -1,0 +1,180 @@
+"""A task as it was taken in: the value, the bytes of spool's own copy of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from spool import names
+from spool.backoff import Backoff, parse_backoff, plain_backoff, seconds
+from spool.errors import Invalid
+from spool.times import format_utc, parse_duration, parse_utc
+
+VERSION = 1
+_DURATIONS = ("lead", "timeout")
+_TEXTS = ("priority", "notify", "trace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One submitted task; instants and durations are microseconds, instants since 1970 UTC.
+
+    None: not given, so the handler, then the spool decides. `extra` holds the x-... fields and,
+    in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said.
+    """
+
+    id: str | None
+    task: str
+    args: Any
+    at: int
+    deadline: int | None
+    lead: int | None
+    priority: str | None
+    front: bool
+    retries: int | None
+    backoff: Backoff | None
+    timeout: int | None
+    version: int | str | None
+    notify: str | None
+    on_miss: str
+    trace: str | None
+    meta: dict[str, Any]
+    extra: dict[str, Any]
+    submitted_at: int
+    uid: int | None
+    digest: str
+
+
+def digest_of(body: dict[str, Any]) -> str:
+    """32 hex digits that are the same for the same content, whatever the order of its keys."""
+    try:
+        canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise Invalid("document", None, f"must be JSON: {error}") from None
+    return hashlib.sha256(canonical).hexdigest()[:32]
+
+
+def encode_task(task: Task) -> bytes:
+    """Bytes of spool's own copy; what was not given is left out."""
+    if task.id is None:
+        raise Invalid("id", None, "is required in spool's own copy")
+    doc: dict[str, Any] = {"v": VERSION, "id": task.id, "task": task.task, "args": task.args}
+    doc["at"] = format_utc(task.at)
+    if task.deadline is not None:
+        doc["deadline"] = format_utc(task.deadline)
+    for name in _DURATIONS:
+        us = getattr(task, name)
+        if us is not None:
+            doc[name] = seconds(us)
+    for name in (*_TEXTS, "retries", "version"):
+        value = getattr(task, name)
+        if value is not None:
+            doc[name] = value
+    if task.front:
+        doc["position"] = "front"
+    if task.backoff is not None:
+        doc["backoff"] = plain_backoff(task.backoff)
+    if task.on_miss != "run":
+        doc["on_miss"] = task.on_miss
+    doc["meta"] = task.meta
+    doc["submitted_at"] = format_utc(task.submitted_at)
+    doc["submitted_by"] = {"uid": task.uid, "key": None}
+    doc["digest"] = task.digest
+    return orjson.dumps(doc | task.extra)
+
+
+def decode_task(data: bytes) -> Task:
+    """The task of an own copy; unknown fields are kept in extra. Raises Invalid on damage."""
+    try:
+        doc = orjson.loads(data)
+    except ValueError as error:
+        raise Invalid("own copy", None, f"is damaged: {error}") from None
+    if not isinstance(doc, dict) or type(doc.get("v")) is not int:
+        raise Invalid("own copy", None, "is damaged: it is no object with a version")
+    if doc.pop("v") != VERSION:
+        raise Invalid("own copy", None, "is of a version this spool cannot read; upgrade it")
+    return _read(doc)
+
+
+def _read(doc: dict[str, Any]) -> Task:
+    """A task from the fields of an own copy; takes them out, so that what stays is unknown."""
+    uid = _take(doc, "submitted_by", dict, {}).get("uid")
+    task_id, name = _need(doc, "id"), _need(doc, "task")
+    if not names.is_id(task_id) or not names.is_task(name) or "args" not in doc:
+        raise Invalid("own copy", task_id, "is damaged: it needs an id, a task and args")
+    if uid is not None and type(uid) is not int:
+        raise Invalid("submitted_by", uid, "is damaged: uid must be an integer")
+    return Task(
+        id=task_id,
+        task=name,
+        args=doc.pop("args"),
+        at=_sure(doc, "at"),
+        deadline=_instant(doc, "deadline"),
+        lead=_span(doc, "lead"),
+        priority=_choice(doc, "priority", names.PRIORITIES, None),
+        front=_choice(doc, "position", ("front", "back"), "back") == "front",
+        retries=_take(doc, "retries", int),
+        backoff=parse_backoff(doc.pop("backoff")) if "backoff" in doc else None,
+        timeout=_span(doc, "timeout"),
+        version=_take(doc, "version", (int, str)),
+        notify=_take(doc, "notify", str),
+        on_miss=_choice(doc, "on_miss", ("run", "drop", "fail"), "run") or "run",
+        trace=_take(doc, "trace", str),
+        meta=_take(doc, "meta", dict, {}),
+        submitted_at=_sure(doc, "submitted_at"),
+        uid=uid,
+        digest=_take(doc, "digest", str, ""),
+        extra=doc,
+    )
+
+
+def _take(doc: dict[str, Any], name: str, kind: Any, default: Any = None) -> Any:
+    """A field taken out, default where it is missing or null; a bool is no int."""
+    value = doc.pop(name, None)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise Invalid(name, value, "is damaged: a value of another type was written there")
+    return value
+
+
+def _need(doc: dict[str, Any], name: str) -> str:
+    value: str | None = _take(doc, name, str)
+    if value is None:
+        raise Invalid(name, None, "is damaged: it is missing")
+    return value
+
+
+def _choice(
+    doc: dict[str, Any], name: str, known: tuple[str, ...], default: str | None
+) -> str | None:
+    value: str | None = _take(doc, name, str, default)
+    if value is not None and value not in known:
+        raise Invalid(name, value, f"is damaged: it must be one of {', '.join(known)}")
+    return value
+
+
+def _instant(doc: dict[str, Any], name: str) -> int | None:
+    text: str | None = _take(doc, name, str)
+    try:
+        return None if text is None else parse_utc(text)
+    except ValueError as error:
+        raise Invalid(name, text, f"is damaged: {error}") from None
+
+
+def _sure(doc: dict[str, Any], name: str) -> int:
+    us = _instant(doc, name)
+    if us is None:
+        raise Invalid(name, None, "is damaged: it is missing")
+    return us
+
+
+def _span(doc: dict[str, Any], name: str) -> int | None:
+    value = _take(doc, name, (int, float))
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise Invalid(name, value, f"is damaged: {error}") from None

@@ -1,0 +1,1 @@
+"""spoold: the daemon that serves one spool on one host."""

@@ -1,0 +1,222 @@
+"""An attempt ends, well or badly: where its task goes, and what is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.records import error, record
+from spoold.core import order, policy, table
+from spoold.core.values import Message, Move
+
+if TYPE_CHECKING:
+    from spool.actions import Task
+    from spool.names import Entry
+    from spoold.core.state import State
+    from spoold.core.values import Action, Exited, Now, Run
+
+PERMANENT = {64, 65, 66, 69, 70, 76, 77, 78}  # sysexits(3): trying again cannot help
+TELLS = {
+    "succeed": "done",
+    "give_up": "failed",
+    "fail": "retrying",
+    "lose": "retrying",
+    "interrupt": "retrying",
+    "poison": "recurring-error",
+    "cancel": "cancelled",
+    "drop": "cancelled",
+    "expire": "failed",
+}
+
+
+def exited(state: State, event: Exited, now: Now) -> list[Action]:
+    """A handler process has ended."""
+    run = state.runs.get(event.id)
+    if run is None or run.entry.attempt != event.attempt:
+        return []  # an attempt that was ended before its process was
+    facts: dict[str, Any] = {
+        "exit": event.exit,
+        "signal": event.signal,
+        "seconds": round(event.seconds, 6),
+        "peak_rss": event.rss,
+        "cpu": round(event.cpu, 6),
+        "log": layout.log(event.id, event.attempt) if event.logged else None,
+    }
+    if run.ending == "interrupt":
+        return interrupt(state, run, now, **facts)
+    if run.ending == "cancelled":
+        return [end(state, run, "cancel", "cancelled", now, by=run.who, **facts)]
+    if run.ending == "timeout":
+        limit = policy.timeout(run.task, run.handler, state.settings) / 1e6
+        problem = error("timeout", f"took longer than {limit:g} s", event.tail or None)
+        return failed(state, run, "timeout", problem, now, **facts)
+    if event.exit == 0 and event.result_error is None:
+        state.learn(run.entry.task, int(event.seconds * 1e6))
+        return [end(state, run, "succeed", "ok", now, result=event.result, **facts)]
+    problem = _problem(event)
+    final = event.exit in PERMANENT
+    return failed(state, run, "error", problem, now, final=final, **facts)
+
+
+def _problem(event: Exited) -> dict[str, Any]:
+    if event.exit == 0:
+        return error("result", event.result_error or "", event.tail or None)
+    kind = f"exit {event.exit}" if event.exit is not None else f"signal {event.signal}"
+    lines = [line for line in event.tail.splitlines() if line.strip()]
+    return error(kind, lines[-1][:500] if lines else kind, event.tail or None)
+
+
+def failed(  # noqa: PLR0913 - the facts of one attempt
+    state: State,
+    run: Run,
+    outcome: str,
+    problem: dict[str, Any],
+    now: Now,
+    *,
+    final: bool = False,
+    delay: int | None = None,
+    **facts: Any,
+) -> list[Action]:
+    """A failed attempt: one class lower and later, or, where none is left, failed for good."""
+    failures = run.entry.fails + 1
+    if final or failures > policy.retries(run.task, run.handler, state.settings):
+        spent = replace(run.entry, fails=failures, timeout=None)
+        return [end(state, run, "give_up", outcome, now, to=spent, error=problem, **facts)]
+    wait = policy.backoff(run.task, run.handler, state.settings)
+    pause = delay if delay is not None else order.backoff(wait, run.entry.id, failures)
+    entry = replace(
+        run.entry,
+        time=now.wall + pause,
+        fails=failures,
+        prio=order.demoted(run.entry.prio),
+        front=False,
+        timeout=None,
+    )
+    return [end(state, run, "fail", outcome, now, to=entry, error=problem, **facts)]
+
+
+def lose(state: State, run: Run, why: str, now: Now) -> list[Action]:
+    """The attempt ended with whatever ran it, which is not the task's failure: it goes back to
+    its place, or is held where that keeps happening."""
+    lost = run.entry.lost + 1
+    entry = replace(run.entry, lost=lost, timeout=None)
+    problem = error("lost", why)
+    if lost < state.settings.poison_after:
+        return [end(state, run, "lose", "lost", now, to=entry, error=problem)]
+    problem = error("poison", f"{why}, for the {lost}. time; held until somebody releases it")
+    entry = replace(entry, why="poison")
+    return [end(state, run, "poison", "crashed", now, to=entry, error=problem)]
+
+
+def interrupt(state: State, run: Run, now: Now, **facts: Any) -> list[Action]:
+    """Cut off by a drain: back to its place, no failure and no poison."""
+    entry = replace(run.entry, interrupted=run.entry.interrupted + 1, timeout=None)
+    problem = error("interrupted", "spoold was asked to stop")
+    return [end(state, run, "interrupt", "lost", now, to=entry, error=problem, **facts)]
+
+
+def end(  # noqa: PLR0913 - the facts of one attempt
+    state: State,
+    run: Run,
+    event: str,
+    outcome: str,
+    now: Now,
+    *,
+    to: Entry | None = None,
+    by: dict[str, Any] | None = None,
+    **facts: Any,
+) -> Move:
+    """The one way out of running: forget the run, write the record, move the entry, tell."""
+    release(state, run)
+    facts.setdefault("seconds", round(max(0, now.mono - run.began) / 1e6, 6))
+    return ending(
+        state,
+        event,
+        run.entry,
+        run.task,
+        before=table.RUNNING,
+        source=run.path,
+        outcome=outcome,
+        now=now,
+        to=to,
+        by=by,
+        parent=run.parent,
+        started=run.started,
+        **facts,
+    )
+
+
+def ending(  # noqa: PLR0913 - the facts of one attempt
+    state: State,
+    event: str,
+    entry: Entry,
+    task: Task,
+    *,
+    before: str,
+    source: str,
+    outcome: str,
+    now: Now,
+    parent: str,
+    to: Entry | None = None,
+    by: dict[str, Any] | None = None,
+    **facts: Any,
+) -> Move:
+    """A transition with a record: an attempt that ended, or a task that ends without one."""
+    after = table.after(before, event)
+    moved = to or replace(entry, timeout=None)
+    target = _target(after, moved, now)
+    told = TELLS[event]
+    content = record(
+        event=told,
+        task=task,
+        entry=entry,
+        node=state.node,
+        parent=parent,
+        now=now.wall,
+        outcome=outcome,
+        next_at=moved.time if after == table.PENDING else None,
+        will_retry=after == table.PENDING,
+        **facts,
+    )
+    content["entry"] = target
+    if after == table.PENDING:
+        state.insert(moved, now.wall)
+    _count(state, after)
+    note = {"attempt": entry.attempt, "outcome": outcome}
+    if by:
+        note["by"] = by
+    return Move(
+        event=event,
+        entry=moved,
+        before=before,
+        after=after,
+        source=source,
+        target=target,
+        record=content,
+        message=Message(told, parent, now.wall, entry.id, entry.task, content),
+        note=note,
+    )
+
+
+def release(state: State, run: Run) -> None:
+    """A run gives back its slots."""
+    state.runs.pop(run.entry.id, None)
+    if run.handler is not None:
+        state.busy[run.handler.pattern] = state.busy.get(run.handler.pattern, 1) - 1
+        if not run.handler.notify:
+            state.processes -= 1
+
+
+def _target(after: str, entry: Entry, now: Now) -> str:
+    if after == table.PENDING:
+        return layout.pending(entry)
+    if after == table.HELD:
+        return layout.held(entry)
+    return layout.ended(after, now.wall, entry)
+
+
+def _count(state: State, after: str) -> None:
+    name = {table.DONE: "done", table.FAILED: "failed", table.PENDING: "retried"}.get(after)
+    if name:
+        state.counts[name] += 1

@@ -1,0 +1,154 @@
+"""Deadlines: near, a task is lifted to high, once; passed, its parent is told, once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.records import error, record
+from spoold.core import attempts, order, policy, table, verbs
+from spoold.core.values import Ask, Kill, Message, Move, Tell
+
+if TYPE_CHECKING:
+    from spool.names import Entry
+    from spoold.core.state import State
+    from spool.place import Place
+    from spoold.core.values import Action, Now, Run
+
+
+def due(state: State, now: Now) -> list[Action]:
+    """What deadlines have caused by now among what waits and what runs."""
+    out: list[Action] = []
+    passed: dict[str, str] = {}
+    while (place := state.urgent.first()) is not None and place[0] <= now.wall:
+        entry = state.urgent.entries[place]
+        state.urgent.discard(place)
+        if entry.deadline is not None and entry.deadline <= now.wall:
+            state.discard(entry)
+            passed[entry.id] = layout.pending(entry)
+            state.asked[entry.id] = entry
+        else:
+            out.append(lift(state, entry, now))
+    if passed:
+        out.append(Ask("late", tuple(passed), passed))
+    for run in list(state.runs.values()):
+        out += _late_run(state, run, now)
+    return out
+
+
+def lift(state: State, entry: Entry, now: Now) -> Move:
+    """An entry goes to the high class; nothing but its class changes."""
+    state.discard(entry)
+    raised = order.lifted(entry)
+    state.insert(raised, now.wall)
+    return Move(
+        event="lift",
+        entry=raised,
+        before=table.PENDING,
+        after=table.after(table.PENDING, "lift"),
+        source=layout.pending(entry),
+        target=layout.pending(raised),
+    )
+
+
+def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Action]:
+    """The bodies of tasks whose deadline has passed: told, then run, dropped or failed."""
+    out: list[Action] = []
+    for task_id, place in found.items():
+        state.asked.pop(task_id, None)
+        if place is not None and place.state == table.PENDING:
+            out += _late(state, place, now)
+    return out
+
+
+def _late(state: State, place: Place, now: Now) -> list[Action]:
+    entry, task = place.entry, place.task
+    parent = policy.parent(task, state.settings.handler_for(task.task))
+    told = _message(state, entry, place.task, parent, now)
+    if entry.miss == "run":
+        moved = replace(order.lifted(entry), lifted=2)
+        state.insert(moved, now.wall)
+        return [
+            Move(
+                event="late",
+                entry=moved,
+                before=table.PENDING,
+                after=table.after(table.PENDING, "late"),
+                source=place.path,
+                target=layout.pending(moved),
+                message=told,
+            )
+        ]
+    event = "expire" if entry.miss == "fail" else "drop"
+    move = attempts.ending(
+        state,
+        event,
+        entry,
+        task,
+        before=table.PENDING,
+        source=place.path,
+        outcome="error" if event == "expire" else "cancelled",
+        now=now,
+        parent=parent,
+        to=replace(entry, lifted=2),
+        error=error("deadline", "its deadline passed before it could start"),
+    )
+    return [Tell(told), move]
+
+
+def _late_run(state: State, run: Run, now: Now) -> list[Action]:
+    entry = run.entry
+    if entry.deadline is None or entry.lifted > 1 or entry.deadline > now.wall:
+        return []
+    told = _message(state, entry, run.task, run.parent, now)
+    move = verbs.rename_run(state, run, replace(entry, lifted=2), "late")
+    return [replace(move, message=told)]
+
+
+def _message(state: State, entry: Entry, task: object, parent: str, now: Now) -> Message:
+    content = record(
+        event="late",
+        task=task,  # type: ignore[arg-type]
+        entry=entry,
+        node=state.node,
+        parent=parent,
+        now=now.wall,
+    )
+    return Message("late", parent, now.wall, entry.id, entry.task, content)
+
+
+def timeouts(state: State, now: Now) -> list[Action]:
+    """Runs that have used up their time: a process is killed, a parent's attempt is lost."""
+    out: list[Action] = []
+    for run in list(state.runs.values()):
+        if run.limit > now.mono or run.ending:
+            continue
+        if run.handler is not None and not run.handler.notify:
+            run.ending = "timeout"
+            out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace))
+        else:
+            span = policy.timeout(run.task, run.handler, state.settings) / 1e6
+            text = f"no word from {run.parent} within {span:g} s"
+            out += attempts.failed(state, run, "lost", error("timeout", text), now)
+    return out
+
+
+def next_wake(state: State, now: Now) -> int:
+    """The us from now until something here is due: one timer is armed for it."""
+    waits = [state.settings.housekeeping]
+    first = state.future.first()
+    if first is not None:
+        waits.append(state.future.entries[first].time - now.wall)
+    urgent = state.urgent.first()
+    if urgent is not None:
+        waits.append(urgent[0] - now.wall)
+    for run in state.runs.values():
+        if not run.ending:
+            waits.append(run.limit - now.mono)
+        if run.entry.deadline is not None and run.entry.lifted < 2:  # noqa: PLR2004 - told late
+            waits.append(run.entry.deadline - now.wall)
+    for row in state.rows():
+        if row.get("until") is not None:
+            waits.append(int(row["until"]) - now.wall)
+    return max(0, min(waits))

@@ -1,0 +1,157 @@
+"""The dispatcher: an event and the state in, actions out. Nothing else changes the state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from spool.actions import Ack, Control, Extend, Fail, Progress, Submit, Verb
+from spool.actions import Move as MoveRequest
+from spool.records import error
+from spoold.core import attempts, control, deadlines, dispatch, scans, table, verbs
+from spoold.core.submit import submit
+from spoold.core.values import (
+    Arrived,
+    Crashed,
+    Exited,
+    Invalidated,
+    Kill,
+    Looked,
+    NotStarted,
+    Outboxes,
+    Recovered,
+    Reloaded,
+    Room,
+    Scan,
+    Scanned,
+    Seen,
+    Stop,
+    Tick,
+    Undone,
+)
+
+if TYPE_CHECKING:
+    from spoold.core.state import State
+    from spoold.core.values import Action, Event, Now
+
+
+def decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0911, C901, PLR0912 - one arm an event
+    """What one event leads to."""
+    match event:
+        case Exited():
+            return attempts.exited(state, event, now)
+        case Arrived():
+            return _arrived(state, event, now)
+        case Looked():
+            return _looked(state, event, now)
+        case Invalidated():
+            return verbs.invalidated(state, event, now)
+        case NotStarted() | Crashed():
+            return _ended_early(state, event, now)
+        case Recovered():
+            return _recovered(state, event, now)
+        case Undone():
+            return _undone(state, event, now)
+        case Seen():
+            if event.scan == "held":
+                return scans.released(state, event, now)
+            scans.seen(state, event, now)
+            return []
+        case Scanned():
+            scans.scanned(state, event, now)
+            return []
+        case Reloaded():
+            state.settings = event.settings
+            state.forget_all()
+            return [Scan("held")]
+        case Outboxes():
+            if state.full - event.full:
+                state.forget_all()  # what was set aside for them is found again
+            state.full = event.full
+            return []
+        case Room():
+            state.shut = event.why
+            return []
+        case Stop():
+            return _stop(state)
+        case Tick():
+            return control.expire(state, now)
+        case _:
+            assert_never(event)
+
+
+def settle(state: State, now: Now) -> list[Action]:
+    """After the events of one round: what time has brought, then what may start."""
+    out = deadlines.timeouts(state, now)
+    state.ripen(now.wall)
+    out += deadlines.due(state, now)
+    return out + dispatch.dispatch(state, now)
+
+
+def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
+    request = event.request
+    match request:
+        case Submit():
+            return submit(state, event, request, now)
+        case Verb() | MoveRequest() | Ack() | Fail() | Extend() | Progress():
+            return verbs.arrived(state, event, request, now)
+        case Control():
+            return control.control(state, event, request, now)
+        case _:
+            assert_never(request)
+
+
+def _looked(state: State, event: Looked, now: Now) -> list[Action]:
+    if event.ask.why == "claim":
+        return dispatch.looked(state, event.found, now)
+    if event.ask.why == "late":
+        return deadlines.looked(state, event.found, now)
+    return verbs.looked(state, event, now)
+
+
+def _ended_early(state: State, event: NotStarted | Crashed, now: Now) -> list[Action]:
+    run = state.runs.get(event.id)
+    if run is None or run.entry.attempt != event.attempt:
+        return []
+    if isinstance(event, Crashed):
+        if run.ending == "cancelled":
+            return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
+        return attempts.lose(state, run, event.reason, now)
+    problem = error("spawn", event.error)
+    return attempts.failed(state, run, "error", problem, now)
+
+
+def _recovered(state: State, event: Recovered, now: Now) -> list[Action]:
+    """A task found in running/ at start: a parent may still be at it, a process is gone."""
+    run = dispatch.adopt(state, event.place, now)
+    if event.place.entry.timeout is not None:
+        return []
+    return attempts.lose(state, run, "spoold or its machine died while it ran", now)
+
+
+def _undone(state: State, event: Undone, now: Now) -> list[Action]:
+    """The disk did not take a transition: memory follows the disk."""
+    move = event.move
+    if move.after == table.RUNNING and move.before == table.PENDING:
+        run = state.runs.get(move.entry.id)
+        if run is not None:
+            attempts.release(state, run)
+    elif move.after == table.PENDING:
+        state.discard(move.entry)
+    del now
+    return []
+
+
+def _stop(state: State) -> list[Action]:
+    """Start nothing more. The loop sends `cut_off` when the grace is over."""
+    state.stopping = True
+    return []
+
+
+def cut_off(state: State) -> list[Action]:
+    """The grace of a stop is over: processes go back to the queue, parents keep theirs."""
+    out: list[Action] = []
+    for run in state.runs.values():
+        if run.handler is not None and not run.handler.notify and not run.ending:
+            run.ending = "interrupt"
+            out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace))
+    return out

@@ -1,0 +1,171 @@
+"""What starts now: the head of the highest class that may run, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.names import MAX_US
+from spool.records import record
+from spoold.core import policy, scans, table
+from spoold.core.values import Ask, Message, Move, Run, Start
+
+if TYPE_CHECKING:
+    from spool.actions import Task
+    from spool.names import Entry
+    from spool.settings import Handler
+    from spoold.core.state import State
+    from spool.place import Place
+    from spoold.core.values import Action, Now
+
+AT_ONCE = 256  # claims in one group of transitions, so that the loop hears other things between
+
+
+def dispatch(state: State, now: Now) -> list[Action]:
+    """Claim what may start; ask the disk for bodies that are not in memory; scan where needed."""
+    state.ripen(now.wall)
+    out: list[Action] = []
+    wanted: list[Entry] = []
+    while not state.paused() and len(out) + len(wanted) < AT_ONCE:
+        entry = state.head()
+        if entry is None:
+            break
+        task = state.bodies.pop(entry.id, None)
+        reserve(state, entry)
+        if task is None:
+            wanted.append(entry)
+        else:
+            out += claim(state, entry, task, layout.pending(entry), now)
+    if wanted:
+        paths = {entry.id: layout.pending(entry) for entry in wanted}
+        out.append(Ask("claim", tuple(paths), paths))
+    return out + scans.wanted(state)
+
+
+def reserve(state: State, entry: Entry) -> None:
+    """Take an entry out of the windows, and a slot of its handler."""
+    state.discard(entry)
+    state.claiming[entry.id] = entry
+    handler = state.handler_of(entry)
+    if handler is not None:
+        state.busy[handler.pattern] = state.busy.get(handler.pattern, 0) + 1
+        if not handler.notify:
+            state.processes += 1
+
+
+def unreserve(state: State, task_id: str) -> Entry | None:
+    """Give back what `reserve` took."""
+    entry = state.claiming.pop(task_id, None)
+    if entry is None:
+        return None
+    handler = state.handler_of(entry)
+    if handler is not None:
+        state.busy[handler.pattern] = state.busy.get(handler.pattern, 1) - 1
+        if not handler.notify:
+            state.processes -= 1
+    return entry
+
+
+def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Action]:
+    """The bodies of tasks that are to be claimed are there (or the tasks are gone)."""
+    out: list[Action] = []
+    for task_id, place in found.items():
+        entry = state.claiming.get(task_id)
+        if entry is None:
+            continue
+        if place is None or place.state != table.PENDING:
+            unreserve(state, task_id)  # someone was faster, or it is damaged and in quarantine
+            continue
+        out += claim(state, entry, place.task, place.path, now)
+    return out
+
+
+def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[Action]:
+    """One task to running/: its handler starts, or its parent is told that it is ready."""
+    handler = state.handler_of(entry)
+    worker = policy.does_work(task, handler)
+    if handler is None and worker is None:
+        unreserve(state, entry.id)
+        return [park(entry, path)]
+    if worker is not None and worker in state.full:
+        unreserve(state, entry.id)  # stays on disk, and is found again when the parent has read
+        return []
+    state.claiming.pop(entry.id, None)
+    span = policy.timeout(task, handler, state.settings)
+    if worker is not None:
+        entry = replace(entry, timeout=min(now.wall + span, MAX_US))
+    run = Run(
+        entry=entry,
+        path=layout.running(state.node, entry),
+        task=task,
+        handler=handler,
+        parent=policy.parent(task, handler),
+        started=now.wall,
+        began=now.mono,
+        limit=now.mono + span,
+    )
+    state.runs[entry.id] = run
+    state.counts["started"] += 1
+    move = Move(
+        event="claim",
+        entry=entry,
+        before=table.PENDING,
+        after=table.after(table.PENDING, "claim"),
+        source=path,
+        target=run.path,
+        message=_ready(state, run, worker, now) if worker is not None else None,
+        note={"attempt": entry.attempt, "handler": handler.pattern if handler else None},
+    )
+    if worker is not None or handler is None:
+        return [move]
+    return [move, Start(entry, task, handler)]
+
+
+def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
+    entry = run.entry
+    content = record(
+        event="ready",
+        task=run.task,
+        entry=entry,
+        node=state.node,
+        parent=worker,
+        now=now.wall,
+        started=now.wall,
+    )
+    return Message("ready", worker, now.wall, entry.id, entry.task, content)
+
+
+def park(entry: Entry, path: str, why: str = "no-handler") -> Move:
+    """No code for a task that waits: held, with no attempt used."""
+    held = replace(entry, why=why)
+    return Move(
+        event="park",
+        entry=held,
+        before=table.PENDING,
+        after=table.after(table.PENDING, "park"),
+        source=path,
+        target=layout.held(held),
+        note={"why": why},
+    )
+
+
+def adopt(state: State, place: Place, now: Now) -> Run:
+    """A task found in running/ at start: it counts as running until its end is decided."""
+    entry, task = place.entry, place.task
+    handler: Handler | None = state.handler_of(entry)
+    reserve(state, entry)
+    state.claiming.pop(entry.id, None)
+    left = (entry.timeout or now.wall) - now.wall
+    run = Run(
+        entry=entry,
+        path=place.path,
+        task=task,
+        handler=handler,
+        parent=policy.parent(task, handler),
+        started=now.wall,
+        began=now.mono,
+        limit=now.mono + max(0, left),
+    )
+    state.runs[entry.id] = run
+    return run

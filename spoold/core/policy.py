@@ -1,0 +1,54 @@
+"""What holds for a task when task, handler and settings each may say: the task, then the handler, then the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spool.layout import DEFAULT_PARENT
+
+if TYPE_CHECKING:
+    from spool.actions import Backoff, Task
+    from spool.settings import Handler, Settings
+
+
+def retries(task: Task, handler: Handler | None, settings: Settings) -> int:
+    """How many failed attempts are followed by another one."""
+    if task.retries is not None:
+        return task.retries
+    return handler.retries if handler and handler.retries is not None else settings.retries
+
+
+def backoff(task: Task, handler: Handler | None, settings: Settings) -> Backoff:
+    """How the wait between attempts grows."""
+    return task.backoff or (handler and handler.backoff) or settings.backoff
+
+
+def timeout(task: Task, handler: Handler | None, settings: Settings) -> int:
+    """How long an attempt may take, us."""
+    if task.timeout is not None:
+        return task.timeout
+    return handler.timeout if handler and handler.timeout is not None else settings.timeout
+
+
+def priority(task: Task, handler: Handler | None) -> str:
+    """The class a task starts in."""
+    return task.priority or (handler.priority if handler and handler.priority else "medium")
+
+
+def parent(task: Task, handler: Handler | None) -> str:
+    """Whose outbox hears of a task."""
+    return task.notify or (handler.notify if handler and handler.notify else DEFAULT_PARENT)
+
+
+def does_work(task: Task, handler: Handler | None) -> str | None:
+    """The parent that does a task's work, None where a process does it or nobody can."""
+    if handler is not None:
+        return handler.notify
+    return task.notify
+
+
+def runnable(task: Task, handler: Handler | None) -> bool:
+    """Whether anything here can do this task."""
+    if handler is not None:
+        return True
+    return task.notify is not None

@@ -1,0 +1,239 @@
+"""What the core knows, all of it in memory and bounded: what waits, what runs, what is paused."""
+
+from __future__ import annotations
+
+from collections import deque
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from spool.names import PRIORITIES
+from spoold.core import order
+from spoold.core.window import Window
+
+if TYPE_CHECKING:
+    from spool.actions import Task
+    from spool.names import Entry
+    from spool.settings import Handler, Settings
+    from spoold.core.values import Run
+
+LOWEST_KEY = ""
+LOWEST_MOMENT = (-1, "")
+KEPT_BODIES = 512
+KEPT_NAMES = 1000
+Lane = tuple[str, tuple[str, ...]]
+
+
+class State:
+    """The one store. Only the functions of spoold.core change it."""
+
+    def __init__(self, node: str, settings: Settings, cpus: int) -> None:
+        self.node = node
+        self.settings = settings
+        self.cpus = cpus
+        self.runs: dict[str, Run] = {}
+        self.claiming: dict[str, Entry] = {}  # asked for, body not read yet
+        self.asked: dict[str, Entry] = {}  # asked for because of its deadline
+        self.bodies: dict[str, Task] = {}  # of what was taken in lately
+        self.pauses: list[dict[str, Any]] = []
+        self.full: frozenset[str] = frozenset()  # parents that do not drain their outbox
+        self.durations: dict[str, deque[int]] = {}
+        self.stopping = False
+        self.shut = ""  # why nothing may start (no room on disk), for people
+        self.counts = {"started": 0, "done": 0, "failed": 0, "retried": 0, "taken": 0, "refused": 0}
+        self.busy: dict[str, int] = {}  # running per handler pattern
+        self.processes = 0
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Start from what is on disk: nothing is known until it has been scanned."""
+        self.lanes: dict[str, dict[Lane, Window[str]]] = {p: {} for p in PRIORITIES}
+        self.known = dict.fromkeys(PRIORITIES, False)
+        self.future: Window[str] = Window(self.settings.window // 4, LOWEST_KEY)
+        self.urgent: Window[tuple[int, str]] = Window(self.settings.window // 4, LOWEST_MOMENT)
+        self.waiting: dict[str, Entry] = {}
+        self.scanning: set[str] = set()
+        self._lane_of: dict[str, Lane] = {}
+
+    # What a task name belongs to.
+
+    def lane_of(self, task: str) -> Lane:
+        """Tasks of one lane may run, or may not, together: same handler, same pauses."""
+        found = self._lane_of.get(task)
+        if found is None:
+            if len(self._lane_of) >= KEPT_NAMES:
+                self._lane_of.clear()
+            handler = self.settings.handler_for(task)
+            paused = tuple(
+                sorted(r["task"] for r in self.rows() if r["task"] and fnmatchcase(task, r["task"]))
+            )
+            found = self._lane_of[task] = (handler.pattern if handler else "", paused)
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The pauses that concern this node."""
+        return [r for r in self.pauses if r.get("node") in (None, self.node)]
+
+    def lane(self, prio: str, task: str) -> Window[str]:
+        """The window of a lane; one that is new in a class already scanned has nothing on disk."""
+        lanes = self.lanes[prio]
+        name = self.lane_of(task)
+        found = lanes.get(name)
+        if found is None:
+            share = self.settings.window // (2 * len(PRIORITIES) * max(2, len(lanes) + 1))
+            found = lanes[name] = Window(max(64, share), LOWEST_KEY)
+            if self.known[prio]:
+                found.bound = None
+            elif "due" in self.scanning:
+                found.gather()
+        return found
+
+    def p95(self, task: str) -> int:
+        """The usual run time of a task name, us; 0 where none has run."""
+        seen = self.durations.get(task)
+        if not seen:
+            return 0
+        return sorted(seen)[max(0, -(-len(seen) * 95 // 100) - 1)]
+
+    def learn(self, task: str, took: int) -> None:
+        """A run of this name took so many us."""
+        if task not in self.durations and len(self.durations) >= KEPT_NAMES:
+            self.durations.pop(next(iter(self.durations)))
+        self.durations.setdefault(task, deque(maxlen=64)).append(took)
+
+    # What waits.
+
+    def insert(self, entry: Entry, now: int) -> None:
+        """An entry that waits in pending/ comes into memory where there is room for it."""
+        left = self._place(entry, now)
+        self.waiting[entry.id] = entry
+        for gone in left:
+            if not self._held_in_memory(gone, now):
+                self.waiting.pop(gone.id, None)
+
+    def _place(self, entry: Entry, now: int) -> list[Entry]:
+        if entry.time > now:
+            gone = self.future.add(order.stamp(entry.time, entry.id), entry)
+            return [gone] if gone else []
+        left = [self.lane(entry.prio, entry.task).add(order.key(entry), entry)]
+        when = order.moment(entry, self.p95(entry.task))
+        if when is not None:
+            left.append(self.urgent.add((when, entry.id), entry))
+        return [gone for gone in left if gone]
+
+    def _held_in_memory(self, entry: Entry, now: int) -> bool:
+        if order.stamp(entry.time, entry.id) in self.future.entries:
+            return True
+        if order.key(entry) in self.lane(entry.prio, entry.task).entries:
+            return True
+        when = order.moment(entry, self.p95(entry.task))
+        return when is not None and (when, entry.id) in self.urgent.entries
+
+    def discard(self, entry: Entry) -> None:
+        """An entry leaves pending/: out of every window."""
+        self.waiting.pop(entry.id, None)
+        self.future.discard(order.stamp(entry.time, entry.id))
+        self.lane(entry.prio, entry.task).discard(order.key(entry))
+        self._discard_urgent(entry)
+
+    def _discard_urgent(self, entry: Entry) -> None:
+        if entry.deadline is None:
+            return
+        when = order.moment(entry, self.p95(entry.task))
+        if when is not None and (when, entry.id) in self.urgent.entries:
+            self.urgent.discard((when, entry.id))
+            return
+        # The usual run time has changed since it was put there: look for it by id.
+        for place in [k for k in self.urgent.entries if k[1] == entry.id]:
+            self.urgent.discard(place)
+
+    def ripen(self, now: int) -> None:
+        """What waited for its time and has it now goes to its lane."""
+        limit = order.stamp(now + 1)
+        while (place := self.future.first()) is not None and place < limit:
+            entry = self.future.entries[place]
+            self.future.discard(place)
+            self.waiting.pop(entry.id, None)
+            self.insert(entry, now)
+
+    # What comes next.
+
+    def keep_body(self, task: Task) -> None:
+        """A task just taken in is likely to start soon: no need to read it back."""
+        if task.id is None:
+            return
+        if len(self.bodies) >= KEPT_BODIES:
+            self.bodies.pop(next(iter(self.bodies)))
+        self.bodies[task.id] = task
+
+    def blocked(self, lane: Lane) -> str:
+        """Why nothing of a lane may start now, in words; empty where it may."""
+        pattern, paused = lane
+        if paused:
+            return f"paused ({', '.join(paused)})"
+        handler = self.settings.handlers.get(pattern)
+        if handler is None:
+            return ""
+        if handler.concurrency and self.busy.get(pattern, 0) >= handler.concurrency:
+            return f"handler {pattern} runs {handler.concurrency} already (concurrency)"
+        if handler.notify:
+            if handler.notify in self.full:
+                return f"outbox {handler.notify} is full"
+        elif self.processes >= self.limit:
+            return f"{self.processes} processes run already (concurrency)"
+        return ""
+
+    @property
+    def limit(self) -> int:
+        """How many handler processes may run at once."""
+        return self.settings.concurrency or max(2, self.cpus)
+
+    def paused(self) -> str:
+        """Why nothing at all may start, in words."""
+        if self.stopping:
+            return "stopping"
+        for row in self.rows():
+            if not row.get("task"):
+                return str(row["kind"])
+        return self.shut
+
+    def head(self, *, free: bool = True) -> Entry | None:
+        """The next task that may start; with `free` False, the next in order whatever holds it."""
+        for prio in PRIORITIES:
+            if not self.known[prio]:
+                return None
+            best: str | None = None
+            found: Entry | None = None
+            for lane, window in self.lanes[prio].items():
+                if free and self.blocked(lane):
+                    continue
+                first = window.first()
+                if first is None:
+                    if window.unknown and free:
+                        return None  # what comes first is on disk, and being read
+                elif best is None or first < best:
+                    best, found = first, window.entries[first]
+            if found is not None:
+                return found
+        return None
+
+    def next_event(self) -> Entry | None:
+        """The task that comes next, ready or not: always in memory."""
+        ready = self.head(free=False)
+        if ready is not None:
+            return ready
+        first = self.future.first()
+        return self.future.entries[first] if first is not None else None
+
+    def hungry(self) -> list[str]:
+        """Which scans are wanted: `due` where a lane or the deadlines run low, `future`."""
+        wanted = []
+        lanes = [w for by_lane in self.lanes.values() for w in by_lane.values()]
+        if not all(self.known.values()) or any(w.hungry for w in lanes) or self.urgent.hungry:
+            wanted.append("due")
+        if self.future.hungry:
+            wanted.append("future")
+        return [kind for kind in wanted if kind not in self.scanning]
+
+    def handler_of(self, entry: Entry) -> Handler | None:
+        """The handler bound to a task's name."""
+        return self.settings.handler_for(entry.task)

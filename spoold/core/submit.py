@@ -1,0 +1,71 @@
+"""A task comes in: it gets its entry and its place, and is compared with what comes next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.names import Entry
+from spoold.core import policy, table
+from spoold.core.values import Drop, Move
+
+if TYPE_CHECKING:
+    from spool.actions import Submit, Task
+    from spoold.core.state import State
+    from spoold.core.values import Action, Arrived, Now
+
+
+def submit(state: State, event: Arrived, request: Submit, now: Now) -> list[Action]:
+    """Every task of the action is taken in; the file goes when all of them are on disk."""
+    out: list[Action] = [take_in(state, task, now) for task in request.tasks]
+    out.append(Drop(event.source))
+    return out
+
+
+def entry_for(state: State, task: Task) -> Entry:
+    """The entry a task starts with."""
+    prio = policy.priority(task, state.settings.handler_for(task.task))
+    return Entry(
+        time=task.at,
+        id=task.id or "",
+        task=task.task,
+        prio=prio,
+        base=prio,
+        deadline=task.deadline,
+        lead=task.lead,
+        front=task.front,
+        miss=task.on_miss,
+    )
+
+
+def take_in(state: State, task: Task, now: Now) -> Move:
+    """One task to pending/, or to held/ where nothing can run it."""
+    entry = entry_for(state, task)
+    handler = state.settings.handler_for(task.task)
+    state.counts["taken"] += 1
+    note = {"uid": task.uid}
+    if not policy.runnable(task, handler):
+        entry = replace(entry, why="no-handler")
+        return Move(
+            event="park",
+            entry=entry,
+            before=table.NEW,
+            after=table.after(table.NEW, "park"),
+            source=None,
+            target=layout.held(entry),
+            body=task,
+            note=note,
+        )
+    state.keep_body(task)
+    state.insert(entry, now.wall)
+    return Move(
+        event="submit",
+        entry=entry,
+        before=table.NEW,
+        after=table.after(table.NEW, "submit"),
+        source=None,
+        target=layout.pending(entry),
+        body=task,
+        note=note,
+    )

@@ -1,0 +1,86 @@
+"""Every transition a task can make: state -> event -> next state. What is not here cannot happen.
+
+A row that leads back to its own state is a change within it or a harmless duplicate; an empty row
+is a decision. man pages, diagram and journal take their words from this table.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+NEW = "new"
+PENDING = "pending"
+HELD = "held"
+RUNNING = "running"
+DONE = "done"
+FAILED = "failed"
+CANCELLED = "cancelled"
+
+TABLE: Final[dict[str, dict[str, str]]] = {
+    NEW: {
+        "submit": PENDING,
+        "park": HELD,  # no code for it yet
+    },
+    PENDING: {
+        "claim": RUNNING,
+        "lift": PENDING,  # its deadline is near: high, once
+        "late": PENDING,  # its deadline has passed: told, once
+        "expire": FAILED,  # its deadline has passed and on_miss is fail
+        "drop": CANCELLED,  # its deadline has passed and on_miss is drop
+        "park": HELD,  # the code for it went away
+        "hold": HELD,
+        "move": PENDING,
+        "cancel": CANCELLED,
+        "release": PENDING,  # already released
+        "retry": PENDING,  # already retried
+    },
+    HELD: {
+        "release": PENDING,
+        "move": HELD,
+        "cancel": CANCELLED,
+        "hold": HELD,  # already held
+        "retry": PENDING,
+    },
+    RUNNING: {
+        "succeed": DONE,
+        "fail": PENDING,  # a failed attempt, and another one is left
+        "give_up": FAILED,  # a failed attempt, and none is left
+        "lose": PENDING,  # the daemon, the machine or the worker died
+        "interrupt": PENDING,  # a drain cut it off
+        "poison": HELD,  # it has taken its worker down too often
+        "cancel": CANCELLED,
+        "late": RUNNING,
+        "extend": RUNNING,
+    },
+    DONE: {},
+    FAILED: {
+        "retry": PENDING,
+    },
+    CANCELLED: {
+        "retry": PENDING,
+        "cancel": CANCELLED,  # already cancelled
+    },
+}
+
+TERMINAL: Final = (DONE, FAILED, CANCELLED)
+
+
+class Illegal(Exception):
+    """The table has no such row. Fields: state, event."""
+
+    def __init__(self, state: str, event: str) -> None:
+        super().__init__(state, event)
+        self.state = state
+        self.event = event
+
+    def __str__(self) -> str:
+        allowed = ", ".join(TABLE[self.state]) or "nothing"
+        return f"a task that is {self.state} takes no {self.event} (it takes {allowed})"
+
+
+def after(state: str, event: str) -> str:
+    """The state that follows, or Illegal."""
+    try:
+        return TABLE[state][event]
+    except KeyError:
+        raise Illegal(state, event) from None

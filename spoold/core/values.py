@@ -1,0 +1,305 @@
+"""The values that enter the core (events), leave it (actions) and are kept by it (runs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from spool.place import Place
+
+if TYPE_CHECKING:
+    from spool.actions import Action as Request
+    from spool.actions import Task
+    from spool.names import Entry
+    from spool.settings import Handler, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """One reading of the clocks: wall time (us UTC) and monotonic time (us)."""
+
+    wall: int
+    mono: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file in incoming/ that an action came from; `ino` and `ctime` say it is still that one."""
+
+    path: str
+    ino: int
+    ctime: int
+    uid: int
+
+
+# Events: what happened in the world.
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A valid action was dropped."""
+
+    source: Source
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    """A file was dropped that is no valid action: it is to be refused, and its parent told."""
+
+    source: Source
+    reason: dict[str, Any]
+    parent: str | None
+    task: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A scan read some names of pending/DATE/PRIO/."""
+
+    scan: str
+    date: str
+    prio: str
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A scan has ended, or (`prio`) has ended with one class."""
+
+    scan: str
+    prio: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The answer to a Look: every id asked for, found or None."""
+
+    ask: Ask
+    found: dict[str, Place | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A handler has ended. Times of day are in the run; `seconds` is by the monotonic clock."""
+
+    id: str
+    attempt: int
+    exit: int | None
+    signal: int | None
+    seconds: float
+    rss: int
+    cpu: float
+    logged: int
+    tail: str
+    result: Any = None
+    result_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """A handler could not be started at all."""
+
+    id: str
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """What ran a task died with it: the keeper, not the handler itself."""
+
+    id: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """At start: an entry in running/NODE/ whose attempt has not ended."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A transition could not be put on disk (`why`: gone, clash, full): it did not happen."""
+
+    move: Move
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """spool.toml was read again."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Outboxes:
+    """Which parents have as many unread events as they may have."""
+
+    full: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Whether the disk has room for more; `why` is empty where it has."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The daemon is asked to end: start nothing, let what runs finish within the grace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Arrived
+    | Invalidated
+    | Seen
+    | Scanned
+    | Looked
+    | Exited
+    | NotStarted
+    | Crashed
+    | Recovered
+    | Undone
+    | Reloaded
+    | Outboxes
+    | Room
+    | Stop
+    | Tick
+)
+
+
+# Actions: what the world is to do.
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event file to be: for `parent`, named by `at`, told when its transition is on disk."""
+
+    event: str
+    parent: str
+    at: int
+    id: str
+    task: str
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One transition of one task, all of it or none.
+
+    `source` None is a take-in: `body` becomes the task's own copy. A `record` ends an attempt: it
+    is written before the entry moves, and is what `message` tells.
+    """
+
+    event: str
+    entry: Entry
+    before: str
+    after: str
+    source: str | None
+    target: str
+    body: Task | None = None
+    record: dict[str, Any] | None = None
+    message: Message | None = None
+    note: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """An event that belongs to no transition."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run a handler for a task that is claimed."""
+
+    entry: Entry
+    task: Task
+    handler: Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a handler: TERM, `grace` us, KILL."""
+
+    id: str
+    attempt: int
+    grace: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question to the disk about some ids and what it is for; `paths` are where they should be."""
+
+    why: str
+    ids: tuple[str, ...]
+    paths: dict[str, str] = field(default_factory=dict)
+    request: Request | None = None
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An action is done with: its file goes, after what it caused is on disk."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """An action is refused: its file goes to rejected/ with the reason, and the parent is told."""
+
+    source: Source
+    reason: dict[str, Any]
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Read names of pending/: `due` shards of all classes, or the `future`."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """What is paused, all of it, to be kept."""
+
+    rows: list[dict[str, Any]]
+    note: dict[str, Any]
+
+
+Action = Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Pauses
+
+
+# What the core keeps of a task that runs.
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """A claimed task: the entry as it stands in running/, and how its attempt goes."""
+
+    entry: Entry
+    path: str
+    task: Task
+    handler: Handler | None  # None: a parent does the work
+    parent: str
+    started: int  # wall, for the record
+    began: int  # monotonic, for the time-out
+    limit: int  # monotonic instant of the time-out
+    ending: str = ""  # why it is being killed: timeout, cancelled, interrupt
+    who: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None

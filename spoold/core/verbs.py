@@ -1,0 +1,356 @@
+"""What people and parents ask of tasks that are there: one function a verb."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.actions import Ack, Extend, Fail, Progress, Verb
+from spool.actions import Move as MoveRequest
+from spool.names import MAX_US, id_time
+from spool.records import error, record
+from spoold.core import attempts, policy, table
+from spoold.core.values import Ask, Drop, Kill, Message, Move, Refuse, Tell
+
+if TYPE_CHECKING:
+    from spool.place import Place
+    from spool.names import Entry
+    from spoold.core.state import State
+    from spoold.core.values import Action, Arrived, Invalidated, Looked, Now, Run, Source
+
+Asked = Verb | MoveRequest | Ack | Fail | Extend | Progress
+
+
+class Denied(Exception):
+    """A verb that cannot be carried out on one task; str() says why."""
+
+
+def arrived(state: State, event: Arrived, request: Asked, now: Now) -> list[Action]:
+    """Tasks that run are at hand; where the others are, the disk is asked first."""
+    ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
+    absent = tuple(i for i in ids if i not in state.runs)
+    if absent:
+        known = {i: layout.pending(e) for i in absent if (e := state.waiting.get(i))}
+        return [Ask("verb", absent, known, request, event.source)]
+    return carry_out(state, request, event.source, {}, now)
+
+
+def looked(state: State, event: Looked, now: Now) -> list[Action]:
+    """The disk has answered: the verb is carried out on all its tasks."""
+    request, source = event.ask.request, event.ask.source
+    if source is None or not isinstance(request, Asked):
+        return []
+    return carry_out(state, request, source, event.found, now)
+
+
+def carry_out(
+    state: State, request: Asked, source: Source, found: dict[str, Place | None], now: Now
+) -> list[Action]:
+    """One verb on each of its tasks; what cannot be done is refused in one answer."""
+    out: list[Action] = []
+    denied: dict[str, str] = {}
+    ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
+    by = {"uid": source.uid}
+    if isinstance(request, Verb | MoveRequest) and request.why:
+        by["why"] = request.why  # type: ignore[assignment]
+    for task_id in ids:
+        try:
+            run = state.runs.get(task_id)
+            if run is not None:
+                out += _on_run(state, request, run, by, now)
+            else:
+                out += _on_place(state, request, task_id, found.get(task_id), by, now)
+        except (Denied, table.Illegal) as problem:
+            denied[task_id] = str(problem)
+    if not denied:
+        return [*out, Drop(source)]
+    return [*out, _refusal(state, request, source, denied, found, now)]
+
+
+def _refusal(  # noqa: PLR0913 - everything a refusal says
+    state: State,
+    request: Asked,
+    source: Source,
+    denied: dict[str, str],
+    found: dict[str, Place | None],
+    now: Now,
+) -> Refuse:
+    first = next(iter(denied))
+    reason: dict[str, Any] = {
+        "field": "id" if len(denied) == 1 else "ids",
+        "value": first if len(denied) == 1 else list(denied),
+        "rule": denied[first] if len(denied) == 1 else denied,
+        "action": getattr(request, "kind", type(request).__name__.lower()),
+    }
+    place, run = found.get(first), state.runs.get(first)
+    task = run.task if run else place.task if place else None
+    parent = policy.parent(task, state.settings.handler_for(task.task)) if task else None
+    return refuse(state, source, reason, parent, task.task if task else "unknown", first, now)
+
+
+def invalidated(state: State, event: Invalidated, now: Now) -> list[Action]:
+    """A file that is no valid action."""
+    return [refuse(state, event.source, event.reason, event.parent, event.task, event.id, now)]
+
+
+def refuse(  # noqa: PLR0913 - everything a refusal says
+    state: State,
+    source: Source,
+    reason: dict[str, Any],
+    parent: str | None,
+    task: str,
+    task_id: str,
+    now: Now,
+) -> Refuse:
+    """The answer to an action that is not carried out."""
+    state.counts["refused"] += 1
+    handler = state.settings.handler_for(task)
+    box = parent or (handler.notify if handler and handler.notify else layout.DEFAULT_PARENT)
+    text = f"{reason.get('field') or 'action'}: {reason.get('rule')}"
+    content = {
+        "v": 1,
+        "event": "rejected",
+        "id": task_id,
+        "task": task,
+        "attempt": None,
+        "outcome": "rejected",
+        "result": None,
+        "error": {**error("rejected", text), "reason": reason},
+        "submitted_by": {"uid": source.uid, "key": None},
+        "node": state.node,
+        "will_retry": False,
+        "parent": box,
+    }
+    # Named by the drop's own time: the same refusal told again after a crash is the same file.
+    message = Message("rejected", box, source.ctime, task_id, task, content)
+    return Refuse(source, {**reason, "uid": source.uid}, message)
+
+
+# On a task that runs.
+
+
+def _on_run(state: State, request: Asked, run: Run, by: dict[str, Any], now: Now) -> list[Action]:
+    if isinstance(request, Ack | Fail | Extend | Progress):
+        if request.attempt != run.entry.attempt:
+            text = f"attempt {request.attempt} is stale: attempt {run.entry.attempt} runs"
+            raise Denied(text)
+        return _on_attempt(state, request, run, now)
+    if isinstance(request, Verb) and request.kind == "cancel":
+        return cancel_run(state, run, by, now)
+    kind = request.kind if isinstance(request, Verb) else "move"
+    raise table.Illegal(table.RUNNING, kind)
+
+
+def _on_attempt(
+    state: State, request: Ack | Fail | Extend | Progress, run: Run, now: Now
+) -> list[Action]:
+    if isinstance(request, Progress):
+        return [_progress(state, request, run, now)]
+    if isinstance(request, Extend):
+        return _extend(state, request, run, now)
+    if run.handler is not None and not run.handler.notify:
+        text = "its handler is a process: its exit ends the attempt"
+        raise Denied(text)
+    if isinstance(request, Ack):
+        state.learn(run.entry.task, now.mono - run.began)
+        return [attempts.end(state, run, "succeed", "ok", now, result=request.result)]
+    problem = error(
+        str(request.error.get("type") or "error"),
+        str(request.error.get("message") or ""),
+        request.error.get("trace"),
+    )
+    return attempts.failed(
+        state, run, "error", problem, now, final=not request.retry, delay=request.delay
+    )
+
+
+def _progress(state: State, request: Progress, run: Run, now: Now) -> Tell:
+    run.progress = {"percent": request.percent, "note": request.note, "at": now.wall}
+    content = record(
+        event="progress",
+        task=run.task,
+        entry=run.entry,
+        node=state.node,
+        parent=run.parent,
+        now=now.wall,
+        started=run.started,
+        percent=request.percent,
+        note=request.note,
+    )
+    entry = run.entry
+    return Tell(Message("progress", run.parent, now.wall, entry.id, entry.task, content))
+
+
+def _extend(state: State, request: Extend, run: Run, now: Now) -> list[Action]:
+    run.limit = max(run.limit, now.mono + request.by)
+    if run.entry.timeout is None:
+        return []
+    entry = replace(run.entry, timeout=min(now.wall + run.limit - now.mono, MAX_US))
+    return [rename_run(state, run, entry, "extend")]
+
+
+def rename_run(state: State, run: Run, entry: Entry, event: str) -> Move:
+    """A running task's entry says something new."""
+    source, run.entry = run.path, entry
+    run.path = layout.running(state.node, entry)
+    return Move(
+        event=event,
+        entry=entry,
+        before=table.RUNNING,
+        after=table.after(table.RUNNING, event),
+        source=source,
+        target=run.path,
+        note={"attempt": entry.attempt},
+    )
+
+
+def cancel_run(state: State, run: Run, by: dict[str, Any], now: Now) -> list[Action]:
+    """A process is killed first and is cancelled when it is gone; a parent's task is at once."""
+    if run.handler is not None and not run.handler.notify:
+        if run.ending != "cancelled":
+            run.ending, run.who = "cancelled", by
+            return [Kill(run.entry.id, run.entry.attempt, state.settings.grace)]
+        return []
+    return [attempts.end(state, run, "cancel", "cancelled", now, by=by)]
+
+
+# On a task that waits, is held, or has ended.
+
+
+def _on_place(  # noqa: PLR0913 - one more than five
+    state: State,
+    request: Asked,
+    task_id: str,
+    place: Place | None,
+    by: dict[str, Any],
+    now: Now,
+) -> list[Action]:
+    if place is None:
+        text = "no task has this id"
+        raise Denied(text)
+    if isinstance(request, Ack | Fail | Extend | Progress):
+        return _late_word(request, place)
+    kind = request.kind if isinstance(request, Verb) else "move"
+    after = table.after(place.state, kind)
+    if isinstance(request, MoveRequest):
+        return [_move(state, request, place, by, now)]
+    if kind == "cancel":
+        return _cancel(state, place, by, now)
+    if kind == "hold":
+        return [] if place.state == table.HELD else [_hold(state, place, by)]
+    if after == place.state:
+        return []  # a duplicate row of the table
+    del task_id
+    return [_release(state, place, kind, by, now)]
+
+
+def _late_word(request: Ack | Fail | Extend | Progress, place: Place) -> list[Action]:
+    """A word about an attempt that has ended: the same word again is no error, any other is stale."""
+    last = place.last or {}
+    same = last.get("attempt") == request.attempt
+    if same and isinstance(request, Ack) and last.get("outcome") == "ok":
+        return []
+    if same and isinstance(request, Fail) and last.get("outcome") == "error":
+        return []
+    text = f"attempt {request.attempt} is stale: the task is {place.state}"
+    raise Denied(text)
+
+
+def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Action]:
+    if place.state == table.CANCELLED:
+        return []
+    state.discard(place.entry)
+    handler = state.settings.handler_for(place.task.task)
+    return [
+        attempts.ending(
+            state,
+            "cancel",
+            place.entry,
+            place.task,
+            before=place.state,
+            source=place.path,
+            outcome="cancelled",
+            now=now,
+            parent=policy.parent(place.task, handler),
+            to=replace(place.entry, why=""),
+            by=by,
+        )
+    ]
+
+
+def _hold(state: State, place: Place, by: dict[str, Any]) -> Move:
+    state.discard(place.entry)
+    entry = replace(place.entry, why="asked")
+    return Move(
+        event="hold",
+        entry=entry,
+        before=place.state,
+        after=table.after(place.state, "hold"),
+        source=place.path,
+        target=layout.held(entry),
+        note={"by": by},
+    )
+
+
+def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now) -> Move:
+    """Back to pending: from held as it was, after its end with all its attempts before it again."""
+    entry = replace(place.entry, why="", timeout=None)
+    if kind == "retry" or entry.lost >= state.settings.poison_after:
+        # The attempt number goes on: it is the fencing token, and a record may have it.
+        spent = entry.interrupted + entry.fails + entry.lost
+        entry = replace(entry, fails=0, lost=0, interrupted=spent)
+    if kind == "retry":
+        spent = entry.interrupted
+        if place.state in table.TERMINAL and place.last:
+            spent = max(spent, int(place.last.get("attempt") or 0))
+        lifted = entry.lifted
+        entry = replace(entry, prio=entry.base, interrupted=spent, time=now.wall, lifted=lifted)
+    state.insert(entry, now.wall)
+    return Move(
+        event=kind,
+        entry=entry,
+        before=place.state,
+        after=table.after(place.state, kind),
+        source=place.path,
+        target=layout.pending(entry),
+        note={"by": by},
+    )
+
+
+def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], now: Now) -> Move:
+    entry = place.entry
+    if place.state == table.PENDING:
+        state.discard(entry)
+    if request.priority is not None:
+        entry = replace(entry, prio=request.priority, base=request.priority)
+    if request.at is not None:
+        entry = replace(entry, time=request.at)
+    if request.deadline is not None:
+        entry = replace(entry, deadline=request.deadline, lifted=0)
+    if request.front is not None:
+        entry = replace(entry, front=request.front)
+        if request.at is None and entry.time <= now.wall:
+            entry = replace(entry, time=now.wall)  # the latest to the front, or to the back
+    pending = place.state == table.PENDING
+    if pending:
+        state.insert(entry, now.wall)
+    return Move(
+        event="move",
+        entry=entry,
+        before=place.state,
+        after=table.after(place.state, "move"),
+        source=place.path,
+        target=layout.pending(entry) if pending else layout.held(entry),
+        note={"by": by},
+    )
+
+
+def unknown_id(source: Source) -> str:
+    """An id for a refusal that has none: made of the drop's own time."""
+    return f"{source.ctime // 1000:012x}7000{0x8000_0000_0000_0000 | source.ino & 0xFFFF_FFFF:016x}"
+
+
+def id_is_sane(task_id: str) -> bool:
+    """Whether the date inside an id is one this format can hold."""
+    return 0 < id_time(task_id) < MAX_US

@@ -1,0 +1,99 @@
+"""A bounded window on a sorted backlog: the smallest keys in memory, the rest on disk."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from spool.names import Entry
+
+K = TypeVar("K", str, tuple[int, str])
+
+
+class Window(Generic[K]):
+    """Sorted keys with their entries, all of them below `bound`.
+
+    `bound` is the promise: every entry of this backlog whose key is below it is in memory. None
+    means that nothing is left on disk; `low` (below every key) that nothing is known yet.
+    """
+
+    __slots__ = ("_keys", "bound", "entries", "gathered", "limit")
+
+    def __init__(self, limit: int, low: K) -> None:
+        self.limit = limit
+        self.bound: K | None = low
+        self._keys: list[K] = []
+        self.entries: dict[K, Entry] = {}
+        self.gathered: dict[K, Entry | str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether what comes first may be on disk: nothing here, and something there."""
+        return not self._keys and self.bound is not None
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a scan should fill it up."""
+        return self.bound is not None and len(self._keys) * 4 < self.limit
+
+    def first(self) -> K | None:
+        """The smallest key in memory."""
+        return self._keys[0] if self._keys else None
+
+    def add(self, place: K, entry: Entry) -> Entry | None:
+        """Keep an entry that is on disk, if it falls into the window.
+
+        Returns the entry that is left to the disk for it: itself, the last one, or none.
+        """
+        if self.bound is not None and place >= self.bound:
+            if self.gathered is not None:  # a scan under way may have passed its name already
+                self.gathered[place] = entry
+            return entry
+        if place not in self.entries:
+            insort(self._keys, place)
+        self.entries[place] = entry
+        if len(self._keys) > self.limit:
+            self.bound = self._keys.pop()
+            return self.entries.pop(self.bound)
+        return None
+
+    def discard(self, place: K) -> None:
+        """Forget a key, in memory and in a scan under way."""
+        if self.gathered is not None:
+            self.gathered.pop(place, None)
+        if self.entries.pop(place, None) is not None:
+            del self._keys[bisect_left(self._keys, place)]
+
+    def gather(self) -> None:
+        """A scan begins: from now on `offer` collects what lies beyond the bound."""
+        self.gathered = {}
+
+    def offer(self, place: K, found: Entry | str) -> None:
+        """What a scan saw: an entry, or whatever text the caller makes one of at the end."""
+        wanted = self.gathered
+        if wanted is None or self.bound is None or place < self.bound:
+            return
+        wanted[place] = found
+        if len(wanted) > 2 * self.limit:
+            self._trim(wanted)
+
+    def _trim(self, wanted: dict[K, Entry | str]) -> None:
+        """Twice the room is used: keep the smaller half; the new bound is known by that alone."""
+        keep = sorted(wanted)[: self.limit + 1]
+        self.gathered = {place: wanted[place] for place in keep}
+
+    def settle(self) -> list[tuple[K, Entry | str]]:
+        """The scan has ended: what it found that fits, smallest first, and the new bound.
+
+        The caller adds each with `add` after making an entry of it.
+        """
+        wanted = self.gathered or {}
+        self.gathered = None
+        room = max(self.limit - len(self._keys), 1)
+        keep = sorted(wanted)
+        self.bound = keep[room] if len(keep) > room else None
+        return [(place, wanted[place]) for place in keep[:room]]

@@ -1,0 +1,259 @@
+"""The program spoold: options, one daemon per node, the parts put together, an orderly end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import filelock
+import orjson
+
+from spool import layout, machine, settings
+from spool.disk import Missing, RealDisk
+from spool.errors import Busy, ConfigError, NotAllowed, SpoolError
+from spool.init import check_format, default_dir
+from spool.names import is_task
+from spoold.core.state import State
+from spoold.effects.handlers import RUN, Handlers
+from spoold.effects.outboxes import OutboxLimits
+from spoold.effects.runner import kill_leftovers
+from spoold.effects.status import Status
+from spoold.effects.store import Store
+from spoold.loop import Core, Loop, clock
+from spoold.recovery import recover
+from spoold.sources.backlog import Backlog
+from spoold.sources.doorbell import Doorbell
+from spoold.sources.intake import Intake
+from spoold.sources.signals import Signals
+from spoold.sources.timer import Timer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from spool.settings import Settings
+    from spoold.core.values import Event
+
+log = logging.getLogger("spoold")
+LOCK_PATIENCE = 6.0  # seconds; a keeper that outlives a killed daemon needs up to 5 to clean up
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of spoold(8)."""
+    found = argparse.ArgumentParser(
+        prog="spoold",
+        description="Serve a spool: take in what is dropped, run what is due, tell what happened.",
+        epilog="Signals: TERM or INT stop in good order (twice: at once), HUP reads spool.toml again.",
+    )
+    found.add_argument(
+        "--spool", metavar="DIR", help="the spool (default: $SPOOL_DIR, else your own)"
+    )
+    found.add_argument(
+        "--node", metavar="NAME", help="name of this node (default: the host's name)"
+    )
+    found.add_argument(
+        "--until-idle",
+        action="store_true",
+        help="run what is ready, wait for what was started, and exit: for cron and tests",
+    )
+    found.add_argument("--check", action="store_true", help="check spool.toml and exit")
+    found.add_argument("-v", "--verbose", action="store_true", help="say more on standard error")
+    found.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command spoold; returns a sysexits(3) status."""
+    args = parser().parse_args(argv)
+    level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
+    logging.basicConfig(level=level, format="spoold: %(message)s", stream=sys.stderr)
+    os.umask(0o077)
+    try:
+        return _serve(args)
+    except SpoolError as problem:
+        print(f"spoold: {problem}", file=sys.stderr)
+        return problem.exit_code
+
+
+def _serve(args: argparse.Namespace) -> int:
+    root = os.path.abspath(args.spool or default_dir(os.environ))
+    node = args.node or _host()
+    if not is_task(node):
+        raise ConfigError("--node", "", node, "must be [A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+    check_format(root)
+    disk = RealDisk(root)
+    found = read_settings(disk, root)
+    if args.check:
+        log.info("%s: %d handlers, all well", layout.SETTINGS, len(found.handlers))
+        return 0
+    lock = _lock(root, node)
+    try:
+        killed = kill_leftovers(root, node)
+        if killed:
+            log.warning("killed %d processes that an earlier spoold had left", killed)
+        _run(disk, root, node, found, _fd_of(lock), until_idle=args.until_idle)
+    finally:
+        lock.release()
+    return 0
+
+
+def _run(  # noqa: PLR0913 - what it was started with
+    disk: RealDisk, root: str, node: str, found: Settings, lock: int, *, until_idle: bool
+) -> None:
+    signals = Signals()  # first: a signal during start-up must not be lost
+    now = clock()
+    state = State(node, found, machine.usable_cpus())
+    state.pauses = _pauses(disk)
+    store = Store(disk, node, durable=found.durability == "durable")
+    disk.make_dir(store.stage_dir)
+    doorbell = _doorbell(root)
+    events: list[Event] = list(recover(disk, store))
+    handlers = Handlers(disk, root, node, found, lock)
+    backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
+    backlog.start("held", now.wall)
+    core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state))
+    intake = Intake(disk, found, machine.zone_of(found.timezone))
+
+    def apply(new: Settings) -> None:
+        store.durable = new.durability == "durable"
+        handlers.settings = intake.settings = new
+        intake.zone = machine.zone_of(new.timezone)
+
+    status = Status(disk, state, now.wall)
+    loop = Loop(
+        core,
+        intake,
+        doorbell,
+        Timer(),
+        signals,
+        status,
+        _reloader(disk, root, apply, status),
+        until_idle=until_idle,
+    )
+    log.info("serving %s as node %s, pid %d", root, node, os.getpid())
+    try:
+        loop.run(events)
+    finally:
+        handlers.close()
+        if doorbell is not None:
+            doorbell.close()
+    status.extra["state"] = "stopped"
+    status.write(clock(), always=True)
+    log.info("stopped")
+
+
+def read_settings(disk: RealDisk, root: str) -> Settings:
+    """spool.toml with the built-in handler added; ConfigError, NotAllowed."""
+    path = os.path.join(root, layout.SETTINGS)
+    try:
+        text = disk.read(layout.SETTINGS, 1 << 20).decode()
+    except Missing:
+        text = ""
+    except UnicodeDecodeError as problem:
+        raise ConfigError(path, "", None, f"must be UTF-8: {problem}") from None
+    except PermissionError:
+        raise NotAllowed(f"{path} cannot be read by uid {os.getuid()}; chmod or chown it") from None
+    found = settings.load(text, path=path)
+    if not found.allow_run:
+        return found
+    return replace(found, handlers={**found.handlers, RUN: _run_handler()})
+
+
+def _run_handler() -> settings.Handler:
+    return settings.Handler(
+        pattern=RUN,
+        exec=(RUN,),
+        notify=None,
+        timeout=None,
+        retries=None,
+        backoff=None,
+        concurrency=None,
+        priority=None,
+        env={},
+        cwd=None,
+        memory=None,
+        replayable=True,
+        versions=(),
+    )
+
+
+def _reloader(
+    disk: RealDisk, root: str, apply: Callable[[Settings], None], status: Status
+) -> Callable[[], Settings | None]:
+    """A function that reads spool.toml again when it has changed; None where it has not."""
+
+    def mark() -> tuple[int, int] | None:
+        found = disk.info(layout.SETTINGS)
+        return None if found is None else (found.ino, found.ctime_us)
+
+    seen = mark()
+
+    def reload() -> Settings | None:
+        nonlocal seen
+        if mark() == seen:
+            return None
+        seen = mark()
+        try:
+            new = read_settings(disk, root)
+        except SpoolError as problem:
+            log.error("kept the old settings: %s", problem)
+            status.extra["settings_error"] = str(problem)
+            return None
+        status.extra.pop("settings_error", None)
+        apply(new)
+        log.info("read %s again", layout.SETTINGS)
+        return new
+
+    return reload
+
+
+def _lock(root: str, node: str) -> filelock.FileLock:
+    """One daemon for a node of a spool. The keeper holds it too, until the last handler is gone."""
+    path = os.path.join(root, layout.NODES, f"{node}.lock")
+    lock = filelock.FileLock(path, mode=0o600, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.info("waiting for the lock of node %s", node)
+        try:
+            lock.acquire(timeout=LOCK_PATIENCE)
+        except filelock.Timeout:
+            raise Busy(root, node) from None
+    return lock
+
+
+def _fd_of(lock: filelock.FileLock) -> int:
+    held: int | None = lock._context.lock_file_fd  # noqa: SLF001 - filelock has no public way
+    if held is None:
+        msg = "filelock holds no descriptor"
+        raise RuntimeError(msg)
+    return held
+
+
+def _doorbell(root: str) -> Doorbell | None:
+    places = {"incoming": os.path.join(root, layout.INCOMING), "root": root}
+    try:
+        return Doorbell(places)
+    except OSError as problem:
+        log.error("cannot watch incoming/ (%s): looking once a second", problem)
+        return None
+
+
+def _pauses(disk: RealDisk) -> list[dict[str, object]]:
+    try:
+        found = orjson.loads(disk.read(layout.PAUSES, 1 << 20))
+    except (Missing, orjson.JSONDecodeError):
+        return []
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _host() -> str:
+    name = socket.gethostname().split(".")[0]
+    return name if is_task(name) else "node"
+
+
+__all__ = ["main", "parser", "read_settings"]

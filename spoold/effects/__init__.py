@@ -1,0 +1,1 @@
+"""Actions to the world: what spoold does."""

@@ -1,0 +1,171 @@
+"""Handlers that are processes: their environment, their result file, and what became of them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import layout
+from spool.disk import Missing, NotRegular, TooLarge
+from spool.times import format_utc
+from spoold.core.values import Crashed, Exited, NotStarted
+from spoold.effects import runner
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+    from spool.names import Entry
+    from spool.settings import Settings
+    from spool.task import Task
+    from spoold.core.values import Event, Kill, Start
+
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+RUN = "spool.run"  # the built-in handler: the task itself names the command
+
+
+class Handlers:
+    """Between the core's words (ids, attempts) and the runner's (keys, processes)."""
+
+    def __init__(self, disk: Disk, root: str, node: str, settings: Settings, lock: int) -> None:
+        self.disk = disk
+        self.root = root
+        self.node = node
+        self.settings = settings
+        self._base = _base()
+        self._runner = runner.Runner(keep_fds=[lock])
+        self._runner.start_keeper()
+
+    @property
+    def fd(self) -> int:
+        """Readable when `events` has something to say."""
+        return self._runner.fileno()
+
+    def start(self, start: Start) -> None:
+        """Run the handler of a claimed task."""
+        entry, task = start.entry, start.task
+        args: dict[str, Any] = task.args if start.handler.pattern == RUN else {}
+        env = (
+            self._env(entry, task)
+            | start.handler.env
+            | {k: str(v) for k, v in args.get("env", {}).items()}
+        )
+        self._runner.start(
+            _key(entry.id, entry.attempt),
+            args.get("argv") or start.handler.exec or (),
+            env,
+            args.get("cwd") or start.handler.cwd or self._base["HOME"],
+            orjson.dumps(task.args, option=orjson.OPT_APPEND_NEWLINE).decode(),
+            os.path.join(self.root, layout.log(entry.id, entry.attempt)),
+            self.settings.log_limit,
+        )
+
+    def kill(self, kill: Kill) -> None:
+        """End one: TERM, grace, KILL; its exit is heard of as any other."""
+        self._runner.kill(_key(kill.id, kill.attempt), kill.grace / 1e6)
+
+    def events(self) -> list[Event]:
+        """What has become of handlers since the last call."""
+        found: list[Event] = []
+        for event in self._runner.events():
+            match event:
+                case runner.Exited():
+                    found.append(self._exited(event))
+                case runner.NotStarted():
+                    found.append(NotStarted(*_id_of(event.key), event.error))
+                case runner.KeeperLost():
+                    why = "the keeper of the handlers died"
+                    found += [Crashed(*_id_of(key), why) for key in event.keys]
+                case runner.Started():
+                    pass
+        return found
+
+    def close(self) -> None:
+        """End the keeper and whatever still runs."""
+        self._runner.close()
+
+    def _env(self, entry: Entry, task: Task) -> dict[str, str]:
+        env = {
+            **self._base,
+            "SPOOL_ID": entry.id,
+            "SPOOL_TASK": entry.task,
+            "SPOOL_ATTEMPT": str(entry.attempt),
+            "SPOOL_DEADLINE": "" if entry.deadline is None else format_utc(entry.deadline),
+            "SPOOL_DIR": self.root,
+            "SPOOL_NODE": self.node,
+            "SPOOL_RESULT": os.path.join(self.root, self._result(entry.id, entry.attempt)),
+        }
+        if task.version is not None:
+            env["SPOOL_VERSION"] = str(task.version)
+        if task.trace is not None:
+            env["TRACEPARENT"] = task.trace
+        return env
+
+    def _exited(self, event: runner.Exited) -> Exited:
+        task_id, attempt = _id_of(event.key)
+        result, problem = self._take_result(task_id, attempt)
+        return Exited(
+            id=task_id,
+            attempt=attempt,
+            exit=event.exit,
+            signal=event.signal,
+            seconds=event.seconds,
+            rss=event.rss,
+            cpu=event.cpu,
+            logged=event.logged,
+            tail=event.tail,
+            result=result,
+            result_error=problem,
+        )
+
+    def _result(self, task_id: str, attempt: int) -> str:
+        return f"{layout.RUNNING}/{self.node}/.{task_id}.{attempt}.result"
+
+    def _take_result(self, task_id: str, attempt: int) -> tuple[Any, str | None]:
+        """What the handler wrote to SPOOL_RESULT, and what is wrong with it."""
+        path = self._result(task_id, attempt)
+        try:
+            data = self.disk.read(path, self.settings.result_limit)
+        except Missing:
+            return None, None
+        except TooLarge:
+            return (
+                None,
+                f"the result is larger than {self.settings.result_limit} bytes (result_limit)",
+            )
+        except (NotRegular, OSError) as problem:
+            return None, f"the result cannot be read: {problem}"
+        finally:
+            try:
+                self.disk.remove(path)
+            except OSError:
+                pass  # it wrote none
+        try:
+            return (orjson.loads(data) if data.strip() else None), None
+        except orjson.JSONDecodeError as problem:
+            return None, f"the result is not JSON: {problem}"
+
+
+def _key(task_id: str, attempt: int) -> str:
+    return f"{task_id}.{attempt}"
+
+
+def _id_of(key: str) -> tuple[str, int]:
+    task_id, _, attempt = key.partition(".")
+    return task_id, int(attempt)
+
+
+def _base() -> dict[str, str]:
+    """What every handler gets of the outside world: who, where, and in what language."""
+    env = {"PATH": PATH, "LANG": os.environ.get("LANG", "C.UTF-8"), "SHELL": "/bin/sh"}
+    try:
+        user = pwd.getpwuid(os.getuid())
+        env |= {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+    except KeyError:
+        env["HOME"] = "/"
+    if not os.path.isdir(env["HOME"]):
+        env["HOME"] = "/"
+    if "TZ" in os.environ:
+        env["TZ"] = os.environ["TZ"]
+    return env

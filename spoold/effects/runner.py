@@ -1,0 +1,360 @@
+"""The daemon's side of the keeper: handlers started, killed and heard of without ever blocking.
+
+    runner = Runner(keep_fds=[lock], no_new_privs=True)
+    runner.start_keeper()
+    selector.register(runner.fileno(), EVENT_READ)      # stays valid when a keeper is replaced
+    runner.start("ID.1", argv, env, cwd, stdin, log, log_limit)
+    for event in runner.events(): ...                   # whenever fileno() is readable
+
+Every start is answered by one of NotStarted, Exited or KeeperLost, whatever happens. Call all of it
+from one thread. The messages are described in keeper.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spoold.effects import keeper
+from spoold.effects.keeper import Proc, environ, look, processes, strike, trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+PATIENCE = 5.0  # seconds for killed processes to go
+CLOSING = 2 * PATIENCE  # seconds for the keeper to kill everything and go
+HASTE = 1.0  # a keeper that dies sooner than this many seconds after its start
+DEATHS = 5  # in a row: is not worth starting again
+CHUNK = 1 << 18
+# `-c` and not the path of the file: an imported module is compiled once, a script at each start (6 ms)
+ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); import keeper; keeper.main(sys.argv[1:])"
+
+
+class RunnerError(RuntimeError):
+    """A bug of ours or a broken Python: the keeper did not understand us, or does not stay up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The handler runs. `pid` is the leader of its session."""
+
+    key: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """The handler has ended and nothing it started is alive. One of `exit` and `signal` is None.
+
+    rss: bytes, the peak of its largest process, at least that of the keeper (some 15 MB: a limit of
+    the kernel's account). cpu: seconds of user and system time of all it waited for. seconds: from
+    start to end. logged: bytes of its output in the log. tail: its last 4 KiB of output.
+    """
+
+    key: str
+    exit: int | None
+    signal: int | None
+    rss: int
+    cpu: float
+    seconds: float
+    logged: int
+    truncated: bool
+    tail: str
+    log_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotStarted:
+    """The handler was never started. `errno` is None where the request itself was wrong."""
+
+    key: str
+    errno: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperLost:
+    """The keeper was killed, these attempts with it. A new keeper is there."""
+
+    keys: tuple[str, ...]
+
+
+Event = Started | Exited | NotStarted | KeeperLost
+
+
+class Runner:
+    """Starts handlers through a keeper, tells what became of them, replaces a keeper that died."""
+
+    def __init__(self, *, keep_fds: Sequence[int] = (), no_new_privs: bool = False) -> None:
+        """`keep_fds` (locks) stay open in the keeper until it has killed what it must."""
+        self._keep_fds = tuple(keep_fds)
+        self._no_new_privs = no_new_privs
+        self._epoll = select.epoll()
+        self._sock: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._inbox, self._outbox = bytearray(), bytearray()
+        self._live: dict[str, int] = {}  # key -> process id, 0 until it is known
+        self._born, self._deaths = 0.0, 0
+
+    # --- the keeper ---
+
+    def start_keeper(self) -> None:
+        """Start the keeper. Orders may be given at once; it reads them some 20 ms later."""
+        keeper.prctl(keeper.PR_SET_CHILD_SUBREAPER, 1)  # if it is killed, its handlers come to us
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                _command(theirs.fileno(), self._keep_fds),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *self._keep_fds),
+                start_new_session=True,
+                cwd="/",
+                env={k: v for k, v in os.environ.items() if not k.startswith("SPOOL_")},
+            )
+        ours.setblocking(False)
+        self._sock, self._born = ours, time.monotonic()
+        self._epoll.register(ours, select.EPOLLIN)
+        self._send({"op": "hello", "no_new_privs": self._no_new_privs})
+
+    @property
+    def keeper_pid(self) -> int:
+        """The process id of the keeper, for status; 0 when there is none."""
+        return 0 if self._process is None else self._process.pid
+
+    def close(self) -> None:
+        """Kill every handler, end the keeper. At most CLOSING seconds, usually a few ms."""
+        if self._process is None:
+            return
+        with contextlib.suppress(RunnerError):
+            self._send({"op": "quit"})
+        self._hang_up()  # end of file says the same to a keeper that cannot read for a full backlog
+        try:
+            self._process.wait(CLOSING)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            self._kill_orphans()
+        self._process = None
+        self._epoll.close()
+
+    def _hang_up(self) -> None:
+        if self._sock is not None:
+            self._sock.close()  # leaves the epoll by itself
+            self._sock = None
+        self._inbox.clear()
+        self._outbox.clear()
+
+    def _replace(self) -> KeeperLost:
+        """The keeper is gone: end its handlers, which are ours now, and start another one."""
+        process = self._process
+        if process is None:
+            raise RunnerError("the keeper was never started")
+        process.kill()
+        process.wait()  # only now have its children come to us
+        self._hang_up()
+        self._kill_orphans()
+        lost = KeeperLost(keys=tuple(self._live))
+        self._live.clear()
+        self._deaths = self._deaths + 1 if time.monotonic() - self._born < HASTE else 1
+        if self._deaths > DEATHS:
+            raise RunnerError(
+                f"the keeper died {DEATHS} times at once (status {process.returncode})"
+            )
+        self.start_keeper()
+        return lost
+
+    def _kill_orphans(self) -> None:
+        """Kill and reap every child of ours that is a handler, or the rest of one."""
+        me, leaders = os.getpid(), set(self._live.values())
+
+        def is_orphan(pid: int, proc: Proc) -> bool:
+            if proc.ppid != me:
+                return False
+            if pid in leaders or proc.sid in leaders or proc.comm == keeper.NAME.encode():
+                return True  # the last: between fork and exec
+            return any(entry.startswith(b"SPOOL_ID=") for entry in environ(pid))
+
+        _kill_all(is_orphan)
+
+    # --- orders ---
+
+    def start(
+        self,
+        key: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str | None,
+        stdin: str,
+        log: str,
+        log_limit: int,
+    ) -> None:
+        """Start a handler. `key` names the attempt (ID.N) and must not be in use.
+
+        argv: argv[0] without a slash is looked up on env's PATH. env: the whole environment; give
+        it SPOOL_ID and SPOOL_ATTEMPT, by which what it leaves behind is recognised. cwd: None for "/".
+        log: absolute path, made at the first byte of output, at most `log_limit` bytes of it.
+        """
+        if key in self._live:
+            raise RunnerError(f"attempt {key} runs already")
+        self._live[key] = 0
+        order = {"op": "start", "key": key, "argv": list(argv), "env": dict(env), "cwd": cwd}
+        self._send({**order, "stdin": stdin, "log": log, "log_limit": log_limit})
+
+    def kill(self, key: str, grace: float) -> None:
+        """End a handler: TERM to its tree, KILL after `grace` seconds (0: at once). Exited follows."""
+        self._send({"op": "kill", "key": key, "grace": grace})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._sock is None:
+            raise RunnerError("the keeper was never started")
+        self._outbox += json.dumps(message).encode() + b"\n"
+        self.flush()
+
+    @property
+    def wants_write(self) -> bool:
+        """Are there orders the keeper has not taken yet? fileno() gets readable when it can."""
+        return bool(self._outbox)
+
+    def flush(self) -> None:
+        """Hand over what the keeper takes now."""
+        if self._sock is None:
+            return
+        waited = len(self._outbox) > 0
+        try:
+            while self._outbox:
+                del self._outbox[: self._sock.send(self._outbox)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._outbox.clear()  # it is dead: events() will find the end of file and say so
+        if waited:
+            wanted = select.EPOLLIN | (select.EPOLLOUT if self._outbox else 0)
+            self._epoll.modify(self._sock, wanted)
+
+    # --- events ---
+
+    def fileno(self) -> int:
+        """Readable when there is something for events() to do; the same number for ever."""
+        return self._epoll.fileno()
+
+    def events(self) -> list[Event]:
+        """What has happened since; empty if nothing did. Never blocks, but for a lost keeper."""
+        self.flush()
+        gone = self._receive()
+        *lines, rest = self._inbox.split(b"\n")
+        self._inbox = rest
+        found: list[Event] = [self._event(json.loads(line)) for line in lines]
+        if gone:
+            found.append(self._replace())
+        return found
+
+    def _receive(self) -> bool:
+        """Read what is there. True: the keeper is gone."""
+        if self._sock is None:
+            raise RunnerError("the keeper was never started")
+        while True:
+            try:
+                data = self._sock.recv(CHUNK)
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                return True
+            if not data:
+                return True
+            self._inbox += data
+            if len(data) < CHUNK:
+                return False
+
+    def _event(self, message: dict[str, Any]) -> Event:
+        kind = message.pop("ev")
+        if kind == "started":
+            started = Started(**message)
+            self._live[started.key] = started.pid
+            return started
+        if kind == "protocol":
+            raise RunnerError(f"the keeper did not understand: {message['error']}")
+        del self._live[message["key"]]
+        return Exited(**message) if kind == "exit" else NotStarted(**message)
+
+
+def _command(sock: int, keep_fds: Iterable[int]) -> list[str]:
+    kept = [word for fd in keep_fds for word in ("--keep", str(fd))]
+    folder = os.path.dirname(os.path.abspath(keeper.__file__))
+    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", ENTRY, folder, str(sock), *kept]
+
+
+# --- what nobody looks after any more ---
+
+
+def kill_leftovers(spool_dir: str, node: str) -> int:
+    """Kill what a daemon and a keeper that were killed together left of this node's handlers.
+
+    Known by SPOOL_DIR, SPOOL_NODE and SPOOL_ID in their environment; their descendants go with them,
+    this process and its ancestors never. Waits until they are gone, at most PATIENCE seconds.
+    Returns how many were killed. Call it with the lock of the node held and before any start.
+    """
+    wanted = {os.fsencode(f"SPOOL_DIR={spool_dir}"), os.fsencode(f"SPOOL_NODE={node}")}
+    spared = _lineage()
+
+    def is_leftover(pid: int, _: Proc) -> bool:
+        entries = environ(pid) if pid not in spared else []
+        return wanted.issubset(entries) and any(e.startswith(b"SPOOL_ID=") for e in entries)
+
+    return _kill_all(is_leftover, spared)
+
+
+def _lineage() -> set[int]:
+    """This process and its ancestors."""
+    found, pid = set[int](), os.getpid()
+    while pid and pid not in found:
+        found.add(pid)
+        proc = look(pid)
+        pid = 0 if proc is None else proc.ppid
+    return found
+
+
+def _kill_all(chosen: Callable[[int, Proc], bool], spared: Iterable[int] = ()) -> int:
+    """SIGKILL the chosen processes and their descendants until there are none; how many they were."""
+    until = time.monotonic() + PATIENCE
+    killed: set[tuple[int, int]] = set()
+    while True:
+        procs = processes()
+        roots = [pid for pid, proc in procs.items() if chosen(pid, proc)]
+        tree = [pid for pid in trees(procs, roots) if pid not in spared]
+        for pid in tree:
+            strike(pid, procs[pid], signal.SIGKILL)
+        killed.update((pid, procs[pid].start) for pid in tree)
+        if not tree or time.monotonic() > until:
+            return len(killed)
+        _await_deaths(tree, procs, until)
+
+
+def _await_deaths(pids: list[int], procs: dict[int, Proc], until: float) -> None:
+    """Wait until all of them are dead, and reap those that are our children."""
+    for pid in pids:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                time.sleep(0.01)  # an old kernel: look again a little later
+            continue
+        try:
+            now = look(pid)
+            if now is not None and now.start == procs[pid].start:
+                select.select([fd], [], [], max(0.0, until - time.monotonic()))
+        finally:
+            os.close(fd)
+        if procs[pid].ppid == os.getpid():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,135 @@
+"""What spoold knows, written where anybody who may read can see it: nodes/NODE.json."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import layout
+from spool.disk import DiskFull, Exists, Missing
+from spool.names import PRIORITIES
+from spool.times import format_utc
+from spoold.core import deadlines
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+    from spoold.core.state import State
+    from spoold.core.values import Now
+
+SOON = 100_000  # at most one status this often, us
+
+
+class Status:
+    """Writes the status file when something has changed, at most every 100 ms."""
+
+    def __init__(self, disk: Disk, state: State, started: int) -> None:
+        self.disk = disk
+        self.state = state
+        self.started = started
+        self.extra: dict[str, Any] = {}
+        self._written = -SOON
+        self._changed = True
+
+    def change(self) -> None:
+        """Something happened: the file is out of date."""
+        self._changed = True
+
+    def due(self, now: Now) -> int | None:
+        """In how many us the file is to be written; None where it is up to date."""
+        return max(0, self._written + SOON - now.mono) if self._changed else None
+
+    def write(self, now: Now, *, always: bool = False) -> None:
+        """Replace the file if it is out of date (or `always`, as a sign of life)."""
+        if not always and (self.due(now) or not self._changed):
+            return
+        self._changed, self._written = False, now.mono
+        data = orjson.dumps(self.content(now), option=orjson.OPT_APPEND_NEWLINE)
+        path = layout.status(self.state.node)
+        staged = f"{layout.NODES}/.{self.state.node}.json"
+        try:
+            try:
+                self.disk.write(staged, data)
+            except Exists:  # a leftover of a daemon that died just here
+                self.disk.remove(staged)
+                self.disk.write(staged, data)
+            self.disk.move(staged, path)
+        except (DiskFull, Missing):
+            self._changed = True  # no sign of life is better than none of the queue
+
+    def content(self, now: Now) -> dict[str, Any]:
+        """The status as a value."""
+        state = self.state
+        following = state.next_event()
+        return {
+            "v": 1,
+            "node": state.node,
+            "pid": os.getpid(),
+            "started_at": format_utc(self.started),
+            "written_at": format_utc(now.wall),
+            "state": state.paused() or "running",
+            "next": _next(following) if following else None,
+            "wakes_in": deadlines.next_wake(state, now) / 1e6,
+            "running": [_run(run, now) for run in state.runs.values()],
+            "limit": state.limit,
+            "processes": state.processes,
+            "in_memory": {
+                "high": sum(len(w) for w in state.lanes[PRIORITIES[0]].values()),
+                "medium": sum(len(w) for w in state.lanes[PRIORITIES[1]].values()),
+                "low": sum(len(w) for w in state.lanes[PRIORITIES[2]].values()),
+                "future": len(state.future),
+                "deadlines": len(state.urgent),
+            },
+            "held_back": _held_back(state),
+            "pauses": [_pause(row) for row in state.pauses],
+            "full_outboxes": sorted(state.full),
+            "counts": dict(state.counts),
+            **self.extra,
+        }
+
+
+def _next(entry: Any) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "task": entry.task,
+        "at": format_utc(entry.time),
+        "class": entry.prio,
+        "entry": layout.pending(entry),
+    }
+
+
+def _run(run: Any, now: Now) -> dict[str, Any]:
+    return {
+        "id": run.entry.id,
+        "task": run.entry.task,
+        "attempt": run.entry.attempt,
+        "class": run.entry.prio,
+        "started_at": format_utc(run.started),
+        "seconds": round((now.mono - run.began) / 1e6, 3),
+        "handler": run.handler.pattern if run.handler else None,
+        "parent": run.parent,
+        "ending": run.ending or None,
+        "progress": run.progress,
+    }
+
+
+def _pause(row: dict[str, Any]) -> dict[str, Any]:
+    shown = dict(row)
+    for name in ("since", "until"):
+        if shown.get(name) is not None:
+            shown[name] = format_utc(int(shown[name]))
+    return shown
+
+
+def _held_back(state: State) -> list[dict[str, Any]]:
+    """Lanes with ready tasks that may not start, and why, in words."""
+    found: dict[str, dict[str, Any]] = {}
+    for prio, lanes in state.lanes.items():
+        for lane, window in lanes.items():
+            why = state.blocked(lane)
+            if why and len(window):
+                row = found.setdefault(why, {"why": why, "handler": lane[0] or None, "ready": 0})
+                row["ready"] += len(window)
+                row.setdefault("classes", []).append(prio)
+    return list(found.values())

@@ -1,0 +1,424 @@
+"""The one writer of state: puts groups of transitions on disk, in an order that survives any cut.
+
+For each group, in this order; after a crash between two steps, `recovery` does what is said here:
+
+    step            what is on disk if we die after it         who cleans up, and how
+    1 stage         dot files in running/NODE/                 recovery removes them; actions are still
+                                                               in incoming/, attempts count as lost
+    2 journal       lines for what may not have happened       readers: the same line comes again
+    3 sync          the same, but whole after a power cut
+    4 establish     own copies linked into ids/ and moved to   an action still in incoming/ is known by
+                    their place; claims; records linked into   its id and dropped; a task in running/
+                    attempts/ (the commit point of an end)     with a record is rolled forward (5-8),
+                                                               without one its attempt is lost
+    5 sync dirs     the same after a power cut
+    6 leave         ended tasks stand in their new place;      recovery publishes the staged events
+                    actions are gone from incoming/
+    7 sync dirs     the same after a power cut
+    8 announce      events are in the outboxes                 nothing to do
+
+`relaxed` durability leaves out 3, 5 and 7 and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import layout, records
+from spool.actions import encode_task
+from spool.disk import DiskFull, Exists, Missing
+from spool.names import date_of, event_name
+from spool.times import format_utc
+from spoold.core.values import Drop, Message, Move, Pauses, Refuse, Tell, Undone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from spool.disk import Disk
+    from spoold.core.values import Action
+
+Writes = Move | Tell | Drop | Refuse | Pauses
+
+
+class Group:
+    """Transitions that go to disk together, and how far they have come."""
+
+    def __init__(self, actions: list[Writes]) -> None:
+        self.moves: list[Move] = []
+        self.tells: list[Message] = []
+        self.drops: list[Drop] = []
+        self.refusals: list[Refuse] = []
+        self.pauses: list[Pauses] = []
+        self.undone: list[Undone] = []
+        self.step = 0
+        self.files: dict[str, None] = {}  # staged, to be synced
+        self.dirs: dict[str, None] = {}  # changed, to be synced
+        for action in actions:
+            match action:
+                case Move():
+                    self.moves.append(action)
+                case Tell():
+                    self.tells.append(action.message)
+                case Drop():
+                    self.drops.append(action)
+                case Refuse():
+                    self.refusals.append(action)
+                    self.tells.append(action.message)
+                case Pauses():
+                    self.pauses.append(action)
+        self.targets = self._merge()
+
+    def _merge(self) -> dict[int, str]:
+        """Where each transition leads in the end: a task that comes in and starts at once is
+        written straight to running/, and the later of the two needs no step of its own."""
+        targets: dict[int, str] = {}
+        first: dict[str, int] = {}
+        for move in self.moves:
+            at = first.pop(move.source, None) if move.source is not None else None
+            if at is not None and move.record is None:
+                targets[at] = move.target
+                first[move.target] = at
+                continue
+            targets[id(move)] = move.target
+            if move.body is not None:
+                first[move.target] = id(move)
+        return targets
+
+    def undo(self, move: Move, why: str) -> None:
+        """This transition, and all that build on it, do not happen."""
+        self.undone += [Undone(m, why) for m in self.moves if m.entry.id == move.entry.id]
+        self.moves = [m for m in self.moves if m.entry.id != move.entry.id]
+        if move.body is not None:
+            self.drops = []  # the actions stay; those that were taken in are known by their id
+
+
+def groups(actions: Iterable[Action]) -> list[Group]:
+    """Actions in groups such that none needs what the same group leaves behind last (step 6)."""
+    out: list[list[Writes]] = [[]]
+    left: set[str] = set()
+    for action in actions:
+        if not isinstance(action, Writes):
+            continue
+        if isinstance(action, Move):
+            if action.source in left:
+                out.append([])
+                left = set()
+            if action.record is not None:
+                left.add(action.target)
+        out[-1].append(action)
+    return [Group(part) for part in out if part]
+
+
+class Store:
+    """Performs groups on a disk for one node."""
+
+    def __init__(self, disk: Disk, node: str, *, durable: bool) -> None:
+        self.disk = disk
+        self.node = node
+        self.durable = durable
+        self.stage_dir = f"{layout.RUNNING}/{node}"
+        self._made: set[str] = set()
+        self._steps = (
+            self._stage,
+            self._journal,
+            self._sync,
+            self._establish,
+            self._sync_dirs,
+            self._leave,
+            self._sync_dirs,
+            self._announce,
+        )
+        self.established = 4
+
+    def perform(
+        self, group: Group, now: int, established: Callable[[Group], None] | None = None
+    ) -> list[Undone]:
+        """All steps of a group, or DiskFull with the group ready to go on where it stopped.
+
+        `established` is called once, after step 4: handlers may start. Returns what did not happen.
+        """
+        while group.step < len(self._steps):
+            self._steps[group.step](group, now)
+            group.step += 1
+            if group.step == self.established and established is not None:
+                established(group)
+        return group.undone
+
+    # The steps.
+
+    def _stage(self, group: Group, now: int) -> None:
+        del now
+        self._ensure(group, f"{self.stage_dir}/x")
+        for move in list(group.moves):
+            if move.body is not None:
+                try:
+                    self._write(group, self._own(move), encode_task(move.body))
+                except DiskFull:
+                    group.undo(move, "full")
+        for message in self._messages(group):
+            self._write(group, self._staged(message), records.encode(message.content))
+        for pauses in group.pauses:
+            self._write(group, self._pauses_stage, orjson.dumps(pauses.rows))
+        for refusal in group.refusals:
+            path = f"{self._refuge(refusal)}.reason.json"
+            self._ensure(group, path)
+            self._write(group, path, _reason(refusal))
+
+    def _journal(self, group: Group, now: int) -> None:
+        lines = [_line(self.node, move, now) for move in group.moves]
+        lines += [_refused(self.node, refusal, now) for refusal in group.refusals]
+        lines += [_other(self.node, pauses.note, now) for pauses in group.pauses]
+        if not lines:
+            return
+        path = layout.journal(self.node, now)
+        self._ensure(group, path)
+        if path not in self._made:
+            self._made.add(path)
+            group.dirs[layout.parent_of(path)] = None
+        self.disk.append(path, b"".join(lines))
+        group.files[path] = None
+
+    def _sync(self, group: Group, now: int) -> None:
+        del now
+        if self.durable and group.files:
+            self.disk.sync(group.files)
+
+    def _establish(self, group: Group, now: int) -> None:
+        del now
+        for move in list(group.moves):
+            target = group.targets.get(id(move))
+            if target is None:
+                continue  # a step of it is done by an earlier one
+            if move.body is not None:
+                self._take_in(group, move, target)
+            elif move.record is not None:
+                self._commit(group, move)
+            else:
+                self._carry(group, move, target)
+        for _ in group.pauses:
+            self.disk.move(self._pauses_stage, layout.PAUSES)
+            group.dirs[layout.NODES] = None
+        if group.files:
+            group.dirs[self.stage_dir] = None
+
+    def _sync_dirs(self, group: Group, now: int) -> None:
+        del now
+        if self.durable and group.dirs:
+            self.disk.sync_dirs(group.dirs)
+        group.dirs = {}
+
+    def _leave(self, group: Group, now: int) -> None:
+        del now
+        for move in group.moves:
+            if move.record is not None and move.source is not None:
+                self.leave(group, move.source, move.target, move.entry.id)
+        for refusal in group.refusals:
+            target = self._refuge(refusal)
+            self._ensure(group, target)
+            self._take_away(refusal.source.path, target, refusal.source.ino)
+            group.dirs[layout.parent_of(target)] = None
+        for drop in group.drops:
+            self._take_away(drop.source.path, None, drop.source.ino)
+
+    def _announce(self, group: Group, now: int) -> None:
+        del now
+        for message in self._messages(group):
+            self.announce(self._staged(message), message.parent, _event_name(message))
+
+    # What the steps are made of; recovery uses the public ones as well.
+
+    def leave(self, group: Group | None, source: str, target: str, task_id: str) -> None:
+        """A task whose end is on record goes where the record says."""
+        self._ensure(group, target)
+        try:
+            self.disk.move(source, target)
+        except Missing:
+            # Somebody took the entry away, or it has been moved already: the record decides.
+            if self.disk.info(target) is None:
+                self.disk.link(layout.own_copy(task_id), target)
+        if group is not None:
+            group.dirs[layout.parent_of(target)] = None
+            group.dirs[layout.parent_of(source)] = None
+
+    def announce(self, staged: str, parent: str, name: str) -> None:
+        """An event becomes visible to its parent."""
+        target = f"{layout.OUTBOX}/{parent}/{name}"
+        self._ensure(None, target)
+        self.disk.move(staged, target)
+
+    def quarantine(self, path: str, why: str) -> None:
+        """What is damaged is kept in corrupt/, with the reason beside it."""
+        name = "".join(c if c.isalnum() or c in "._,=-" else "_" for c in path.replace("/", ","))
+        target = f"{layout.CORRUPT}/{name.lstrip('.')[:200]}"
+        reason = {"path": path, "reason": why}
+        self._ensure(None, target)
+        try:
+            self.disk.write(f"{target}.reason.json", records.encode({"id": "", **reason}))
+        except Exists:
+            pass  # damaged once before under this name: the newer file replaces the older
+        try:
+            self.disk.move(path, target)
+        except Missing:
+            pass  # somebody else has removed it
+
+    def forget_dir(self, path: str) -> None:
+        """A directory was removed: make it again when it is needed."""
+        self._made.discard(path)
+
+    def _take_in(self, group: Group, move: Move, target: str) -> None:
+        own, known = self._own(move), layout.own_copy(move.entry.id)
+        self._ensure(group, known)
+        try:
+            self.disk.link(own, known)
+        except Exists:
+            found = self.disk.info(known)
+            if found is not None and found.nlink > 1:
+                self.disk.remove(own)
+                group.undo(move, "clash")  # another node was faster with the same id
+                return
+            # Taken in before, but its entry never got its place, or was removed by hand.
+            self.disk.remove(known)
+            self.disk.link(own, known)
+        self._ensure(group, target)
+        self.disk.move(own, target)
+        group.dirs[layout.parent_of(known)] = None
+        group.dirs[layout.parent_of(target)] = None
+
+    def _commit(self, group: Group, move: Move) -> None:
+        if move.message is None or move.record is None:
+            return
+        path = layout.record(move.entry.id, move.record["attempt"])
+        self._ensure(group, path)
+        try:
+            self.disk.link(self._staged(move.message), path)
+        except Exists:
+            pass  # recorded before a crash: that record stands, and is rolled forward
+        group.dirs[layout.parent_of(path)] = None
+
+    def _carry(self, group: Group, move: Move, target: str) -> None:
+        if move.source is None or move.source == target:
+            return
+        self._ensure(group, target)
+        try:
+            self.disk.move(move.source, target)
+        except Missing:
+            if self.disk.info(target) is None:
+                self._unstage(group, move)
+                group.undo(move, "gone")  # someone was faster: a person, or another node
+                return
+        group.dirs[layout.parent_of(target)] = None
+        group.dirs[layout.parent_of(move.source)] = None
+
+    def _unstage(self, group: Group, move: Move) -> None:
+        for message in [m.message for m in group.moves if m.entry.id == move.entry.id]:
+            if message is not None and self.disk.info(self._staged(message)) is not None:
+                self.disk.remove(self._staged(message))
+
+    def _take_away(self, path: str, target: str | None, ino: int) -> None:
+        """An incoming file goes, unless another one has come under its name meanwhile."""
+        found = self.disk.info(path)
+        if found is None or found.ino != ino:
+            return
+        try:
+            if target is None:
+                self.disk.remove(path)
+            else:
+                self.disk.move(path, target)
+        except Missing:
+            pass  # the writer took it back in this very moment
+
+    def _write(self, group: Group, path: str, data: bytes) -> None:
+        if path in group.files:
+            return  # written before the disk was full, in an earlier try of this group
+        try:
+            self.disk.write(path, data)
+        except Exists:
+            self.disk.remove(path)  # a leftover of our own
+            self.disk.write(path, data)
+        group.files[path] = None
+
+    def _ensure(self, group: Group | None, path: str) -> None:
+        """The directory of a path is there, and (in a group) its own name will be synced."""
+        place = layout.parent_of(path)
+        if place in self._made:
+            return
+        if self.disk.info(place) is None:
+            self.disk.make_dir(place)
+            if group is not None:
+                above = layout.parent_of(place)
+                while above and above not in self._made:
+                    group.dirs[above] = None
+                    above = layout.parent_of(above)
+                group.dirs[layout.parent_of(place) or "."] = None
+        self._made.add(place)
+
+    def _messages(self, group: Group) -> list[Message]:
+        return [m.message for m in group.moves if m.message is not None] + group.tells
+
+    def _own(self, move: Move) -> str:
+        return f"{self.stage_dir}/.{move.entry.id}.task"
+
+    def _staged(self, message: Message) -> str:
+        return f"{self.stage_dir}/.{message.parent},{_event_name(message)}"
+
+    @property
+    def _pauses_stage(self) -> str:
+        return f"{self.stage_dir}/.pauses"
+
+    def _refuge(self, refusal: Refuse) -> str:
+        name = refusal.source.path.rpartition("/")[2]
+        return (
+            f"{layout.REJECTED}/{date_of(refusal.message.at)}/{safe_name(name, refusal.message.id)}"
+        )
+
+
+def safe_name(name: str, task_id: str) -> str:
+    """A name for a refused file: its own where that is harmless, else one made of an id."""
+    body = name.removesuffix(".json")
+    harmless = (
+        0 < len(body) <= 128  # noqa: PLR2004 - room for .reason.json and more
+        and body[0].isalnum()
+        and all(c.isascii() and (c.isalnum() or c in "._-") for c in body)
+    )
+    return name if harmless else f"{task_id}.json"
+
+
+def _event_name(message: Message) -> str:
+    return event_name(message.at, message.id, message.task, message.event)
+
+
+def _dump(line: dict[str, Any]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _line(node: str, move: Move, now: int) -> bytes:
+    entry = move.entry
+    line = {
+        "at": format_utc(now),
+        "event": move.event,
+        "id": entry.id,
+        "task": entry.task,
+        "from": move.before,
+        "to": move.after,
+        "entry": move.target,
+        "node": node,
+    }
+    return _dump(line | move.note)
+
+
+def _refused(node: str, refusal: Refuse, now: int) -> bytes:
+    message = refusal.message
+    line = {"at": format_utc(now), "event": "refuse", "id": message.id, "task": message.task}
+    return _dump({**line, "node": node, "reason": refusal.reason})
+
+
+def _other(node: str, note: dict[str, Any], now: int) -> bytes:
+    return _dump({"at": format_utc(now), **note, "node": node})
+
+
+def _reason(refusal: Refuse) -> bytes:
+    name = refusal.source.path.rpartition("/")[2]
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    return records.encode({"id": refusal.message.id, "name": shown, **refusal.reason})

@@ -1,0 +1,347 @@
+"""The one loop: events from the sources, `decide`, actions to the effects. One thread."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from spool import look
+from spool.disk import DiskFull, Missing, NotRegular, TooLarge
+from spool.errors import Invalid
+from spool.names import BadName
+from spool.place import Place
+from spoold.core import deadlines
+from spoold.core.dispatch import AT_ONCE
+from spoold.core.decide import cut_off, decide, settle
+from spoold.core.values import (
+    Ask,
+    Kill,
+    Looked,
+    Now,
+    Reloaded,
+    Room,
+    Scan,
+    Start,
+    Stop,
+    Tick,
+)
+from spoold.effects.store import groups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from spool.disk import Disk
+    from spool.settings import Settings
+    from spoold.core.state import State
+    from spoold.core.values import Action, Event
+    from spoold.effects.handlers import Handlers
+    from spoold.effects.outboxes import OutboxLimits
+    from spoold.effects.status import Status
+    from spoold.effects.store import Group, Store
+    from spoold.sources.backlog import Backlog
+    from spoold.sources.doorbell import Doorbell
+    from spoold.sources.intake import Intake
+    from spoold.sources.signals import Signals
+    from spoold.sources.timer import Timer
+
+log = logging.getLogger("spoold")
+BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
+FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
+DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
+
+
+def clock() -> Now:
+    """The clocks of this machine."""
+    return Now(time.time_ns() // 1000, time.monotonic_ns() // 1000)
+
+
+class Core:
+    """Decides and performs rounds of events; knows no file descriptors, so a simulator can drive it."""
+
+    def __init__(  # noqa: PLR0913 - the parts a round needs
+        self,
+        state: State,
+        disk: Disk,
+        store: Store,
+        handlers: Handlers,
+        backlog: Backlog,
+        limits: OutboxLimits,
+    ) -> None:
+        self.state = state
+        self.disk = disk
+        self.store = store
+        self.handlers = handlers
+        self.backlog = backlog
+        self.limits = limits
+        self.unfinished: deque[Group] = deque()
+        self.again = False  # something was undone: look at what may start once more
+        self.more = False  # there may be more to start than one round does
+        self._starts: dict[str, Start] = {}
+
+    def round(self, events: Iterable[Event], now: Now) -> bool:
+        """Everything these events lead to. Returns whether anything changed."""
+        actions: list[Action] = []
+        for event in events:
+            actions += decide(self.state, event, now)
+        actions += settle(self.state, now)
+        self.again = False
+        self.more = len(actions) >= AT_ONCE
+        changed = bool(actions)
+        self._answer(actions, now)
+        for action in actions:
+            match action:
+                case Start():
+                    self._starts[action.entry.id] = action
+                case Kill():
+                    self.handlers.kill(action)
+                case Scan():
+                    self.backlog.start(action.kind, now.wall)
+        self.unfinished.extend(groups(actions))
+        self.finish(now)
+        return changed
+
+    def finish(self, now: Now) -> None:
+        """Put what is decided on disk; DiskFull leaves the rest for the next call."""
+        while self.unfinished:
+            group = self.unfinished[0]
+            undone = self.store.perform(group, now.wall, self._established)
+            self.unfinished.popleft()
+            self.limits.told(group)
+            for event in undone:
+                self._starts.pop(event.move.entry.id, None)
+                decide(self.state, event, now)
+                self.again = True
+
+    def _established(self, group: Group) -> None:
+        """The claims of a group stand: their handlers start while the directories are synced."""
+        for move in group.moves:
+            start = self._starts.pop(move.entry.id, None) if move.event == "claim" else None
+            if start is not None:
+                self.handlers.start(start)
+
+    def _answer(self, actions: list[Action], now: Now) -> None:
+        """Questions to the disk are answered at once, until none is left."""
+        asked = [a for a in actions if isinstance(a, Ask)]
+        while asked:
+            more: list[Action] = []
+            for ask in asked:
+                more += decide(self.state, Looked(ask, self._found(ask)), now)
+            actions += more
+            asked = [a for a in more if isinstance(a, Ask)]
+
+    def _found(self, ask: Ask) -> dict[str, Place | None]:
+        found: dict[str, Place | None] = {}
+        for task_id in ask.ids:
+            path = ask.paths.get(task_id)
+            place: Place | None
+            try:
+                if ask.why == "claim" and path is not None:
+                    place = _plain(self.disk, path)
+                else:
+                    place = look.find(self.disk, task_id, path)
+            except Missing:
+                place = None
+            except DAMAGED as problem:
+                place = None
+                self._damaged(task_id, path, problem)
+            found[task_id] = place
+        return found
+
+    def _damaged(self, task_id: str, path: str | None, problem: Exception) -> None:
+        log.error("task %s is damaged: %s", task_id, problem)
+        if path is not None:
+            self.store.quarantine(path, str(problem))
+
+
+def _plain(disk: Disk, path: str) -> Place:
+    """A task that is to start: its records are of no interest."""
+    return Place(path.partition("/")[0], path, look.entry_at(path), look.read_task(disk, path))
+
+
+class Loop:
+    """Waits, gathers, and has the core do the rest, until it is told to stop."""
+
+    def __init__(  # noqa: PLR0913 - all the sources
+        self,
+        core: Core,
+        intake: Intake,
+        doorbell: Doorbell | None,
+        timer: Timer,
+        signals: Signals,
+        status: Status,
+        reload: Callable[[], Settings | None],
+        *,
+        until_idle: bool = False,
+    ) -> None:
+        self.core = core
+        self.intake = intake
+        self.doorbell = doorbell
+        self.timer = timer
+        self.signals = signals
+        self.status = status
+        self.reload = reload
+        self.until_idle = until_idle
+        self._stop_by: int | None = None
+        self._next_care = 0
+        self._next_look = 0
+        self._selector = selectors.DefaultSelector()
+        for fd in (timer.fd, timer.stepped_fd, signals.fd, core.handlers.fd):
+            self._selector.register(fd, selectors.EVENT_READ)
+        if doorbell is not None:
+            self._selector.register(doorbell.fd, selectors.EVENT_READ)
+
+    def run(self, first: list[Event]) -> None:
+        """Serve until stopped, or (until_idle) until there is nothing left to do."""
+        events: list[Event] = [*first, Tick()]
+        while True:
+            now = clock()
+            try:
+                changed = self.core.round(events, now)
+            except DiskFull as problem:
+                self._wait_for_room(str(problem))
+                changed = True
+            if changed:
+                self.status.change()
+            self.status.write(clock())
+            if self._over():
+                return
+            self._selector.select(self._patience())
+            events = self._gather()
+
+    # What to wait for.
+
+    def _patience(self) -> float | None:
+        """0 where there is work at hand, else None with the timer armed."""
+        if self.intake.busy and not self.core.state.shut:
+            return 0
+        if self.core.backlog.busy or self.core.again or self.core.more:
+            return 0
+        now = clock()
+        waits = [deadlines.next_wake(self.core.state, now), max(0, self._next_care - now.mono)]
+        if (wait := self.intake.next_look()) is not None:
+            waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
+        waits += [w for w in (self.status.due(now), self.core.limits.due(now)) if w is not None]
+        if self._stop_by is not None:
+            waits.append(max(0, self._stop_by - now.mono))
+        self.timer.arm(min(waits))
+        return None
+
+    def _gather(self) -> list[Event]:
+        self.timer.drain(self.timer.fd)
+        self.timer.drain(self.timer.stepped_fd)
+        now = clock()
+        events: list[Event] = []
+        events += self.core.handlers.events()
+        events += self._asked(now)
+        if self.doorbell is not None:
+            rung = self.doorbell.answer()
+            if "incoming" in rung:
+                self.intake.ring()
+            if "root" in rung:
+                events += self._reloaded()
+        if now.mono >= self._next_care:
+            events += self._care(now)
+        if self.intake.unsettled and now.mono >= self._next_look:
+            self.intake.ring()
+            self._next_look = now.mono + (self.intake.next_look() or 0)
+        if not self.core.state.shut:
+            events += self._taken(now)
+        events += self.core.backlog.step()
+        events += self.core.limits.look(now)
+        return events
+
+    def _taken(self, now: Now) -> list[Event]:
+        """A slice of incoming/, if there is room for what it will become."""
+        if not self.intake.busy:
+            return []
+        return [*self._room(), *(self.intake.look(now) if not self.core.state.shut else [])]
+
+    def _care(self, now: Now) -> list[Event]:
+        """Housekeeping, at least once a minute: nothing here is needed for correctness."""
+        self.intake.ring()
+        self.status.write(now, always=True)
+        if self.doorbell is not None and not self.doorbell.sound:
+            log.error("the watch on incoming/ was lost; start spoold again to be quick")
+        events = [Tick(), *self._room(), *self._reloaded()]
+        shut, blind = self.core.state.shut, self.doorbell is None
+        often = (
+            int(FULL_AGAIN * 1e6)
+            if shut
+            else BLIND
+            if blind
+            else self.core.state.settings.housekeeping
+        )
+        self._next_care = now.mono + often
+        return events
+
+    def _room(self) -> list[Event]:
+        settings, free = self.core.state.settings, self.core.disk.free()
+        why = ""
+        if free.bytes < settings.min_free_bytes:
+            why = f"disk full: {free.bytes} bytes free, min_free_bytes is {settings.min_free_bytes}"
+        elif free.inodes < settings.min_free_inodes:
+            why = f"disk full: {free.inodes} inodes free (min_free_inodes)"
+        if why == self.core.state.shut:
+            return []
+        self.core.state.shut = why
+        log.warning("%s", why or "there is room on the disk again")
+        self._next_care = 0
+        return [Room(why)]
+
+    def _wait_for_room(self, problem: str) -> None:
+        """What has happened must be written before anything else may happen."""
+        log.error("the disk is full, waiting for room: %s", problem)
+        while True:
+            time.sleep(FULL_AGAIN)
+            try:
+                self.core.finish(clock())
+            except DiskFull:
+                if self.signals.stop:
+                    raise
+                continue
+            log.warning("there is room on the disk again")
+            return
+
+    # Being told.
+
+    def _asked(self, now: Now) -> list[Event]:
+        events: list[Event] = []
+        for name in self.signals.drain():
+            if name == "reload":
+                events += self._reloaded(always=True)
+            elif self._stop_by is None:
+                grace = self.core.state.settings.drain_grace
+                self._stop_by = now.mono + grace
+                log.info("stopping: waiting up to %g s for what runs", grace / 1e6)
+                events.append(Stop())
+            else:
+                self._stop_by = now.mono  # asked twice: no more waiting
+        return events
+
+    def _reloaded(self, *, always: bool = False) -> list[Event]:
+        settings = self.reload()
+        if settings is None and not always:
+            return []
+        return [Reloaded(settings)] if settings is not None else []
+
+    def _over(self) -> bool:
+        state = self.core.state
+        processes = [r for r in state.runs.values() if r.handler and not r.handler.notify]
+        if self._stop_by is not None:
+            if not processes:
+                return True
+            if clock().mono >= self._stop_by:
+                for kill in cut_off(state):
+                    if isinstance(kill, Kill):
+                        self.core.handlers.kill(kill)
+                self._stop_by = clock().mono + 2 * state.settings.grace
+            return False
+        return self.until_idle and self._idle()
+
+    def _idle(self) -> bool:
+        state, core = self.core.state, self.core
+        busy = self.intake.busy or self.intake.unsettled or core.backlog.busy or core.again
+        return not (busy or state.runs or state.claiming or state.head() or state.scanning)

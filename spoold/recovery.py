@@ -1,0 +1,104 @@
+"""What start-up makes of what a crash left: roll forward what is on record, the rest is lost attempts."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from spool import layout, look, records
+from spool.disk import Missing, NotRegular, TooLarge
+from spool.errors import Invalid
+from spool.names import BadName, parse_event
+from spoold.core.values import Recovered
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+    from spoold.effects.store import Store
+
+log = logging.getLogger("spoold")
+DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
+
+
+def recover(disk: Disk, store: Store) -> list[Recovered]:
+    """Bring running/NODE/ in order; what is left there is told to the core."""
+    try:
+        names = sorted(disk.names(store.stage_dir))
+    except Missing:
+        return []
+    found = [
+        event
+        for name in names
+        if not name.startswith(".") and (event := _entry(disk, store, name)) is not None
+    ]
+    live = {event.place.entry.id: event.place.entry for event in found}
+    for name in names:
+        if name.startswith("."):
+            _staged(disk, store, name, {i: e.attempt for i, e in live.items()})
+    return found
+
+
+def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
+    path = f"{store.stage_dir}/{name}"
+    try:
+        entry = look.entry_at(path)
+        done = _record(disk, store, layout.record(entry.id, entry.attempt))
+        if done is not None:
+            store.leave(None, path, done["entry"], entry.id)
+            return None
+        return Recovered(look.at(disk, path))
+    except DAMAGED as problem:
+        log.warning("quarantined %s: %s", ascii(path), problem)
+        store.quarantine(path, str(problem))
+    except Missing:
+        pass  # gone meanwhile
+    return None
+
+
+def _record(disk: Disk, store: Store, path: str) -> dict[str, Any] | None:
+    """The record of an attempt; a damaged one (a power cut without durability) is none."""
+    try:
+        found = records.decode(disk.read(path, records.RECORD_LIMIT))
+    except Missing:
+        return None
+    except DAMAGED as problem:
+        store.quarantine(path, str(problem))
+        return None
+    return found if isinstance(found.get("entry"), str) else None
+
+
+def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
+    """A dot file: an event that was not told yet is told if what it tells has happened."""
+    path = f"{store.stage_dir}/{name}"
+    parent, _, rest = name[1:].partition(",")
+    told = parse_event(rest)
+    try:
+        content = records.decode(disk.read(path, records.RECORD_LIMIT)) if told else None
+    except (*DAMAGED, Missing):
+        content = None
+    if told is None or content is None or not _happened(disk, store, content, live):
+        disk.remove(path)
+        return
+    store.announce(path, parent, rest)
+
+
+def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str, int]) -> bool:
+    task_id, event = content["id"], content.get("event")
+    if event == "ready":
+        return live.get(task_id) == content.get("attempt")
+    if event == "late":
+        place = look.find(disk, task_id)
+        return place is not None and place.entry.lifted > 1
+    if event == "rejected":
+        return True
+    target = content.get("entry")
+    if not isinstance(target, str):
+        return False
+    written = _record(disk, store, layout.record(task_id, int(content.get("attempt") or 0)))
+    if written is None or written.get("entry") != target:
+        return False
+    if disk.info(target) is None:
+        # The record stands, the entry has not moved yet: it was not in running/ (a cancel).
+        place = look.find(disk, task_id)
+        if place is not None and place.path != target:
+            store.leave(None, place.path, target, task_id)
+    return True

@@ -1,0 +1,1 @@
+"""The world to events: what spoold hears."""

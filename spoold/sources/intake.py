@@ -1,0 +1,268 @@
+"""Files in incoming/ to events: each is looked at, read once, bounded, and valid or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.actions import (
+    Ack,
+    Control,
+    Extend,
+    Fail,
+    Incomplete,
+    Move,
+    Progress,
+    Submit,
+    Verb,
+    decode,
+    decode_task,
+    interpret,
+)
+from spool.disk import Missing, NotRegular, TooLarge
+from spool.errors import Invalid
+from spool.names import id_from, is_id, is_task
+from spoold.core.values import Arrived, Invalidated, Source
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from spool.actions import Task
+    from spool.disk import Disk, Info
+    from spool.settings import Settings
+    from spoold.core.values import Now
+
+SLICE = 256  # files looked at in one round of the loop
+PATIENCE = 60_000_000  # for a second link or a forbidden file, us
+OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
+AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
+UNFINISHED = (".tmp", ".part", "~", ".swp")
+UNKNOWN = "unknown"
+KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A file that is not ready: since when (monotonic), and as what it was last seen."""
+
+    ino: int
+    since: int
+    size: int
+
+
+class NotYet(Exception):
+    """The file may still become valid; after `patience` us the refusal stands."""
+
+    def __init__(self, problem: Invalid, patience: int) -> None:
+        super().__init__(problem, patience)
+        self.problem = problem
+        self.patience = patience
+
+
+class Intake:
+    """Looks at incoming/ when told to (`ring`), a slice at a time."""
+
+    def __init__(self, disk: Disk, settings: Settings, zone: ZoneInfo) -> None:
+        self.disk = disk
+        self.settings = settings
+        self.zone = zone
+        self._rung = True
+        self._names: list[str] = []
+        self._waiting: dict[str, Waiting] = {}
+        self._ignored: set[str] = set()
+        self._passing: dict[str, str] = {}
+
+    def ring(self) -> None:
+        """Something may have been dropped: look again, at everything."""
+        self._rung = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a look would do something now."""
+        return self._rung or bool(self._names)
+
+    @property
+    def unsettled(self) -> int:
+        """How many files are not ready yet."""
+        return len(self._waiting)
+
+    def next_look(self) -> int | None:
+        """In how many us files that are not ready want another look; None where there are none."""
+        return AGAIN if self._waiting else None
+
+    def look(self, now: Now) -> list[Arrived | Invalidated]:
+        """The next slice of files as events. What is on disk by now is no longer in passing."""
+        self._passing.clear()
+        if not self._names and self._rung:
+            self._rung = False
+            self._names = self.disk.names(layout.INCOMING)
+            gone = self._waiting.keys() - set(self._names)
+            for name in gone:
+                del self._waiting[name]
+        batch, self._names = self._names[:SLICE], self._names[SLICE:]
+        found = [self._one(name, now) for name in batch]
+        return [event for event in found if event is not None]
+
+    def _one(self, name: str, now: Now) -> Arrived | Invalidated | None:
+        if name.startswith(".") or name.endswith(UNFINISHED):
+            return None
+        path = f"{layout.INCOMING}/{name}"
+        info = self.disk.info(path)
+        if info is None:
+            return None  # the writer took it back
+        if stat.S_ISDIR(info.mode):
+            self._ignored.add(name)  # a directory cannot be refused, only left alone
+            return None
+        source = Source(path, info.ino, info.ctime_us, info.uid)
+        try:
+            found = self._read(name, path, info, source, now)
+        except NotYet as later:
+            if self._patient(name, info, now, later.patience):
+                return None
+            found = self._refusal(source, later.problem, None)
+        except Missing:
+            return None
+        self._waiting.pop(name, None)
+        return found
+
+    def _patient(self, name: str, info: Info, now: Now, patience: int) -> bool:
+        seen = self._waiting.get(name)
+        if seen is None or seen.ino != info.ino or seen.size != info.size:
+            self._waiting[name] = Waiting(info.ino, now.mono, info.size)
+            return True
+        return now.mono - seen.since < patience
+
+    def _read(
+        self, name: str, path: str, info: Info, source: Source, now: Now
+    ) -> Arrived | Invalidated | None:
+        doc: dict[str, Any] | None = None
+        try:
+            if not name.endswith(".json") and not name.upper().endswith(".JSON"):
+                self._ignored.add(name)
+                return None
+            self._check(name, info)
+            doc = self._bytes(path, info)
+            dropped = min(info.ctime_us, now.wall)
+            request = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
+            if isinstance(request, Submit):
+                request = self._identify(request, source)
+            elif not isinstance(request, Control):
+                self._check_ids(request)
+        except Invalid as problem:
+            if isinstance(problem, Incomplete):
+                raise NotYet(problem, self.settings.settle) from None
+            return self._refusal(source, problem, doc)
+        return Arrived(source, request)
+
+    def _check_ids(self, request: Verb | Move | Ack | Fail | Extend | Progress) -> None:
+        """A listing may show an action and not yet the submission it is about: look again."""
+        ids = request.ids if isinstance(request, Verb | Move) else (request.id,)
+        for task_id in ids:
+            known = task_id in self._passing or self.disk.info(layout.own_copy(task_id))
+            if not known:
+                raise NotYet(Invalid("id", task_id, "no task has this id"), OVERTAKEN)
+
+    def _check(self, name: str, info: Info) -> None:
+        for is_kind, words in KINDS:
+            if is_kind(info.mode):
+                raise Invalid("file", name, f"is {words}; only a regular file is an action")
+        if not NAME.fullmatch(name):
+            rule = "a file name is [A-Za-z0-9][A-Za-z0-9._-]{0,127}.json"
+            raise Invalid("file", name.encode("utf-8", "backslashreplace").decode(), rule)
+        if info.nlink != 1:
+            problem = Invalid("file", name, "has a second hard link; write a file of its own")
+            raise NotYet(problem, PATIENCE)
+        if info.size > self.settings.max_action_bytes:
+            self._too_large(name)
+
+    def _too_large(self, name: str) -> None:
+        rule = f"is larger than {self.settings.max_action_bytes} bytes (max_action_bytes)"
+        raise Invalid("file", name, rule)
+
+    def _bytes(self, path: str, info: Info) -> dict[str, Any]:
+        name = path.rpartition("/")[2]
+        try:
+            data = self.disk.read(path, self.settings.max_action_bytes)
+        except TooLarge:
+            self._too_large(name)
+        except NotRegular:
+            raise Invalid("file", name, "is not a regular file") from None
+        except PermissionError:
+            problem = Invalid("file", name, "cannot be read by spoold: chmod it")
+            raise NotYet(problem, PATIENCE) from None
+        except BlockingIOError:  # somebody holds a lease on it
+            problem = Invalid("file", name, "is kept from being read by a lease")
+            raise NotYet(problem, PATIENCE) from None
+        after = self.disk.info(path)
+        if after is None or (after.ino, after.size) != (info.ino, len(data)):
+            raise NotYet(Invalid("file", name, "changes while it is read"), PATIENCE)
+        return decode(data, limit=self.settings.max_action_bytes)
+
+    def _identify(self, request: Submit, source: Source) -> Submit:
+        """Every task gets its id, and those that are known already are left out."""
+        fresh: list[Task] = []
+        for i, task in enumerate(request.tasks):
+            made = task if task.id else replace(task, id=_own_id(source, i))
+            if not self._known(made, request, i):
+                fresh.append(made)
+        return replace(request, tasks=tuple(fresh))
+
+    def _known(self, task: Task, request: Submit, index: int) -> bool:
+        task_id = task.id or ""
+        digest = self._passing.get(task_id)
+        if digest is None:
+            path = layout.own_copy(task_id)
+            info = self.disk.info(path)
+            if info is None or info.nlink < 2:  # noqa: PLR2004 - its entry and ids/
+                self._passing[task_id] = task.digest
+                return False
+            try:
+                digest = decode_task(self.disk.read(path, 64 << 20)).digest
+            except (Invalid, OSError):
+                digest = ""  # damaged: it is not ours to replace
+        if digest == task.digest:
+            return True
+        field = f"tasks[{index}].id" if request.batch else "id"
+        raise Invalid(field, task_id, "is taken by another task with other content")
+
+    def _refusal(self, source: Source, problem: Invalid, doc: dict[str, Any] | None) -> Invalidated:
+        fields = doc or {}
+        reason = {"field": problem.field, "value": _plain(problem.value), "rule": problem.rule}
+        if problem.near:
+            reason["near"] = problem.near
+        reason["text"] = str(problem)
+        task, parent, task_id = fields.get("task"), fields.get("notify"), fields.get("id")
+        return Invalidated(
+            source,
+            reason,
+            parent if isinstance(parent, str) and is_task(parent) else None,
+            task if isinstance(task, str) and is_task(task) else UNKNOWN,
+            task_id if isinstance(task_id, str) and is_id(task_id) else _own_id(source, 0),
+        )
+
+
+def _own_id(source: Source, index: int) -> str:
+    """The id of a task that came without one: the same file makes the same id after a crash."""
+    seed = f"{source.path}.{source.ino}.{source.ctime}.{index}".encode("utf-8", "surrogateescape")
+    return id_from(source.ctime, hashlib.sha256(seed).digest())
+
+
+def _plain(value: object) -> Any:
+    """A value fit for a reason file: bounded, and JSON."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 53 else str(value)[:100]
+    text = value if isinstance(value, str) else repr(value)
+    return text[:200].encode("utf-8", "backslashreplace").decode()

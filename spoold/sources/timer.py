@@ -1,0 +1,66 @@
+"""One timer for the loop: precise, and woken when somebody sets the clock."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
+TFD_CLOEXEC_NONBLOCK = os.O_CLOEXEC | os.O_NONBLOCK
+ABSTIME, CANCEL_ON_SET = 1, 2
+FAR = 1 << 40  # seconds; a date nobody reaches
+
+
+class _Spec(ctypes.Structure):
+    """struct itimerspec: interval, then value, each seconds and nanoseconds."""
+
+    _fields_ = (
+        ("every_s", ctypes.c_long),
+        ("every_ns", ctypes.c_long),
+        ("s", ctypes.c_long),
+        ("ns", ctypes.c_long),
+    )
+
+
+class Timer:
+    """timerfd(2): epoll's own time-out counts milliseconds and is half of one late."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = self._create(CLOCK_MONOTONIC)
+        self.stepped_fd = self._create(CLOCK_REALTIME)
+        self._watch_steps()
+
+    def arm(self, us: int) -> None:
+        """Readable in so many us (at least one, so that 0 fires and does not disarm)."""
+        us = max(1, us)
+        self._set(self.fd, 0, us // 1_000_000, us % 1_000_000 * 1000)
+
+    def drain(self, fd: int) -> None:
+        """Take note that it fired; after a clock step, watch for the next."""
+        try:
+            struct.unpack("Q", os.read(fd, 8))
+        except BlockingIOError:
+            return
+        except OSError:  # ECANCELED: the clock was set
+            self._watch_steps()
+
+    def close(self) -> None:
+        """Let go of both."""
+        os.close(self.fd)
+        os.close(self.stepped_fd)
+
+    def _create(self, clock: int) -> int:
+        fd = self._libc.timerfd_create(clock, TFD_CLOEXEC_NONBLOCK)
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        return int(fd)
+
+    def _set(self, fd: int, flags: int, seconds: int, nanoseconds: int) -> None:
+        spec = _Spec(0, 0, seconds, nanoseconds)
+        if self._libc.timerfd_settime(fd, flags, ctypes.byref(spec), None) < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
+
+    def _watch_steps(self) -> None:
+        self._set(self.stepped_fd, ABSTIME | CANCEL_ON_SET, FAR, 0)

@@ -1,0 +1,169 @@
+"""spool.toml: every key is known, every value bounded, every error names file, key and rule."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from spool import knobs, times
+from spool.backoff import Backoff
+from spool.errors import ConfigError
+from spool.settings import DEFAULT_TOML, Handler, Settings, load
+
+MEBI = 1 << 20
+
+
+def test_an_empty_file_means_the_defaults() -> None:
+    settings = load("")
+    assert settings.durability == "durable"
+    assert settings.retries == 3
+    assert settings.backoff == Backoff(base=10 * times.SECOND, factor=2, max=times.HOUR)
+    assert (settings.timeout, settings.lease) == (times.HOUR, 30 * times.SECOND)
+    assert (settings.log_limit, settings.min_free_bytes) == (10 * MEBI, 64 * MEBI)
+    assert settings.handlers == {}
+
+
+def test_every_line_of_the_sample_file_is_true() -> None:
+    assert load(DEFAULT_TOML) == load("")
+    head, _, handlers = DEFAULT_TOML.partition("\n\n")
+    uncommented = [line[2:] for line in head.splitlines() if " = " in line.split("#")[1]]
+    assert load("\n".join(uncommented)) == load("")
+    assert len(uncommented) == len(knobs.ROWS)
+    lines = [line[2:] for line in handlers.splitlines()[1:]]
+    assert load("\n".join(lines)).handler_for("thumb.make")
+
+
+def test_every_row_is_a_field_and_every_field_a_row() -> None:
+    public = {f.name for f in fields(Settings) if not f.name.startswith("_")}
+    assert public == {*knobs.ROWS, "handlers"}
+    assert {f.name for f in fields(Handler)} == {*knobs.HANDLER_ROWS, "pattern"} - {"python"}
+
+
+def test_every_row_has_a_text() -> None:
+    assert all(row.text for row in (*knobs.ROWS.values(), *knobs.HANDLER_ROWS.values()))
+
+
+def test_a_handler_is_typed() -> None:
+    settings = load(
+        """
+        timezone = "Europe/Rome"
+        [handlers."thumb.*"]
+        exec = ["/usr/local/bin/thumb", "--fast"]
+        timeout = "30s"
+        retries = 5
+        backoff = {base = 1, factor = 3, max = "1m"}
+        concurrency = 2
+        priority = "low"
+        env = {LANG = "C"}
+        cwd = "/srv"
+        memory = "512MiB"
+        replayable = true
+        versions = [1, "2.0"]
+        [handlers."order.*"]
+        notify = "shop"
+        """
+    )
+    assert settings.timezone == "Europe/Rome"
+    assert settings.handlers["thumb.*"] == Handler(
+        pattern="thumb.*", exec=("/usr/local/bin/thumb", "--fast"), notify=None,
+        timeout=30 * times.SECOND, retries=5, concurrency=2, priority="low", env={"LANG": "C"},
+        backoff=Backoff(base=times.SECOND, factor=3, max=times.MINUTE), cwd="/srv",
+        memory=512 * MEBI, replayable=True, versions=(1, "2.0"),
+    )  # fmt: skip
+    assert settings.handlers["order.*"].notify == "shop"
+    assert settings.handlers["order.*"].timeout is None
+
+
+@pytest.mark.parametrize(
+    ("task", "pattern"),
+    [
+        ("a.b", "a.b"),
+        ("a.d", "a.*"),
+        ("a.cc", "a.*c"),
+        ("x.ab", "*.ab"),
+        ("zz", "*"),
+        ("k1m", "k*m"),
+        ("kt", "*t"),
+    ],
+)
+def test_the_most_specific_handler_wins(task: str, pattern: str) -> None:
+    names = ("*", "a.*", "a.b", "a.*c", "*.ab", "k*", "k*m", "*t")
+    settings = load("\n".join(f'[handlers."{name}"]\nnotify = "p"' for name in names))
+    for _ in range(2):
+        found = settings.handler_for(task)
+        assert found is not None
+        assert found.pattern == pattern
+
+
+def test_no_handler_is_none_and_the_cache_stays_bounded() -> None:
+    settings = load('[handlers.a]\nnotify = "p"')
+    assert all(settings.handler_for(f"t{n}") is None for n in range(10_000))
+    assert len(settings._found) <= 4096
+    assert settings.handler_for("a") is not None
+
+
+def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
+    settings = load(f'[handlers."{"*a" * 31}*b"]\nnotify = "p"')
+    assert settings.handler_for("a" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "near"),
+    [
+        ("retires = 3", "retires", "retries"),
+        ("retries = true", "retries", None),
+        ("retries = 3.0", "retries", None),
+        ("retries = -1", "retries", None),
+        ("retries = 1001", "retries", None),
+        ('durability = "fast"', "durability", None),
+        ('timezone = "Mars"', "timezone", None),
+        ("timezone = 1", "timezone", None),
+        ('name = "a b"', "name", None),
+        ('timeout = "0s"', "timeout", None),
+        ("timeout = nan", "timeout", None),
+        ("timeout = inf", "timeout", None),
+        ("timeout = 2026-11-21", "timeout", None),
+        ('housekeeping = "61s"', "housekeeping", None),
+        ('log_limit = "10MB"', "log_limit", None),
+        ("log_limit = -1", "log_limit", None),
+        ("log_limit = 1.5", "log_limit", None),
+        ("allow_run = 1", "allow_run", None),
+        ("backoff = {base = 1, factor = 0}", "backoff.factor", None),
+        ("x = [", "", None),
+        ("x = " + "9" * 5000, "", None),
+        ("handlers = 3", "handlers", None),
+        ("[handlers]\na = 3", 'handlers."a"', None),
+        ('[handlers."a b"]', "handlers", None),
+        ("[handlers.a]", 'handlers."a"', None),
+        ('[handlers.a]\nexec = ["x"]\nnotify = "p"', 'handlers."a"', None),
+        ('[handlers.a]\npython = "m"', 'handlers."a".python', None),
+        ('[handlers.a]\nexec = "ls"', 'handlers."a".exec', None),
+        ("[handlers.a]\nexec = []", 'handlers."a".exec', None),
+        ('[handlers.a]\nexec = [""]', 'handlers."a".exec', None),
+        ('[handlers.a]\nexec = ["a", 1]', 'handlers."a".exec[1]', None),
+        ('[handlers.a]\nnotify = "a/b"', 'handlers."a".notify', None),
+        ('[handlers.a]\nnotify = "p"\ntimeot = 1', 'handlers."a".timeot', "timeout"),
+        ('[handlers.a]\nnotify = "p"\ncwd = "x"', 'handlers."a".cwd', None),
+        ('[handlers.a]\nnotify = "p"\nenv = {SPOOL_ID = "x"}', 'handlers."a".env', None),
+        ('[handlers.a]\nnotify = "p"\nenv = {A = 1}', 'handlers."a".env.A', None),
+        ('[handlers.a]\nnotify = "p"\nversions = [true]', 'handlers."a".versions', None),
+        ('[handlers.a]\nnotify = "p"\nmemory = "1KiB"', 'handlers."a".memory', None),
+    ],
+)
+def test_a_bad_setting_is_refused_by_file_key_and_rule(
+    text: str, key: str, near: str | None
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(text, path="/srv/q/spool.toml")
+    error = caught.value
+    assert (error.path, error.key, error.near) == ("/srv/q/spool.toml", key, near)
+    assert error.rule
+    assert str(error).startswith("/srv/q/spool.toml: ")
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("64MiB", 64 * MEBI), ("0", 0), (7, 7), ("1 GiB", 1024 * MEBI)]
+)
+def test_a_size_means_what_it_says(written: object, size: int) -> None:
+    assert knobs.parse_size(written) == size
