@@ -125,7 +125,7 @@ class Disk(Protocol):
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """errno to the classes above, which say what to do about it."""
+    """Errno to the classes above, which say what to do about it."""
     try:
         yield
     except FileNotFoundError as error:

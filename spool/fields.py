@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,12 +110,14 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name someone probably meant."""
+    import difflib  # only a refusal needs it
+
     found = difflib.get_close_matches(name[:64], list(known), 1)
     return found[0] if found else None
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of an action file; see spool.schema for what it cannot say."""
-    from spool.schema import build  # noqa: PLC0415 (needed by one command, not at every start)
+    from spool.schema import build  # one command needs it
 
     return build()

@@ -29,7 +29,7 @@ _SIZE = re.compile(r"([0-9]{1,18}) ?(|KiB|MiB|GiB|TiB)")
 _NO_MOMENT = Moment(now=0, dropped=0, zone=UTC)  # no setting is a point in time
 
 
-def _row(  # noqa: PLR0913, PLR0917 (the columns of the table)
+def _row(  # noqa: PLR0913 (the columns of the table)
     name: str,
     kind: str,
     default: Any,

@@ -25,13 +25,16 @@ SLICE = 4096
 
 def read_task(disk: Disk, path: str) -> Task:
     """The own copy at a path; Missing, or Invalid where it is damaged."""
-    return decode_task(disk.read(path, BODY_LIMIT))
+    task = decode_task(disk.read(path, BODY_LIMIT))
+    if f",{task.id}," not in path and not path.endswith(f"/{task.id}.json"):
+        raise Invalid("own copy", task.id, "stands under the name of another task")
+    return task
 
 
 def entry_at(path: str) -> Entry:
     """The entry a path stands for; BadName where it is none."""
     parts = path.split("/")
-    if parts[0] == layout.PENDING and len(parts) == 4:  # noqa: PLR2004 - pending/DATE/PRIO/NAME
+    if parts[0] == layout.PENDING and len(parts) == 4:
         return parse_entry(parts[3], date=parts[1], prio=parts[2])
     return parse_entry(parts[-1])
 
@@ -51,7 +54,7 @@ def records(disk: Disk, task_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     misses = 0
     number = 0
-    while misses < 4:  # noqa: PLR2004 - numbers may skip, by a crash between claim and record
+    while misses < 4:
         number += 1
         try:
             found.append(decode(disk.read(f"{folder}/{task_id}.{number}.json", RECORD_LIMIT)))
@@ -100,8 +103,8 @@ def _guesses(disk: Disk, task_id: str, hint: str | None) -> Iterator[str]:
 
 def _in_folder(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
     wanted = f",{task_id},"
-    for names in disk.slices(folder, SLICE):
-        for name in names:
+    for batch in disk.slices(folder, SLICE):
+        for name in batch:
             if wanted in name and not name.startswith("."):
                 yield f"{folder}/{name}"
 
@@ -112,14 +115,15 @@ def folders(disk: Disk, states: tuple[str, ...]) -> Iterator[str]:
         if state == layout.HELD:
             yield state
             continue
-        for name in _names(disk, state):
+        for name in names(disk, state):
             if state == layout.PENDING:
                 yield from (f"{state}/{name}/{prio}" for prio in PRIORITIES)
             else:
                 yield f"{state}/{name}"
 
 
-def _names(disk: Disk, path: str) -> list[str]:
+def names(disk: Disk, path: str) -> list[str]:
+    """The names in a directory in order, none where it is missing or no directory."""
     try:
         return sorted(disk.names(path))
     except Missing:
@@ -131,8 +135,8 @@ def _names(disk: Disk, path: str) -> list[str]:
 def entries(disk: Disk, states: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
     """(path, entry) of all that stands in these states; names that are no entries are left out."""
     for folder in folders(disk, states):
-        for names in disk.slices(folder, SLICE):
-            for name in names:
+        for batch in disk.slices(folder, SLICE):
+            for name in batch:
                 path = f"{folder}/{name}"
                 try:
                     yield path, entry_at(path)
@@ -148,6 +152,6 @@ def count(disk: Disk, states: tuple[str, ...] = layout.STATES) -> dict[str, int]
     for folder in folders(disk, states):
         parts = folder.split("/")
         key = f"pending/{parts[2]}" if parts[0] == layout.PENDING else parts[0]
-        for names in disk.slices(folder, SLICE):
-            found[key] += sum(1 for n in names if not n.startswith("."))
+        for batch in disk.slices(folder, SLICE):
+            found[key] += sum(1 for n in batch if not n.startswith("."))
     return found

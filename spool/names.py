@@ -150,7 +150,8 @@ def _span(us: int) -> str:
 
 def entry_name(entry: Entry, *, dated: bool) -> str:
     """The file name of an entry; `dated` puts the date of its time in (`s=`), for every
-    directory that does not tell it: all but pending/DATE/."""
+    directory that does not tell it: all but pending/DATE/.
+    """
     fields: list[str] = []
     if entry.base != entry.prio or entry.lifted or entry.fails:
         fields.append(f"b={entry.base}")

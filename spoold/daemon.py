@@ -49,12 +49,8 @@ def parser() -> argparse.ArgumentParser:
         description="Serve a spool: take in what is dropped, run what is due, tell what happened.",
         epilog="Signals: TERM or INT stop in good order (twice: at once), HUP reads spool.toml again.",
     )
-    found.add_argument(
-        "--spool", metavar="DIR", help="the spool (default: $SPOOL_DIR, else your own)"
-    )
-    found.add_argument(
-        "--node", metavar="NAME", help="name of this node (default: the host's name)"
-    )
+    found.add_argument("--spool", metavar="DIR", help="the spool (default: $SPOOL_DIR, else your own)")
+    found.add_argument("--node", metavar="NAME", help="name of this node (default: the host's name)")
     found.add_argument(
         "--until-idle",
         action="store_true",
@@ -200,7 +196,7 @@ def _reloader(
         try:
             new = read_settings(disk, root)
         except SpoolError as problem:
-            log.error("kept the old settings: %s", problem)
+            log.error("kept the old settings: %s", problem)  # noqa: TRY400 - no bug of ours
             status.extra["settings_error"] = str(problem)
             return None
         status.extra.pop("settings_error", None)
@@ -239,7 +235,7 @@ def _doorbell(root: str) -> Doorbell | None:
     try:
         return Doorbell(places)
     except OSError as problem:
-        log.error("cannot watch incoming/ (%s): looking once a second", problem)
+        log.warning("cannot watch incoming/ (%s): looking once a second", problem)
         return None
 
 

@@ -14,13 +14,15 @@ from spool.errors import Invalid
 from spool.names import BadName
 from spool.place import Place
 from spoold.core import deadlines
-from spoold.core.dispatch import AT_ONCE
 from spoold.core.decide import cut_off, decide, settle
+from spoold.core.dispatch import AT_ONCE
 from spoold.core.values import (
     Ask,
     Kill,
     Looked,
+    Move,
     Now,
+    Quarantine,
     Reloaded,
     Room,
     Scan,
@@ -83,25 +85,48 @@ class Core:
 
     def round(self, events: Iterable[Event], now: Now) -> bool:
         """Everything these events lead to. Returns whether anything changed."""
-        actions: list[Action] = []
+        actions: deque[Action] = deque()
         for event in events:
             actions += decide(self.state, event, now)
         actions += settle(self.state, now)
         self.again = False
         self.more = len(actions) >= AT_ONCE
         changed = bool(actions)
-        self._answer(actions, now)
-        for action in actions:
+        self._perform(actions, now)
+        return changed
+
+    def _perform(self, actions: deque[Action], now: Now) -> None:
+        """Actions in their order; a question about a task waits for what was decided on it before."""
+        writes: list[Action] = []
+        touched: set[str] = set()
+        while actions:
+            action = actions.popleft()
             match action:
+                case Ask():
+                    if not touched.isdisjoint(action.ids):
+                        self._write(writes, now)
+                        touched.clear()
+                    answer = Looked(action, self._found(action))
+                    actions.extendleft(reversed(decide(self.state, answer, now)))
                 case Start():
                     self._starts[action.entry.id] = action
                 case Kill():
                     self.handlers.kill(action)
                 case Scan():
                     self.backlog.start(action.kind, now.wall)
-        self.unfinished.extend(groups(actions))
+                case Quarantine():
+                    self.store.quarantine(action.path, action.why)
+                case Move():
+                    touched.add(action.entry.id)
+                    writes.append(action)
+                case _:
+                    writes.append(action)
+        self._write(writes, now)
+
+    def _write(self, writes: list[Action], now: Now) -> None:
+        self.unfinished.extend(groups(writes))
+        writes.clear()
         self.finish(now)
-        return changed
 
     def finish(self, now: Now) -> None:
         """Put what is decided on disk; DiskFull leaves the rest for the next call."""
@@ -121,16 +146,6 @@ class Core:
             start = self._starts.pop(move.entry.id, None) if move.event == "claim" else None
             if start is not None:
                 self.handlers.start(start)
-
-    def _answer(self, actions: list[Action], now: Now) -> None:
-        """Questions to the disk are answered at once, until none is left."""
-        asked = [a for a in actions if isinstance(a, Ask)]
-        while asked:
-            more: list[Action] = []
-            for ask in asked:
-                more += decide(self.state, Looked(ask, self._found(ask)), now)
-            actions += more
-            asked = [a for a in more if isinstance(a, Ask)]
 
     def _found(self, ask: Ask) -> dict[str, Place | None]:
         found: dict[str, Place | None] = {}
@@ -268,11 +283,7 @@ class Loop:
         events = [Tick(), *self._room(), *self._reloaded()]
         shut, blind = self.core.state.shut, self.doorbell is None
         often = (
-            int(FULL_AGAIN * 1e6)
-            if shut
-            else BLIND
-            if blind
-            else self.core.state.settings.housekeeping
+            int(FULL_AGAIN * 1e6) if shut else BLIND if blind else self.core.state.settings.housekeeping
         )
         self._next_care = now.mono + often
         return events
@@ -329,9 +340,8 @@ class Loop:
 
     def _over(self) -> bool:
         state = self.core.state
-        processes = [r for r in state.runs.values() if r.handler and not r.handler.notify]
         if self._stop_by is not None:
-            if not processes:
+            if not state.processes:
                 return True
             if clock().mono >= self._stop_by:
                 for kill in cut_off(state):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 from typing import TYPE_CHECKING, Any
 
 from spool import layout, look, records
@@ -20,7 +21,11 @@ DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
 
 def recover(disk: Disk, store: Store) -> list[Recovered]:
-    """Bring running/NODE/ in order; what is left there is told to the core."""
+    """Bring running/NODE/ in order; what is left there is told to the core.
+
+    Before anything is told or dropped, all that the dead daemon had renamed is made durable: it may
+    have died between a rename and its sync, and what we do next relies on the rename.
+    """
     try:
         names = sorted(disk.names(store.stage_dir))
     except Missing:
@@ -30,11 +35,23 @@ def recover(disk: Disk, store: Store) -> list[Recovered]:
         for name in names
         if not name.startswith(".") and (event := _entry(disk, store, name)) is not None
     ]
-    live = {event.place.entry.id: event.place.entry for event in found}
+    if store.durable:
+        disk.sync_dirs(_all_dirs(disk))
+    live = {event.place.entry.id: event.place.entry.attempt for event in found}
     for name in names:
         if name.startswith("."):
-            _staged(disk, store, name, {i: e.attempt for i, e in live.items()})
+            _staged(disk, store, name, live)
     return found
+
+
+def _all_dirs(disk: Disk) -> list[str]:
+    dirs = [*layout.TREE, *look.folders(disk, layout.STATES)]
+    for above in (layout.IDS, layout.ATTEMPTS, layout.PENDING, layout.REJECTED):
+        try:
+            dirs += [f"{above}/{name}" for name in disk.names(above)]
+        except Missing:
+            continue
+    return [path for path in dirs if (i := disk.info(path)) is not None and stat.S_ISDIR(i.mode)]
 
 
 def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
@@ -96,9 +113,11 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
     written = _record(disk, store, layout.record(task_id, int(content.get("attempt") or 0)))
     if written is None or written.get("entry") != target:
         return False
-    if disk.info(target) is None:
+    if disk.info(target) is None and target.split("/")[0] in layout.ENDED:
         # The record stands, the entry has not moved yet: it was not in running/ (a cancel).
         place = look.find(disk, task_id)
-        if place is not None and place.path != target:
+        if place is not None and place.state in (layout.PENDING, layout.HELD):
             store.leave(None, place.path, target, task_id)
+            if store.durable:
+                disk.sync_dirs([layout.parent_of(target), layout.parent_of(place.path)])
     return True

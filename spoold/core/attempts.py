@@ -97,8 +97,7 @@ def failed(  # noqa: PLR0913 - the facts of one attempt
 
 
 def lose(state: State, run: Run, why: str, now: Now) -> list[Action]:
-    """The attempt ended with whatever ran it, which is not the task's failure: it goes back to
-    its place, or is held where that keeps happening."""
+    """What ran it is gone, which is no failure of the task: back to its place, or held as poison."""
     lost = run.entry.lost + 1
     entry = replace(run.entry, lost=lost, timeout=None)
     problem = error("lost", why)

@@ -12,8 +12,8 @@ from spoold.core.values import Ask, Kill, Message, Move, Tell
 
 if TYPE_CHECKING:
     from spool.names import Entry
-    from spoold.core.state import State
     from spool.place import Place
+    from spoold.core.state import State
     from spoold.core.values import Action, Now, Run
 
 
@@ -32,8 +32,8 @@ def due(state: State, now: Now) -> list[Action]:
             out.append(lift(state, entry, now))
     if passed:
         out.append(Ask("late", tuple(passed), passed))
-    for run in list(state.runs.values()):
-        out += _late_run(state, run, now)
+    while (run := state.next_deadline()) is not None and (run.entry.deadline or 0) <= now.wall:
+        out.append(_late_run(state, run, now))
     return out
 
 
@@ -56,8 +56,8 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
     """The bodies of tasks whose deadline has passed: told, then run, dropped or failed."""
     out: list[Action] = []
     for task_id, place in found.items():
-        state.asked.pop(task_id, None)
-        if place is not None and place.state == table.PENDING:
+        known = state.asked.pop(task_id, None) is not None
+        if known and place is not None and place.state == table.PENDING:
             out += _late(state, place, now)
     return out
 
@@ -97,13 +97,11 @@ def _late(state: State, place: Place, now: Now) -> list[Action]:
     return [Tell(told), move]
 
 
-def _late_run(state: State, run: Run, now: Now) -> list[Action]:
+def _late_run(state: State, run: Run, now: Now) -> Move:
     entry = run.entry
-    if entry.deadline is None or entry.lifted > 1 or entry.deadline > now.wall:
-        return []
     told = _message(state, entry, run.task, run.parent, now)
     move = verbs.rename_run(state, run, replace(entry, lifted=2), "late")
-    return [replace(move, message=told)]
+    return replace(move, message=told)
 
 
 def _message(state: State, entry: Entry, task: object, parent: str, now: Now) -> Message:
@@ -121,16 +119,13 @@ def _message(state: State, entry: Entry, task: object, parent: str, now: Now) ->
 def timeouts(state: State, now: Now) -> list[Action]:
     """Runs that have used up their time: a process is killed, a parent's attempt is lost."""
     out: list[Action] = []
-    for run in list(state.runs.values()):
-        if run.limit > now.mono or run.ending:
-            continue
+    while (run := state.next_limit()) is not None and run.limit <= now.mono:
         if run.handler is not None and not run.handler.notify:
             run.ending = "timeout"
             out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace))
         else:
             span = policy.timeout(run.task, run.handler, state.settings) / 1e6
-            text = f"no word from {run.parent} within {span:g} s"
-            out += attempts.failed(state, run, "lost", error("timeout", text), now)
+            out += attempts.lose(state, run, f"no word from {run.parent} within {span:g} s", now)
     return out
 
 
@@ -143,12 +138,9 @@ def next_wake(state: State, now: Now) -> int:
     urgent = state.urgent.first()
     if urgent is not None:
         waits.append(urgent[0] - now.wall)
-    for run in state.runs.values():
-        if not run.ending:
-            waits.append(run.limit - now.mono)
-        if run.entry.deadline is not None and run.entry.lifted < 2:  # noqa: PLR2004 - told late
-            waits.append(run.entry.deadline - now.wall)
-    for row in state.rows():
-        if row.get("until") is not None:
-            waits.append(int(row["until"]) - now.wall)
+    if (run := state.next_limit()) is not None:
+        waits.append(run.limit - now.mono)
+    if (run := state.next_deadline()) is not None and run.entry.deadline is not None:
+        waits.append(run.entry.deadline - now.wall)
+    waits += [int(r["until"]) - now.wall for r in state.rows() if r.get("until") is not None]
     return max(0, min(waits))

@@ -44,7 +44,7 @@ def decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR09
         case Looked():
             return _looked(state, event, now)
         case Invalidated():
-            return verbs.invalidated(state, event, now)
+            return verbs.invalidated(state, event)
         case NotStarted() | Crashed():
             return _ended_early(state, event, now)
         case Recovered():
@@ -57,8 +57,7 @@ def decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR09
             scans.seen(state, event, now)
             return []
         case Scanned():
-            scans.scanned(state, event, now)
-            return []
+            return scans.scanned(state, event, now)
         case Reloaded():
             state.settings = event.settings
             state.forget_all()

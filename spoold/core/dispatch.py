@@ -14,9 +14,9 @@ from spoold.core.values import Ask, Message, Move, Run, Start
 if TYPE_CHECKING:
     from spool.actions import Task
     from spool.names import Entry
+    from spool.place import Place
     from spool.settings import Handler
     from spoold.core.state import State
-    from spool.place import Place
     from spoold.core.values import Action, Now
 
 AT_ONCE = 256  # claims in one group of transitions, so that the loop hears other things between
@@ -31,6 +31,13 @@ def dispatch(state: State, now: Now) -> list[Action]:
         entry = state.head()
         if entry is None:
             break
+        if entry.id in state.runs or entry.id in state.claiming:
+            state.discard(entry)  # a name that a scan had seen before it changed
+            continue
+        if entry.time > now.wall:  # the clock was set back
+            state.discard(entry)
+            state.insert(entry, now.wall)
+            continue
         task = state.bodies.pop(entry.id, None)
         reserve(state, entry)
         if task is None:
@@ -105,7 +112,7 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         began=now.mono,
         limit=now.mono + span,
     )
-    state.runs[entry.id] = run
+    state.run(run)
     state.counts["started"] += 1
     move = Move(
         event="claim",
@@ -167,5 +174,5 @@ def adopt(state: State, place: Place, now: Now) -> Run:
         began=now.mono,
         limit=now.mono + max(0, left),
     )
-    state.runs[entry.id] = run
+    state.run(run)
     return run

@@ -1,4 +1,4 @@
-"""What holds for a task when task, handler and settings each may say: the task, then the handler, then the settings."""
+"""What holds for a task: what it says itself, then its handler, then the settings."""
 
 from __future__ import annotations
 

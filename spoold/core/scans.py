@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from spool import layout
 from spool.names import PRIORITIES, BadName, parse_entry
 from spoold.core import order, table
-from spoold.core.values import Move, Scan
+from spoold.core.values import Move, Quarantine, Scan
 
 if TYPE_CHECKING:
     from spool.names import Entry
@@ -44,6 +44,8 @@ def seen(state: State, event: Seen, now: Now) -> bool:
     limit = order.stamp(now.wall + 1)
     future = state.future
     for name in event.names:
+        if name.startswith("."):
+            continue
         place = order.stamp_of_name(date, name)
         if place >= limit:
             if event.scan == "future":
@@ -58,7 +60,7 @@ def seen(state: State, event: Seen, now: Now) -> bool:
 def _ready(state: State, date: str, prio: str, name: str, place: str) -> None:
     parts = name.split(",", 3)
     if len(parts) < 3:
-        return  # no entry: fsck and the quarantine see to it
+        parts = [name, "", ""]  # no entry: found out, and quarantined, when the scan has ended
     task = parts[2].removesuffix(".json") if len(parts) == 3 else parts[2]
     rest = parts[3] if len(parts) > 3 else ""
     text = f"{date}/{prio}/{name}"
@@ -66,9 +68,12 @@ def _ready(state: State, date: str, prio: str, name: str, place: str) -> None:
     if window.gathered is not None:
         window.offer(order.key_of_stamp(place, front="p=f" in rest), text)
     if state.urgent.gathered is not None and "d=" in rest:
-        entry = entry_of(text)
-        when = order.moment(entry, state.p95(entry.task)) if entry else None
-        if entry and when is not None:
+        try:
+            entry = entry_of(text)
+        except BadName:
+            return  # its lane sees to it
+        when = order.moment(entry, state.p95(entry.task))
+        if when is not None:
             state.urgent.offer((when, entry.id), entry)
 
 
@@ -100,27 +105,24 @@ def released(state: State, event: Seen, now: Now) -> list[Action]:
     return out
 
 
-def entry_of(text: str) -> Entry | None:
-    """The entry that DATE/PRIO/NAME stands for, None where the name is damaged."""
+def entry_of(text: str) -> Entry:
+    """The entry that DATE/PRIO/NAME stands for; BadName."""
     date, prio, name = text.split("/", 2)
-    try:
-        return parse_entry(name, date=date, prio=prio)
-    except (BadName, ValueError):
-        return None
+    return parse_entry(name, date=date, prio=prio)
 
 
-def scanned(state: State, event: Scanned, now: Now) -> list[str]:
-    """A scan has ended: what it gathered becomes entries. Returns the paths of damaged names."""
-    bad: list[str] = []
+def scanned(state: State, event: Scanned, now: Now) -> list[Action]:
+    """A scan has ended: what it gathered becomes entries; damaged names go to quarantine."""
+    out: list[Action] = []
     if event.scan == "future":
         state.scanning.discard("future")
-        _settle(state, state.future, bad)
+        _settle(state, state.future, out)
         state.ripen(now.wall)
     elif event.prio is not None:
         state.known[event.prio] = True
         for window in state.lanes[event.prio].values():
             if window.gathered is not None:
-                _settle(state, window, bad)
+                _settle(state, window, out)
     else:
         state.scanning.discard("due")
         state.known = dict.fromkeys(PRIORITIES, True)
@@ -129,14 +131,32 @@ def scanned(state: State, event: Scanned, now: Now) -> list[str]:
                 if not isinstance(found, str):
                     state.urgent.add(place, found)
                     state.waiting[found.id] = found
-    return bad
+    return out
 
 
-def _settle(state: State, window: Window[str], bad: list[str]) -> None:
+def _settle(state: State, window: Window[str], out: list[Action]) -> None:
     for place, found in window.settle():
-        entry = entry_of(found) if isinstance(found, str) else found
-        if entry is None:
-            bad.append(f"pending/{found}")
-        elif entry.id not in state.claiming and entry.id not in state.runs:
-            window.add(place, entry)
-            state.waiting[entry.id] = entry
+        try:
+            entry = entry_of(found) if isinstance(found, str) else found
+        except BadName as problem:
+            out.append(Quarantine(f"{layout.PENDING}/{found}", str(problem)))
+            continue
+        if entry.id in state.claiming or entry.id in state.runs:
+            continue  # the name is older than the claim
+        window.add(place, entry)
+        state.waiting[entry.id] = entry
+        if isinstance(found, str) and layout.pending(entry) != f"{layout.PENDING}/{found}":
+            out.append(_renamed(entry, f"{layout.PENDING}/{found}"))
+
+
+def _renamed(entry: Entry, path: str) -> Move:
+    """A name that says the same in other words gets the words we look for."""
+    return Move(
+        event="move",
+        entry=entry,
+        before=table.PENDING,
+        after=table.after(table.PENDING, "move"),
+        source=path,
+        target=layout.pending(entry),
+        note={"why": "its name was not in the usual form"},
+    )

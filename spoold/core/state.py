@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from fnmatch import fnmatchcase
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from spool.names import PRIORITIES
+from spool.patterns import matches
 from spoold.core import order
 from spoold.core.window import Window
 
@@ -42,6 +43,8 @@ class State:
         self.counts = {"started": 0, "done": 0, "failed": 0, "retried": 0, "taken": 0, "refused": 0}
         self.busy: dict[str, int] = {}  # running per handler pattern
         self.processes = 0
+        self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
+        self._deadlines: list[tuple[int, str]] = []
         self.forget_all()
 
     def forget_all(self) -> None:
@@ -54,6 +57,40 @@ class State:
         self.scanning: set[str] = set()
         self._lane_of: dict[str, Lane] = {}
 
+    # What runs.
+
+    def run(self, run: Run) -> None:
+        """A task runs from now on."""
+        self.runs[run.entry.id] = run
+        heappush(self._limits, (run.limit, run.entry.id))
+        if run.entry.deadline is not None and run.entry.lifted < 2:
+            heappush(self._deadlines, (run.entry.deadline, run.entry.id))
+
+    def extend(self, run: Run, limit: int) -> None:
+        """A run has until another monotonic instant."""
+        run.limit = limit
+        heappush(self._limits, (limit, run.entry.id))
+
+    def next_limit(self) -> Run | None:
+        """The run whose time is up first."""
+        while self._limits:
+            limit, task_id = self._limits[0]
+            run = self.runs.get(task_id)
+            if run is not None and run.limit == limit and not run.ending:
+                return run
+            heappop(self._limits)
+        return None
+
+    def next_deadline(self) -> Run | None:
+        """The run whose deadline passes first, and has not been told late."""
+        while self._deadlines:
+            deadline, task_id = self._deadlines[0]
+            run = self.runs.get(task_id)
+            if run is not None and run.entry.deadline == deadline and run.entry.lifted < 2:
+                return run
+            heappop(self._deadlines)
+        return None
+
     # What a task name belongs to.
 
     def lane_of(self, task: str) -> Lane:
@@ -64,7 +101,7 @@ class State:
                 self._lane_of.clear()
             handler = self.settings.handler_for(task)
             paused = tuple(
-                sorted(r["task"] for r in self.rows() if r["task"] and fnmatchcase(task, r["task"]))
+                sorted(r["task"] for r in self.rows() if r["task"] and matches(r["task"], task))
             )
             found = self._lane_of[task] = (handler.pattern if handler else "", paused)
         return found
@@ -107,7 +144,7 @@ class State:
         left = self._place(entry, now)
         self.waiting[entry.id] = entry
         for gone in left:
-            if not self._held_in_memory(gone, now):
+            if not self._in_memory(gone):
                 self.waiting.pop(gone.id, None)
 
     def _place(self, entry: Entry, now: int) -> list[Entry]:
@@ -120,7 +157,7 @@ class State:
             left.append(self.urgent.add((when, entry.id), entry))
         return [gone for gone in left if gone]
 
-    def _held_in_memory(self, entry: Entry, now: int) -> bool:
+    def _in_memory(self, entry: Entry) -> bool:
         if order.stamp(entry.time, entry.id) in self.future.entries:
             return True
         if order.key(entry) in self.lane(entry.prio, entry.task).entries:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from spool.place import Place
-
 if TYPE_CHECKING:
     from spool.actions import Action as Request
     from spool.actions import Task
     from spool.names import Entry
+    from spool.place import Place
     from spool.settings import Handler, Settings
 
 
@@ -282,7 +281,15 @@ class Pauses:
     note: dict[str, Any]
 
 
-Action = Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Pauses
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A file that cannot be what its place says: to corrupt/, with the reason."""
+
+    path: str
+    why: str
+
+
+Action = Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Pauses | Quarantine
 
 
 # What the core keeps of a task that runs.

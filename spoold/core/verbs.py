@@ -10,12 +10,12 @@ from spool.actions import Ack, Extend, Fail, Progress, Verb
 from spool.actions import Move as MoveRequest
 from spool.names import MAX_US, id_time
 from spool.records import error, record
-from spoold.core import attempts, policy, table
+from spoold.core import attempts, dispatch, policy, table
 from spoold.core.values import Ask, Drop, Kill, Message, Move, Refuse, Tell
 
 if TYPE_CHECKING:
-    from spool.place import Place
     from spool.names import Entry
+    from spool.place import Place
     from spoold.core.state import State
     from spoold.core.values import Action, Arrived, Invalidated, Looked, Now, Run, Source
 
@@ -65,16 +65,15 @@ def carry_out(
             denied[task_id] = str(problem)
     if not denied:
         return [*out, Drop(source)]
-    return [*out, _refusal(state, request, source, denied, found, now)]
+    return [*out, _refusal(state, request, source, denied, found)]
 
 
-def _refusal(  # noqa: PLR0913 - everything a refusal says
+def _refusal(
     state: State,
     request: Asked,
     source: Source,
     denied: dict[str, str],
     found: dict[str, Place | None],
-    now: Now,
 ) -> Refuse:
     first = next(iter(denied))
     reason: dict[str, Any] = {
@@ -86,12 +85,12 @@ def _refusal(  # noqa: PLR0913 - everything a refusal says
     place, run = found.get(first), state.runs.get(first)
     task = run.task if run else place.task if place else None
     parent = policy.parent(task, state.settings.handler_for(task.task)) if task else None
-    return refuse(state, source, reason, parent, task.task if task else "unknown", first, now)
+    return refuse(state, source, reason, parent, task.task if task else "unknown", first)
 
 
-def invalidated(state: State, event: Invalidated, now: Now) -> list[Action]:
+def invalidated(state: State, event: Invalidated) -> list[Action]:
     """A file that is no valid action."""
-    return [refuse(state, event.source, event.reason, event.parent, event.task, event.id, now)]
+    return [refuse(state, event.source, event.reason, event.parent, event.task, event.id)]
 
 
 def refuse(  # noqa: PLR0913 - everything a refusal says
@@ -101,7 +100,6 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
     parent: str | None,
     task: str,
     task_id: str,
-    now: Now,
 ) -> Refuse:
     """The answer to an action that is not carried out."""
     state.counts["refused"] += 1
@@ -183,7 +181,7 @@ def _progress(state: State, request: Progress, run: Run, now: Now) -> Tell:
 
 
 def _extend(state: State, request: Extend, run: Run, now: Now) -> list[Action]:
-    run.limit = max(run.limit, now.mono + request.by)
+    state.extend(run, max(run.limit, now.mono + request.by))
     if run.entry.timeout is None:
         return []
     entry = replace(run.entry, timeout=min(now.wall + run.limit - now.mono, MAX_US))
@@ -229,6 +227,8 @@ def _on_place(  # noqa: PLR0913 - one more than five
     if place is None:
         text = "no task has this id"
         raise Denied(text)
+    dispatch.unreserve(state, task_id)  # it was about to start, or to be told late
+    state.asked.pop(task_id, None)
     if isinstance(request, Ack | Fail | Extend | Progress):
         return _late_word(request, place)
     kind = request.kind if isinstance(request, Verb) else "move"
@@ -241,7 +241,6 @@ def _on_place(  # noqa: PLR0913 - one more than five
         return [] if place.state == table.HELD else [_hold(state, place, by)]
     if after == place.state:
         return []  # a duplicate row of the table
-    del task_id
     return [_release(state, place, kind, by, now)]
 
 

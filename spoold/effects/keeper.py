@@ -121,9 +121,7 @@ def strike(pid: int, proc: Proc, number: int) -> None:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    except (
-        OSError
-    ):  # no pidfd here: still safe for a child, whose number is held until it is reaped
+    except OSError:  # no pidfd here: still safe for a child, whose number is held until it is reaped
         if proc.ppid == os.getpid():
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
@@ -265,16 +263,18 @@ class Attempt:
 
     def finish(self) -> dict[str, object]:
         """Drain the output, close everything, say how it went."""
-        for _ in range(
-            64
-        ):  # what a pipe can hold, and an end where somebody beyond reach writes on
+        for _ in range(64):  # what a pipe can hold, and an end where somebody beyond reach writes on
             if not self.read():
                 break
         self.hang_up()
         self.log.close()
         return {
-            **{"ev": "exit", "key": self.key, **self.report, "logged": self.log.logged},
-            **{"truncated": self.log.truncated, "log_error": self.log.error},
+            "ev": "exit",
+            "key": self.key,
+            **self.report,
+            "logged": self.log.logged,
+            "truncated": self.log.truncated,
+            "log_error": self.log.error,
             "tail": self.log.tail.decode("utf-8", "backslashreplace"),
         }
 

@@ -168,9 +168,7 @@ class Runner:
         self._live.clear()
         self._deaths = self._deaths + 1 if time.monotonic() - self._born < HASTE else 1
         if self._deaths > DEATHS:
-            raise RunnerError(
-                f"the keeper died {DEATHS} times at once (status {process.returncode})"
-            )
+            raise RunnerError(f"the keeper died {DEATHS} times at once (status {process.returncode})")
         self.start_keeper()
         return lost
 

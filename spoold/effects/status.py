@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Now
 
+SHOWN = 200  # running tasks shown by name
 SOON = 100_000  # at most one status this often, us
 
 
@@ -71,7 +73,8 @@ class Status:
             "state": state.paused() or "running",
             "next": _next(following) if following else None,
             "wakes_in": deadlines.next_wake(state, now) / 1e6,
-            "running": [_run(run, now) for run in state.runs.values()],
+            "running": [_run(run, now) for run in islice(state.runs.values(), SHOWN)],
+            "running_total": len(state.runs),
             "limit": state.limit,
             "processes": state.processes,
             "in_memory": {

@@ -30,6 +30,7 @@ from spool import layout, records
 from spool.actions import encode_task
 from spool.disk import DiskFull, Exists, Missing
 from spool.names import date_of, event_name
+from spool.quarantine import quarantine
 from spool.times import format_utc
 from spoold.core.values import Drop, Message, Move, Pauses, Refuse, Tell, Undone
 
@@ -71,8 +72,11 @@ class Group:
         self.targets = self._merge()
 
     def _merge(self) -> dict[int, str]:
-        """Where each transition leads in the end: a task that comes in and starts at once is
-        written straight to running/, and the later of the two needs no step of its own."""
+        """Where each transition leads in the end.
+
+        A task that comes in and starts at once is written straight to running/, and the later of the
+        two transitions needs no step of its own.
+        """
         targets: dict[int, str] = {}
         first: dict[str, int] = {}
         for move in self.moves:
@@ -250,18 +254,7 @@ class Store:
 
     def quarantine(self, path: str, why: str) -> None:
         """What is damaged is kept in corrupt/, with the reason beside it."""
-        name = "".join(c if c.isalnum() or c in "._,=-" else "_" for c in path.replace("/", ","))
-        target = f"{layout.CORRUPT}/{name.lstrip('.')[:200]}"
-        reason = {"path": path, "reason": why}
-        self._ensure(None, target)
-        try:
-            self.disk.write(f"{target}.reason.json", records.encode({"id": "", **reason}))
-        except Exists:
-            pass  # damaged once before under this name: the newer file replaces the older
-        try:
-            self.disk.move(path, target)
-        except Missing:
-            pass  # somebody else has removed it
+        quarantine(self.disk, path, why)
 
     def forget_dir(self, path: str) -> None:
         """A directory was removed: make it again when it is needed."""
@@ -369,16 +362,14 @@ class Store:
 
     def _refuge(self, refusal: Refuse) -> str:
         name = refusal.source.path.rpartition("/")[2]
-        return (
-            f"{layout.REJECTED}/{date_of(refusal.message.at)}/{safe_name(name, refusal.message.id)}"
-        )
+        return f"{layout.REJECTED}/{date_of(refusal.message.at)}/{safe_name(name, refusal.message.id)}"
 
 
 def safe_name(name: str, task_id: str) -> str:
     """A name for a refused file: its own where that is harmless, else one made of an id."""
     body = name.removesuffix(".json")
     harmless = (
-        0 < len(body) <= 128  # noqa: PLR2004 - room for .reason.json and more
+        0 < len(body) <= 128
         and body[0].isalnum()
         and all(c.isascii() and (c.isalnum() or c in "._-") for c in body)
     )

@@ -224,7 +224,7 @@ class Intake:
         if digest is None:
             path = layout.own_copy(task_id)
             info = self.disk.info(path)
-            if info is None or info.nlink < 2:  # noqa: PLR2004 - its entry and ids/
+            if info is None or info.nlink < 2:
                 self._passing[task_id] = task.digest
                 return False
             try:

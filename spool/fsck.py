@@ -1,0 +1,242 @@
+"""Is everything where it belongs? Checks every promise a spool's files can show, and mends.
+
+Run it while no spoold serves the spool: it takes what it sees for the truth. Nothing is deleted but
+second names of a task that stands elsewhere; what cannot be understood goes to corrupt/.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from spool import layout, look
+from spool.disk import Exists, Missing, NotRegular, TooLarge
+from spool.errors import Invalid
+from spool.names import PRIORITIES, BadName, Entry, is_id, parse_event
+from spool.quarantine import quarantine
+from spool.records import RECORD_LIMIT, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+
+DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
+ROOT = {layout.FORMAT, layout.SETTINGS, *layout.TREE}
+# A task in two places stands in the one that comes first here: ended, or at work, or waiting.
+RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be. `mended` says what was done, None where nothing was.
+
+    `grave` is False for what the next start of spoold puts in order by itself.
+    """
+
+    path: str
+    what: str
+    mended: str | None = None
+    grave: bool = True
+
+
+class Fsck:
+    """One pass over a spool. With `repair` each finding is mended as it is found."""
+
+    def __init__(self, disk: Disk, *, repair: bool) -> None:
+        self.disk = disk
+        self.repair = repair
+        self.places: dict[str, list[str]] = {}
+
+    def run(self) -> Iterator[Finding]:
+        """All checks, in an order in which each relies on those before it."""
+        yield from self._tree()
+        yield from self._entries()
+        yield from self._twice()
+        yield from self._records()
+        yield from self._ids()
+        yield from self._outboxes()
+        yield from self._journal()
+
+    # The checks.
+
+    def _tree(self) -> Iterator[Finding]:
+        for name in layout.TREE:
+            info = self.disk.info(name)
+            if info is None:
+                yield self._mend(
+                    name, "directory is missing", "made", lambda n=name: self.disk.make_dir(n)
+                )
+            elif not stat.S_ISDIR(info.mode):
+                yield Finding(name, "is not a directory")
+        for name in self.disk.names("."):
+            if name not in ROOT and not name.startswith("."):
+                yield Finding(name, "does not belong to a spool", grave=False)
+
+    def _entries(self) -> Iterator[Finding]:
+        for folder in self._folders():
+            for name in look.names(self.disk, folder):
+                path = f"{folder}/{name}"
+                if name.startswith("."):
+                    if folder.startswith(layout.RUNNING):
+                        yield Finding(path, "was being prepared; spoold sees to it", grave=False)
+                    else:
+                        yield self._away(path, "does not belong here")
+                    continue
+                yield from self._entry(path)
+
+    def _folders(self) -> Iterator[str]:
+        for folder in look.folders(self.disk, layout.STATES):
+            info = self.disk.info(folder)
+            if info is not None and stat.S_ISDIR(info.mode):
+                yield folder
+
+    def _entry(self, path: str) -> Iterator[Finding]:
+        try:
+            entry = look.entry_at(path)
+            look.read_task(self.disk, path)
+        except DAMAGED as problem:
+            yield self._away(path, str(problem))
+            return
+        except Missing:
+            return
+        self.places.setdefault(entry.id, []).append(path)
+
+    def _twice(self) -> Iterator[Finding]:
+        for task_id, paths in self.places.items():
+            if len(paths) < 2:
+                continue
+            last = look.last_record(self.disk, task_id) or {}
+            paths.sort(key=lambda p: (p != last.get("entry"), RANK.index(p.split("/")[0]), p))
+            for path in paths[1:]:
+                what = f"task stands here and at {paths[0]}"
+                yield self._mend(path, what, "removed here", lambda p=path: self.disk.remove(p))
+            if self.repair:
+                del paths[1:]
+
+    def _records(self) -> Iterator[Finding]:
+        for path in self._dated(layout.ATTEMPTS):
+            try:
+                found = decode(self.disk.read(path, RECORD_LIMIT))
+                number = path.split(".")[-2]
+                if f"/{found['id']}." not in path or str(found.get("attempt")) != number:
+                    raise Invalid("record", found["id"], "stands under another name")
+            except (*DAMAGED, ValueError) as problem:
+                yield self._away(path, str(problem))
+            except Missing:
+                continue
+
+    def _ids(self) -> Iterator[Finding]:
+        known = set()
+        for path in self._dated(layout.IDS):
+            task_id = path.rpartition("/")[2].removesuffix(".json")
+            if not is_id(task_id) or path != layout.own_copy(task_id):
+                yield self._away(path, "is not the name of a task's own copy")
+                continue
+            known.add(task_id)
+            if task_id not in self.places:
+                yield from self._homeless(path, task_id)
+        for task_id, paths in self.places.items():
+            if task_id not in known:
+                own = layout.own_copy(task_id)
+                yield self._mend(
+                    own,
+                    f"is missing for {paths[0]}",
+                    "linked",
+                    lambda s=paths[0], o=own: self._link(s, o),
+                )
+
+    def _homeless(self, path: str, task_id: str) -> Iterator[Finding]:
+        """An own copy whose task stands nowhere: back to where its records say, else to the queue."""
+        try:
+            task = look.read_task(self.disk, path)
+        except DAMAGED as problem:
+            yield self._away(path, str(problem))
+            return
+        except Missing:
+            return
+        last = look.last_record(self.disk, task_id)
+        if last is not None and isinstance(last.get("entry"), str):
+            target = last["entry"]
+        else:
+            prio = task.priority if task.priority in PRIORITIES else "medium"
+            entry = Entry(time=task.at, id=task_id, task=task.task, prio=prio, base=prio)
+            entry = replace(
+                entry, deadline=task.deadline, lead=task.lead, front=task.front, miss=task.on_miss
+            )
+            target = layout.pending(entry)
+        yield self._mend(
+            path, "task has no place", f"put at {target}", lambda t=target: self._link(path, t)
+        )
+
+    def _outboxes(self) -> Iterator[Finding]:
+        for parent in look.names(self.disk, layout.OUTBOX):
+            folder = f"{layout.OUTBOX}/{parent}"
+            for name in look.names(self.disk, folder):
+                path = f"{folder}/{name}"
+                try:
+                    if parse_event(name) is None:
+                        raise BadName("is not the name of an event")
+                    decode(self.disk.read(path, RECORD_LIMIT))
+                except DAMAGED as problem:
+                    yield self._away(path, str(problem))
+                except Missing:
+                    continue  # its parent has just read it
+
+    def _journal(self) -> Iterator[Finding]:
+        for node in look.names(self.disk, layout.JOURNAL):
+            for name in look.names(self.disk, f"{layout.JOURNAL}/{node}"):
+                path = f"{layout.JOURNAL}/{node}/{name}"
+                try:
+                    lines = self.disk.read(path, 1 << 30).split(b"\n")
+                except (*DAMAGED, Missing):
+                    continue
+                bad = [i for i, line in enumerate(lines, 1) if line and not _is_json(line)]
+                if bad:
+                    yield Finding(path, f"{len(bad)} lines are torn, first line {bad[0]}", grave=False)
+
+    # How things are mended.
+
+    def _mend(self, path: str, what: str, done: str, act: object) -> Finding:
+        if self.repair and callable(act):
+            act()
+            return Finding(path, what, done)
+        return Finding(path, what)
+
+    def _away(self, path: str, why: str) -> Finding:
+        if not self.repair:
+            return Finding(path, why)
+        target = quarantine(self.disk, path, why)
+        return Finding(path, why, f"moved to {target}" if target else "gone meanwhile")
+
+    def _link(self, source: str, target: str) -> None:
+        self.disk.make_dir(layout.parent_of(target))
+        try:
+            self.disk.link(source, target)
+        except Exists:
+            pass  # mended by a run before this one
+        self.disk.sync_dirs([layout.parent_of(target)])
+
+    def _dated(self, above: str) -> Iterator[str]:
+        for date in look.names(self.disk, above):
+            for name in look.names(self.disk, f"{above}/{date}"):
+                yield f"{above}/{date}/{name}"
+
+
+def check(disk: Disk, *, repair: bool = False) -> Iterator[Finding]:
+    """Every finding of one pass; after a pass with `repair` a second one mends nothing."""
+    yield from Fsck(disk, repair=repair).run()
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+__all__ = ["Finding", "check"]
