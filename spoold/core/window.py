@@ -58,7 +58,10 @@ class Window(Generic[K]):
         self.entries[place] = entry
         if len(self._keys) > self.limit:
             self.bound = self._keys.pop()
-            return self.entries.pop(self.bound)
+            gone = self.entries.pop(self.bound)
+            if self.gathered is not None:  # the scan has passed it by, it was in memory then
+                self.gathered[self.bound] = gone
+            return gone
         return None
 
     def discard(self, place: K) -> None:

@@ -13,7 +13,6 @@ from one thread. The messages are described in keeper.py.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -103,6 +102,7 @@ class Runner:
         self._sock: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._inbox, self._outbox = bytearray(), bytearray()
+        self._armed = False  # does the epoll tell us when the keeper takes more?
         self._live: dict[str, int] = {}  # key -> process id, 0 until it is known
         self._born, self._deaths = 0.0, 0
 
@@ -154,6 +154,7 @@ class Runner:
             self._sock = None
         self._inbox.clear()
         self._outbox.clear()
+        self._armed = False
 
     def _replace(self) -> KeeperLost:
         """The keeper is gone: end its handlers, which are ours now, and start another one."""
@@ -166,7 +167,7 @@ class Runner:
         self._kill_orphans()
         lost = KeeperLost(keys=tuple(self._live))
         self._live.clear()
-        self._deaths = self._deaths + 1 if time.monotonic() - self._born < HASTE else 1
+        self._deaths = self._deaths + 1 if time.monotonic() - self._born < HASTE else 0
         if self._deaths > DEATHS:
             raise RunnerError(f"the keeper died {DEATHS} times at once (status {process.returncode})")
         self.start_keeper()
@@ -228,7 +229,6 @@ class Runner:
         """Hand over what the keeper takes now."""
         if self._sock is None:
             return
-        waited = len(self._outbox) > 0
         try:
             while self._outbox:
                 del self._outbox[: self._sock.send(self._outbox)]
@@ -236,8 +236,9 @@ class Runner:
             pass
         except OSError:
             self._outbox.clear()  # it is dead: events() will find the end of file and say so
-        if waited:
-            wanted = select.EPOLLIN | (select.EPOLLOUT if self._outbox else 0)
+        if bool(self._outbox) != self._armed:
+            self._armed = not self._armed
+            wanted = select.EPOLLIN | (select.EPOLLOUT if self._armed else 0)
             self._epoll.modify(self._sock, wanted)
 
     # --- events ---
@@ -339,20 +340,20 @@ def _kill_all(chosen: Callable[[int, Proc], bool], spared: Iterable[int] = ()) -
 
 
 def _await_deaths(pids: list[int], procs: dict[int, Proc], until: float) -> None:
-    """Wait until all of them are dead, and reap those that are our children."""
+    """Wait until all of them, parents first, are dead; reap those that are our children now."""
     for pid in pids:
         try:
             fd = os.pidfd_open(pid)
-        except OSError as error:
-            if error.errno != errno.ESRCH:
-                time.sleep(0.01)  # an old kernel: look again a little later
+        except ProcessLookupError:
             continue
-        try:
-            now = look(pid)
-            if now is not None and now.start == procs[pid].start:
-                select.select([fd], [], [], max(0.0, until - time.monotonic()))
-        finally:
-            os.close(fd)
-        if procs[pid].ppid == os.getpid():
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+        except OSError:
+            time.sleep(0.01)  # no pidfd here: the next look at /proc tells
+            continue
+        now = look(pid)
+        if now is not None and now.start == procs[pid].start:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(max(0.0, until - time.monotonic()) * 1000)
+        os.close(fd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
