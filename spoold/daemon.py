@@ -154,9 +154,15 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
     except PermissionError:
         raise NotAllowed(f"{path} cannot be read by uid {os.getuid()}; chmod or chown it") from None
     found = settings.load(text, path=path)
-    if not found.allow_run:
+    if not found.allow_run or not _is_private(disk):
         return found
     return replace(found, handlers={**found.handlers, RUN: _run_handler()})
+
+
+def _is_private(disk: RealDisk) -> bool:
+    """Whether nobody but its user can drop anything here: only then may a task name a command."""
+    info = disk.info(".")
+    return info is not None and info.uid == os.getuid() and not info.mode & 0o077
 
 
 def _run_handler() -> settings.Handler:

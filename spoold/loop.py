@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spool import look
 from spool.disk import DiskFull, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.names import BadName
+from spool.names import BadName, date_of
 from spool.place import Place
 from spoold.core import deadlines
 from spoold.core.decide import cut_off, decide, settle
@@ -134,7 +134,6 @@ class Core:
             group = self.unfinished[0]
             undone = self.store.perform(group, now.wall, self._established)
             self.unfinished.popleft()
-            self.limits.told(group)
             for event in undone:
                 self._starts.pop(event.move.entry.id, None)
                 decide(self.state, event, now)
@@ -280,7 +279,8 @@ class Loop:
         self.status.write(now, always=True)
         if self.doorbell is not None and not self.doorbell.sound:
             log.error("the watch on incoming/ was lost; start spoold again to be quick")
-        events = [Tick(), *self._room(), *self._reloaded()]
+        self.core.store.tidy(date_of(now.wall))
+        events: list[Event] = [Tick(), *self._room(), *self._reloaded(), *self.intake.stale(now)]
         shut, blind = self.core.state.shut, self.doorbell is None
         often = (
             int(FULL_AGAIN * 1e6) if shut else BLIND if blind else self.core.state.settings.housekeeping

@@ -88,12 +88,19 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
     path = f"{store.stage_dir}/{name}"
     parent, _, rest = name[1:].partition(",")
     told = parse_event(rest)
+    if (info := disk.info(path)) is None or stat.S_ISDIR(info.mode):
+        if info is not None:
+            store.quarantine(path, "a directory where only files are made")
+        return
     try:
         content = records.decode(disk.read(path, records.RECORD_LIMIT)) if told else None
     except (*DAMAGED, Missing):
         content = None
     if told is None or content is None or not _happened(disk, store, content, live):
-        disk.remove(path)
+        try:
+            disk.remove(path)
+        except IsADirectoryError:  # a handler made one of its result
+            store.quarantine(path, "a directory where a file should be")
         return
     store.announce(path, parent, rest)
 

@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from spoold.core.values import Action, Event, Now
 
 
-def decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0911, C901, PLR0912 - one arm an event
+def decide(state: State, event: Event, now: Now) -> list[Action]:
     """What one event leads to."""
+    return _told(state, _decide(state, event, now))
+
+
+def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0911, C901, PLR0912 - one arm an event
     match event:
         case Exited():
             return attempts.exited(state, event, now)
@@ -63,9 +67,10 @@ def decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR09
             state.forget_all()
             return [Scan("held")]
         case Outboxes():
-            if state.full - event.full:
-                state.forget_all()  # what was set aside for them is found again
-            state.full = event.full
+            full = state.full
+            state.unread.update(event.counts)
+            if full - state.full:
+                state.forget_all()  # what was left on disk because of them is found again
             return []
         case Room():
             state.shut = event.why
@@ -78,12 +83,21 @@ def decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR09
             assert_never(event)
 
 
+def _told(state: State, actions: list[Action]) -> list[Action]:
+    """Count what is about to be told; `ready` has been counted when its task was claimed."""
+    for action in actions:
+        message = getattr(action, "message", None)
+        if message is not None and message.event != "ready":
+            state.unread[message.parent] = state.unread.get(message.parent, 0) + 1
+    return actions
+
+
 def settle(state: State, now: Now) -> list[Action]:
     """After the events of one round: what time has brought, then what may start."""
     out = deadlines.timeouts(state, now)
     state.ripen(now.wall)
     out += deadlines.due(state, now)
-    return out + dispatch.dispatch(state, now)
+    return _told(state, out) + dispatch.dispatch(state, now)
 
 
 def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:

@@ -95,7 +95,8 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
     if handler is None and worker is None:
         unreserve(state, entry.id)
         return [park(entry, path)]
-    if worker is not None and worker in state.full:
+    parent = policy.parent(task, handler)
+    if parent != layout.DEFAULT_PARENT and state.is_full(parent):
         unreserve(state, entry.id)  # stays on disk, and is found again when the parent has read
         return []
     state.claiming.pop(entry.id, None)
@@ -107,7 +108,7 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         path=layout.running(state.node, entry),
         task=task,
         handler=handler,
-        parent=policy.parent(task, handler),
+        parent=parent,
         started=now.wall,
         began=now.mono,
         limit=now.mono + span,
@@ -130,6 +131,7 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
 
 
 def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
+    state.unread[worker] = state.unread.get(worker, 0) + 1  # at once: more may be claimed this round
     entry = run.entry
     content = record(
         event="ready",

@@ -36,7 +36,7 @@ class State:
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
         self.bodies: dict[str, Task] = {}  # of what was taken in lately
         self.pauses: list[dict[str, Any]] = []
-        self.full: frozenset[str] = frozenset()  # parents that do not drain their outbox
+        self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.durations: dict[str, deque[int]] = {}
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people
@@ -56,6 +56,17 @@ class State:
         self.waiting: dict[str, Entry] = {}
         self.scanning: set[str] = set()
         self._lane_of: dict[str, Lane] = {}
+
+    # Whom it is told.
+
+    def is_full(self, parent: str) -> bool:
+        """Whether a parent has left so many events unread that its tasks wait."""
+        return self.unread.get(parent, 0) >= self.settings.outbox_limit
+
+    @property
+    def full(self) -> frozenset[str]:
+        """The parents whose outbox is full."""
+        return frozenset(p for p in self.unread if self.is_full(p))
 
     # What runs.
 
@@ -213,7 +224,7 @@ class State:
         if handler.concurrency and self.busy.get(pattern, 0) >= handler.concurrency:
             return f"handler {pattern} runs {handler.concurrency} already (concurrency)"
         if handler.notify:
-            if handler.notify in self.full:
+            if self.is_full(handler.notify):
                 return f"outbox {handler.notify} is full"
         elif self.processes >= self.limit:
             return f"{self.processes} processes run already (concurrency)"

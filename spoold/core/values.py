@@ -138,9 +138,9 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Outboxes:
-    """Which parents have as many unread events as they may have."""
+    """How many unread events lie in these parents' outboxes."""
 
-    full: frozenset[str]
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ For each group, in this order; after a crash between two steps, `recovery` does 
                     attempts/ (the commit point of an end)     with a record is rolled forward (5-8),
                                                                without one its attempt is lost
     5 sync dirs     the same after a power cut
-    6 leave         ended tasks stand in their new place;      recovery publishes the staged events
-                    actions are gone from incoming/
+    6 leave         ended tasks stand in their new place,      recovery publishes the staged events
+                    refused actions in rejected/
     7 sync dirs     the same after a power cut
-    8 announce      events are in the outboxes                 nothing to do
+    8 announce      events are in the outboxes                 an action still in incoming/ is known
+    9 clear         actions are gone from incoming/            nothing to do
 
 `relaxed` durability leaves out 3, 5 and 7 and changes nothing else.
 """
@@ -29,7 +30,7 @@ import orjson
 from spool import layout, records
 from spool.actions import encode_task
 from spool.disk import DiskFull, Exists, Missing
-from spool.names import date_of, event_name
+from spool.names import PRIORITIES, date_of, event_name
 from spool.quarantine import quarantine
 from spool.times import format_utc
 from spoold.core.values import Drop, Message, Move, Pauses, Refuse, Tell, Undone
@@ -54,6 +55,8 @@ class Group:
         self.pauses: list[Pauses] = []
         self.undone: list[Undone] = []
         self.step = 0
+        self.done: set[tuple[int, int]] = set()  # (step, part) that a full disk need not repeat
+        self.refuges: dict[int, str] = {}  # where refused files go
         self.files: dict[str, None] = {}  # staged, to be synced
         self.dirs: dict[str, None] = {}  # changed, to be synced
         for action in actions:
@@ -99,7 +102,7 @@ class Group:
 
 
 def groups(actions: Iterable[Action]) -> list[Group]:
-    """Actions in groups such that none needs what the same group leaves behind last (step 6)."""
+    """Actions in groups such that none needs what the same group leaves behind late (step 6)."""
     out: list[list[Writes]] = [[]]
     left: set[str] = set()
     for action in actions:
@@ -133,6 +136,7 @@ class Store:
             self._leave,
             self._sync_dirs,
             self._announce,
+            self._clear,
         )
         self.established = 4
 
@@ -166,7 +170,7 @@ class Store:
         for pauses in group.pauses:
             self._write(group, self._pauses_stage, orjson.dumps(pauses.rows))
         for refusal in group.refusals:
-            path = f"{self._refuge(refusal)}.reason.json"
+            path = f"{self._refuge(group, refusal)}.reason.json"
             self._ensure(group, path)
             self._write(group, path, _reason(refusal))
 
@@ -193,17 +197,20 @@ class Store:
         del now
         for move in list(group.moves):
             target = group.targets.get(id(move))
-            if target is None:
-                continue  # a step of it is done by an earlier one
+            if target is None or (group.step, id(move)) in group.done:
+                continue  # a step of it is done by an earlier one, or was done already
             if move.body is not None:
                 self._take_in(group, move, target)
             elif move.record is not None:
                 self._commit(group, move)
             else:
                 self._carry(group, move, target)
-        for _ in group.pauses:
-            self.disk.move(self._pauses_stage, layout.PAUSES)
-            group.dirs[layout.NODES] = None
+            group.done.add((group.step, id(move)))
+        for pauses in group.pauses:
+            if (group.step, id(pauses)) not in group.done:
+                self.disk.move(self._pauses_stage, layout.PAUSES)
+                group.done.add((group.step, id(pauses)))
+                group.dirs[layout.NODES] = None
         if group.files:
             group.dirs[self.stage_dir] = None
 
@@ -219,17 +226,22 @@ class Store:
             if move.record is not None and move.source is not None:
                 self.leave(group, move.source, move.target, move.entry.id)
         for refusal in group.refusals:
-            target = self._refuge(refusal)
+            target = self._refuge(group, refusal)
             self._ensure(group, target)
             self._take_away(refusal.source.path, target, refusal.source.ino)
             group.dirs[layout.parent_of(target)] = None
-        for drop in group.drops:
-            self._take_away(drop.source.path, None, drop.source.ino)
 
     def _announce(self, group: Group, now: int) -> None:
         del now
         for message in self._messages(group):
-            self.announce(self._staged(message), message.parent, _event_name(message))
+            if (group.step, id(message)) not in group.done:
+                self.announce(self._staged(message), message.parent, _event_name(message))
+                group.done.add((group.step, id(message)))
+
+    def _clear(self, group: Group, now: int) -> None:
+        del now
+        for drop in group.drops:
+            self._take_away(drop.source.path, None, drop.source.ino)
 
     # What the steps are made of; recovery uses the public ones as well.
 
@@ -256,9 +268,17 @@ class Store:
         """What is damaged is kept in corrupt/, with the reason beside it."""
         quarantine(self.disk, path, why)
 
-    def forget_dir(self, path: str) -> None:
-        """A directory was removed: make it again when it is needed."""
-        self._made.discard(path)
+    def tidy(self, today: str) -> None:
+        """Shards of past days that are empty go."""
+        for date in self.disk.names(layout.PENDING):
+            if date >= today:
+                continue
+            for path in (
+                *(f"{layout.PENDING}/{date}/{p}" for p in PRIORITIES),
+                f"{layout.PENDING}/{date}",
+            ):
+                self._made.discard(path)
+                self.disk.remove_dir(path)
 
     def _take_in(self, group: Group, move: Move, target: str) -> None:
         own, known = self._own(move), layout.own_copy(move.entry.id)
@@ -266,14 +286,16 @@ class Store:
         try:
             self.disk.link(own, known)
         except Exists:
-            found = self.disk.info(known)
-            if found is not None and found.nlink > 1:
-                self.disk.remove(own)
-                group.undo(move, "clash")  # another node was faster with the same id
-                return
-            # Taken in before, but its entry never got its place, or was removed by hand.
-            self.disk.remove(known)
-            self.disk.link(own, known)
+            found, ours = self.disk.info(known), self.disk.info(own)
+            if found is not None and ours is not None and found.ino != ours.ino:
+                if found.nlink > 1:
+                    self.disk.remove(own)
+                    self._unstage(group, move)
+                    group.undo(move, "clash")  # another node was faster with the same id
+                    return
+                # Taken in before, but its entry never got its place, or was removed by hand.
+                self.disk.remove(known)
+                self.disk.link(own, known)
         self._ensure(group, target)
         self.disk.move(own, target)
         group.dirs[layout.parent_of(known)] = None
@@ -360,9 +382,18 @@ class Store:
     def _pauses_stage(self) -> str:
         return f"{self.stage_dir}/.pauses"
 
-    def _refuge(self, refusal: Refuse) -> str:
-        name = refusal.source.path.rpartition("/")[2]
-        return f"{layout.REJECTED}/{date_of(refusal.message.at)}/{safe_name(name, refusal.message.id)}"
+    def _refuge(self, group: Group, refusal: Refuse) -> str:
+        """Where a refused file goes: its own name if that is harmless and free, else its id's."""
+        found = group.refuges.get(id(refusal))
+        if found is None:
+            source, task_id = refusal.source, refusal.message.id
+            folder = f"{layout.REJECTED}/{date_of(refusal.message.at)}"
+            found = f"{folder}/{safe_name(source.path.rpartition('/')[2], task_id)}"
+            taken = self.disk.info(found)
+            if taken is not None and taken.ino != source.ino:
+                found = f"{folder}/{task_id}.{source.ctime}.json"
+            group.refuges[id(refusal)] = found
+        return found
 
 
 def safe_name(name: str, task_id: str) -> str:

@@ -25,7 +25,7 @@ from spool.actions import (
 )
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.names import id_from, is_id, is_task
+from spool.names import DAY_US, id_from, is_id, is_task
 from spoold.core.values import Arrived, Invalidated, Source
 
 if TYPE_CHECKING:
@@ -114,8 +114,23 @@ class Intake:
         found = [self._one(name, now) for name in batch]
         return [event for event in found if event is not None]
 
+    def stale(self, now: Now) -> list[Invalidated]:
+        """What was begun more than a day ago and never finished, here and in tmp/: refused."""
+        found: list[Invalidated] = []
+        for folder in (layout.INCOMING, layout.TMP):
+            for name in self.disk.names(folder):
+                path = f"{folder}/{name}"
+                unfinished = folder == layout.TMP or name in self._ignored or _is_unfinished(name)
+                info = self.disk.info(path) if unfinished else None
+                if info is None or stat.S_ISDIR(info.mode) or now.wall - info.ctime_us < DAY_US:
+                    continue
+                source = Source(path, info.ino, info.ctime_us, info.uid)
+                problem = Invalid("file", _shown(name), "was not finished within a day")
+                found.append(self._refusal(source, problem, None))
+        return found
+
     def _one(self, name: str, now: Now) -> Arrived | Invalidated | None:
-        if name.startswith(".") or name.endswith(UNFINISHED):
+        if _is_unfinished(name):
             return None
         path = f"{layout.INCOMING}/{name}"
         info = self.disk.info(path)
@@ -179,7 +194,7 @@ class Intake:
                 raise Invalid("file", name, f"is {words}; only a regular file is an action")
         if not NAME.fullmatch(name):
             rule = "a file name is [A-Za-z0-9][A-Za-z0-9._-]{0,127}.json"
-            raise Invalid("file", name.encode("utf-8", "backslashreplace").decode(), rule)
+            raise Invalid("file", _shown(name), rule)
         if info.nlink != 1:
             problem = Invalid("file", name, "has a second hard link; write a file of its own")
             raise NotYet(problem, PATIENCE)
@@ -250,6 +265,14 @@ class Intake:
             task if isinstance(task, str) and is_task(task) else UNKNOWN,
             task_id if isinstance(task_id, str) and is_id(task_id) else _own_id(source, 0),
         )
+
+
+def _is_unfinished(name: str) -> bool:
+    return name.startswith(".") or name.endswith(UNFINISHED)
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _own_id(source: Source, index: int) -> str:

@@ -39,11 +39,18 @@ def until(look: Callable[[], T | None], what: str, within: float = PATIENCE) -> 
         pause = min(pause * 1.5, 0.02)
 
 
+def toml(value: object) -> str:
+    """A value as TOML writes it: JSON but for tables."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+    return json.dumps(value)
+
+
 def handler(name: str, script: str | None = None, **more: Any) -> str:
     """The lines of spool.toml that bind a shell script (or what `more` says) to a task name."""
     if script is not None:
         more["exec"] = ["/bin/sh", "-c", script]
-    lines = [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+    lines = [f"{key} = {toml(value)}" for key, value in more.items()]
     return "\n".join([f'[handlers."{name}"]', *lines, ""])
 
 
@@ -59,7 +66,7 @@ def alive(pid: int) -> bool:
 class Live:
     """One spool, its daemon, and a directory beside it that handlers may write to."""
 
-    def __init__(self, place: Path, toml: str = "") -> None:
+    def __init__(self, place: Path, settings: str = "") -> None:
         self.place = place
         self.root = place / "spool"
         self.notes = place / "notes"
@@ -67,17 +74,17 @@ class Live:
         self.errors = place / "spoold.err"
         self.node = "here"
         init(str(self.root))
-        self.settings(toml)
+        self.settings(settings)
         self.process: subprocess.Popen[bytes] | None = None
         self.expect_trouble = False
         self._dropped = 0
 
     # The daemon.
 
-    def settings(self, toml: str) -> None:
+    def settings(self, text: str) -> None:
         """Replace spool.toml, as an editor does."""
         new = self.root / ".toml.new"
-        new.write_text(toml.replace("$NOTES", str(self.notes)))
+        new.write_text(text.replace("$NOTES", str(self.notes)))
         new.chmod(0o600)
         new.replace(self.root / layout.SETTINGS)
 
@@ -96,8 +103,14 @@ class Live:
     def start(self, *options: str) -> Live:
         """Start the daemon; it serves when this returns."""
         self.process = self.spoold(*options)
-        pid = self.process.pid
-        self.status(lambda s: s["pid"] == pid, f"spoold serves; it says: {self.says()}")
+        process, pid = self.process, self.process.pid
+
+        def serves() -> bool:
+            assert process.poll() is None, f"spoold ended with {process.poll()}: {self.says()}"
+            status = self.status_now()
+            return status is not None and status["pid"] == pid
+
+        until(serves, "spoold serves")
         return self
 
     def once(self, *options: str) -> int:

@@ -1,0 +1,144 @@
+"""A deadline that comes near lifts its task, once; one that has passed is told, once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.live import Live, handler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Live]
+
+GATE = "cat >> $NOTES/order; while [ ! -e $NOTES/open ]; do sleep 0.02; done"
+ONE = "concurrency = 1\n" + handler("note", GATE)
+
+
+def busy(spool: Live) -> None:
+    """The one slot is taken until somebody opens the gate."""
+    spool.submit("note", args="busy", priority="high")
+    spool.wait_lines("order", 1)
+
+
+def opened(spool: Live, number: int) -> list[str]:
+    (spool.notes / "open").touch()
+    return [line.strip('"') for line in spool.wait_lines("order", number)][1:]
+
+
+def test_near_its_deadline_a_low_task_goes_before_all_that_is_lower(live: Make) -> None:
+    spool = live(ONE)
+    busy(spool)
+    spool.submit_all([{"task": "note", "args": f"medium{n}"} for n in range(3)])
+    deadline = time.time() + 2
+    task_id = spool.submit("note", args="lifted", priority="low", deadline=deadline, lead=1)
+    assert spool.entry(task_id, "pending").prio == "low"
+    entry = spool.entry(task_id, "pending", where=lambda e: e.prio == "high")
+    assert deadline - 1 <= time.time()  # not before its time
+    assert (entry.base, entry.lifted) == ("low", 1)
+    assert opened(spool, 5)[0] == "lifted"
+
+
+def test_without_a_lead_it_is_lifted_five_seconds_before(live: Make) -> None:
+    spool = live(ONE)
+    busy(spool)
+    soon = spool.submit("note", args="soon", priority="low", deadline=time.time() + 4.9)
+    late = spool.submit("note", args="late", priority="low", deadline=time.time() + 3600)
+    spool.entry(soon, "pending", where=lambda e: e.prio == "high")
+    assert spool.entry(late, "pending").prio == "low"
+
+
+def test_a_lift_never_goes_past_the_limit_of_a_handler(live: Make) -> None:
+    spool = live("concurrency = 5\n" + handler("note", GATE, concurrency=1))
+    busy(spool)
+    task_id = spool.submit("note", args="lifted", deadline="+1s", lead="2s")
+    spool.entry(task_id, "pending", where=lambda e: e.lifted > 0)
+    spool.event("late", task_id)
+    assert spool.lines("order") == ['"busy"']
+    assert opened(spool, 2) == ["lifted"]
+
+
+def test_a_task_that_fails_after_its_lift_is_demoted_like_any_other(live: Make) -> None:
+    spool = live(handler("fail", "exit 1", backoff="1h", retries=5))
+    task_id = spool.submit("fail", priority="low", deadline="+1h", lead="2h")
+    told = spool.event("retrying", task_id)
+    assert told["class"] == "high"
+    entry = spool.entry(task_id, "pending")
+    assert (entry.prio, entry.base, entry.fails) == ("medium", "low", 1)
+
+
+@pytest.mark.parametrize(("miss", "state"), [("run", "pending"), ("drop", "cancelled"), ("fail", "failed")])
+def test_a_deadline_that_passes_while_it_waits_is_told_once(live: Make, miss: str, state: str) -> None:
+    spool = live(ONE)
+    busy(spool)
+    task_id = spool.submit("note", args="waits", deadline="+1s", on_miss=miss)
+    told = spool.event("late", task_id)
+    assert told["deadline"] < told["submitted_at"] or told["outcome"] is None
+    entry = spool.entry(task_id, state)
+    assert entry.lifted == 2
+    if miss == "run":
+        assert entry.prio == "high"
+        assert opened(spool, 2) == ["waits"]
+        assert spool.event("done", task_id)
+    else:
+        event = spool.event(state, task_id)
+        assert event["error"]["type"] == "deadline"
+        assert opened(spool, 1) == []
+    assert spool.events("default", "late") == []
+
+
+def test_a_deadline_already_passed_at_the_drop_is_told_and_obeyed(live: Make) -> None:
+    spool = live(handler("note", "cat >> $NOTES/order"))
+    runs = spool.submit("note", args="runs", deadline="2026-01-02")
+    fails = spool.submit("note", args="fails", deadline="2026-01-02", on_miss="fail")
+    assert spool.event("late", runs)
+    assert spool.event("done", runs)
+    assert spool.event("late", fails)
+    assert spool.event("failed", fails)["error"]["type"] == "deadline"
+    assert spool.lines("order") == ['"runs"']
+
+
+def test_a_deadline_that_passes_while_it_runs_is_told_and_stops_nothing(live: Make) -> None:
+    spool = live(handler("note", GATE))
+    task_id = spool.submit("note", args="runs", deadline="+1s", on_miss="fail")
+    spool.entry(task_id, "running")
+    spool.event("late", task_id)
+    assert spool.entry(task_id, "running").lifted == 2
+    (spool.notes / "open").touch()
+    assert spool.event("done", task_id)
+
+
+def test_a_deadline_that_passes_while_it_waits_for_its_next_attempt_is_told_in_time(live: Make) -> None:
+    spool = live(handler("fail", "exit 1", backoff={"base": "30d", "max": "30d"}, retries=5))
+    task_id = spool.submit("fail", deadline="+2s", on_miss="fail", lead=0)
+    assert spool.event("retrying", task_id)
+    spool.event("late", task_id)
+    assert spool.event("failed", task_id)["error"]["type"] == "deadline"
+
+
+def test_a_deadline_outside_the_window_is_on_time_too(live: Make) -> None:
+    spool = live("window = 100\n" + ONE)
+    busy(spool)
+    spool.submit_all([{"task": "note", "args": n, "priority": "low"} for n in range(500)])
+    task_id = spool.submit("note", args="lifted", priority="low", deadline="+3s", lead="1s")
+    spool.entry(task_id, "pending", where=lambda e: e.prio == "high", within=10)
+    assert opened(spool, 502)[0] == "lifted"
+
+
+def test_a_lift_survives_a_restart_and_happens_once(live: Make) -> None:
+    spool = live(ONE)
+    busy(spool)
+    task_id = spool.submit("note", args="lifted", priority="low", deadline="+1h", lead="2h")
+    spool.entry(task_id, "pending", where=lambda e: e.lifted == 1)
+    spool.kill9()
+    spool.start()
+    assert spool.entry(task_id, "pending").prio == "high"
+    spool.do({"action": "move", "ids": [task_id], "priority": "low"})
+    spool.kill9()
+    spool.start()
+    (spool.notes / "open").touch()
+    spool.event("done", task_id)
+    assert len(spool.journal("lift")) == 1

@@ -1,0 +1,271 @@
+"""One daemon of the simulation: the real core, store, intake and recovery, with handlers of our own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from spool import layout, settings
+from spool.disk import DiskFull
+from spoold.core import deadlines
+from spoold.core.decide import cut_off
+from spoold.core.state import State
+from spoold.core.values import Crashed, Exited, Kill, NotStarted, Reloaded, Stop, Tick
+from spoold.daemon import _pauses
+from spoold.effects.outboxes import OutboxLimits
+from spoold.effects.store import Store
+from spoold.loop import Core
+from spoold.recovery import recover
+from spoold.sources.backlog import Backlog
+from spoold.sources.intake import AGAIN, Intake
+from tests.simulation.faults import Counting
+
+if TYPE_CHECKING:
+    from spool.settings import Settings
+    from spoold.core.values import Event, Start
+    from spoold.core.window import Window
+    from tests.simulation.world import World
+
+SECOND = 1_000_000
+TOML = """
+concurrency = 3
+retries = 2
+backoff = "4s"
+timeout = "60s"
+grace = "1s"
+poison_after = 3
+{more}
+[handlers."run.*"]
+exec = ["/bin/true"]
+[handlers."solo"]
+exec = ["/bin/true"]
+concurrency = 1
+[handlers."order.*"]
+notify = "shop"
+timeout = "40s"
+[handlers."urgent.*"]
+exec = ["/bin/true"]
+priority = "high"
+"""
+LATE_HANDLER = """
+[handlers."later.*"]
+exec = ["/bin/true"]
+"""
+
+
+class TinyState(State):
+    """Windows smaller than the daemon would make them, so that few tasks are already too many."""
+
+    tiny = 4
+
+    def lane(self, prio: str, task: str) -> Window[str]:
+        found = super().lane(prio, task)
+        found.limit = min(found.limit, self.tiny)
+        return found
+
+
+@dataclass(slots=True)
+class Running:
+    """A handler process: what it will do, and when."""
+
+    id: str
+    attempt: int
+    began: int
+    ends: int | None  # monotonic; None: never by itself
+    outcome: str
+
+
+class FakeHandlers:
+    """What spoold.effects.handlers is to the core; a task's args say how its runs go.
+
+    args["run"] is a list of [outcome, seconds], one for each attempt; further ones are ok. Outcomes:
+    ok, bad-result, nostart, crash, never, or an exit status as a number, or SIG and a number.
+    """
+
+    fd = -1
+
+    def __init__(self, world: World, host: Host) -> None:
+        self.world = world
+        self.host = host
+        self.active: dict[str, Running] = {}
+
+    def start(self, start: Start) -> None:
+        entry, mono = start.entry, self.world.mono
+        self.world.watch.started(self.host, start)
+        plan = start.task.args.get("run", []) if isinstance(start.task.args, dict) else []
+        outcome, took = plan[entry.attempt - 1] if entry.attempt <= len(plan) else ("ok", 1)
+        ends = None if outcome == "never" else mono + int(took * SECOND)
+        self.active[f"{entry.id}.{entry.attempt}"] = Running(
+            entry.id, entry.attempt, mono, ends, str(outcome)
+        )
+        if start.task.args.get("result"):  # it has written a result, and not ended yet
+            path = f"{layout.RUNNING}/{self.host.node}/.{entry.id}.{entry.attempt}.result"
+            if self.world.disk.info(path) is None:
+                self.world.disk.write(path, b'"half')
+
+    def kill(self, kill: Kill) -> None:
+        found = self.active.get(f"{kill.id}.{kill.attempt}")
+        if found is not None:
+            soon = self.world.mono + SECOND // 2
+            found.ends = soon if found.ends is None else min(soon, found.ends)
+            found.outcome = "SIG15"
+
+    def events(self) -> list[Event]:
+        due = [
+            key
+            for key, r in self.active.items()
+            if r.ends is not None and r.ends <= self.world.mono
+        ]
+        return [self._ended(self.active.pop(key)) for key in due]
+
+    def next_end(self) -> int | None:
+        ends = [r.ends for r in self.active.values() if r.ends is not None]
+        return min(ends, default=None)
+
+    def _ended(self, run: Running) -> Event:
+        path = f"{layout.RUNNING}/{self.host.node}/.{run.id}.{run.attempt}.result"
+        if self.world.disk.info(path) is not None:
+            self.world.disk.remove(path)
+        if run.outcome == "nostart":
+            return NotStarted(run.id, run.attempt, "no such program")
+        if run.outcome == "crash":
+            return Crashed(run.id, run.attempt, "the keeper died")
+        status = run.outcome if run.outcome.isdigit() else None
+        signal = int(run.outcome[3:]) if run.outcome.startswith("SIG") else None
+        ok = run.outcome in ("ok", "bad-result")
+        return Exited(
+            id=run.id,
+            attempt=run.attempt,
+            exit=0 if ok else None if signal else int(status or 1),
+            signal=signal,
+            seconds=(self.world.mono - run.began) / SECOND,
+            rss=1 << 20,
+            cpu=0.1,
+            logged=0,
+            tail="" if ok else "it went wrong",
+            result={"of": run.attempt} if ok else None,
+            result_error="the result is not JSON" if run.outcome == "bad-result" else None,
+        )
+
+
+class Host:
+    """A daemon from boot to death. `step` is one turn of its loop; `wake` says when the next is due."""
+
+    def __init__(self, world: World, node: str, disk: Any = None) -> None:
+        self.world = world
+        self.node = node
+        self.disk = Counting(disk if disk is not None else world.disk)
+        self.settings = load(world.settings)
+        self.stuck = False  # the disk is full: a group waits for room
+        self.stopping = False
+        now = world.now()
+        kind = TinyState if world.tiny else State
+        self.state = kind(node, self.settings, 3)
+        self.state.pauses = _pauses(self.disk)
+        self.store = Store(self.disk, node, durable=self.settings.durability == "durable")
+        if world.store_hook is not None:
+            world.store_hook(self.store)
+        self.disk.make_dir(self.store.stage_dir)
+        self.first: list[Event] = [*recover(self.disk, self.store), Tick()]
+        world.watch.recovered(self)
+        self.handlers = FakeHandlers(world, self)
+        state = self.state
+        backlog = Backlog(self.disk, lambda: len(state.future.gathered or ()) > state.future.limit)
+        backlog.start("held", now.wall)
+        self.core = Core(
+            state, self.disk, self.store, self.handlers, backlog, OutboxLimits(self.disk, state)
+        )
+        self.intake = Intake(self.disk, self.settings, ZoneInfo("UTC"))
+        self._next_care = 0
+
+    def step(self) -> bool:
+        """One turn; whether something was done."""
+        now = self.world.now()
+        if self.stuck:
+            return self._go_on()
+        events, self.first = self.first, []
+        events += self.handlers.events()
+        if now.mono >= self._next_care:
+            self._next_care = now.mono + self.settings.housekeeping
+            self.intake.ring()
+            events.append(Tick())
+        if self.intake.unsettled and not events:
+            self.intake.ring()
+        if self.intake.busy:
+            events += self.intake.look(now)
+        events += self.core.backlog.step()
+        events += self.core.limits.look(now)
+        self.world.watch.before(self)
+        try:
+            changed = self.core.round(events, now)
+        except DiskFull:
+            self.stuck = True
+            return True
+        self.world.watch.after(self, now)
+        return changed or bool(events)
+
+    def _go_on(self) -> bool:
+        try:
+            self.core.finish(self.world.now())
+        except DiskFull:
+            return False
+        self.stuck = False
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next turn is due at once."""
+        core = self.core
+        at_hand = self.intake.busy or core.backlog.busy or core.again or core.more
+        return bool(self.first or self.stuck or at_hand)
+
+    def wake(self) -> int:
+        """In how many us the next turn is due."""
+        now = self.world.now()
+        waits = [deadlines.next_wake(self.state, now), max(0, self._next_care - now.mono)]
+        if self.intake.unsettled:
+            waits.append(AGAIN)
+        if (end := self.handlers.next_end()) is not None:
+            waits.append(max(0, end - now.mono))
+        if (due := self.core.limits.due(now)) is not None:
+            waits.append(due)
+        return min(waits)
+
+    def ring(self) -> None:
+        """Something was dropped."""
+        self.intake.ring()
+
+    def reload(self) -> None:
+        """spool.toml has changed."""
+        self.settings = self.intake.settings = load(self.world.settings)
+        self.first.append(Reloaded(self.settings))
+
+    def stop(self) -> None:
+        """TERM: nothing starts any more."""
+        if not self.stopping:
+            self.stopping = True
+            self.first.append(Stop())
+
+    def cut_off(self) -> None:
+        """The grace of a stop is over."""
+        for kill in cut_off(self.state):
+            if isinstance(kill, Kill):
+                self.handlers.kill(kill)
+
+    @property
+    def over(self) -> bool:
+        """Whether a stopping daemon may end."""
+        return self.stopping and not self.first and not self.state.processes
+
+
+_loaded: dict[tuple[str, int], Settings] = {}
+
+
+def load(wanted: tuple[str, int]) -> Settings:
+    """Settings from lines of spool.toml and a window, which may be smaller than users may set."""
+    more, window = wanted
+    if wanted not in _loaded:
+        top, _, handlers = more.partition("|")
+        _loaded[wanted] = replace(settings.load(TOML.format(more=top) + handlers), window=window)
+    return replace(_loaded[wanted])

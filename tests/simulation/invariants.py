@@ -1,0 +1,270 @@
+"""The promises of a spool, checked on the disk of a simulated world: at rest, and at the end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import fsck, layout, look
+from spool.disk import Missing
+from spool.errors import Invalid
+from spool.names import BadName, Entry, parse_event
+from spool.task import decode_task
+from tests.simulation.watch import Broken
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import Wish
+    from tests.simulation.world import World
+
+LIMIT = 1 << 24
+ENDS = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
+
+
+@dataclass(slots=True)
+class Survey:
+    """Everything that stands in a spool: entries, bodies and records by id, marks, journal."""
+
+    places: dict[str, list[tuple[str, Entry]]] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)  # mark: id
+    records: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+
+
+def survey(world: World) -> Survey:
+    """Read it all."""
+    found, disk = Survey(), world.disk
+    for path, entry in look.entries(disk, layout.STATES):
+        try:
+            task = decode_task(disk.read(path, LIMIT))
+        except (Invalid, OSError) as problem:
+            if world.strangers or not world.durable:
+                continue
+            raise Broken(f"the body of {path} cannot be read: {problem}") from None
+        found.places.setdefault(entry.id, []).append((path, entry))
+        if task.id != entry.id:
+            raise Broken(f"{path} holds the body of {task.id}")
+        if isinstance(task.args, dict) and "mark" in task.args:
+            known = found.marks.setdefault(task.args["mark"], entry.id)
+            wish = world.writers.wishes.get(task.args["mark"])
+            if wish is not None and wish.id is None and known != entry.id and not world.cuts:
+                raise Broken(f"{wish.mark} was taken in as {known} and as {entry.id}")
+            if wish is not None and (task.task, task.args) != (wish.doc["task"], wish.doc["args"]):
+                raise Broken(f"{path} is not what was submitted: {wish.doc}")
+    for date in disk.names(layout.ATTEMPTS):
+        for name in disk.names(f"{layout.ATTEMPTS}/{date}"):
+            _read_record(world, found, f"{layout.ATTEMPTS}/{date}/{name}")
+    return found
+
+
+def _read_record(world: World, found: Survey, path: str) -> None:
+    try:
+        record = orjson.loads(world.disk.read(path, LIMIT))
+        found.records.setdefault(record["id"], {})[record["attempt"]] = record
+    except (orjson.JSONDecodeError, KeyError, OSError) as problem:
+        if world.durable:
+            raise Broken(f"the record {path} cannot be read: {problem}") from None
+
+
+def at_rest(world: World) -> Survey:
+    """What holds whenever no daemon is in the middle of something: between turns, or when it died."""
+    found = survey(world)
+    for task_id, places in found.places.items():
+        if len(places) > 1:
+            raise Broken(f"{task_id} is in {len(places)} places: {[p for p, _ in places]}")
+    for wish in world.writers.wishes.values():
+        if wish.sure and not wish.taken_back:
+            _kept(world, found, wish)
+    return found
+
+
+def _kept(world: World, found: Survey, wish: Wish) -> None:
+    """What was acknowledged stands in incoming/, or somewhere as a task, or is refused with reason."""
+    if wish.mark in found.marks:
+        return
+    disk = world.disk
+    info = disk.info(wish.path)
+    if info is not None and disk._file(wish.path).key == wish.key:
+        return
+    if (wish.rival or wish.spoilt) and _refused(world, wish.path):
+        return
+    if wish.spoilt or world.strangers and _in_corrupt(world, wish):
+        return
+    raise Broken(f"{wish.mark} ({wish.id}, {wish.path}) was submitted, and is lost")
+
+
+def _refused(world: World, path: str) -> bool:
+    name = path.rpartition("/")[2]
+    disk = world.disk
+    for date in disk.names(layout.REJECTED):
+        folder = f"{layout.REJECTED}/{date}"
+        if disk.info(f"{folder}/{name}") is not None:
+            return True
+    return False
+
+
+def _in_corrupt(world: World, wish: Wish) -> bool:
+    names = world.disk.names(layout.CORRUPT)
+    return wish.id is not None and any(wish.id in name for name in names)
+
+
+def at_end(world: World) -> Survey:
+    """What holds when everything has ended and no daemon has anything to do."""
+    found = at_rest(world)
+    world.parents.read()
+    for task_id, places in found.places.items():
+        path, entry = places[0]
+        state = path.split("/")[0]
+        if state not in layout.ENDED:
+            raise Broken(f"{path} has not ended")
+        _attempts(world, task_id, state, entry, found.records.get(task_id, {}))
+    _told(world, found)
+    _journal(world, found)
+    _refusals(world)
+    _fsck(world)
+    for host in world.up():
+        _idle(host)
+    return found
+
+
+def _attempts(
+    world: World, task_id: str, state: str, entry: Entry, records: dict[int, dict[str, Any]]
+) -> None:
+    """A record for every attempt, and counts in the name that agree with them."""
+    last = max(records, default=0)
+    if sorted(records) != list(range(1, last + 1)):
+        raise Broken(f"{task_id} has records of the attempts {sorted(records)}")
+    if not records or ENDS.get(records[last]["event"]) != state:
+        event = records[last]["event"] if records else None
+        raise Broken(f"{task_id} is {state}, its last record says {event}")
+    if not entry.attempt - 1 <= last <= entry.attempt:
+        raise Broken(f"{task_id} has {last} records, its name counts to {entry.attempt}")
+    asked = world.writers.asked.get(task_id, set())
+    ends = [r for r in records.values() if r["event"] in ENDS]
+    if len(ends) > 1 and "retry" not in asked:
+        raise Broken(f"{task_id} ended {len(ends)} times: {[r['event'] for r in ends]}")
+    if "retry" in asked or "release" in asked:
+        return  # a new life, in which the counts start again
+    errors = [(r["error"] or {}).get("type") for r in records.values()]
+    lost = sum(e in ("lost", "poison") for e in errors)
+    interrupted = sum(e == "interrupted" for e in errors)
+    if lost < 3 and (entry.lost, entry.interrupted) != (lost, interrupted):
+        raise Broken(f"{task_id}: {lost} lost, {interrupted} interrupted, its name: {entry}")
+    if state == "cancelled" and "cancel" not in asked and entry.miss != "drop":
+        raise Broken(f"{task_id} is cancelled, and nobody asked for it")
+
+
+def _told(world: World, found: Survey) -> None:
+    """Each record was told to a parent as an event, once; nothing else was told."""
+    told = {key for key in world.watch.told if key[2] in (*ENDS, "retrying", "recurring-error")}
+    recorded = {
+        (task_id, attempt, record["event"])
+        for task_id, records in found.records.items()
+        for attempt, record in records.items()
+    }
+    if missing := recorded - told:
+        raise Broken(f"recorded and never told: {sorted(missing)[:3]}")
+    if more := told - recorded:
+        raise Broken(f"told and not recorded: {sorted(more)[:3]}")
+    for task_id, records in found.records.items():
+        for attempt, record in records.items():
+            _same(world, record, world.watch.told[task_id, attempt, record["event"]])
+            works = record["task"].startswith("order.") and record["started_at"] is not None
+            if works and (task_id, attempt, "ready") not in world.watch.told:
+                raise Broken(f"{task_id} ran as attempt {attempt} and its parent never heard of it")
+
+
+def _same(world: World, record: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    for event in events:
+        if event != record:
+            raise Broken(f"told {event}, recorded {record}")
+    if len(events) > 1 + world.cuts:
+        raise Broken(f"{record['id']} told {len(events)} times: {record['event']}")
+
+
+def _journal(world: World, found: Survey) -> None:
+    """The last line of each task says where it stands; a line may be there again, none is missing."""
+    last: dict[str, tuple[str, str]] = {}
+    entries: defaultdict[str, set[str]] = defaultdict(set)
+    for line in journal(world):
+        if "entry" not in line:
+            continue
+        entries[line["id"]].add(line["entry"])
+        if (known := last.get(line["id"])) is None or known[0] <= line["at"] or world.nodes == 1:
+            last[line["id"]] = line["at"], line["entry"]
+    for task_id, places in found.places.items():
+        path = places[0][0]
+        told = last.get(task_id, ("", None))[1]
+        if told != path and (world.nodes == 1 or path not in entries[task_id]):
+            raise Broken(f"{task_id} is at {path}, the journal says {told}")
+
+
+def journal(world: World) -> list[dict[str, Any]]:
+    """Every line of every journal, in order; a torn one only after a power cut."""
+    lines = []
+    for node in world.disk.names(layout.JOURNAL):
+        for name in sorted(world.disk.names(f"{layout.JOURNAL}/{node}")):
+            data = world.disk.read(f"{layout.JOURNAL}/{node}/{name}", 1 << 30)
+            for line in data.split(b"\n"):
+                try:
+                    lines.append(orjson.loads(line.strip(b"\0")))
+                except orjson.JSONDecodeError:
+                    if line and not world.cuts:
+                        raise Broken(f"torn line in the journal: {line!r}") from None
+    return lines
+
+
+def _refusals(world: World) -> None:
+    """Every refused file stands with its reason beside it, and its refusal was told."""
+    disk = world.disk
+    reasons = set()
+    for date in disk.names(layout.REJECTED):
+        folder = f"{layout.REJECTED}/{date}"
+        names = set(disk.names(folder))
+        for name in names:
+            if name.endswith(".reason.json"):
+                reasons.add(orjson.loads(disk.read(f"{folder}/{name}", LIMIT))["id"])
+            elif f"{name}.reason.json" not in names:
+                raise Broken(f"{folder}/{name} was refused without a reason")
+    told = {key[0] for key in world.watch.told if key[2] == "rejected"}
+    if reasons - told and world.durable:
+        raise Broken(f"refused and never told: {reasons - told}")
+    if told - reasons and world.durable:
+        raise Broken(f"told as refused, without a reason on disk: {told - reasons}")
+
+
+def _fsck(world: World) -> None:
+    if world.strangers:
+        return
+    for finding in fsck.check(world.disk):
+        if finding.grave:
+            raise Broken(f"fsck: {finding}")
+
+
+def _idle(host: Any) -> None:
+    """Nothing is counted as running or waiting that does not."""
+    state = host.state
+    left = {k: v for k, v in state.busy.items() if v}
+    if state.runs or state.processes or left or state.claiming or state.asked or state.waiting:
+        raise Broken(
+            f"left in memory: {state.runs} {state.processes} {left} {state.claiming} "
+            f"{state.asked} {state.waiting}"
+        )
+    staged = [n for n in host.world.disk.names(host.store.stage_dir) if n.startswith(".")]
+    if staged:
+        raise Broken(f"left in staging at the end: {staged}")
+
+
+def events_on_disk(world: World) -> list[str]:
+    """Names of the events that no parent has read yet."""
+    found = []
+    for parent in world.disk.names(layout.OUTBOX):
+        try:
+            found += world.disk.names(f"{layout.OUTBOX}/{parent}")
+        except (Missing, NotADirectoryError):
+            continue
+    return [name for name in found if parse_event(name) is not None]
+
+
+__all__ = ["BadName", "Survey", "at_end", "at_rest", "journal", "survey"]

@@ -1,0 +1,372 @@
+"""A POSIX disk in memory: inodes, hard links, a model clock, and power cuts.
+
+What a power cut leaves is the durable world plus some of what was not synced yet:
+
+- Each namespace operation (create, link, rename, unlink, mkdir, rmdir) is atomic and stands in a log
+  until it is durable. fsync of a directory makes durable every earlier operation that touches it,
+  and whatever those build on: earlier operations on the same names.
+- A rename touches both its directories: syncing either persists it whole, as journalling file
+  systems do. It is never half done; a file is never in neither place because of it.
+- fsync of a directory says nothing of the directory's own name in the one above it, and fsync of a
+  file nothing of its name. That is stricter than ext4 and xfs, and what POSIX promises.
+- Of the operations that are not durable any subset may survive (`cut` picks it from the seed): none,
+  all, a prefix (what an ordered journal leaves), or an arbitrary choice, in which an operation
+  whose precondition is gone is void (btrfs with its log tree comes near to that).
+- Data that is not synced is whole, gone, cut at any byte, or a tail of zeroes.
+
+Not modelled: a rename that leaves the file under both names (no journalling file system does that),
+garbage of other files in unsynced data, and fsync that lies.
+
+Inode numbers are used again at once, as real file systems do.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from spool.disk import DiskFull, Exists, Free, Info, Missing, NotRegular, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from random import Random
+
+ROOT = 0
+LOG_LIMIT = 4000  # un-synced operations the model's kernel keeps back; older ones are written
+Slot = tuple[int, str]  # directory, name
+
+
+@dataclass(slots=True)
+class Node:
+    """An inode. `key` is never used twice, `ino` is what lstat shows. `safe` bytes are synced."""
+
+    key: int
+    ino: int
+    mode: int
+    uid: int
+    ctime: int
+    nlink: int = 0
+    data: bytearray = field(default_factory=bytearray)
+    safe: int = 0
+    children: dict[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One namespace operation: `node` leaves the slot `out`, comes into the slot `into`, or both."""
+
+    node: int
+    out: Slot | None = None
+    into: Slot | None = None
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(s for s in (self.out, self.into) if s is not None)
+
+
+class ModelDisk:
+    """spool.disk.Disk over dicts; `clock` gives ctimes in us."""
+
+    def __init__(self, clock: Callable[[], int], uid: int = 1000) -> None:
+        self.clock = clock
+        self.uid = uid
+        self.room = Free(1 << 40, 1 << 30)
+        self.log: list[Op] = []
+        self.nodes: dict[int, Node] = {}
+        self._next = ROOT
+        self._inos: list[int] = []
+        self._dirs: dict[str, Node] = {}
+        self.root = self._new(stat.S_IFDIR | 0o700)
+        self.root.nlink = 1
+        self.durable: dict[int, dict[str, int]] = {ROOT: {}}
+
+    # The verbs.
+
+    def names(self, path: str) -> list[str]:
+        return list(self._dir(path)[1])
+
+    def slices(self, path: str, size: int) -> Iterator[list[str]]:
+        try:
+            names = self.names(path)
+        except Missing:
+            return
+        for start in range(0, len(names), size):
+            yield names[start : start + size]
+
+    def read(self, path: str, limit: int) -> bytes:
+        node = self._file(path)
+        if not stat.S_ISREG(node.mode):
+            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        if not node.mode & 0o444:
+            raise PermissionError(errno.EACCES, "may not be read", path)
+        if len(node.data) > limit:
+            raise TooLarge(errno.EFBIG, f"more than {limit} bytes", path)
+        return bytes(node.data)
+
+    def write(self, path: str, data: bytes) -> None:
+        self._create(path, stat.S_IFREG | 0o600).data += data
+
+    def append(self, path: str, data: bytes) -> None:
+        try:
+            node = self._file(path)
+        except Missing:
+            node = self._create(path, stat.S_IFREG | 0o600)
+        node.data += data
+        node.ctime = self.clock()
+
+    def move(self, source: str, target: str) -> None:
+        (old, names), name = self._split(source)
+        (new, others), other = self._split(target)
+        key = names.get(name)
+        if key is None:
+            raise Missing(errno.ENOENT, "no such file", source)
+        node = self.nodes[key]
+        taken = others.get(other)
+        if taken == key:
+            return  # two names of one file: rename(2) does nothing
+        if taken is not None and self.nodes[taken].children is not None:
+            raise IsADirectoryError(errno.EISDIR, "is a directory", target)
+        del names[name]
+        if taken is not None:
+            self._unlinked(self.nodes[taken])
+        others[other] = key
+        node.ctime = self.clock()
+        if node.children is not None:
+            self._dirs.clear()
+        self._note(Op(key, (old, name), (new, other)))
+
+    def link(self, source: str, target: str) -> None:
+        node = self._file(source)
+        (parent, names), name = self._split(target)
+        if name in names:
+            raise Exists(errno.EEXIST, "the name is taken", target)
+        if node.children is not None:
+            raise PermissionError(errno.EPERM, "is a directory", source)
+        names[name] = node.key
+        node.nlink += 1
+        node.ctime = self.clock()
+        self._note(Op(node.key, None, (parent, name)))
+
+    def remove(self, path: str) -> None:
+        (parent, names), name = self._split(path)
+        key = names.get(name)
+        if key is None:
+            raise Missing(errno.ENOENT, "no such file", path)
+        if self.nodes[key].children is not None:
+            raise IsADirectoryError(errno.EISDIR, "is a directory", path)
+        del names[name]
+        self._unlinked(self.nodes[key])
+        self._note(Op(key, (parent, name)))
+
+    def make_dir(self, path: str) -> None:
+        above = path.rpartition("/")[0]
+        if above:
+            self.make_dir(above)
+        (_, names), name = self._split(path)
+        if name not in names:
+            self._create(path, stat.S_IFDIR | 0o700)
+
+    def remove_dir(self, path: str) -> bool:
+        try:
+            node, names = self._dir(path)
+        except Missing:
+            return False
+        if names:
+            return False
+        (parent, beside), name = self._split(path)
+        del beside[name]
+        self._unlinked(self.nodes[node])
+        self._dirs.clear()
+        self._note(Op(node, (parent, name)))
+        return True
+
+    def info(self, path: str) -> Info | None:
+        try:
+            node = self._file(path)
+        except Missing:
+            return None
+        return Info(len(node.data), node.nlink, node.ctime, node.ino, node.uid, node.mode)
+
+    def sync(self, paths: Iterable[str]) -> None:
+        for node in [self._file(path) for path in dict.fromkeys(paths)]:
+            node.safe = len(node.data)
+
+    def sync_dirs(self, paths: Iterable[str]) -> None:
+        wanted = {self._dir(path)[0] for path in paths}
+        slots: set[Slot] = set()
+        kept: list[Op] = []
+        done: list[Op] = []
+        for op in reversed(self.log):
+            if any(slot[0] in wanted or slot in slots for slot in op.slots):
+                slots.update(op.slots)
+                done.append(op)
+            else:
+                kept.append(op)
+        for op in reversed(done):
+            _apply(self.durable, op)
+        self.log = kept[::-1]
+
+    def free(self) -> Free:
+        return self.room
+
+    # What others do to it.
+
+    def place(self, path: str, mode: int, data: bytes = b"") -> None:
+        """A file of any kind, as a stranger may leave it."""
+        self._create(path, mode).data += data
+
+    def rewrite(self, path: str, data: bytes) -> None:
+        """Write into a file where it stands, as a careless program does."""
+        node = self._file(path)
+        node.data, node.safe, node.ctime = bytearray(data), 0, self.clock()
+
+    def chmod(self, path: str, mode: int) -> None:
+        node = self._file(path)
+        node.mode, node.ctime = mode, self.clock()
+
+    def walk(self, path: str = "") -> Iterator[str]:
+        """Every path below a directory that is no directory."""
+        for name, key in list(self._dir(path)[1].items()):
+            below = f"{path}/{name}" if path else name
+            if self.nodes[key].children is None:
+                yield below
+            else:
+                yield from self.walk(below)
+
+    def settle(self) -> None:
+        """The kernel has written everything: all that is there is durable."""
+        for op in self.log:
+            _apply(self.durable, op)
+        self.log = []
+        for node in self.nodes.values():
+            node.safe = len(node.data)
+
+    def cut(self, rng: Random) -> None:
+        """The power fails, and comes back."""
+        world = {key: dict(names) for key, names in self.durable.items()}
+        for op in _survivors(self.log, rng):
+            _apply(world, op)
+        kept: dict[int, Node] = {}
+        self._keep(ROOT, world, kept)
+        for node in kept.values():
+            if node.children is None and node.safe < len(node.data):
+                node.data = _torn(node, rng)
+            node.safe = len(node.data)
+        self._inos = [n.ino for k, n in self.nodes.items() if k not in kept]
+        self.nodes, self.log = kept, []
+        self.durable = {k: dict(n.children) for k, n in kept.items() if n.children is not None}
+        self._dirs.clear()
+
+    def _keep(self, key: int, world: dict[int, dict[str, int]], kept: dict[int, Node]) -> None:
+        node = kept[key] = self.nodes[key]
+        node.nlink = 1
+        if node.children is None:
+            return
+        node.children = world.get(key, {})
+        for below in node.children.values():
+            if below in kept:
+                kept[below].nlink += 1
+            else:
+                self._keep(below, world, kept)
+
+    # How it is done.
+
+    def _new(self, mode: int) -> Node:
+        key, self._next = self._next, self._next + 1
+        ino = self._inos.pop() if self._inos else key + 100
+        children: dict[str, int] | None = {} if stat.S_ISDIR(mode) else None
+        node = Node(key, ino, mode, self.uid, self.clock(), children=children)
+        self.nodes[key] = node
+        return node
+
+    def _create(self, path: str, mode: int) -> Node:
+        (parent, names), name = self._split(path)
+        if name in names:
+            raise Exists(errno.EEXIST, "the name is taken", path)
+        if len(name.encode("utf-8", "surrogateescape")) > 255:
+            raise OSError(errno.ENAMETOOLONG, "the name is too long", path)
+        if self.room.inodes <= 0:
+            raise DiskFull(errno.ENOSPC, "no inode left", path)
+        node = self._new(mode)
+        node.nlink = 1
+        names[name] = node.key
+        self._note(Op(node.key, None, (parent, name)))
+        return node
+
+    def _unlinked(self, node: Node) -> None:
+        node.nlink -= 1
+        node.ctime = self.clock()
+        if node.nlink == 0:
+            self._inos.append(node.ino)
+
+    def _note(self, op: Op) -> None:
+        self.log.append(op)
+        if len(self.log) > LOG_LIMIT:
+            for old in self.log[: LOG_LIMIT // 2]:
+                _apply(self.durable, old)
+            del self.log[: LOG_LIMIT // 2]
+
+    def _split(self, path: str) -> tuple[tuple[int, dict[str, int]], str]:
+        above, _, name = path.rpartition("/")
+        return self._dir(above), name
+
+    def _dir(self, path: str) -> tuple[int, dict[str, int]]:
+        node = self._dirs.get(path)
+        if node is None:
+            node = self.root if path in ("", ".") else self._file(path)
+            if node.children is None:
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
+            self._dirs[path] = node
+        if node.children is None:
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
+        return node.key, node.children
+
+    def _file(self, path: str) -> Node:
+        (_, names), name = self._split(path)
+        key = names.get(name)
+        if key is None:
+            raise Missing(errno.ENOENT, "no such file", path)
+        return self.nodes[key]
+
+
+def _apply(world: dict[int, dict[str, int]], op: Op) -> None:
+    """Do one operation in a world; void where what it needs is not there."""
+    if op.out is not None:
+        names = world.get(op.out[0], {})
+        if names.get(op.out[1]) != op.node:
+            return
+        if op.into is None and world.get(op.node):
+            return  # rmdir of a directory that is not empty in this world
+        del names[op.out[1]]
+    if op.into is not None:
+        names = world.setdefault(op.into[0], {})
+        if op.out is not None or op.into[1] not in names:
+            names[op.into[1]] = op.node
+
+
+def _survivors(log: list[Op], rng: Random) -> list[Op]:
+    match rng.randrange(6):
+        case 0:
+            return []
+        case 1:
+            return list(log)
+        case 2:
+            return log[: rng.randint(0, len(log))]
+        case _:
+            share = rng.choice((0.1, 0.5, 0.9))
+            return [op for op in log if rng.random() < share]
+
+
+def _torn(node: Node, rng: Random) -> bytearray:
+    match rng.randrange(4):
+        case 0:
+            return node.data
+        case 1:
+            return node.data[: node.safe]
+        case 2:
+            return node.data[: rng.randint(node.safe, len(node.data))]
+        case _:
+            whole = rng.randint(node.safe, len(node.data))
+            return node.data[:whole] + bytes(len(node.data) - whole)

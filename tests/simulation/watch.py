@@ -1,0 +1,175 @@
+"""What an observer of the simulation notes down and objects to while things happen."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from spool import layout, look
+from spool.disk import Missing
+from spool.names import BadName, Entry
+from spoold.core import order
+
+if TYPE_CHECKING:
+    from spoold.core.values import Now, Start
+    from tests.simulation.host import Host
+    from tests.simulation.world import World
+
+
+class Broken(AssertionError):
+    """A promise was not kept."""
+
+
+class Watch:
+    """Looks over the daemons' shoulders: what starts, in which order, and what is told."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.starts: list[tuple[str, int, int]] = []  # id, attempt, wall
+        self.attempts: dict[str, tuple[int, int]] = {}  # id: last attempt, power cuts before it
+        self.told: defaultdict[tuple[str, Any, str], list[dict[str, Any]]] = defaultdict(list)
+        self.seen: Counter[tuple[str, str, int]] = Counter()  # parent, event file, power cuts
+        self._pending: set[str] = set()
+        self._running: set[str] = set()
+        self._paused = ""
+
+    def started(self, host: Host, start: Start) -> None:
+        """A handler is started."""
+        entry, world = start.entry, self.world
+        for other in world.hosts.values():
+            for run in other.handlers.active.values() if other is not None else ():
+                if run.id == entry.id:
+                    raise Broken(f"{entry.id} starts attempt {entry.attempt} while {run} runs")
+        self._attempt(entry)
+
+    def _attempt(self, entry: Entry) -> None:
+        world = self.world
+        last, cuts = self.attempts.get(entry.id, (0, world.cuts))
+        if entry.attempt < last or (entry.attempt == last and cuts == world.cuts):
+            raise Broken(f"{entry.id} starts attempt {entry.attempt} after attempt {last}")
+        self.attempts[entry.id] = entry.attempt, world.cuts
+        self.starts.append((entry.id, entry.attempt, world.wall))
+        if entry.time > world.wall:
+            raise Broken(f"{entry} starts {(entry.time - world.wall) / 1e6} s before its time")
+
+    def recovered(self, host: Host) -> None:
+        """Start-up has put running/NODE/ in order."""
+        left = [n for n in self.world.disk.names(host.store.stage_dir) if n.startswith(".")]
+        if left:
+            raise Broken(f"left in staging after recovery: {left}")
+
+    # Order: what stood in pending/ before and after a turn could have started in it.
+
+    def before(self, host: Host) -> None:
+        """A turn begins."""
+        self._pending = set(pending(self.world))
+        self._running = running(self.world, host.node)
+        self._paused = host.state.paused()
+
+    def after(self, host: Host, now: Now) -> None:
+        """A turn has ended."""
+        state = host.state
+        claims = [e for n in running(self.world, host.node) - self._running if (e := _entry(n))]
+        for entry in claims:
+            if not any(_entry(n) == entry for n in self._running) and entry.timeout is not None:
+                known = self.attempts.get(entry.id)
+                if known is None or known[0] != entry.attempt or known[1] != self.world.cuts:
+                    self._attempt(entry)
+        if self.world.nodes == 1 and claims:
+            self._order(host, claims, now)
+        check_memory(self.world, host, now)
+        if claims and self._paused and state.paused() and not state.stopping:
+            fresh = [e for e in claims if not any(e.id in n for n in self._running)]
+            if fresh:
+                raise Broken(f"{fresh[0]} starts although {self._paused}")
+
+    def _order(self, host: Host, claims: list[Entry], now: Now) -> None:
+        was_running = " ".join(self._running)
+        fresh = [e for e in claims if e.id not in was_running]
+        if not fresh:
+            return
+        last = max(fresh, key=order.rank)
+        passed = [
+            entry
+            for path in self._pending & set(pending(self.world))
+            if (entry := _at(path)) is not None
+            and entry.time <= now.wall
+            and order.rank(entry) < order.rank(last)
+            and not host.state.blocked(host.state.lane_of(entry.task))
+            and layout.pending(entry) == path
+        ]
+        if passed and not host.state.full:
+            raise Broken(f"{last} starts before {passed[0]}")
+
+    # Events.
+
+    def tell(self, parent: str, name: str, content: dict[str, Any]) -> None:
+        """A parent has found an event in its outbox."""
+        key = parent, name, self.world.cuts
+        self.seen[key] += 1
+        if self.seen[key] > 1:
+            raise Broken(f"{parent} is told {name} twice")
+        self.told[content["id"], content["attempt"], content["event"]].append(content)
+
+
+def check_memory(world: World, host: Host, now: Now) -> None:
+    """Memory is bounded, and what it says comes next does."""
+    state, most = host.state, 0
+    for by_lane in state.lanes.values():
+        for window in by_lane.values():
+            most += window.limit
+            if len(window) > window.limit:
+                raise Broken(f"{len(window)} entries in a window of {window.limit}")
+    most += state.future.limit + state.urgent.limit
+    if len(state.waiting) > most + 1:
+        raise Broken(f"{len(state.waiting)} entries in memory, more than the windows hold")
+    quiet = not (state.scanning or host.busy or state.claiming or state.asked or state.full)
+    if not quiet or world.nodes > 1 or world.strangers:
+        return
+    found = [e for p in pending(world) if (e := _at(p)) is not None]
+    ready = [e for e in found if e.time <= now.wall]
+    ready.sort(key=order.rank)
+    future = sorted((e.time, e.id) for e in found if e.time > now.wall)
+    wanted = ready[0].id if ready else future[0][1] if future else None
+    known = state.next_event()
+    if (known.id if known else None) != wanted:
+        raise Broken(f"next on disk is {wanted}, in memory {known}")
+
+
+def pending(world: World) -> list[str]:
+    """Paths of all that stands in pending/."""
+    disk = world.disk
+    return [
+        f"{folder}/{name}"
+        for folder in look.folders(disk, (layout.PENDING,))
+        for names in disk.slices(folder, 1 << 20)
+        for name in names
+        if not name.startswith(".")
+    ]
+
+
+def running(world: World, node: str) -> set[str]:
+    """Names of all that stands in running/NODE/."""
+    try:
+        names = world.disk.names(f"{layout.RUNNING}/{node}")
+    except Missing:
+        return set()
+    return {n for n in names if not n.startswith(".")}
+
+
+def _entry(name: str) -> Entry | None:
+    return _at(f"{layout.RUNNING}/x/{name}")
+
+
+_parsed: dict[str, Entry | None] = {}
+
+
+def _at(path: str) -> Entry | None:
+    if path not in _parsed:
+        if len(_parsed) > 20_000:
+            _parsed.clear()
+        try:
+            _parsed[path] = look.entry_at(path)
+        except BadName:
+            _parsed[path] = None
+    return _parsed[path]

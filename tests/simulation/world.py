@@ -1,0 +1,204 @@
+"""A simulated host: one disk, two clocks, daemons that die and come back, writers and parents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spoold.core.values import Now
+from tests.simulation.actors import Parents, Writers
+from tests.simulation.faults import Crash
+from tests.simulation.host import LATE_HANDLER, Host
+from tests.simulation.model import ModelDisk
+from tests.simulation.watch import Broken, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from spoold.effects.store import Store
+
+SECOND = 1_000_000
+START = 1_795_305_540_000_000  # 2026-11-21 23:59:00 UTC: midnight is near
+PATIENCE = 4000  # turns in which a drained world must come to rest
+
+
+class World:
+    """Everything outside the daemons, and the daemons."""
+
+    def __init__(
+        self,
+        *,
+        window: int = 400,
+        durability: str = "durable",
+        nodes: int = 1,
+        tiny: bool = False,
+        more: str = "",
+    ) -> None:
+        self.wall = START
+        self.mono = 5_000 * SECOND
+        self.disk = ModelDisk(lambda: self.wall)
+        for name in layout.TREE:
+            self.disk.make_dir(name)
+        self.disk.write(layout.FORMAT, layout.FORMAT_LINE.encode())
+        self.disk.settle()
+        self.durable = durability == "durable"
+        self.settings = (f'durability = "{durability}"\n{more}', window)
+        self.tiny = tiny
+        self.nodes = nodes
+        self.cuts = 0
+        self.crashes = 0
+        self.strangers = 0  # files put where only spoold should write
+        self.store_hook: Callable[[Store], None] | None = None
+        self.watch = Watch(self)
+        self.writers = Writers(self)
+        self.parents = Parents(self)
+        self.hosts: dict[str, Host | None] = {f"n{i + 1}": None for i in range(nodes)}
+
+    # Time.
+
+    def now(self) -> Now:
+        """Both clocks. No two readings are the same, as on a real machine."""
+        self.wall += 1
+        self.mono += 1
+        return Now(self.wall, self.mono)
+
+    def pass_time(self, us: int) -> None:
+        """Time goes by."""
+        self.wall += us
+        self.mono += us
+
+    def step_clock(self, us: int) -> None:
+        """Somebody sets the wall clock."""
+        self.wall += us
+
+    # Daemons.
+
+    def boot(self, node: str = "n1", wrap: Callable[[Any], Any] | None = None) -> Host:
+        """Start the daemon of a node, over a disk with faults where `wrap` says so."""
+        host = Host(self, node, wrap(self.disk) if wrap else None)
+        self.hosts[node] = host
+        return host
+
+    def up(self) -> list[Host]:
+        """The daemons that serve."""
+        return [h for h in self.hosts.values() if h is not None]
+
+    def crash(self, node: str = "n1") -> None:
+        """The process dies, and its handlers with it; the disk stays as it is."""
+        self.hosts[node] = None
+        self.crashes += 1
+
+    def power_cut(self, rng: Random) -> None:
+        """The machine stops: what was not synced may be gone."""
+        for node in self.hosts:
+            self.hosts[node] = None
+        self.cuts += 1
+        self.parents.ready.clear()
+        self.disk.cut(rng)
+
+    def ring(self) -> None:
+        """Something was dropped: the daemons' doorbells ring."""
+        for host in self.up():
+            host.ring()
+
+    def turn(self) -> bool:
+        """One turn of every daemon; False where all of them only wait."""
+        done = False
+        for host in self.up():
+            done |= host.step()
+        return done or any(h.busy for h in self.up())
+
+    def run(self, us: int = 0, turns: int = PATIENCE) -> None:
+        """Turns until nothing is due within so many us, time passing where all wait."""
+        until = self.mono + us
+        for _ in range(turns):
+            self.turn()
+            if any(h.busy for h in self.up()):
+                continue
+            wait = max(1, min((h.wake() for h in self.up()), default=us))
+            if self.mono + wait > until:
+                self.pass_time(max(0, until - self.mono))
+                return
+            self.pass_time(wait)
+
+    def stop(self, node: str = "n1", grace: int = 5 * SECOND) -> None:
+        """TERM, and what follows from it."""
+        host = self.hosts[node]
+        if host is None:
+            return
+        host.stop()
+        end = self.mono + grace
+        for _ in range(PATIENCE):
+            host.step()
+            if host.over:
+                break
+            if self.mono >= end:
+                host.cut_off()
+                end += 2 * SECOND
+            if not host.busy:
+                self.pass_time(max(1, min(host.wake(), max(1, end - self.mono))))
+        self.hosts[node] = None
+
+    # The end of the story.
+
+    def drain(self) -> None:
+        """Everything goes on until every task has ended."""
+        self.settings = (f"{self.settings[0]}|{LATE_HANDLER}", self.settings[1])
+        for node, host in self.hosts.items():
+            if host is None:
+                self.boot(node)
+            else:
+                host.reload()
+        self._resume()
+        for turn in range(PATIENCE):
+            busy = self.turn()
+            self.parents.serve()
+            if busy or any(h.busy for h in self.up()):
+                continue
+            if not self._waiting():
+                return
+            if turn % 3 == 0:
+                self._release()
+            if not any(h.busy for h in self.up()):
+                self.pass_time(max(1, min(h.wake() for h in self.up())))
+        raise Broken(f"does not come to rest: {self._waiting()[:5]}")
+
+    def _resume(self) -> None:
+        rows = {(r.get("node"), r.get("task")) for h in self.up() for r in h.state.pauses}
+        for name in self.disk.names(layout.INCOMING):
+            rows |= _scopes(self.disk, f"{layout.INCOMING}/{name}")
+        for node, task in rows:
+            scope = {k: v for k, v in (("node", node), ("task", task)) if v}
+            self.writers.drop({"action": "resume", **scope})
+
+    def _release(self) -> None:
+        names = [n for n in self.disk.names(layout.HELD) if not n.startswith(".")]
+        ids = [n.split(",")[1] for n in names if n.count(",") > 1]
+        if ids:
+            self.writers.drop({"action": "release", "ids": ids})
+
+    def _waiting(self) -> list[str]:
+        """What stands between this world and rest."""
+        from tests.simulation.watch import pending, running
+
+        left = pending(self) + [f"{layout.HELD}/{n}" for n in self.disk.names(layout.HELD)]
+        for node in self.hosts:
+            left += running(self, node)
+        drops = [n for n in self.disk.names(layout.INCOMING) if n.endswith(".json")]
+        return left + [f"{layout.INCOMING}/{n}" for n in drops if not n.startswith(".")]
+
+
+def _scopes(disk: ModelDisk, path: str) -> set[tuple[str | None, str | None]]:
+    import orjson
+
+    try:
+        doc = orjson.loads(disk.read(path, 1 << 20))
+    except (OSError, orjson.JSONDecodeError):
+        return set()
+    if not isinstance(doc, dict) or doc.get("action") not in ("pause", "drain"):
+        return set()
+    return {(doc.get("node"), doc.get("task"))}
+
+
+__all__ = ["START", "Crash", "World"]
