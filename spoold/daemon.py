@@ -204,6 +204,7 @@ def _reloader(
         except SpoolError as problem:
             log.error("kept the old settings: %s", problem)  # noqa: TRY400 - no bug of ours
             status.extra["settings_error"] = str(problem)
+            status.change()
             return None
         status.extra.pop("settings_error", None)
         apply(new)

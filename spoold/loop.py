@@ -88,17 +88,23 @@ class Core:
         actions: deque[Action] = deque()
         for event in events:
             actions += decide(self.state, event, now)
-        actions += settle(self.state, now)
         self.again = False
-        self.more = len(actions) >= AT_ONCE
-        changed = bool(actions)
-        self._perform(actions, now)
-        return changed
-
-    def _perform(self, actions: deque[Action], now: Now) -> None:
-        """Actions in their order; a question about a task waits for what was decided on it before."""
         writes: list[Action] = []
         touched: set[str] = set()
+        first = len(actions)
+        # Verbs are answered before anything is started: a cancel must not come before its claim.
+        self._perform(actions, writes, touched, now)
+        actions += settle(self.state, now)
+        self.more = len(actions) >= AT_ONCE
+        changed = bool(first or actions)
+        self._perform(actions, writes, touched, now)
+        self._write(writes, now)
+        return changed
+
+    def _perform(
+        self, actions: deque[Action], writes: list[Action], touched: set[str], now: Now
+    ) -> None:
+        """Actions in their order; a question about a task waits for what was decided on it before."""
         while actions:
             action = actions.popleft()
             match action:
@@ -108,6 +114,8 @@ class Core:
                         touched.clear()
                     answer = Looked(action, self._found(action))
                     actions.extendleft(reversed(decide(self.state, answer, now)))
+                    if action.why != "claim":
+                        self.again = True  # what was released, retried or moved may start now
                 case Start():
                     self._starts[action.entry.id] = action
                 case Kill():
@@ -121,7 +129,6 @@ class Core:
                     writes.append(action)
                 case _:
                     writes.append(action)
-        self._write(writes, now)
 
     def _write(self, writes: list[Action], now: Now) -> None:
         self.unfinished.extend(groups(writes))

@@ -89,7 +89,7 @@ def _shape(verb: str, args: tuple[Any, ...]) -> str:
         told = parse_event(name[1:].partition(",")[2])
         return f"running/.{told[3] if told else name[1:]}"
     if name.endswith(".reason.json"):
-        return f"{top}/NAME.reason"
+        return f"{top}/REASON"
     if top == "outbox":
         return f"outbox/{name.rsplit(',', 1)[1].removesuffix('.json')}"
     return {

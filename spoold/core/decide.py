@@ -78,7 +78,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Stop():
             return _stop(state)
         case Tick():
-            return control.expire(state, now)
+            return []  # `settle` looks at the clock
         case _:
             assert_never(event)
 
@@ -94,7 +94,7 @@ def _told(state: State, actions: list[Action]) -> list[Action]:
 
 def settle(state: State, now: Now) -> list[Action]:
     """After the events of one round: what time has brought, then what may start."""
-    out = deadlines.timeouts(state, now)
+    out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)
     out += deadlines.due(state, now)
     return _told(state, out) + dispatch.dispatch(state, now)

@@ -140,7 +140,7 @@ def strike_group(leader: int, number: int) -> None:
 
 
 def prctl(option: int, value: object) -> None:
-    """prctl(2), for what the standard library does not offer."""
+    """Set an attribute of this process, for what the standard library does not offer."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0):
         code = ctypes.get_errno()
@@ -494,7 +494,7 @@ class Keeper:
                 if message.get("no_new_privs"):
                     prctl(PR_SET_NO_NEW_PRIVS, 1)
             else:
-                raise ValueError(f"op: unknown {order!r}")
+                self.say({"ev": "protocol", "error": f"op: unknown {order!r}"})
         except (ValueError, TypeError, LookupError, RecursionError, OSError) as error:
             self.say({"ev": "protocol", "error": f"{type(error).__name__}: {error}"})
 
@@ -595,9 +595,9 @@ class Keeper:
         return next((a for a in self.leaders.values() if mark and a.mark == mark), None)
 
     def doubt(self, pid: int, proc: Proc) -> bool:
-        """Is this stray without marks (a daemon sets its title over them) perhaps a live handler's?
+        """Say if a stray without marks (a daemon sets its title over them) may be a live handler's.
 
-        If one was there before it: killed late rather than killed under its own handler.
+        It may if one was there before it: killed late rather than killed under its own handler.
         """
         if _mark(environ(pid)) or any(proc.sid == attempt.pid for attempt in self.ending):
             return False
@@ -617,7 +617,7 @@ class Keeper:
         os.read(self.deaths, 4096)
         alone = self.reap()
         if self.ending:
-            self.settle(alone)
+            self.settle(alone=alone)
 
     def reap(self) -> bool:
         """Reap every dead child. True: there is no child any more, dead or alive."""
@@ -638,7 +638,7 @@ class Keeper:
             if attempt is not None:
                 attempt.reaped(status, usage)
 
-    def settle(self, alone: bool) -> None:
+    def settle(self, *, alone: bool) -> None:
         """Report the ended handlers once nothing of them lives; until then kill what does."""
         if alone or not self.suspicious():
             self.report()
@@ -666,7 +666,7 @@ class Keeper:
         return any(self.left_behind(pid) for pid in range(first + 1, last + 1))
 
     def left_behind(self, pid: int) -> bool:
-        """Is this a child of ours, and not of a live handler's session (its threads have numbers too)?"""
+        """Say if this is a child of ours outside live sessions (their threads have numbers too)."""
         if pid in self.leaders:
             return False
         proc = look(pid)
@@ -753,7 +753,7 @@ def _settle_in(kept: set[int]) -> None:
     """Cut all ties: descriptors, signals, directory; become the one orphans come to."""
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd in kept:
-            os.set_inheritable(fd, False)
+            os.set_inheritable(fd, False)  # noqa: FBT003 - takes no keyword
         elif fd > 2:
             with contextlib.suppress(OSError):  # the one that listed them
                 os.close(fd)

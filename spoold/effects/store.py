@@ -23,6 +23,7 @@ For each group, in this order; after a crash between two steps, `recovery` does 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -72,6 +73,7 @@ class Group:
                     self.tells.append(action.message)
                 case Pauses():
                     self.pauses.append(action)
+        self.tells = _apart(self.tells)
         self.targets = self._merge()
 
     def _merge(self) -> dict[int, str]:
@@ -167,7 +169,7 @@ class Store:
                     group.undo(move, "full")
         for message in self._messages(group):
             self._write(group, self._staged(message), records.encode(message.content))
-        for pauses in group.pauses:
+        for pauses in group.pauses[-1:]:  # the last rows say it all
             self._write(group, self._pauses_stage, orjson.dumps(pauses.rows))
         for refusal in group.refusals:
             path = f"{self._refuge(group, refusal)}.reason.json"
@@ -206,7 +208,7 @@ class Store:
             else:
                 self._carry(group, move, target)
             group.done.add((group.step, id(move)))
-        for pauses in group.pauses:
+        for pauses in group.pauses[-1:]:
             if (group.step, id(pauses)) not in group.done:
                 self.disk.move(self._pauses_stage, layout.PAUSES)
                 group.done.add((group.step, id(pauses)))
@@ -409,6 +411,17 @@ def safe_name(name: str, task_id: str) -> str:
 
 def _event_name(message: Message) -> str:
     return event_name(message.at, message.id, message.task, message.event)
+
+
+def _apart(messages: list[Message]) -> list[Message]:
+    """Events of one name would be one file: the last progress counts, others are told 1 us later."""
+    found: dict[tuple[str, str], Message] = {}
+    for message in messages:
+        apart = message
+        while message.event != "progress" and (apart.parent, _event_name(apart)) in found:
+            apart = replace(apart, at=apart.at + 1)
+        found[apart.parent, _event_name(apart)] = apart
+    return list(found.values())
 
 
 def _dump(line: dict[str, Any]) -> bytes:

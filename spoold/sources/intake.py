@@ -43,6 +43,7 @@ AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
 UNFINISHED = (".tmp", ".part", "~", ".swp")
 UNKNOWN = "unknown"
+_LOW_BITS = (1 << 61) - 1  # one bit less than an id has room for: an index can be added
 KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -276,9 +277,13 @@ def _shown(name: str) -> str:
 
 
 def _own_id(source: Source, index: int) -> str:
-    """The id of a task that came without one: the same file makes the same id after a crash."""
-    seed = f"{source.path}.{source.ino}.{source.ctime}.{index}".encode("utf-8", "surrogateescape")
-    return id_from(source.ctime, hashlib.sha256(seed).digest())
+    """The id of a task that came without one: the same file makes the same id after a crash, and
+    the tasks of a batch keep its order.
+    """
+    seed = f"{source.path}.{source.ino}.{source.ctime}".encode("utf-8", "surrogateescape")
+    chance = hashlib.sha256(seed).digest()
+    count = (int.from_bytes(chance[2:10], "big") & _LOW_BITS) + index
+    return id_from(source.ctime, chance[:2] + count.to_bytes(8, "big"))
 
 
 def _plain(value: object) -> Any:

@@ -64,7 +64,9 @@ def play(
         for step in STORIES[story]:
             _alive(world, lambda step=step: step(world), fault, rng, wraps)
             _make_room(world)
-        world.drain()
+        for _ in range(3):
+            _alive(world, world.drain, fault, rng, wraps)
+            _make_room(world)
         invariants.at_end(world)
     except Broken as problem:
         raise Broken(f"{story}, {fault}: {problem}") from problem
@@ -95,9 +97,9 @@ def _died(
     world: World, problem: BaseException, fault: Fault, rng: Random, wraps: list[Any]
 ) -> None:
     del problem
+    if rng.random() < 0.5:  # a parent reads in the last moment
+        world.parents.read(sure=rng.random() < 0.5)
     if fault.cut is not None:
-        if rng.random() < 0.5:  # a parent reads in the last moment
-            world.parents.read(sure=rng.random() < 0.5)
         world.power_cut(rng_of(fault, fault.cut))
     else:
         world.crash()

@@ -117,11 +117,9 @@ def tear_down(world: World) -> None:
     world.boot()
 
 
-def no_settings(world: World) -> None:
+def new_settings(world: World) -> None:
     """spool.toml gets a handler for later.*"""
-    from tests.simulation.host import LATE_HANDLER
-
-    world.settings = (f"{world.settings[0]}|{LATE_HANDLER}", world.settings[1])
+    world.learn()
     for host in world.up():
         host.reload()
 
@@ -143,6 +141,7 @@ def steal(number: int) -> Step:
     def step(world: World) -> None:
         from tests.simulation.watch import pending
 
+        world.strangers += 1
         for path in pending(world):
             if ident(number) in path:
                 world.disk.remove(path)
@@ -249,7 +248,7 @@ STORIES: dict[str, list[Step]] = {
     ],
     "no handler": [
         submit({"task": "later.x", "n": 1}, {"task": "later.y", "n": 2}), wait(1),
-        act("cancel", 2), wait(1), no_settings, wait(3),
+        act("cancel", 2), wait(1), new_settings, wait(3),
     ],
     "the same id again": [
         submit({**RUN, "n": 1}), again(1), turn(), again(1), turn(), again(1), wait(3), again(1),

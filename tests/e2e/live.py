@@ -297,7 +297,9 @@ class Live:
     def refusal_now(self, name: str) -> dict[str, Any] | None:
         """Why a file was refused, None where it was not."""
         for path in self.reasons():
-            reason: dict[str, Any] = json.loads(path.read_bytes())
+            if not (data := path.read_bytes()).endswith(b"\n"):
+                continue  # being written: unlike an event, a reason is not announced
+            reason: dict[str, Any] = json.loads(data)
             if reason.get("name") == name:
                 return reason
         return None

@@ -144,7 +144,7 @@ class World:
 
     def drain(self) -> None:
         """Everything goes on until every task has ended."""
-        self.settings = (f"{self.settings[0]}|{LATE_HANDLER}", self.settings[1])
+        self.learn()
         for node, host in self.hosts.items():
             if host is None:
                 self.boot(node)
@@ -163,6 +163,11 @@ class World:
             if not any(h.busy for h in self.up()):
                 self.pass_time(max(1, min(h.wake() for h in self.up())))
         raise Broken(f"does not come to rest: {self._waiting()[:5]}")
+
+    def learn(self) -> None:
+        """spool.toml gets the handler for later.* that was missing."""
+        if "|" not in self.settings[0]:
+            self.settings = (f"{self.settings[0]}|{LATE_HANDLER}", self.settings[1])
 
     def _resume(self) -> None:
         rows = {(r.get("node"), r.get("task")) for h in self.up() for r in h.state.pauses}

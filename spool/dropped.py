@@ -1,0 +1,101 @@
+"""Questions about actions that were dropped: which one holds this task, was it refused, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import layout
+from spool.disk import Missing
+from spool.names import date_of, id_time
+from spool.views import dropped_view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spool.views import TaskView
+
+LIMIT = 64 << 20
+SEARCHED = 1000  # files of others whose content is searched for an id
+REASON = ".reason.json"
+
+
+def waiting(disk: Disk, task_id: str) -> TaskView | None:
+    """The task as it still lies in incoming/; None where it does not (or may not be seen)."""
+    for path in _candidates(disk, layout.INCOMING, task_id):
+        info = disk.info(path)
+        doc = _task_in(disk, path, task_id)
+        if doc is not None and info is not None:
+            return dropped_view(task_id, path, doc, (info.ctime_us, info.uid))
+    return None
+
+
+def refusal(disk: Disk, task_id: str, now: int) -> str | None:
+    """Why the submission of a task was refused; None where it was not. `now`: us UTC."""
+    for date in dict.fromkeys((date_of(now), date_of(id_time(task_id)))):
+        for path in _candidates(disk, f"{layout.REJECTED}/{date}", task_id):
+            if not path.endswith(REASON) and _task_in(disk, path, task_id) is not None:
+                return reason(disk, path)
+    return None
+
+
+def action_refusal(disk: Disk, stem: str, dropped: int, now: int) -> str | None:
+    """Why the action incoming/STEM.json was refused; None where it was not. Instants: us UTC."""
+    for date in dict.fromkeys((date_of(dropped), date_of(now))):
+        found = reason(disk, f"{layout.REJECTED}/{date}/{stem}.json")
+        if found is not None:
+            return found
+    return None
+
+
+def reason(disk: Disk, path: str) -> str | None:
+    """The reason that stands beside a refused file, as one line."""
+    try:
+        found = orjson.loads(disk.read(path + REASON, LIMIT))
+    except Missing:
+        return None
+    except (OSError, orjson.JSONDecodeError):
+        return "the reason file is damaged"
+    if not isinstance(found, dict):
+        return "the reason file is damaged"
+    return str(found.get("text") or _words(found))
+
+
+def _words(found: dict[str, Any]) -> str:
+    rule = found.get("rule")
+    if isinstance(rule, dict):
+        return "; ".join(f"{task_id}: {why}" for task_id, why in rule.items())
+    value = found.get("value")
+    return f"{value}: {rule}" if isinstance(value, str) else str(rule)
+
+
+def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
+    """Files that may hold a task: named by its id, then the others, newest names first."""
+    own = f"{folder}/{task_id}.json"
+    if disk.info(own) is not None:
+        yield own
+    try:
+        names = disk.names(folder)
+    except (Missing, PermissionError):
+        return
+    names = [n for n in names if n.endswith(".json") and not n.startswith(".")]
+    yield from (f"{folder}/{n}" for n in names if n.startswith(f"{task_id}-"))
+    others = sorted((n for n in names if not n.startswith(task_id)), reverse=True)
+    yield from (f"{folder}/{n}" for n in others[:SEARCHED] if not n.endswith(REASON))
+
+
+def _task_in(disk: Disk, path: str, task_id: str) -> dict[str, Any] | None:
+    """The task with this id in an action, alone or in a batch."""
+    try:
+        data = disk.read(path, LIMIT)
+        if task_id.encode() not in data:
+            return None
+        doc = orjson.loads(data)
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    if not isinstance(doc, dict) or doc.get("action", "submit") != "submit":
+        return None
+    bodies = doc["tasks"] if isinstance(doc.get("tasks"), list) else [doc]
+    return next((b for b in bodies if isinstance(b, dict) and b.get("id") == task_id), None)

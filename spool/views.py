@@ -1,0 +1,228 @@
+"""What a client sees: a task, a line of a listing, an event; values, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from spool.times import format_utc, parse_utc
+
+if TYPE_CHECKING:
+    from spool.names import Entry
+    from spool.place import Place
+
+INCOMING = "incoming"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One task as its file name alone tells it. Instants are microseconds since 1970, UTC.
+
+    `state`: pending, held, running, done, failed or cancelled. `priority` is the class it stands
+    in. `at` is its next run (for what has ended, its last). `attempt` is the number of the attempt
+    that runs or comes next. `why` says why it is held. `path` is relative to the spool.
+    """
+
+    id: str
+    task: str
+    state: str
+    priority: str
+    at: int
+    deadline: int | None
+    attempt: int
+    why: str
+    node: str | None
+    path: str
+    entry: Entry = field(repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """The same for JSON, instants as RFC 3339."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "state": self.state,
+            "priority": self.priority,
+            "at": format_utc(self.at),
+            "deadline": _maybe(self.deadline),
+            "attempt": self.attempt,
+            "why": self.why or None,
+            "node": self.node,
+            "path": self.path,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskView:
+    """Everything there is to know of one task. Instants are microseconds since 1970, UTC.
+
+    `state` is that of `Listed`, or incoming: dropped, not taken in yet. `attempts` are the records
+    of all attempts that have ended, oldest first, as spool(5) describes them; `result` and `error`
+    are those of the newest one.
+    """
+
+    id: str
+    task: str
+    args: Any
+    state: str
+    priority: str | None
+    at: int | None
+    deadline: int | None
+    attempt: int
+    attempts: tuple[dict[str, Any], ...]
+    result: Any
+    error: dict[str, Any] | None
+    why: str
+    node: str | None
+    path: str
+    version: int | str | None = None
+    notify: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    submitted_at: int | None = None
+    uid: int | None = None
+    entry: Entry | None = field(default=None, repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """The same for JSON, instants as RFC 3339."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "args": self.args,
+            "state": self.state,
+            "priority": self.priority,
+            "at": _maybe(self.at),
+            "deadline": _maybe(self.deadline),
+            "attempt": self.attempt,
+            "attempts": list(self.attempts),
+            "result": self.result,
+            "error": self.error,
+            "why": self.why or None,
+            "node": self.node,
+            "path": self.path,
+            "version": self.version,
+            "notify": self.notify,
+            "meta": self.meta,
+            "submitted_at": _maybe(self.submitted_at),
+            "submitted_by": {"uid": self.uid, "key": None},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event of a parent's outbox. Instants are microseconds since 1970, UTC.
+
+    `event`: ready, done, failed, retrying, cancelled, late, rejected, recurring-error, progress.
+    `name` is its file's name, `parent` the outbox it stands in, `record` all of it as spool(5)
+    describes it. `attempt` is None for a refusal.
+    """
+
+    name: str
+    event: str
+    id: str
+    task: str
+    attempt: int | None
+    args: Any
+    result: Any
+    error: dict[str, Any] | None
+    outcome: str | None
+    will_retry: bool
+    next_at: int | None
+    meta: dict[str, Any]
+    parent: str
+    record: dict[str, Any] = field(repr=False)
+
+
+def listed(path: str, entry: Entry) -> Listed:
+    """A line of a listing from where an entry stands and what its name says."""
+    parts = path.split("/")
+    return Listed(
+        id=entry.id,
+        task=entry.task,
+        state=parts[0],
+        priority=entry.prio,
+        at=entry.time,
+        deadline=entry.deadline,
+        attempt=entry.attempt,
+        why=entry.why,
+        node=parts[1] if parts[0] == "running" else None,
+        path=path,
+        entry=entry,
+    )
+
+
+def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
+    """A task that was taken in, and what its attempts came to."""
+    entry, task = place.entry, place.task
+    last = records[-1] if records else {}
+    return TaskView(
+        id=entry.id,
+        task=entry.task,
+        args=task.args,
+        state=place.state,
+        priority=entry.prio,
+        at=entry.time,
+        deadline=entry.deadline,
+        attempt=entry.attempt,
+        attempts=tuple(records),
+        result=last.get("result"),
+        error=last.get("error"),
+        why=entry.why,
+        node=place.node,
+        path=place.path,
+        version=task.version,
+        notify=task.notify,
+        meta=task.meta,
+        submitted_at=task.submitted_at,
+        uid=task.uid,
+        entry=entry,
+    )
+
+
+def dropped_view(task_id: str, path: str, doc: dict[str, Any], info: tuple[int, int]) -> TaskView:
+    """A task that is still in incoming/, as its writer put it; `info` is (ctime us, uid)."""
+    meta = doc.get("meta")
+    return TaskView(
+        id=task_id,
+        task=str(doc.get("task", "")),
+        args=doc.get("args", {}),
+        state=INCOMING,
+        priority=doc.get("priority"),
+        at=None,
+        deadline=None,
+        attempt=1,
+        attempts=(),
+        result=None,
+        error=None,
+        why="",
+        node=None,
+        path=path,
+        version=doc.get("version"),
+        notify=doc.get("notify"),
+        meta=meta if isinstance(meta, dict) else {},
+        submitted_at=info[0],
+        uid=info[1],
+    )
+
+
+def event_of(name: str, parent: str, record: dict[str, Any]) -> Event:
+    """An event from its file's name and content."""
+    meta, next_at = record.get("meta"), record.get("next_at")
+    return Event(
+        name=name,
+        event=str(record.get("event", "")),
+        id=str(record["id"]),
+        task=str(record.get("task", "")),
+        attempt=record.get("attempt"),
+        args=record.get("args"),
+        result=record.get("result"),
+        error=record.get("error"),
+        outcome=record.get("outcome"),
+        will_retry=bool(record.get("will_retry")),
+        next_at=parse_utc(next_at) if isinstance(next_at, str) else None,
+        meta=meta if isinstance(meta, dict) else {},
+        parent=parent,
+        record=record,
+    )
+
+
+def _maybe(us: int | None) -> str | None:
+    return None if us is None else format_utc(us)

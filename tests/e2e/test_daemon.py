@@ -1,0 +1,183 @@
+"""The daemon as a program: one for each node, its settings, its status, and when it refuses to serve."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.live import Live, handler, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Live]
+
+TEMPFAIL, NOINPUT, CONFIG = 75, 66, 78
+NOTE = handler("note", "cat > $SPOOL_RESULT")
+
+
+def test_a_second_daemon_on_a_node_is_refused_and_the_first_goes_on(live: Make) -> None:
+    spool = live(NOTE)
+    assert spool.once() == TEMPFAIL
+    assert "here" in spool.says()
+    spool.event("done", spool.submit("note"))
+
+
+def test_a_format_that_is_newer_is_refused(spool_at: Make) -> None:
+    spool = spool_at(NOTE)
+    (spool.root / "format").write_text("spool 2\n")
+    spool.submit("note")
+    assert spool.once() == NOINPUT
+    assert "spool 2" in spool.says() or "format" in spool.says()
+    assert len(os.listdir(spool.root / "incoming")) == 1
+
+
+def test_a_directory_that_is_no_spool_is_refused(spool_at: Make) -> None:
+    spool = spool_at(NOTE)
+    (spool.root / "format").unlink()
+    assert spool.once() == NOINPUT
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("concurency = 3\n", ["concurency", "concurrency"]),
+        ("concurrency = -1\n", ["concurrency", "-1"]),
+        ('timezone = "Mars/Base"\n', ["timezone", "Mars/Base"]),
+        ('[handlers.x]\nexec = "ls -l"\n', ['handlers."x".exec', "list"]),
+        ("[handlers.x]\n", ['handlers."x"', "exactly one"]),
+        ('[handlers.x]\nexec = ["a"]\nnotify = "b"\n', ['handlers."x"', "exactly one"]),
+        ('[handlers.x]\nexec = ["a"]\ntimeot = 3\n', ["timeot", "timeout"]),
+        ('[handlers.x]\npython = "m"\n', ["python", "not supported yet"]),
+        ("a = [\n", ["TOML"]),
+    ],
+)
+def test_settings_that_break_a_rule_are_refused_with_the_key_named(spool_at: Make, toml: str, words: list[str]) -> None:
+    spool = spool_at(toml)
+    for options in ([], ["--check"]):
+        assert spool.once(*options) == CONFIG
+    for word in ["spool.toml", *words]:
+        assert word in spool.says()
+
+
+def test_broken_settings_do_not_replace_those_in_use(live: Make) -> None:
+    spool = live(NOTE)
+    spool.settings("nonsense = 1\n")
+    status = spool.status(lambda s: "settings_error" in s, "status shows the mistake")
+    assert "nonsense" in status["settings_error"]
+    assert spool.event("done", spool.submit("note", args=1))["result"] == 1
+    spool.settings(handler("note", "echo 2 > $SPOOL_RESULT"))
+    spool.status(lambda s: "settings_error" not in s, "the mistake is mended")
+    assert spool.event("done", spool.submit("note", args=1))["result"] == 2
+
+
+@pytest.mark.parametrize("how", ["rename", "in place", "signal"])
+def test_a_task_without_a_handler_waits_for_one_and_no_attempt_is_used(live: Make, how: str) -> None:
+    spool = live(handler("other", "true"))
+    task_id = spool.submit("note", args=3)
+    assert spool.entry(task_id, "held").why == "no-handler"
+    if how == "in place":
+        with (spool.root / "spool.toml").open("a") as file:
+            file.write(NOTE)
+    else:
+        spool.settings(NOTE)
+    if how == "signal":
+        spool.signal(signal.SIGHUP)
+    told = spool.event("done", task_id)
+    assert (told["attempt"], told["result"]) == (1, 3)
+
+
+def test_a_task_without_a_handler_goes_on_after_a_restart_with_one(live: Make) -> None:
+    spool = live()
+    ids = spool.submit_all([{"task": "note", "args": n} for n in range(50)])
+    spool.wait_count(50, "held")
+    spool.kill9()
+    spool.settings(NOTE)
+    spool.start()
+    for task_id in ids:
+        spool.event("done", task_id)
+
+
+def test_a_handler_that_goes_away_parks_what_waits_for_it(live: Make) -> None:
+    spool = live(NOTE)
+    spool.do({"action": "pause", "task": "note"})
+    task_id = spool.submit("note")
+    spool.entry(task_id, "pending")
+    spool.settings(handler("other", "true"))
+    spool.status(lambda s: s["in_memory"]["medium"] >= 0, "it still serves")
+    spool.do({"action": "resume", "task": "note"})
+    assert spool.entry(task_id, "held").why == "no-handler"
+
+
+def test_until_idle_runs_what_is_ready_waits_for_what_it_started_and_ends(spool_at: Make) -> None:
+    spool = spool_at(handler("note", "sleep 0.2; cat > $SPOOL_RESULT") + handler("fail", "exit 1", backoff={"base": "30d", "max": "30d"}))
+    ready = [spool.submit("note", args=n) for n in range(5)]
+    later = spool.submit("note", at="+1h")
+    again = spool.submit("fail")
+    spool.put("bad.json", b"[]")
+    assert spool.once("--until-idle") == 0
+    for task_id in ready:
+        assert spool.event("done", task_id, within=0)
+    assert spool.entry(later, "pending", within=0)
+    assert spool.event("retrying", again, within=0)
+    assert len(spool.reasons()) == 1
+    assert spool.once("--until-idle") == 0  # with nothing to do, too
+
+
+def test_until_idle_with_an_incomplete_file_decides_about_it_first(spool_at: Make) -> None:
+    spool = spool_at("settle = 0.3\n" + NOTE)
+    spool.put("half.json", b'{"task": "no')
+    assert spool.once("--until-idle") == 0
+    assert len(spool.reasons()) == 1
+
+
+def test_status_tells_what_runs_what_comes_next_and_what_was_done(live: Make) -> None:
+    spool = live(handler("stay", "while [ ! -e $NOTES/open ]; do sleep 0.02; done") + NOTE)
+    spool.event("done", spool.submit("note"))
+    running = spool.submit("stay")
+    later = spool.submit("note", at="+1h")
+    status = spool.status(lambda s: s["running"] and s["next"], "status shows both")
+    assert status["running"][0]["id"] == running
+    assert status["next"]["id"] == later
+    assert status["counts"]["done"] == 1
+    assert status["pid"] == spool.process.pid  # type: ignore[union-attr]
+    (spool.notes / "open").touch()
+    spool.event("done", running)
+    spool.status(lambda s: s["counts"]["done"] == 2, "and it is counted")
+
+
+def test_a_daemon_with_nothing_to_do_sleeps(live: Make) -> None:
+    spool = live(NOTE)
+    spool.submit("note", at="+1h", deadline="+3h")
+    spool.do({"action": "pause", "task": "x", "until": "+2h"})
+    spool.event("done", spool.submit("note"))
+    assert spool.process is not None
+    stat = Path(f"/proc/{spool.process.pid}/stat")
+
+    def ticks() -> int:
+        words = stat.read_text().rpartition(")")[2].split()
+        return int(words[11]) + int(words[12])
+
+    def quiet() -> bool:
+        """Not one clock tick of work while we look a hundred times."""
+        before = ticks()
+        with pytest.raises(AssertionError):
+            until(lambda: None, "half a second passes", within=0.5)
+        return ticks() == before
+
+    until(quiet, "it sleeps")
+
+
+def test_the_spool_is_found_by_a_path_with_strange_characters(tmp_path: Path) -> None:
+    place = tmp_path / "a [s]pool* %s\n'é"
+    place.mkdir()
+    spool = Live(place, handler("note", "pwd >> $SPOOL_RESULT.x; echo 1 > $SPOOL_RESULT"))
+    spool.start()
+    try:
+        assert spool.event("done", spool.submit("note"))["result"] == 1
+    finally:
+        spool.close()

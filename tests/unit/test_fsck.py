@@ -1,0 +1,169 @@
+"""fsck finds what is wrong, mends it once, and has nothing left to do the second time."""
+
+import os
+
+import pytest
+
+from spool import fsck, layout, look, records
+from spool.disk import RealDisk
+from spool.init import init
+from spool.names import Entry, new_id
+from spool.task import Task, encode_task
+
+NOW = 1_795_240_000_000_000
+
+
+def task(task_id, name="t.x"):
+    return Task(
+        id=task_id, task=name, args={"a": 1}, at=NOW, deadline=None, lead=None, priority="low",
+        front=False, retries=None, backoff=None, timeout=None, version=None, notify=None,
+        on_miss="run", trace=None, meta={}, extra={}, submitted_at=NOW, uid=0, digest="d",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def disk(tmp_path):
+    init(str(tmp_path / "spool"))
+    found = RealDisk(str(tmp_path / "spool"))
+    yield found
+    found.close()
+
+
+def put(disk, path, task_id, *, linked=True):
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, encode_task(task(task_id)))
+    if linked:
+        disk.make_dir(layout.parent_of(layout.own_copy(task_id)))
+        disk.link(path, layout.own_copy(task_id))
+
+
+def waiting(disk, *, linked=True):
+    entry = Entry(time=NOW, id=new_id(NOW), task="t.x", prio="low", base="low")
+    put(disk, layout.pending(entry), entry.id, linked=linked)
+    return entry
+
+
+def grave(disk, *, repair=False):
+    return [f for f in fsck.check(disk, repair=repair) if f.grave]
+
+
+def mended(disk):
+    """What one repair found; asserts that a second one finds nothing."""
+    found = grave(disk, repair=True)
+    assert grave(disk) == []
+    assert grave(disk, repair=True) == []
+    return found
+
+
+def test_a_healthy_spool_has_no_findings(disk):
+    waiting(disk)
+    assert list(fsck.check(disk)) == []
+
+
+def test_a_look_changes_nothing(disk):
+    disk.make_dir("held")
+    disk.write("held/rubbish.json", b"?")
+    before = sorted(disk.names("held"))
+    assert len(grave(disk)) == 1
+    assert sorted(disk.names("held")) == before
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b'{"v":1}', b"\xff" * 40, b"{}" * 3])
+def test_a_damaged_body_goes_to_corrupt_with_its_reason(disk, body):
+    entry = Entry(time=NOW, id=new_id(NOW), task="t.x")
+    disk.make_dir(layout.parent_of(layout.pending(entry)))
+    disk.write(layout.pending(entry), body)
+    (found,) = mended(disk)
+    assert found.mended is not None
+    kept = sorted(disk.names(layout.CORRUPT))
+    assert len(kept) == 2
+    assert disk.read(f"{layout.CORRUPT}/{kept[0]}", 100) == body
+    assert b"pending/" in disk.read(f"{layout.CORRUPT}/{kept[1]}", 1000)
+
+
+@pytest.mark.parametrize("folder", ["held", "done/2026-11-21", "running/n", "pending/2026-11-21/high"])
+def test_a_strangers_file_is_taken_out_of_the_way(disk, folder):
+    disk.make_dir(folder)
+    disk.write(f"{folder}/notes.txt", b"mine")
+    os.symlink("/etc/passwd", os.path.join(disk.root, folder, "link.json"))
+    assert len(mended(disk)) == 2
+    assert disk.names(folder) == []
+
+
+def test_a_task_in_two_places_stays_where_its_record_says(disk):
+    entry = waiting(disk)
+    target = layout.ended("done", NOW, entry)
+    disk.make_dir(layout.parent_of(target))
+    disk.link(layout.pending(entry), target)
+    content = records.record(
+        event="done", task=task(entry.id), entry=entry, node="n", parent="default", now=NOW, outcome="ok"
+    )
+    content["entry"] = target
+    path = layout.record(entry.id, 1)
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, records.encode(content))
+    (found,) = mended(disk)
+    assert found.path == layout.pending(entry)
+    assert look.find(disk, entry.id).state == "done"
+
+
+def test_a_task_without_a_place_goes_back_to_the_queue(disk):
+    entry = waiting(disk)
+    disk.remove(layout.pending(entry))
+    (found,) = mended(disk)
+    assert "put at pending/" in found.mended
+    assert look.find(disk, entry.id).state == "pending"
+
+
+def test_a_task_without_a_place_goes_where_its_record_says(disk):
+    entry = waiting(disk)
+    target = layout.ended("failed", NOW, entry)
+    content = records.record(
+        event="failed", task=task(entry.id), entry=entry, node="n", parent="default", now=NOW, outcome="error"
+    )
+    content["entry"] = target
+    disk.make_dir(layout.parent_of(layout.record(entry.id, 1)))
+    disk.write(layout.record(entry.id, 1), records.encode(content))
+    disk.remove(layout.pending(entry))
+    mended(disk)
+    assert look.find(disk, entry.id).path == target
+
+
+def test_a_missing_own_copy_is_linked_again(disk):
+    entry = waiting(disk, linked=False)
+    (found,) = mended(disk)
+    assert found.mended == "linked"
+    assert disk.info(layout.own_copy(entry.id)).nlink == 2
+
+
+def test_a_body_under_another_tasks_name_is_found_out(disk):
+    entry = Entry(time=NOW, id=new_id(NOW), task="t.x")
+    other = new_id(NOW + 1000)
+    disk.make_dir(layout.parent_of(layout.pending(entry)))
+    disk.write(layout.pending(entry), encode_task(task(other)))
+    (found,) = mended(disk)
+    assert "another task" in found.what
+
+
+def test_torn_records_and_events_are_kept_aside(disk):
+    entry = waiting(disk)
+    disk.make_dir(layout.parent_of(layout.record(entry.id, 1)))
+    disk.write(layout.record(entry.id, 1), b'{"v":1,"ev')
+    disk.make_dir("outbox/shop")
+    disk.write("outbox/shop/whatever.json", b"{}")
+    assert len(mended(disk)) == 2
+
+
+def test_a_missing_directory_is_made(disk):
+    os.rmdir(os.path.join(disk.root, "outbox"))
+    (found,) = mended(disk)
+    assert found.path == "outbox"
+
+
+def test_what_start_up_mends_is_named_and_is_no_fault(disk):
+    disk.make_dir("running/n")
+    disk.write("running/n/.shop,x.json", b"{")
+    disk.make_dir("journal/n")
+    disk.write("journal/n/2026-11-21.jsonl", b'{"at":"x"}\n{"at":')
+    found = list(fsck.check(disk))
+    assert [f.grave for f in found] == [False, False]

@@ -1,0 +1,779 @@
+"""Handlers as real processes: each ends with a report, and nothing of it outlives that report."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spoold.effects.runner import (
+    Event,
+    Exited,
+    KeeperLost,
+    NotStarted,
+    Runner,
+    RunnerError,
+    Started,
+    kill_leftovers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+KEEPER = ROOT / "spoold" / "effects" / "keeper.py"
+PATH = "/usr/local/bin:/usr/bin:/bin"
+LONG = 20.0  # seconds: how long a test waits for what never takes so long
+FOREVER = "1000"
+MINE = f"{os.getpid()}-"  # so that runs of this file side by side do not see each other
+
+
+class Handlers:
+    """A runner, and the words the tests use."""
+
+    def __init__(self, folder: Path, **options: object) -> None:
+        self.folder = folder
+        self.runner = Runner(**options)  # type: ignore[arg-type]
+        self.runner.start_keeper()
+        self.seen: list[Event] = []
+
+    def log(self, key: str) -> Path:
+        return self.folder / "logs" / "day" / f"{key}.log"
+
+    def start(
+        self,
+        *argv: str,
+        key: str = "T.1",
+        env: dict[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: str = "",
+        log: str | None = None,
+        limit: int = 1 << 20,
+    ) -> None:
+        task, _, attempt = key.partition(".")
+        env = {"PATH": PATH, "SPOOL_ID": MINE + task, "SPOOL_ATTEMPT": attempt} if env is None else env
+        log = str(self.log(key)) if log is None else log
+        self.runner.start(key, argv, env, cwd, stdin, log, limit)
+
+    def shell(self, script: str, **options: object) -> None:
+        self.start("sh", "-c", script, **options)  # type: ignore[arg-type]
+
+    def wait(self, wanted: Callable[[Event], bool]) -> Event:
+        """The first event that is wanted, seen already or not."""
+        until = time.monotonic() + LONG
+        while True:
+            for event in self.seen:
+                if wanted(event):
+                    return event
+            left = until - time.monotonic()
+            assert left > 0, f"not seen within {LONG} s; seen: {self.seen[-5:]}"
+            select.select([self.runner.fileno()], [], [], left)
+            self.seen += self.runner.events()
+
+    def exited(self, key: str = "T.1") -> Exited:
+        event = self.wait(lambda e: isinstance(e, (Exited, NotStarted)) and e.key == key)
+        assert isinstance(event, Exited), event
+        return event
+
+    def refused(self, key: str = "T.1") -> NotStarted:
+        event = self.wait(lambda e: isinstance(e, (Exited, NotStarted)) and e.key == key)
+        assert isinstance(event, NotStarted), event
+        return event
+
+    def pid(self, key: str = "T.1") -> int:
+        event = self.wait(lambda e: isinstance(e, Started) and e.key == key)
+        assert isinstance(event, Started)
+        return event.pid
+
+
+@pytest.fixture
+def handlers(tmp_path: Path) -> Iterator[Handlers]:
+    made = Handlers(tmp_path)
+    yield made
+    made.runner.close()
+
+
+class Watched:
+    """A process that is awaited by its pidfd, so never another one with its number."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.fd = os.pidfd_open(pid)
+
+    def dies_within(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def lives(self) -> bool:
+        return not self.dies_within(0)
+
+
+class Fifo:
+    """Where processes say their numbers, one line of words each, and wait for a go if they ask."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self.fd = os.open(path, os.O_RDWR)  # both ends: never an end of file
+        self.text = b""
+        self.go = f"{path}.go"
+        os.mkfifo(self.go)
+        self.go_fd = os.open(self.go, os.O_RDWR)
+
+    def line(self) -> list[str]:
+        while b"\n" not in self.text:
+            assert select.select([self.fd], [], [], LONG)[0], "nobody said anything"
+            self.text += os.read(self.fd, 4096)
+        line, _, self.text = self.text.partition(b"\n")
+        return line.decode().split()
+
+    def watched(self) -> list[Watched]:
+        return [Watched(int(word)) for word in self.line()]
+
+    def release(self) -> None:
+        """Let go on who reads a line from `go`."""
+        os.write(self.go_fd, b"go\n")
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self.go_fd)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    made = Fifo(tmp_path / "fifo")
+    yield made
+    made.close()
+
+
+# --- a handler's life ---
+
+
+def test_a_handler_that_ends_well_is_reported_with_what_it_used(handlers: Handlers) -> None:
+    handlers.start("true")
+    done = handlers.exited()
+    assert (done.exit, done.signal, done.logged, done.truncated) == (0, None, 0, False)
+    assert done.log_error is None
+    assert 0 < done.seconds < LONG
+    assert done.rss > 100_000
+    assert 0 <= done.cpu < LONG
+    assert not handlers.log("T.1").exists(), "no output, no log"
+
+
+@pytest.mark.parametrize("code", [1, 75, 255])
+def test_the_exit_code_is_reported(handlers: Handlers, code: int) -> None:
+    handlers.shell(f"exit {code}")
+    assert (handlers.exited().exit, handlers.exited().signal) == (code, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGPIPE])
+def test_the_signal_that_ended_it_is_reported(handlers: Handlers, number: int) -> None:
+    handlers.shell(f"kill -{int(number)} $$")
+    assert (handlers.exited().exit, handlers.exited().signal) == (None, number)
+
+
+def test_started_comes_before_exited(handlers: Handlers) -> None:
+    handlers.start("true")
+    handlers.exited()
+    assert [type(event) for event in handlers.seen] == [Started, Exited]
+
+
+def test_a_key_can_be_used_again_after_its_report(handlers: Handlers) -> None:
+    handlers.start("true")
+    handlers.exited()
+    handlers.seen.clear()
+    handlers.start("false")
+    assert handlers.exited().exit == 1
+
+
+def test_a_key_in_use_is_refused_on_the_spot(handlers: Handlers) -> None:
+    handlers.start("true")
+    with pytest.raises(RunnerError):
+        handlers.start("true")
+
+
+@pytest.mark.parametrize("size", [0, 10, 1 << 20])
+def test_stdin_holds_the_text_and_ends(handlers: Handlers, size: int) -> None:
+    handlers.start("cat", stdin="ä" * size, limit=1 << 22)
+    assert handlers.exited().logged == 2 * size
+    if size:
+        assert handlers.log("T.1").read_text() == "ä" * size
+
+
+def test_the_environment_is_exactly_what_was_given(handlers: Handlers) -> None:
+    handlers.start("/usr/bin/env", env={"A": "1", "LONG": "x" * 1000, "BYTES": os.fsdecode(b"\xff")})
+    handlers.exited()
+    lines = handlers.log("T.1").read_bytes().splitlines()
+    assert sorted(lines) == [b"A=1", b"BYTES=\xff", b"LONG=" + b"x" * 1000]
+
+
+def test_only_stdin_and_the_output_pipe_are_inherited(handlers: Handlers) -> None:
+    for n in range(3):  # more descriptors in the keeper that must not leak
+        handlers.shell("echo x; read never < /dev/zero", key=f"other{n}.1")
+    script = "import os\nfor fd in os.listdir('/proc/self/fd'): print(fd)"
+    handlers.start(sys.executable, "-S", "-c", script)
+    assert handlers.exited().tail.split() == ["0", "1", "2", "3"]  # 3: the listing itself
+
+
+def test_a_handler_leads_its_own_session_and_no_signal_is_blocked_or_ignored(handlers: Handlers) -> None:
+    handlers.shell("grep -E '^Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f6 /proc/$$/stat; echo $$")
+    _, blocked, _, ignored, session, pid = handlers.exited().tail.split()
+    internal = 1 << 31 | 1 << 32  # 32 and 33 are glibc's own
+    assert int(blocked, 16) == int(ignored, 16) & ~internal == 0
+    assert session == pid == str(handlers.pid())
+
+
+def test_no_new_privileges_where_asked(tmp_path: Path) -> None:
+    handlers = Handlers(tmp_path, no_new_privs=True)
+    handlers.shell("grep NoNewPrivs /proc/self/status")
+    assert handlers.exited().tail.split() == ["NoNewPrivs:", "1"]
+    handlers.runner.close()
+
+
+def test_it_runs_in_its_directory_and_the_next_one_in_the_root(
+    handlers: Handlers, tmp_path: Path
+) -> None:
+    handlers.start("pwd", cwd=str(tmp_path))
+    handlers.start("pwd", key="U.1")
+    assert handlers.exited().tail == f"{tmp_path}\n"
+    assert handlers.exited("U.1").tail == "/\n"
+
+
+def test_a_program_is_looked_up_on_the_path_of_the_task(handlers: Handlers, tmp_path: Path) -> None:
+    program = tmp_path / "only-here"
+    program.write_text("#!/bin/sh\necho found\n")
+    program.chmod(0o755)
+    handlers.start("only-here", env={"PATH": f"/nowhere:{tmp_path}"})
+    assert handlers.exited().tail == "found\n"
+
+
+# --- output ---
+
+
+def test_both_outputs_come_to_the_private_log_in_order(handlers: Handlers) -> None:
+    handlers.shell("echo one; echo two >&2; echo three")
+    done = handlers.exited()
+    assert handlers.log("T.1").read_text() == done.tail == "one\ntwo\nthree\n"
+    assert done.logged == 14
+    assert handlers.log("T.1").stat().st_mode & 0o777 == 0o600
+
+
+def test_output_over_the_limit_is_cut_and_says_so(handlers: Handlers) -> None:
+    handlers.shell("printf 0123456789abcdef; exit 7", limit=10)
+    done = handlers.exited()
+    assert (done.exit, done.logged, done.truncated) == (7, 10, True)
+    assert done.tail == "0123456789abcdef", "the tail is that of all output"
+    assert handlers.log("T.1").read_text() == "0123456789\n[spool: output truncated after 10 bytes]\n"
+
+
+def test_output_of_exactly_the_limit_is_whole(handlers: Handlers) -> None:
+    handlers.shell("printf 0123456789", limit=10)
+    assert not handlers.exited().truncated
+    assert handlers.log("T.1").read_text() == "0123456789"
+
+
+def test_huge_output_without_a_newline_is_read_to_its_end(handlers: Handlers) -> None:
+    handlers.shell("head -c 50000000 /dev/zero | tr '\\0' x; echo end", limit=100_000)
+    done = handlers.exited()
+    assert (done.exit, done.logged, done.truncated) == (0, 100_000, True)
+    assert done.tail == "x" * 4092 + "end\n"
+    assert handlers.log("T.1").stat().st_size == 100_000 + len(
+        "\n[spool: output truncated after 100000 bytes]\n"
+    )
+
+
+def test_bytes_that_are_no_text_are_escaped_in_the_tail_and_kept_in_the_log(handlers: Handlers) -> None:
+    handlers.shell(r"printf '\377\000\033'")
+    assert handlers.exited().tail == "\\xff\x00\x1b"
+    assert handlers.log("T.1").read_bytes() == b"\xff\x00\x1b"
+
+
+def test_a_log_that_exists_is_continued(handlers: Handlers) -> None:
+    for _ in range(2):
+        handlers.shell("echo again")
+        handlers.exited()
+        handlers.seen.clear()
+    assert handlers.log("T.1").read_text() == "again\nagain\n"
+
+
+@pytest.mark.parametrize(
+    "log", ["/proc/x/y.log", "/dev/full", "/dev/null/x", "bad\0name", "{tmp}/link", "{tmp}/fifo"]
+)
+def test_a_log_that_cannot_be_written_hurts_nobody(handlers: Handlers, tmp_path: Path, log: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    os.mkfifo(tmp_path / "fifo")
+    handlers.shell("head -c 300000 /dev/zero; echo end", log=log.format(tmp=tmp_path))
+    done = handlers.exited()
+    assert (done.exit, done.logged, done.tail[-4:]) == (0, 0, "end\n")
+    assert done.log_error
+    assert not (tmp_path / "victim").exists()
+
+
+# --- what is no handler ---
+
+
+def _script(folder: Path, text: str, mode: int = 0o755) -> str:
+    path = folder / "script"
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "says"),
+    [
+        ([], {}, "argv"),
+        (["/bin/true", "a\0b"], {}, "null"),
+        (["\0"], {}, "on PATH"),
+        (["/bin/true", "\ud800"], {}, "surrogates"),
+        ([""], {}, "empty"),
+        (["/nowhere/at/all"], {}, "No such file"),
+        (["no-such-program"], {}, "on PATH"),
+        (["/"], {}, "Permission denied"),
+        (["/etc/passwd"], {}, "Permission denied"),
+        (["/bin/true", "x" * 200_000], {}, "too long"),
+        (["/bin/true"], {"cwd": "/nowhere"}, "/nowhere"),
+        (["/bin/true"], {"cwd": "/etc/passwd"}, "Not a directory"),
+        (["/bin/true"], {"env": {"": "x"}}, "env"),
+        (["/bin/true"], {"env": {"A=B": "x"}}, "env"),
+        (["/bin/true"], {"env": {"A": "x\0"}}, "null"),
+        (["/bin/true"], {"env": {"A": 1}}, "env"),
+        (["/bin/true", 1], {}, "argv"),
+        (["/bin/true"], {"limit": -1}, "log_limit"),
+        (["/bin/true"], {"stdin": "\ud800"}, "surrogates"),
+    ],
+)
+def test_what_cannot_be_started_is_refused_in_words_and_the_next_one_runs(
+    handlers: Handlers, argv: list[str], options: dict[str, object], says: str
+) -> None:
+    handlers.start(*argv, **options)  # type: ignore[arg-type]
+    assert says in handlers.refused().error
+    handlers.start("true", key="next.1")
+    assert handlers.exited("next.1").exit == 0
+
+
+def test_argv_that_is_one_string_is_refused_not_taken_apart(handlers: Handlers) -> None:
+    handlers.runner.start("T.1", "true", {}, None, "", "/dev/null", 1)
+    assert "argv" in handlers.refused().error
+
+
+def test_a_script_without_a_first_line_is_refused_with_the_remedy(
+    handlers: Handlers, tmp_path: Path
+) -> None:
+    handlers.start(_script(tmp_path, "echo hello\n"))
+    assert "#!/bin/sh" in handlers.refused().error
+
+
+def test_a_missing_interpreter_is_named_as_such(handlers: Handlers, tmp_path: Path) -> None:
+    handlers.start(_script(tmp_path, "#!/no/such/python\n"))
+    assert "interpreter" in handlers.refused().error
+
+
+def test_without_descriptors_starts_are_refused_and_go_on_later(tmp_path: Path) -> None:
+    handlers = Handlers(tmp_path)
+    handlers.start("true", key="first.1")
+    handlers.exited("first.1")  # the keeper is up
+    import resource
+
+    resource.prlimit(handlers.runner.keeper_pid, resource.RLIMIT_NOFILE, (40, 40))
+    for n in range(60):
+        handlers.shell("echo x; exec sleep 1000", key=f"{n}.1")
+    refused = handlers.wait(lambda e: isinstance(e, NotStarted))
+    assert isinstance(refused, NotStarted)
+    assert "Too many open files" in refused.error
+    handlers.runner.kill("0.1", 0)
+    handlers.exited("0.1")
+    handlers.start("true", key="last.1")
+    assert handlers.exited("last.1").exit == 0
+    handlers.runner.close()
+
+
+# --- killing ---
+
+
+def test_term_ends_a_handler_with_its_tree(handlers: Handlers, fifo: Fifo) -> None:
+    handlers.shell(f"setsid sleep {FOREVER} & sleep {FOREVER} & echo $$ $! > {fifo.path}; wait")
+    watched = fifo.watched()
+    handlers.runner.kill("T.1", LONG)
+    assert handlers.exited().signal == signal.SIGTERM
+    assert all(process.dies_within(0) for process in watched)
+
+
+def test_a_stopped_handler_hears_the_term(handlers: Handlers) -> None:
+    handlers.shell("kill -STOP $$; sleep 1000")
+    handlers.pid()
+    handlers.runner.kill("T.1", LONG)
+    assert handlers.exited().signal == signal.SIGTERM
+
+
+DEAF = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["setsid", "sleep", "1000"], env={})
+with open(sys.argv[1], "w") as fifo:
+    print(os.getpid(), child.pid, file=fifo)
+signal.pause()
+signal.pause()
+"""
+
+
+def test_who_ignores_term_is_killed_after_the_grace_and_so_is_its_tree(
+    handlers: Handlers, fifo: Fifo
+) -> None:
+    handlers.start(sys.executable, "-S", "-c", DEAF, str(fifo.path))
+    leader, child = fifo.watched()
+    began = time.monotonic()
+    handlers.runner.kill("T.1", 0.3)
+    assert handlers.exited().signal == signal.SIGKILL
+    assert 0.3 <= time.monotonic() - began < 5
+    assert leader.dies_within(0)
+    assert child.dies_within(0)
+
+
+def test_no_grace_kills_at_once_and_a_second_kill_shortens_the_first(
+    handlers: Handlers, fifo: Fifo
+) -> None:
+    handlers.start(sys.executable, "-S", "-c", DEAF, str(fifo.path))
+    leader, child = fifo.watched()
+    handlers.runner.kill("T.1", 1000)
+    assert leader.lives()
+    handlers.runner.kill("T.1", 0)
+    assert handlers.exited().signal == signal.SIGKILL
+    assert leader.dies_within(0)
+    assert child.dies_within(0)
+
+
+def test_killing_what_has_ended_or_never_was_is_no_error(handlers: Handlers) -> None:
+    handlers.start("true")
+    handlers.exited()
+    handlers.runner.kill("T.1", 0)
+    handlers.runner.kill("never.1", 1)
+    handlers.start("true", key="next.1")
+    assert handlers.exited("next.1").exit == 0
+
+
+# --- what handlers leave behind ---
+
+ORPHAN = "(setsid {env} sleep 1000 >{out} 2>&1 & echo $! > {fifo})"
+
+
+@pytest.mark.parametrize("env", ["", "env -i"])
+@pytest.mark.parametrize("out", ["/dev/null", "/dev/stdout"])
+def test_a_grandchild_in_its_own_session_does_not_outlive_its_leader(
+    handlers: Handlers, fifo: Fifo, env: str, out: str
+) -> None:
+    handlers.shell(ORPHAN.format(env=env, out=out, fifo=fifo.path) + f"; read go < {fifo.go}; exit 5")
+    (grandchild,) = fifo.watched()
+    fifo.release()
+    assert handlers.exited().exit == 5
+    assert grandchild.dies_within(0)
+
+
+def test_leftovers_are_told_apart_while_others_run(handlers: Handlers, tmp_path: Path) -> None:
+    mine, other = Fifo(tmp_path / "mine"), Fifo(tmp_path / "other")
+    orphan = ORPHAN.format(env="", out="/dev/null", fifo="{}")
+    handlers.shell(orphan.format(other.path) + "; exec sleep 1000", key="other.1")
+    (spared,) = other.watched()
+    handlers.shell(orphan.format(mine.path) + f"; read go < {mine.go}", key="mine.1")
+    (doomed,) = mine.watched()
+    mine.release()
+    assert handlers.exited("mine.1").exit == 0
+    assert doomed.dies_within(0)
+    assert spared.lives()
+    handlers.runner.kill("other.1", 0)
+    handlers.exited("other.1")
+    assert spared.dies_within(0)
+    mine.close()
+    other.close()
+
+
+def test_a_nameless_leftover_of_a_live_handler_is_killed_with_it_and_not_before(
+    handlers: Handlers, fifo: Fifo
+) -> None:
+    handlers.shell(ORPHAN.format(env="env -i", out="/dev/null", fifo=fifo.path) + "; exec sleep 1000")
+    (nameless,) = fifo.watched()
+    for n in range(3):
+        handlers.shell("(setsid sleep 1000 &)", key=f"short{n}.1")
+        handlers.exited(f"short{n}.1")
+    assert nameless.lives()
+    handlers.runner.kill("T.1", 0)
+    handlers.exited()
+    assert nameless.dies_within(0)
+
+
+def test_many_leftovers_among_many_forks_are_all_found(handlers: Handlers, fifo: Fifo) -> None:
+    handlers.start("sleep", FOREVER, key="other.1")
+    loop = "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done"
+    handlers.shell(
+        ORPHAN.format(env="", out="/dev/null", fifo=fifo.path) + f"; {loop}; read go < {fifo.go}"
+    )
+    (first,) = fifo.watched()
+    fifo.release()
+    assert handlers.exited().exit == 0
+    assert first.dies_within(0)
+
+
+def test_a_tree_that_keeps_forking_is_ended(handlers: Handlers, fifo: Fifo) -> None:
+    handlers.shell(
+        f"f() {{ setsid sh -c 'sleep 1000 & sleep 1000' & }}; echo $$ > {fifo.path}; while :; do f; /bin/true; done"
+    )
+    fifo.line()
+    handlers.runner.kill("T.1", 0)
+    handlers.exited()
+    assert _with_environ(f"SPOOL_ID={MINE}T") == []
+
+
+def _with_environ(entry: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            entries = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if entry.encode() in entries:
+            found.append(int(path.parent.name))
+    return found
+
+
+# --- many, and a keeper that is asked odd things ---
+
+
+def test_a_burst_of_200_handlers_is_reported_whole(handlers: Handlers) -> None:
+    keys = [f"{n}.1" for n in range(200)]
+    for n, key in enumerate(keys):
+        handlers.shell(f"echo {key}; exit {n % 100}", key=key)
+    for n, key in enumerate(keys):
+        done = handlers.exited(key)
+        assert (done.exit, done.tail) == (n % 100, f"{key}\n")
+    assert len(handlers.seen) == 400
+
+
+class RawKeeper:
+    """The keeper as a stand-alone script, spoken to by hand."""
+
+    def __init__(self) -> None:
+        self.sock, theirs = socket.socketpair()
+        command = [sys.executable, "-I", "-S", str(KEEPER), str(theirs.fileno())]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.sock.settimeout(LONG)
+        self.file = self.sock.makefile("r")
+
+    def say(self, line: bytes) -> None:
+        self.sock.sendall(line + b"\n")
+
+    def answer(self) -> dict[str, object]:
+        answer = json.loads(self.file.readline())
+        assert isinstance(answer, dict)
+        return answer
+
+    def close(self) -> int:
+        self.file.close()
+        self.sock.close()
+        return self.process.wait(LONG)
+
+
+def _order(key: str, *argv: str) -> bytes:
+    common: dict[str, object] = {
+        "op": "start",
+        "env": {},
+        "cwd": None,
+        "stdin": "",
+        "log": "/dev/null",
+        "log_limit": 0,
+    }
+    return json.dumps({**common, "key": key, "argv": argv}).encode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b"{", b"[]", b"7", b"null", b"\xff", b'{"op": "dance"}', b'{"op": []}', b'{"op": "start"}',
+        b'{"op": "start", "key": 7}', b'{"op": "kill", "key": "x"}', b'{"op": "kill", "key": "x", "grace": NaN}',
+        b'{"op": "kill", "key": "x", "grace": -1}', b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_the_keeper_answers_nonsense_and_goes_on(line: bytes) -> None:
+    keeper = RawKeeper()
+    keeper.say(line)
+    assert keeper.answer()["ev"] == "protocol"
+    keeper.say(_order("a.1", "/bin/true"))
+    assert [keeper.answer()["ev"] for _ in range(2)] == ["started", "exit"]
+    assert keeper.close() == 0
+
+
+def test_a_start_order_without_its_parts_is_refused_by_key() -> None:
+    keeper = RawKeeper()
+    keeper.say(b'{"op": "start", "key": "a.1"}')
+    assert keeper.answer()["ev"] == "refused"
+    assert keeper.close() == 0
+
+
+def test_an_endless_line_is_dropped_not_kept() -> None:
+    keeper = RawKeeper()
+    for _ in range(66):
+        keeper.sock.sendall(b"x" * (1 << 20))
+    assert keeper.answer()["ev"] == "protocol"
+    keeper.say(b"still the same line")
+    keeper.say(_order("a.1", "/bin/true"))
+    assert keeper.answer()["ev"] == "started"
+    assert keeper.close() == 0
+
+
+def test_quit_kills_and_ends_in_order() -> None:
+    keeper = RawKeeper()
+    keeper.say(_order("a.1", "/bin/sleep", FOREVER))
+    keeper.say(b'{"op": "quit"}')
+    answer = keeper.answer()
+    assert answer["ev"] == "started"
+    assert keeper.process.wait(LONG) == 0
+    assert not Path(f"/proc/{answer['pid']}").exists()
+    keeper.close()
+
+
+def test_a_daemon_that_does_not_listen_gets_no_more_work_done_and_its_death_is_noticed() -> None:
+    keeper = RawKeeper()
+    keeper.sock.setblocking(False)
+    orders = b"".join(
+        _order(f"{n}.1", "/bin/sh", "-c", "head -c 4096 /dev/zero") + b"\n" for n in range(3000)
+    )
+    sent = 0
+    poll = select.poll()
+    poll.register(keeper.sock, select.POLLOUT)
+    while sent < len(orders) and poll.poll(2000):  # until it takes nothing for two seconds
+        sent += keeper.sock.send(orders[sent:])
+    rss = int(Path(f"/proc/{keeper.process.pid}/statm").read_text().split()[1]) * 4096
+    assert rss < 60_000_000
+    assert keeper.close() == 0
+
+
+# --- deaths of daemon and keeper ---
+
+
+def test_close_kills_what_runs_and_gives_the_lock_back(tmp_path: Path, fifo: Fifo) -> None:
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    handlers = Handlers(tmp_path, keep_fds=[lock])
+    os.close(lock)
+    handlers.start(sys.executable, "-S", "-c", DEAF, str(fifo.path))
+    watched = fifo.watched()
+    again = os.open(tmp_path / "lock", os.O_RDWR)
+    with pytest.raises(BlockingIOError):  # the keeper holds it, and the handler does not
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    handlers.runner.close()
+    assert all(process.dies_within(0) for process in watched)
+    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(again)
+    handlers.runner.close()  # harmless
+
+
+OWNER = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from spoold.effects.runner import Runner
+runner = Runner()
+runner.start_keeper()
+env = {{"PATH": {PATH!r}, "SPOOL_ID": "T", "SPOOL_ATTEMPT": "1", "SPOOL_DIR": f"/{MINE}spool", "SPOOL_NODE": "here"}}
+for n, argv in enumerate(sys.argv[1:]):
+    runner.start(f"T.{{n}}", ["sh", "-c", argv], env, None, "", "/dev/null", 0)
+if os.fork() == 0:
+    os.read(0, 1)
+    os._exit(0)
+print(runner.keeper_pid, flush=True)
+os.read(0, 1)
+"""
+
+
+class Owner:
+    """A process that owns a runner and can be killed; a child of it inherits all its descriptors."""
+
+    def __init__(self, *scripts: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, *scripts],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        self.keeper = Watched(int(self.process.stdout.readline()))
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_kill_9_of_the_daemon_ends_its_handlers_with_all_descendants_within_a_second(fifo: Fifo) -> None:
+    deaf = f"trap '' TERM HUP; setsid sleep {FOREVER} & setsid env -i sleep {FOREVER} & echo $$ $! > {fifo.path}; wait"
+    owner = Owner(deaf, ORPHAN.format(env="", out="/dev/null", fifo=fifo.path) + "; exec sleep 1000")
+    watched = [*fifo.watched(), *fifo.watched()]
+    began = time.monotonic()
+    owner.kill()
+    assert all(process.dies_within(1) for process in [*watched, owner.keeper])
+    assert time.monotonic() - began < 1
+    owner.close()
+
+
+def test_kill_9_of_the_keeper_is_told_ends_its_handlers_and_brings_a_new_one(
+    handlers: Handlers, fifo: Fifo
+) -> None:
+    handlers.shell(f"setsid sleep {FOREVER} & echo $$ $! > {fifo.path}; wait", key="a.1")
+    handlers.start("sleep", FOREVER, key="b.1")
+    watched = [*fifo.watched(), Watched(handlers.pid("b.1"))]
+    before = handlers.runner.keeper_pid
+    os.kill(before, signal.SIGKILL)
+    lost = handlers.wait(lambda e: isinstance(e, KeeperLost))
+    assert lost == KeeperLost(keys=("a.1", "b.1"))
+    assert all(process.dies_within(0) for process in watched)
+    assert not any(Path(f"/proc/{process.pid}").exists() for process in watched), "reaped, too"
+    assert handlers.runner.keeper_pid != before
+    handlers.start("true", key="a.1")
+    assert handlers.exited("a.1").exit == 0
+
+
+def test_orders_given_to_a_dead_keeper_are_lost_in_words(handlers: Handlers) -> None:
+    keeper = Watched(handlers.runner.keeper_pid)
+    os.kill(keeper.pid, signal.SIGKILL)
+    assert keeper.dies_within(LONG)
+    handlers.start("true")
+    assert handlers.wait(lambda e: isinstance(e, KeeperLost)) == KeeperLost(keys=("T.1",))
+
+
+def test_a_keeper_that_never_stays_up_is_given_up(handlers: Handlers) -> None:
+    def kill_them() -> None:
+        for _ in range(10):
+            os.kill(handlers.runner.keeper_pid, signal.SIGKILL)
+            handlers.wait(lambda e: isinstance(e, KeeperLost))
+            handlers.seen.clear()
+
+    with pytest.raises(RunnerError, match="died"):
+        kill_them()
+
+
+def test_leftovers_of_a_daemon_and_a_keeper_killed_together_are_found_by_their_spool(fifo: Fifo) -> None:
+    script = f"setsid sleep {FOREVER} & env -i sleep {FOREVER} & echo $$ $! > {fifo.path}; wait"
+    owner = Owner(script)
+    watched = fifo.watched()
+    os.kill(owner.process.pid, signal.SIGSTOP)  # so that it cannot end them itself
+    os.kill(owner.keeper.pid, signal.SIGKILL)
+    owner.kill()
+    assert owner.keeper.dies_within(LONG)
+    assert all(process.lives() for process in watched)
+    assert kill_leftovers(f"/{MINE}spool", "elsewhere") == 0
+    assert kill_leftovers("/", "here") == 0
+    assert kill_leftovers(f"/{MINE}spool", "here") == 3
+    assert all(process.dies_within(0) for process in watched)
+    assert kill_leftovers(f"/{MINE}spool", "here") == 0
+    owner.close()
