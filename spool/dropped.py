@@ -8,7 +8,7 @@ import orjson
 
 from spool import layout
 from spool.disk import Missing
-from spool.names import date_of, id_time
+from spool.names import DAY_US, date_of, id_time
 from spool.views import dropped_view
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def waiting(disk: Disk, task_id: str) -> TaskView | None:
 
 def refusal(disk: Disk, task_id: str, now: int) -> str | None:
     """Why the submission of a task was refused; None where it was not. `now`: us UTC."""
-    for date in dict.fromkeys((date_of(now), date_of(id_time(task_id)))):
+    for date in dict.fromkeys(date_of(us) for us in (now, now - DAY_US, id_time(task_id))):
         for path in _candidates(disk, f"{layout.REJECTED}/{date}", task_id):
             if not path.endswith(REASON) and _task_in(disk, path, task_id) is not None:
                 return reason(disk, path)

@@ -185,15 +185,20 @@ class Store:
         path = layout.journal(self.node, now)
         self._ensure(group, path)
         if path not in self._made:
-            self._made.add(path)
             group.dirs[layout.parent_of(path)] = None
+            if self.disk.info(path) is not None:
+                lines.insert(0, b"\n")  # its last line may be torn: what follows stays whole
+        self._made.discard(path)  # until the lines are there, all of them
         self.disk.append(path, b"".join(lines))
+        self._made.add(path)
         group.files[path] = None
 
     def _sync(self, group: Group, now: int) -> None:
-        del now
+        """What is staged, and its names: an established task or record never lacks its event."""
         if self.durable and group.files:
             self.disk.sync(group.files)
+            group.dirs[self.stage_dir] = None
+            self._sync_dirs(group, now)
 
     def _establish(self, group: Group, now: int) -> None:
         del now
@@ -263,7 +268,8 @@ class Store:
     def announce(self, staged: str, parent: str, name: str) -> None:
         """An event becomes visible to its parent."""
         target = f"{layout.OUTBOX}/{parent}/{name}"
-        self._ensure(None, target)
+        if self._ensure(None, target) and self.durable:
+            self.disk.sync_dirs([layout.OUTBOX])  # else the first event goes with its directory
         self.disk.move(staged, target)
 
     def quarantine(self, path: str, why: str) -> None:
@@ -356,12 +362,16 @@ class Store:
             self.disk.write(path, data)
         group.files[path] = None
 
-    def _ensure(self, group: Group | None, path: str) -> None:
-        """The directory of a path is there, and (in a group) its own name will be synced."""
+    def _ensure(self, group: Group | None, path: str) -> bool:
+        """The directory of a path is there, and (in a group) its own name will be synced.
+
+        Returns whether it was made.
+        """
         place = layout.parent_of(path)
         if place in self._made:
-            return
-        if self.disk.info(place) is None:
+            return False
+        made = self.disk.info(place) is None
+        if made:
             self.disk.make_dir(place)
             if group is not None:
                 above = layout.parent_of(place)
@@ -370,6 +380,7 @@ class Store:
                     above = layout.parent_of(above)
                 group.dirs[layout.parent_of(place) or "."] = None
         self._made.add(place)
+        return made
 
     def _messages(self, group: Group) -> list[Message]:
         return [m.message for m in group.moves if m.message is not None] + group.tells

@@ -118,8 +118,8 @@ def cut_once(tmp_path, ground, seed):
     os.sync()
     daemon, writer = spoold(root), Writer(root, seed)
     writer.start()
-    wanted = rng.randint(5, 150)
-    while len(writer.promised) < wanted:
+    wanted = rng.randint(20, 400)
+    while len(list((root / "outbox").rglob("*.json"))) < wanted:
         time.sleep(rng.random() * 0.01)
     promised = list(writer.promised)
     done = sh("cp", "--reflink=always", str(disk_image), str(cut_image))

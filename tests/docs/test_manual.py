@@ -381,7 +381,7 @@ def test_an_own_copy_has_the_fields_the_manual_shows(run: Live) -> None:
 
 def test_entries_in_the_manual_are_entries() -> None:
     text = (MAN / "spool.5").read_text()
-    found = re.findall(r"\b\d{6}\.\d{6},[0-9a-f]{32},\s*[a-z.]+[a-z0-9=,TZ]*\.json", text)
+    found = re.findall(r"\b\d{6}\.\d{6},[0-9a-f]{32},\s*[a-z.]+[a-z0-9=,TZ-]*\.json", text)
     assert len(found) > 4
     for name in found:
         joined = re.sub(r"\s", "", name)

@@ -1,0 +1,100 @@
+"""Reading a parent's outbox: events oldest first, each acknowledged by deleting its file."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.disk import Missing, NotRegular, TooLarge
+from spool.errors import Invalid, NotAllowed
+from spool.names import is_task, parse_event
+from spool.records import RECORD_LIMIT, decode
+from spool.views import event_of
+from spool.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spool.views import Event
+
+
+class Outbox:
+    """The outbox of one parent, which need not be there yet."""
+
+    def __init__(self, disk: Disk, root: str, parent: str) -> None:
+        if not is_task(parent):
+            raise Invalid("parent", parent, "must be [A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+        self.disk = disk
+        self.root = root
+        self.parent = parent
+        self.folder = f"{layout.OUTBOX}/{parent}"
+        self._skipped: set[str] = set()  # damaged, or (when keeping) given out already
+
+    def events(
+        self, *, follow: bool = True, timeout: float | None = None, keep: bool = False
+    ) -> Iterator[Event]:
+        """Yield events, and delete the file of each when the caller comes back for the next one.
+
+        A caller that raises, or leaves the loop, keeps the event it was given: it comes again.
+        With `keep` nothing is deleted. Ends when there is none left (`follow` False) or none has
+        come for `timeout` seconds.
+        """
+        with Watch([os.path.join(self.root, self.folder)]) as watch:
+            end = None if timeout is None else time.monotonic() + timeout
+            while True:
+                for event in self.unread():
+                    watch.calm()
+                    yield event
+                    if keep:
+                        self._skipped.add(event.name)
+                    else:
+                        self.acknowledge(event)
+                    end = None if timeout is None else time.monotonic() + timeout
+                if not follow:
+                    return
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                watch.wait(left)
+
+    def unread(self) -> Iterator[Event]:
+        """The events that are there now, oldest first, but for those given out or damaged."""
+        names = set(self._names())
+        self._skipped &= names
+        for name in sorted(names - self._skipped):
+            event = self._read(name)
+            if event is not None:
+                yield event
+
+    def acknowledge(self, event: Event) -> None:
+        """Delete the file of an event; one that is gone already is no error."""
+        try:
+            self.disk.remove(f"{self.folder}/{event.name}")
+        except Missing:
+            pass  # another reader of the same outbox was faster
+
+    def _names(self) -> list[str]:
+        try:
+            found = self.disk.names(self.folder)
+        except Missing:
+            return []
+        except PermissionError:
+            place = f"{self.root}/{self.folder}"
+            raise NotAllowed(f"{place}: uid {os.getuid()} may not read it") from None
+        return [name for name in found if parse_event(name) is not None]
+
+    def _read(self, name: str) -> Event | None:
+        try:
+            return event_of(name, self.parent, decode(self.disk.read(f"{self.folder}/{name}", RECORD_LIMIT)))
+        except Missing:
+            return None
+        except (Invalid, NotRegular, TooLarge, ValueError) as problem:
+            import logging
+
+            self._skipped.add(name)
+            place = f"{self.root}/{self.folder}/{name}"
+            logging.getLogger("spool").warning("%s: skipped, it is damaged: %s", place, problem)
+            return None

@@ -1,0 +1,92 @@
+"""Every example in README and manual runs: shell and Python, with the real daemon, in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.mdoc import PAGES, ROOT, examples
+
+COMMANDS = {"spool": "spool.command.main", "spoold": "spoold.daemon"}
+RUN = {"sh": ["sh", "-eu"], "python": [sys.executable]}
+
+
+def readme() -> list[tuple[str, str]]:
+    """(language, text) of the fenced blocks of README."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def runnable(blocks: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [block for block in blocks if block[0] in RUN]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty home directory, with both commands in bin/."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name, module in COMMANDS.items():
+        code = f"import sys; from {module} import main; sys.exit(main())"
+        script = place / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
+        script.chmod(0o755)
+    return tmp_path
+
+
+def run(home: Path, blocks: list[tuple[str, str]]) -> None:
+    """Run blocks one after the other, as a reader would; whatever they started ends with them."""
+    path = f"{home / 'bin'}:{os.environ['PATH']}"
+    env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+    for name in ("SPOOL_DIR", "XDG_STATE_HOME"):
+        env.pop(name, None)
+    sessions = []
+    try:
+        for language, text in blocks:
+            log = home / "output"
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    [*RUN[language], "-c" if language == "sh" else "-", *([text] if language == "sh" else [])],
+                    stdin=subprocess.PIPE,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    env=env,
+                    cwd=home,
+                    start_new_session=True,
+                )
+                sessions.append(process.pid)
+                try:
+                    process.communicate(text.encode() if language == "python" else b"", timeout=60)
+                except subprocess.TimeoutExpired:
+                    pytest.fail(f"does not end:\n{text}\n{log.read_text()}")
+            assert process.returncode == 0, f"{text}\n{log.read_text()}"
+    finally:
+        for session in sessions:
+            end(session)
+
+
+def end(session: int) -> None:
+    """End what a block left running: its daemon, and with it the handlers."""
+    try:
+        os.killpg(session, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_the_readme_has_a_shell_and_a_python_example() -> None:
+    assert {language for language, _ in runnable(readme())} == {"sh", "python"}
+
+
+def test_the_examples_of_the_readme_run(home: Path) -> None:
+    run(home, runnable(readme()))
+
+
+@pytest.mark.parametrize("page", [p.name for p in PAGES if runnable(examples(p.name))])
+def test_the_examples_of_a_page_run(home: Path, page: str) -> None:
+    run(home, runnable(examples(page)))
