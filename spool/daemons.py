@@ -29,9 +29,7 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
 
 def any_alive(disk: Disk, root: str) -> bool:
     """Whether any daemon serves this spool (on a shared file system: as far as locks tell)."""
-    return any(
-        alive(root, name.removesuffix(".lock")) for name in _names(disk) if name.endswith(".lock")
-    )
+    return any(alive(root, name.removesuffix(".lock")) for name in _names(disk) if name.endswith(".lock"))
 
 
 def alive(root: str, node: str) -> bool:

@@ -88,7 +88,8 @@ class Outbox:
 
     def _read(self, name: str) -> Event | None:
         try:
-            return event_of(name, self.parent, decode(self.disk.read(f"{self.folder}/{name}", RECORD_LIMIT)))
+            data = self.disk.read(f"{self.folder}/{name}", RECORD_LIMIT)
+            return event_of(name, self.parent, decode(data))
         except Missing:
             return None
         except (Invalid, NotRegular, TooLarge, ValueError) as problem:

@@ -114,6 +114,8 @@ class Core:
                         touched.clear()
                     answer = Looked(action, self._found(action))
                     actions.extendleft(reversed(decide(self.state, answer, now)))
+                    if action.why == "claim" and not self.state.runs.keys() >= set(action.ids):
+                        self.again = True  # a slot was kept for what cannot start: others may
                     if action.why != "claim":
                         self.again = True  # what was released, retried or moved may start now
                 case Start():

@@ -1,4 +1,4 @@
-"""Print the crash table of spool(5): every gap between two steps on disk, tried with the real daemon core.
+"""Print the crash table of spool(5): every gap between two steps on disk, tried with the real core.
 
 Each sequence runs once to be written down, then again for every step with the daemon dying after
 it. A fresh core starts on what is left, with the same start-up code as spoold, and starts no

@@ -2,7 +2,9 @@
 
     python tools/diagram.py             the list in spool(7)
     python tools/diagram.py --dot       for Graphviz: ... --dot | dot -Tsvg > transitions.svg
-    python tools/diagram.py --check     1 if man/spool.7 says something else; tools/manual.py mends it
+    python tools/diagram.py --check     1 if man/spool.7 says something else
+
+tools/manual.py puts the list into the page.
 """
 
 import sys
@@ -13,6 +15,7 @@ sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 
 from between import find  # noqa: E402
+
 from spoold.core.table import TABLE, TERMINAL  # noqa: E402
 
 PAGE = HERE.parent / "man" / "spool.7"

@@ -2,6 +2,8 @@
 
     python tools/manual.py              write them
     python tools/manual.py --check      1 where a page says something else than the code
+
+The places are between two comments: `generated: NAME` and `end of NAME`.
 """
 
 import sys
@@ -14,6 +16,7 @@ sys.path.insert(0, str(HERE))
 import crash_table  # noqa: E402
 import diagram  # noqa: E402
 from between import find, replace  # noqa: E402
+
 from spool.fields import TAKES  # noqa: E402
 
 MAN = HERE.parent / "man"

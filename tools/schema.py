@@ -3,6 +3,8 @@
     python tools/schema.py actions      an action file
     python tools/schema.py event        an attempt record or an event
     python tools/schema.py --write      put both into schema/
+
+A client in any language may check what it writes and reads against these.
 """
 
 import json

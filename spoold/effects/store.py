@@ -268,8 +268,7 @@ class Store:
     def announce(self, staged: str, parent: str, name: str) -> None:
         """An event becomes visible to its parent."""
         target = f"{layout.OUTBOX}/{parent}/{name}"
-        if self._ensure(None, target) and self.durable:
-            self.disk.sync_dirs([layout.OUTBOX])  # else the first event goes with its directory
+        self._ensure(None, target)
         self.disk.move(staged, target)
 
     def quarantine(self, path: str, why: str) -> None:
@@ -362,16 +361,12 @@ class Store:
             self.disk.write(path, data)
         group.files[path] = None
 
-    def _ensure(self, group: Group | None, path: str) -> bool:
-        """The directory of a path is there, and (in a group) its own name will be synced.
-
-        Returns whether it was made.
-        """
+    def _ensure(self, group: Group | None, path: str) -> None:
+        """The directory of a path is there, and (in a group) its own name will be synced."""
         place = layout.parent_of(path)
         if place in self._made:
-            return False
-        made = self.disk.info(place) is None
-        if made:
+            return
+        if self.disk.info(place) is None:
             self.disk.make_dir(place)
             if group is not None:
                 above = layout.parent_of(place)
@@ -380,7 +375,6 @@ class Store:
                     above = layout.parent_of(above)
                 group.dirs[layout.parent_of(place) or "."] = None
         self._made.add(place)
-        return made
 
     def _messages(self, group: Group) -> list[Message]:
         return [m.message for m in group.moves if m.message is not None] + group.tells

@@ -26,6 +26,7 @@ from spool.actions import (
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, id_from, is_id, is_task
+from spool.quarantine import quarantine
 from spoold.core.values import Arrived, Invalidated, Source
 
 if TYPE_CHECKING:
@@ -245,8 +246,11 @@ class Intake:
                 return False
             try:
                 digest = decode_task(self.disk.read(path, 64 << 20)).digest
-            except (Invalid, OSError):
-                digest = ""  # damaged: it is not ours to replace
+            except (Invalid, NotRegular, TooLarge, Missing) as problem:
+                # A power cut without durability tore our copy, and this is the one it was made of.
+                quarantine(self.disk, path, str(problem))
+                self._passing[task_id] = task.digest
+                return False
         if digest == task.digest:
             return True
         field = f"tasks[{index}].id" if request.batch else "id"

@@ -7,11 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.docs.mdoc import PAGES, ROOT, examples
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMMANDS = {"spool": "spool.command.main", "spoold": "spoold.daemon"}
 RUN = {"sh": ["sh", "-eu"], "python": [sys.executable]}
@@ -52,8 +55,8 @@ def run(home: Path, blocks: list[tuple[str, str]]) -> None:
             log = home / "output"
             with log.open("wb") as out:
                 process = subprocess.Popen(
-                    [*RUN[language], "-c" if language == "sh" else "-", *([text] if language == "sh" else [])],
-                    stdin=subprocess.PIPE,
+                    [*RUN[language], "-c", text],
+                    stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     env=env,
@@ -62,7 +65,7 @@ def run(home: Path, blocks: list[tuple[str, str]]) -> None:
                 )
                 sessions.append(process.pid)
                 try:
-                    process.communicate(text.encode() if language == "python" else b"", timeout=60)
+                    process.wait(60)
                 except subprocess.TimeoutExpired:
                     pytest.fail(f"does not end:\n{text}\n{log.read_text()}")
             assert process.returncode == 0, f"{text}\n{log.read_text()}"

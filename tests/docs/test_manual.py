@@ -152,8 +152,10 @@ def test_the_example_of_spool_toml_is_valid() -> None:
 
 def test_the_environment_of_a_program_is_in_the_manual() -> None:
     code = (PACKAGES[1] / "effects" / "handlers.py").read_text()
-    found = {name for name in items(section("spool.toml.5", "PROGRAMS"), "Ev") if name.startswith("SPOOL_")}
-    assert found == set(re.findall(r'"(SPOOL_[A-Z]+)"', code))
+    shown = items(section("spool.toml.5", "PROGRAMS"), "Ev")
+    assert {name for name in shown if name.startswith("SPOOL_")} == set(
+        re.findall(r'"(SPOOL_[A-Z]+)"', code)
+    )
 
 
 # Actions.
@@ -202,15 +204,15 @@ def test_every_field_of_an_entry_is_in_the_manual() -> None:
     assert known == {*ODD, "time", "id", "task", "extra"}, "tell this test of the new field"
     name = names.entry_name(names.Entry(time=0, id=names.new_id(), task="x", **ODD), dated=True)
     letters = {part[:2] for part in name.removesuffix(".json").split(",")[3:]}
-    shown = {item for item in items(section("spool.5", "Entries", below="Ss"), "Cm") if item.endswith("=")}
-    assert shown == letters
+    shown = items(section("spool.5", "Entries", below="Ss"), "Cm")
+    assert {item for item in shown if item.endswith("=")} == letters
 
 
 def _constants(name: str) -> Iterator[str]:
     """Every text that is given, in the core, as the keyword `name` to replace(), or is its default."""
     for path in (PACKAGES[1] / "core").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "replace":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "replace":
                 given = [k.value for k in node.keywords if k.arg == name]
             elif isinstance(node, ast.FunctionDef):
                 both = zip(reversed(node.args.args), reversed(node.args.defaults), strict=False)
@@ -321,7 +323,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     until(lambda: any(live.root.glob("outbox/shop/*progress*")), "progress is told")
     until(lambda: any(live.root.glob("rejected/*/*.reason.json")), "the bad one is refused")
     until(lambda: any(live.root.glob("attempts/*/*.json")), "work.one is done")
-    until(lambda: (live.root / "nodes/pauses.json").exists(), "the pause is kept")
+    until((live.root / "nodes/pauses.json").exists, "the pause is kept")
 
     def told() -> bool:
         status = live.status_now()
@@ -340,17 +342,20 @@ def shown(title: str) -> Any:
     return json.JSONDecoder().raw_decode(joined)[0]
 
 
+ANY_JSON = {"args", "meta", "result"}
+
+
 def shape(value: Any) -> Any:
     """The names in a value, at every level."""
     if isinstance(value, dict):
-        return {key: shape(inner) for key, inner in value.items() if key not in {"args", "meta", "result"}}
+        return {key: shape(inner) for key, inner in value.items() if key not in ANY_JSON}
     if isinstance(value, list):
         return [shape(value[0])] if value else []
     return None
 
 
 def read(live: Live, pattern: str) -> Any:
-    return json.loads(sorted(live.root.glob(pattern))[0].read_bytes())
+    return json.loads(min(live.root.glob(pattern)).read_bytes())
 
 
 def test_the_status_has_the_fields_the_manual_shows(run: Live) -> None:

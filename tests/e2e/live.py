@@ -17,7 +17,7 @@ from spool.look import entry_at
 from spool.names import BadName, Entry, new_id, parse_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -88,11 +88,11 @@ class Live:
         new.chmod(0o600)
         new.replace(self.root / layout.SETTINGS)
 
-    def spoold(self, *options: str) -> subprocess.Popen[bytes]:
-        """A daemon on this spool; nobody waits for it here."""
+    def spoold(self, *options: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """A daemon on this spool, run by what `before` says; nobody waits for it here."""
         with self.errors.open("ab") as errors:
             return subprocess.Popen(
-                [sys.executable, "-m", "spoold", "--spool", str(self.root), "--node", self.node, *options],
+                [*before, sys.executable, "-m", "spoold", "--spool", str(self.root), "--node", self.node, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,

@@ -6,9 +6,10 @@ What a power cut leaves is the durable world plus some of what was not synced ye
   until it is durable. fsync of a directory makes durable every earlier operation that touches it,
   and whatever those build on: earlier operations on the same names.
 - A rename touches both its directories: syncing either persists it whole, as journalling file
-  systems do. It is never half done; a file is never in neither place because of it.
-- fsync of a directory says nothing of the directory's own name in the one above it, and fsync of a
-  file nothing of its name. That is stricter than ext4 and xfs, and what POSIX promises.
+  systems do. It is never half done; a file is never in neither place because of it. For the same
+  reason a rename into a directory that is gone itself is void: the file is where it was.
+- fsync of a directory says nothing of the directory's own name in the one above it (what was linked
+  or made there goes with it), and fsync of a file nothing of its name. That is stricter than ext4 and xfs, and what POSIX promises.
 - Of the operations that are not durable any subset may survive (`cut` picks it from the seed): none,
   all, a prefix (what an ordered journal leaves), or an arbitrary choice, in which an operation
   whose precondition is gone is void (btrfs with its log tree comes near to that).
@@ -53,7 +54,7 @@ class Node:
     children: dict[str, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """One namespace operation: `node` leaves the slot `out`, comes into the slot `into`, or both."""
 
@@ -74,6 +75,8 @@ class ModelDisk:
         self.uid = uid
         self.room = Free(1 << 40, 1 << 30)
         self.log: list[Op] = []
+        self.synced: set[Op] = set()  # of these, the renames that wait for their directory
+        self.above: dict[int, Slot] = {}  # where each directory was made
         self.nodes: dict[int, Node] = {}
         self._next = ROOT
         self._inos: list[int] = []
@@ -135,6 +138,7 @@ class ModelDisk:
         node.ctime = self.clock()
         if node.children is not None:
             self._dirs.clear()
+            self.above[key] = new, other
         self._note(Op(key, (old, name), (new, other)))
 
     def link(self, source: str, target: str) -> None:
@@ -199,14 +203,38 @@ class ModelDisk:
         kept: list[Op] = []
         done: list[Op] = []
         for op in reversed(self.log):
-            if any(slot[0] in wanted or slot in slots for slot in op.slots):
+            if op in self.synced or any(s[0] in wanted or s in slots for s in op.slots):
                 slots.update(op.slots)
                 done.append(op)
             else:
                 kept.append(op)
-        for op in reversed(done):
-            _apply(self.durable, op)
-        self.log = kept[::-1]
+        late = self._write_out(done[::-1])
+        self.synced = set(late)
+        self.log = [op for op in self.log if op in self.synced or op in set(kept)] if late else kept[::-1]
+
+    def _write_out(self, ops: list[Op]) -> list[Op]:
+        """Make operations durable; returns those that wait for the directory they lead to."""
+        late: list[Op] = []
+        slots: set[Slot] = set()
+        for op in ops:
+            if not slots.isdisjoint(op.slots) or not self._reaches(self.durable, op):
+                late.append(op)
+                slots.update(op.slots)
+            else:
+                _apply(self.durable, op)
+        return late
+
+    def _reaches(self, world: dict[int, dict[str, int]], op: Op) -> bool:
+        """Whether a rename leads to a directory that is there."""
+        if op.out is None or op.into is None:
+            return True
+        key = op.into[0]
+        while key != ROOT:
+            above, name = self.above[key]
+            if world.get(above, {}).get(name) != key:
+                return False
+            key = above
+        return True
 
     def free(self) -> Free:
         return self.room
@@ -239,7 +267,7 @@ class ModelDisk:
         """The kernel has written everything: all that is there is durable."""
         for op in self.log:
             _apply(self.durable, op)
-        self.log = []
+        self.log, self.synced = [], set()
         for node in self.nodes.values():
             node.safe = len(node.data)
 
@@ -247,7 +275,8 @@ class ModelDisk:
         """The power fails, and comes back."""
         world = {key: dict(names) for key, names in self.durable.items()}
         for op in _survivors(self.log, rng):
-            _apply(world, op)
+            if self._reaches(world, op):
+                _apply(world, op)
         kept: dict[int, Node] = {}
         self._keep(ROOT, world, kept)
         for node in kept.values():
@@ -255,7 +284,7 @@ class ModelDisk:
                 node.data = _torn(node, rng)
             node.safe = len(node.data)
         self._inos = [n.ino for k, n in self.nodes.items() if k not in kept]
-        self.nodes, self.log = kept, []
+        self.nodes, self.log, self.synced = kept, [], set()
         self.durable = {k: dict(n.children) for k, n in kept.items() if n.children is not None}
         self._dirs.clear()
 
@@ -292,6 +321,8 @@ class ModelDisk:
         node = self._new(mode)
         node.nlink = 1
         names[name] = node.key
+        if node.children is not None:
+            self.above[node.key] = parent, name
         self._note(Op(node.key, None, (parent, name)))
         return node
 

@@ -1,0 +1,90 @@
+"""Options of a call to the fields of an action, and the action to checked bytes."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import orjson
+
+from spool.actions import decode, interpret
+from spool.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+When: TypeAlias = datetime | date | timedelta | str | int | float
+Span: TypeAlias = timedelta | str | int | float
+Backoff: TypeAlias = "Span | Mapping[str, Any]"
+
+INSTANTS = ("at", "deadline", "until")
+
+
+def fields(**options: Any) -> dict[str, Any]:
+    """The options that were given, with times and durations as an action writes them."""
+    return {name: _field(name, value) for name, value in options.items() if value is not None}
+
+
+def plain(action: Mapping[str, Any]) -> dict[str, Any]:
+    """An action, its times and durations as an action writes them; args, meta and result as is."""
+    free = ("args", "meta", "result", "tasks")
+    return {name: value if name in free else _field(name, value) for name, value in action.items()}
+
+
+def encoded(doc: dict[str, Any], limit: int, now: int) -> bytes:
+    """The bytes of an action that spoold will take; Invalid names field, value and rule.
+
+    It is read back by the same rules: what cannot be written, or would not be read, is refused.
+    Local times are checked as UTC, which is near enough for every bound. `now`: us UTC.
+    """
+    try:
+        data = orjson.dumps(doc)
+    except TypeError as problem:
+        raise Invalid("document", None, f"must be JSON: {problem}") from None
+    if b"null" in data:
+        _refuse_nan(doc, "")
+    interpret(decode(data, limit=limit), now=now, dropped=now, zone=UTC, uid=None)
+    return data
+
+
+def _field(name: str, value: Any) -> Any:
+    match value:
+        case datetime():
+            return _instant(value)
+        case date():
+            return value.isoformat()
+        case timedelta():
+            return f"+{_seconds(value)}s" if name in INSTANTS else value.total_seconds()
+        case dict() if name == "backoff":
+            return {part: _field(part, inner) for part, inner in value.items()}
+        case tuple() | set() | frozenset():
+            return list(value)
+        case _:
+            return value
+
+
+def _instant(value: datetime) -> str:
+    """Aware: RFC 3339 in UTC. Naive: local, read in the action's `tz` or the spool's time zone."""
+    if value.tzinfo is None:
+        return value.isoformat()
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _seconds(value: timedelta) -> str:
+    us = value // timedelta(microseconds=1)
+    if us < 0:
+        raise Invalid("time", str(value), "must not be a negative time from now")
+    return f"{us // 1_000_000}.{us % 1_000_000:06d}"
+
+
+def _refuse_nan(value: object, where: str) -> None:
+    """JSON has no NaN and no infinity: orjson would write null, and something else would arrive."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Invalid(where or "document", None, "must hold no NaN or infinity: they are not JSON")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _refuse_nan(inner, f"{where}.{name}" if where else str(name))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _refuse_nan(inner, f"{where}[{index}]")

@@ -1,0 +1,255 @@
+"""The Python client: submit tasks, look at them, wait for them, read an outbox. No daemon needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from spool import daemons, dropped, layout, look, waiting
+from spool.batch import batches
+from spool.body import encoded, fields, plain
+from spool.control import Control
+from spool.disk import Missing, RealDisk
+from spool.drop import Drops, drop
+from spool.errors import Invalid, NoSuchTask, NotAllowed, NotASpool
+from spool.fields import nearest
+from spool.init import check_format, default_dir, init, is_own
+from spool.names import is_id, new_id
+from spool.patterns import matches
+from spool.peek import DURABLE, RELAXED, client_settings
+from spool.views import listed, task_view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from spool.body import Backoff, Span, When
+    from spool.views import Event, Listed, TaskView
+
+
+class Spool(Control):
+    """One spool. Safe to share between threads, and to keep open for as long as you like."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        durability: Literal["durable", "relaxed"] | None = None,
+    ) -> None:
+        """Open a spool: `path`, else $SPOOL_DIR, else the user's own, which is made on first use.
+
+        `durability`: "durable" (an id is returned when the task survives a power cut) or "relaxed";
+        left out, what spool.toml says. Raises NotASpool, NotAllowed.
+        """
+        found = default_dir(os.environ) if path is None else os.fspath(path)
+        self.path = os.path.abspath(found)
+        if is_own(self.path, os.environ) and not os.path.exists(f"{self.path}/{layout.FORMAT}"):
+            init(self.path)
+        check_format(self.path)
+        if durability not in (None, DURABLE, RELAXED):
+            raise Invalid("durability", durability, f"must be {DURABLE} or {RELAXED}")
+        try:
+            self.disk = RealDisk(self.path)
+        except PermissionError:
+            raise NotAllowed(f"{self.path} may not be read by uid {os.getuid()}") from None
+        except FileNotFoundError:
+            raise NotASpool(self.path, "is gone") from None
+        setting, self.max_action_bytes = client_settings(self.disk)
+        self.durable = (durability or setting) == DURABLE
+
+    def __repr__(self) -> str:
+        return f"Spool({self.path!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self.disk.close()
+
+    # Submitting.
+
+    def submit(  # noqa: PLR0913 - the fields of a task, all optional
+        self,
+        task: str,
+        args: object = None,
+        /,
+        *,
+        at: When | None = None,
+        deadline: When | None = None,
+        lead: Span | None = None,
+        tz: str | None = None,
+        priority: Literal["high", "medium", "low"] | None = None,
+        position: Literal["front", "back"] | None = None,
+        retries: int | None = None,
+        backoff: Backoff | None = None,
+        timeout: Span | None = None,
+        version: int | str | None = None,
+        notify: str | None = None,
+        on_miss: Literal["run", "drop", "fail"] | None = None,
+        trace: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        id: str | None = None,  # noqa: A002 - named as the field is
+    ) -> str:
+        """Submit one task and return its id: 32 hex digits.
+
+        `args`: anything JSON can say, {} where it is left out. Times: an aware datetime; a naive
+        one, or text without offset, is local in `tz` or the spool's time zone; a timedelta counts
+        from now. Durations: a timedelta, seconds, or text such as "90s". The other fields are those
+        of spool(5). Give an `id` of your own to make a resend safe.
+
+        Raises Invalid before anything is written; Full, NotAllowed, NotASpool: nothing is submitted.
+        """
+        doc = fields(
+            task=task, args=args, id=id, at=at, deadline=deadline, lead=lead, tz=tz,
+            priority=priority, position=position, retries=retries, backoff=backoff,
+            timeout=timeout, version=version, notify=notify, on_miss=on_miss, trace=trace,
+            meta=meta,
+        )  # fmt: skip
+        return self._one(doc)
+
+    def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Submit tasks, each a mapping of the fields of `submit` (and `x-...`), and return their ids.
+
+        Up to 1000 go into one file, and those are taken in all or none. All files become visible
+        together, with one sync. Raises as `submit` does, Invalid naming `tasks[N].field`.
+        """
+        drops = Drops(self.disk, self.path, durable=self.durable)
+        ids: list[str] = []
+        try:
+            for data in batches(tasks, self.max_action_bytes, _now(), ids):
+                drops.stage(f"{new_id()}.json", data)
+            drops.publish()
+        except BaseException:
+            drops.abandon()
+            raise
+        return ids
+
+    def preview(self, doc: Mapping[str, Any]) -> bytes:
+        """The bytes of an action as they would be dropped, checked; Invalid where it breaks a rule."""
+        return encoded(plain(doc), self.max_action_bytes, _now())
+
+    def _one(self, doc: dict[str, Any]) -> str:
+        """A file named by the task's id; a chosen id may come twice, and no drop replaces another."""
+        suffix = f"-{new_id()[-8:]}" if "id" in doc else ""
+        task_id: str = doc.setdefault("id", new_id())
+        data = self.preview(doc)
+        self._drop(f"{task_id}{suffix}.json", data)
+        return task_id
+
+    # Asking for something.
+
+    def act(self, action: Mapping[str, Any]) -> str:
+        """Drop any action of spool(5); returns the name of its file without `.json`.
+
+        It is checked first: Invalid. That it was carried out is another matter: see `carried_out`.
+        """
+        stem = new_id()
+        self._drop(f"{stem}.json", self.preview(action))
+        return stem
+
+    def carried_out(self, stem: str, timeout: float | None = None) -> None:
+        """Wait until the action of this name is carried out; Refused, or TimedOut after `timeout` s."""
+        waiting.carried_out(self.disk, self.path, stem, timeout)
+
+    def _drop(self, name: str, data: bytes) -> None:
+        drop(self.disk, self.path, {name: data}, durable=self.durable)
+
+    # Looking.
+
+    def get(self, task_id: str) -> TaskView:
+        """Everything there is to know of a task; NoSuchTask, Invalid where its file is damaged."""
+        found = None
+        if is_id(task_id):
+            waits = dropped.waiting(self.disk, task_id)  # first: from there it goes to the others
+            place = look.find(self.disk, task_id)
+            found = task_view(place, look.records(self.disk, task_id)) if place else waits
+        if found is None:
+            raise NoSuchTask(task_id)
+        return found
+
+    def list(
+        self, state: str | None = None, task: str | None = None, limit: int | None = None
+    ) -> Iterator[Listed]:
+        """The tasks in a state (or all), as their names tell; no file is opened.
+
+        `state`: pending, held, running, done, failed or cancelled. `task`: a name, or one with `*`.
+        In no promised order. What moves meanwhile may be seen twice or missed; `get` tells more.
+        """
+        if state is not None and state not in layout.STATES:
+            near = nearest(state, layout.STATES)
+            raise Invalid("state", state, f"must be one of {', '.join(layout.STATES)}", near)
+        return self._list(layout.STATES if state is None else (state,), task, limit)
+
+    def _list(self, states: tuple[str, ...], task: str | None, limit: int | None) -> Iterator[Listed]:
+        left = limit
+        for path, entry in look.entries(self.disk, states):
+            if left is not None and left <= 0:
+                return
+            if path.rpartition("/")[2][0] != "." and (task is None or matches(task, entry.task)):
+                yield listed(path, entry)
+                left = None if left is None else left - 1
+
+    def wait(self, task_id: str, timeout: float | None = None) -> dict[str, Any]:
+        """The last record of a task, as spool(5) describes it, when the task has ended.
+
+        Its `event` is done, failed or cancelled. Raises NoSuchTask, Refused where its submission
+        was refused, TimedOut after `timeout` seconds.
+        """
+        return waiting.ended(self.disk, self.path, task_id, timeout)
+
+    def outbox(
+        self, parent: str = layout.DEFAULT_PARENT, *, follow: bool = True, timeout: float | None = None
+    ) -> Iterator[Event]:
+        """The events of a parent, oldest first, each within milliseconds of its becoming visible.
+
+        An event is acknowledged (its file deleted) when you come back for the next one. If you
+        raise, or leave the loop, the one at hand stays and comes again: handle events so that
+        seeing one twice does no harm. `acknowledge` does it at once. Damaged files are skipped with
+        a warning in the log `spool`, and stay. Ends when nothing is left (`follow` False), or
+        nothing has come for `timeout` seconds; an outbox that is not there yet is waited for.
+        """
+        from spool.outbox import Outbox
+
+        return Outbox(self.disk, self.path, parent).events(follow=follow, timeout=timeout)
+
+    def acknowledge(self, event: Event) -> None:
+        """Delete the file of an event now; one that is gone already is no error."""
+        try:
+            self.disk.remove(f"{layout.OUTBOX}/{event.parent}/{event.name}")
+        except Missing:
+            pass  # another reader was faster
+
+    def status(self) -> dict[str, Any]:
+        """What goes on: {"spool", "alive", "nodes", "counts", "pauses", "outboxes"}.
+
+        `nodes`: node name -> its status file, with `alive` added. `counts`: state (pending as
+        pending/CLASS) -> number of tasks, counted by names. `pauses`: rows, instants in us UTC.
+        `outboxes`: parent -> unread events.
+        """
+        found = daemons.nodes(self.disk, self.path)
+        counts = {layout.INCOMING: _incoming(self.disk), **look.count(self.disk)}
+        return {
+            "spool": self.path,
+            "alive": any(node["alive"] for node in found.values()),
+            "nodes": found,
+            "counts": counts,
+            "pauses": daemons.pauses(self.disk),
+            "outboxes": daemons.unread(self.disk),
+        }
+
+
+def _incoming(disk: RealDisk) -> int:
+    """How many files wait to be taken in."""
+    try:
+        names = disk.names(layout.INCOMING)
+    except (Missing, PermissionError):
+        return 0
+    return sum(1 for name in names if name.endswith(".json") and name[0] != ".")
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

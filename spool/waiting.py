@@ -1,0 +1,100 @@
+"""Waiting for the end of a task, or until an action is carried out."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from spool import dropped, layout, look
+from spool.errors import NoSuchTask, Refused, TimedOut
+from spool.names import id_time, is_id
+from spool.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spool.disk import Disk
+
+SETTLING = 0.005  # seconds between looks while an entry follows its record
+
+
+def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[str, Any]:
+    """The last record of a task once it has ended; NoSuchTask, Refused, TimedOut."""
+    if not is_id(task_id):
+        raise NoSuchTask(task_id)
+    found = last_word(disk, task_id)
+    if found is not None:
+        return found
+    end = _end(timeout)
+    _taken_in(disk, root, task_id, end)
+    with Watch([f"{root}/{layout.parent_of(layout.record(task_id, 1))}"]) as watch:
+        while True:
+            last = look.last_record(disk, task_id)
+            if _tells_end(last) and disk.info(last["entry"]) is not None:
+                return last
+            left = _left(end, f"{task_id} has not ended yet")
+            if _tells_end(last):  # its entry follows within milliseconds, and rings nowhere
+                left = SETTLING if left is None else min(left, SETTLING)
+            watch.wait(left)
+
+
+def last_word(disk: Disk, task_id: str) -> dict[str, Any] | None:
+    """The record of a task's end, once its entry stands where the record says; else None."""
+    last = look.last_record(disk, task_id)
+    return last if _tells_end(last) and disk.info(last["entry"]) is not None else None
+
+
+def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None:
+    """Return when the action incoming/STEM.json is carried out; Refused, TimedOut."""
+    path = f"{layout.INCOMING}/{stem}.json"
+    end = _end(timeout)
+    if disk.info(path) is not None:
+        with Watch([f"{root}/{layout.INCOMING}"]) as watch:
+            while disk.info(path) is not None:
+                watch.wait(_left(end, f"action {stem} is not carried out yet"))
+    now = time.time_ns() // 1000
+    why = dropped.action_refusal(disk, stem, id_time(stem) if is_id(stem) else now, now)
+    if why is not None:
+        raise Refused(stem, why)
+
+
+def _taken_in(disk: Disk, root: str, task_id: str, end: float | None) -> None:
+    """Return when spoold has a task's own copy; NoSuchTask, Refused, TimedOut.
+
+    Where a file goes from incoming/ it is looked for after incoming/, so that none slips through.
+    """
+    own = layout.own_copy(task_id)
+    if disk.info(own) is not None:
+        return
+    with Watch([f"{root}/{layout.INCOMING}"]) as watch:
+        while True:
+            waits = dropped.waiting(disk, task_id)
+            if disk.info(own) is not None:
+                return
+            if waits is None:
+                why = dropped.refusal(disk, task_id, time.time_ns() // 1000)
+                raise NoSuchTask(task_id) if why is None else Refused(task_id, why)
+            while disk.info(waits.path) is not None and disk.info(own) is None:
+                watch.wait(_left(end, f"{task_id} is not taken in yet"))
+
+
+def _tells_end(record: Mapping[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+    """Whether a record tells the end of its task."""
+    if record is None or record.get("will_retry"):
+        return False
+    entry = record.get("entry")
+    return isinstance(entry, str) and entry.split("/")[0] in layout.ENDED
+
+
+def _end(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(end: float | None, what: str) -> float | None:
+    """Seconds until `end`; TimedOut with `what` when it is over."""
+    if end is None:
+        return None
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimedOut(what)
+    return left

@@ -1,0 +1,89 @@
+"""A file system that really fills: intake stops and says so, nothing is lost, it goes on by itself."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.e2e.live import Live, handler, until
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.getuid() != 0, reason="mounting a small tmpfs needs root"),
+]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A live spool on a tmpfs of its own, with these mount options and settings."""
+    made = []
+
+    def make(options, toml):
+        place = tmp_path / "small"
+        place.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"no tmpfs may be mounted here: {done.stderr!r}")
+        live = Live(place, toml)
+        made.append((live, place))
+        return live
+
+    yield make
+    for live, place in made:
+        live.close()
+        subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def fill(path, leave):
+    """Take all the room but `leave` bytes."""
+    free = os.statvfs(path.parent)
+    with open(path, "wb") as file:
+        file.write(b"\0" * max(0, free.f_bavail * free.f_frsize - leave))
+
+
+def test_a_full_disk_stops_the_intake_and_room_starts_it_again(small):
+    live = small("size=4m", 'min_free_bytes = "256KiB"\n' + handler("ok.*", "true"))
+    live.start()
+    assert live.end(live.submit("ok.before"))["event"] == "done"
+    ballast = live.place / "ballast"
+    fill(ballast, 128 << 10)
+    ids = [live.submit("ok.during") for _ in range(5)]
+    live.status(lambda s: "disk full" in s["state"], "status says that the disk is full")
+    assert len(list((live.root / "incoming").iterdir())) == 5
+    ballast.unlink()
+    for task_id in ids:
+        assert live.end(task_id)["event"] == "done"
+    live.status(lambda s: s["state"] == "running", "status says that it goes on")
+
+
+def test_what_runs_when_the_disk_fills_up_is_still_finished_once(small, tmp_path):
+    go = tmp_path / "go"
+    script = f"while [ ! -e {go} ]; do sleep 0.02; done"
+    live = small("size=4m", 'min_free_bytes = "64KiB"\n' + handler("slow.*", script))
+    live.start()
+    task_id = live.submit("slow.a")
+    live.entry(task_id, "running")
+    ballast = live.place / "ballast"
+    fill(ballast, 0)
+    go.touch()
+    until(lambda: "full" in live.says(), "it says that the disk is full")
+    ballast.unlink()
+    assert live.end(task_id)["event"] == "done"
+    assert [r["outcome"] for r in live.records(task_id)] == ["ok"]
+
+
+def test_no_inodes_left_is_a_full_disk_too(small):
+    live = small("size=8m,nr_inodes=300", "min_free_bytes = 0\nmin_free_inodes = 40\n" + handler("ok.*", "true"))
+    live.start()
+    assert live.end(live.submit("ok.before"))["event"] == "done"
+    full = live.place / "many"
+    full.mkdir()
+    for i in range(os.statvfs(live.place).f_favail - 30):
+        (full / str(i)).touch()
+    task_id = live.submit("ok.during")
+    live.status(lambda s: "inodes" in s["state"], "status says that inodes are short")
+    for path in full.iterdir():
+        path.unlink()
+    assert live.end(task_id)["event"] == "done"

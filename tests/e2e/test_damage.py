@@ -1,0 +1,101 @@
+"""What is damaged or strange is kept with a reason, and never blocks what stands behind it."""
+
+import os
+
+import pytest
+
+from spool import layout
+from spool.names import Entry, new_id
+from spool.task import decode_task, encode_task
+from tests.e2e.live import handler, until
+
+NOW = 1_795_000_000_000_000  # long ago: before everything honest in the queue
+BODIES = {"empty": b"", "torn": b'{"v":1,"id":"01', "other": b"\x00" * 600, "json": b"[]"}
+
+
+def plant(live, path, data):
+    full = live.root / path
+    full.parent.mkdir(parents=True, exist_ok=True)
+    full.write_bytes(data)
+    return full
+
+
+def entry(name="ok.x"):
+    return Entry(time=NOW, id=new_id(), task=name)
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_damaged_task_at_the_head_of_the_queue_blocks_nobody(spool_at, body):
+    live = spool_at("concurrency = 2\n" + handler("ok.*", "true"))
+    bad = [entry() for _ in range(7)]
+    for found in bad:
+        plant(live, layout.pending(found), body)
+        plant(live, layout.own_copy(found.id), body)
+    honest = [live.submit("ok.y") for _ in range(3)]
+    live.start()
+    for task_id in honest:
+        assert live.end(task_id)["event"] == "done"
+    until(lambda: len(list((live.root / "corrupt").glob("*.reason.json"))) >= len(bad), "all in corrupt/")
+    live.wait_count(0, "pending")
+
+
+def test_a_name_that_is_no_entry_is_taken_out_of_the_way(spool_at):
+    live = spool_at(handler("ok.*", "true"))
+    for i, name in enumerate(["zzz", "000000.000000,x,y.json", "a,b,c.json", "1\x1b[31m.json", "x" * 250]):
+        plant(live, f"pending/2026-11-0{i + 1}/high/{name}", b"{}")
+    task_id = live.submit("ok.y", priority="low")
+    live.start()
+    assert live.end(task_id)["event"] == "done"
+    until(lambda: len(list((live.root / "corrupt").glob("*.reason.json"))) == 5, "five in corrupt/")
+
+
+@pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
+def test_what_is_no_regular_file_is_not_read_and_blocks_nobody(spool_at, kind):
+    live = spool_at(handler("ok.*", "true"))
+    path = live.root / layout.pending(entry())
+    path.parent.mkdir(parents=True)
+    if kind == "symlink":
+        path.symlink_to("/etc/passwd")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    task_id = live.submit("ok.y")
+    live.start()
+    assert live.end(task_id)["event"] == "done"
+    until(lambda: not path.is_symlink() and not path.exists(), "it is out of the way")
+
+
+def test_damage_in_running_is_put_aside_at_start(spool_at):
+    live = spool_at(handler("ok.*", "true"))
+    plant(live, layout.running(live.node, entry()), b"")
+    plant(live, f"running/{live.node}/nonsense", b"")
+    plant(live, f"running/{live.node}/.half,written", b"{")
+    (live.root / "running" / live.node / ".a-directory").mkdir()
+    live.start()
+    assert live.end(live.submit("ok.y"))["event"] == "done"
+    assert os.listdir(live.root / "running" / live.node) == []
+
+
+def test_a_name_in_another_order_is_understood_and_put_in_order(spool_at):
+    live = spool_at(handler("ok.*", "true"))
+    task_id = live.submit("ok.x", at="+1d")
+    live.start()
+    until(lambda: live.count("pending") == 1, "it waits")
+    live.stop()
+    (path,) = live.paths("pending")
+    task = decode_task((live.root / path).read_bytes())
+    odd = Entry(time=NOW, id=task_id, task=task.task)
+    name = layout.pending(odd).replace(".json", ",b=medium.json")  # says what is the default
+    plant(live, name, encode_task(task))
+    (live.root / path).unlink()
+    live.start()
+    assert live.end(task_id)["event"] == "done"
+
+
+def test_a_task_whose_handler_was_replaced_by_rubbish_in_the_settings_goes_on(spool_at):
+    live = spool_at(handler("ok.*", "true"))
+    live.start()
+    live.settings("this is [no toml")
+    until(lambda: (live.status_now() or {}).get("settings_error"), "the error is in the status")
+    assert live.end(live.submit("ok.y"))["event"] == "done"
