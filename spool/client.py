@@ -109,7 +109,16 @@ class Spool(Control):
             timeout=timeout, version=version, notify=notify, on_miss=on_miss, trace=trace,
             meta=meta,
         )  # fmt: skip
-        return self._one(doc)
+        return self.submit_one(doc)
+
+    def submit_one(self, task: Mapping[str, Any]) -> str:
+        """Submit one task given as a mapping of the fields of `submit` (and `x-...`)."""
+        # The file is named by the id. A chosen one may come twice, and no drop replaces another.
+        suffix = f"-{new_id()[-8:]}" if "id" in task else ""
+        doc = {"id": new_id(), **task}
+        data = self.preview(doc)
+        self._drop(f"{doc['id']}{suffix}.json", data)
+        return str(doc["id"])
 
     def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
         """Submit tasks, each a mapping of the fields of `submit` (and `x-...`), and return their ids.
@@ -131,14 +140,6 @@ class Spool(Control):
     def preview(self, doc: Mapping[str, Any]) -> bytes:
         """The bytes of an action as they would be dropped, checked; Invalid where it breaks a rule."""
         return encoded(plain(doc), self.max_action_bytes, _now())
-
-    def _one(self, doc: dict[str, Any]) -> str:
-        """A file named by the task's id; a chosen id may come twice, and no drop replaces another."""
-        suffix = f"-{new_id()[-8:]}" if "id" in doc else ""
-        task_id: str = doc.setdefault("id", new_id())
-        data = self.preview(doc)
-        self._drop(f"{task_id}{suffix}.json", data)
-        return task_id
 
     # Asking for something.
 

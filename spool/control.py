@@ -63,11 +63,11 @@ class Control:
         until: When | None = None,
     ) -> str:
         """Start nothing: in the spool, of the task names a pattern matches, or on a node."""
-        return self._control("pause", task=task, node=node, why=why, until=until)
+        return self.control("pause", task=task, node=node, why=why, until=until)
 
     def resume(self, *, task: str | None = None, node: str | None = None, why: str | None = None) -> str:
         """Take back the pause or drain of the same task pattern and node."""
-        return self._control("resume", task=task, node=node, why=why)
+        return self.control("resume", task=task, node=node, why=why)
 
     def drain(
         self,
@@ -78,7 +78,7 @@ class Control:
         until: When | None = None,
     ) -> str:
         """Start nothing, finish what runs."""
-        return self._control("drain", task=task, node=node, why=why, until=until)
+        return self.control("drain", task=task, node=node, why=why, until=until)
 
     def ack(self, task_id: str, attempt: int, result: object = None) -> str:
         """The attempt is done. `attempt` is that of the ready event: a stale one changes nothing."""
@@ -114,7 +114,8 @@ class Control:
     def _attempt(self, action: str, task_id: str, attempt: int, **options: Any) -> str:
         return self.act({"action": action, "id": task_id, "attempt": attempt, **fields(**options)})
 
-    def _control(self, action: str, **options: Any) -> str:
+    def control(self, action: str, **options: Any) -> str:
+        """pause, resume or drain with any of their fields; `who` is the user's name."""
         return self.act({"action": action, "who": _user(), **fields(**options)})
 
 

@@ -226,7 +226,7 @@ class Loop:
             except DiskFull as problem:
                 self._wait_for_room(str(problem))
                 changed = True
-            if changed:
+            if changed or events:  # a stop or a full outbox may lead to nothing and is to be seen
                 self.status.change()
             self.status.write(clock())
             if self._over():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, look, records
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.names import BadName, parse_event
+from spool.names import BadName, Entry, is_id, parse_event
+from spool.times import format_utc
 from spoold.core.values import Recovered
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
         content = records.decode(disk.read(path, records.RECORD_LIMIT)) if told else None
     except (*DAMAGED, Missing):
         content = None
+    if name.endswith(".task") and _placed(disk, store, path, name[1:-5]):
+        return
     if told is None or content is None or not _happened(disk, store, content, live):
         try:
             disk.remove(path)
@@ -103,6 +106,31 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
             store.quarantine(path, "a directory where a file should be")
         return
     store.announce(path, parent, rest)
+
+
+def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
+    """An own copy whose name is in ids/ already: other nodes know it, so it is taken in."""
+    known, ours = disk.info(layout.own_copy(task_id)) if is_id(task_id) else None, disk.info(path)
+    if known is None or ours is None or known.ino != ours.ino:
+        return False
+    try:
+        task = look.read_task(disk, path)
+    except DAMAGED:
+        return False  # a power cut before its sync: the action is still there
+    prio = task.priority or "medium"
+    entry = Entry(
+        time=task.at,
+        id=task_id,
+        task=task.task,
+        prio=prio,
+        base=prio,
+        deadline=task.deadline,
+        lead=task.lead,
+        front=task.front,
+        miss=task.on_miss,
+    )
+    store.put(path, layout.pending(entry))
+    return True
 
 
 def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str, int]) -> bool:
@@ -113,7 +141,10 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
         place = look.find(disk, task_id)
         return place is not None and place.entry.lifted > 1
     if event == "rejected":
-        return True
+        # Refused is what has left incoming/; what has not is looked at again, and told then.
+        name = ((content.get("error") or {}).get("reason") or {}).get("file")
+        info = disk.info(name) if isinstance(name, str) else None
+        return info is None or format_utc(info.ctime_us) != content.get("submitted_at")
     target = content.get("entry")
     if not isinstance(target, str):
         return False
@@ -123,7 +154,9 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
     if disk.info(target) is None and target.split("/")[0] in layout.ENDED:
         # The record stands, the entry has not moved yet: it was not in running/ (a cancel).
         place = look.find(disk, task_id)
-        if place is not None and place.state in (layout.PENDING, layout.HELD):
+        waits = place is not None and place.state in (layout.PENDING, layout.HELD)
+        # A later attempt is another life: somebody has asked for it again since.
+        if place is not None and waits and place.entry.attempt == content.get("attempt"):
             store.leave(None, place.path, target, task_id)
             if store.durable:
                 disk.sync_dirs([layout.parent_of(target), layout.parent_of(place.path)])

@@ -10,6 +10,7 @@ from spool.actions import Ack, Extend, Fail, Progress, Verb
 from spool.actions import Move as MoveRequest
 from spool.names import MAX_US, id_time
 from spool.records import error, record
+from spool.times import format_utc
 from spoold.core import attempts, dispatch, policy, table
 from spoold.core.values import Ask, Drop, Kill, Message, Move, Refuse, Tell
 
@@ -114,7 +115,8 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
         "attempt": None,
         "outcome": "rejected",
         "result": None,
-        "error": {**error("rejected", text), "reason": reason},
+        "error": {**error("rejected", text), "reason": {**reason, "file": _shown(source.path)}},
+        "submitted_at": format_utc(source.ctime),
         "submitted_by": {"uid": source.uid, "key": None},
         "node": state.node,
         "will_retry": False,
@@ -343,6 +345,11 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
         target=layout.pending(entry) if pending else layout.held(entry),
         note={"by": by},
     )
+
+
+def _shown(path: str) -> str:
+    """A path from outside as JSON can hold it: bytes that are no UTF-8 are spelled out."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def unknown_id(source: Source) -> str:

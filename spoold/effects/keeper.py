@@ -216,8 +216,11 @@ class Log:
 class Attempt:
     """A handler from its start to its exit report."""
 
-    def __init__(self, message: dict[str, object]) -> None:
-        """Start it. A message that is wrong raises ValueError, a start that fails OSError."""
+    def __init__(self, message: dict[str, object], epoll: select.epoll) -> None:
+        """Start it; its output wakes `epoll`.
+
+        A message that is wrong raises ValueError, a start that fails OSError.
+        """
         limit = message.get("log_limit")
         if not isinstance(limit, int) or limit < 0:
             raise ValueError("log_limit: must be a number of bytes")
@@ -230,6 +233,8 @@ class Attempt:
         self.mark = _mark([os.fsencode(f"{n}={env[n]}") for n in env if n.startswith("SPOOL_")])
         self.since, self.ticks = time.monotonic(), _boot_ticks()
         self.pid, self.pipe = _spawn(argv, env, cwd, _text(message, "stdin"))
+        self.epoll = epoll
+        epoll.register(self.pipe, select.EPOLLIN)
 
     def read(self) -> bool:
         """Take what the pipe holds, once; False when there is no more for now."""
@@ -247,7 +252,8 @@ class Attempt:
 
     def hang_up(self) -> None:
         if self.pipe >= 0:
-            os.close(self.pipe)  # leaves the epoll by itself: nobody else holds this end
+            self.epoll.unregister(self.pipe)  # a child in the middle of exec may hold a copy still
+            os.close(self.pipe)
             self.pipe = -1
 
     def reaped(self, status: int, usage: object) -> None:
@@ -458,7 +464,7 @@ class Keeper:
         if not self.open or not events & select.EPOLLIN:
             return
         try:
-            data = os.read(self.sock, 1 << 18)
+            data = os.read(self.sock, CHUNK)
         except BlockingIOError:
             return
         except OSError:
@@ -526,7 +532,7 @@ class Keeper:
         try:
             if key in self.running:
                 raise FileExistsError(errno.EEXIST, "this attempt runs already")
-            attempt = Attempt(message)
+            attempt = Attempt(message, self.epoll)
         except OSError as error:
             self.say({**refused, "errno": error.errno, "error": _why(error)})
             return
@@ -534,7 +540,6 @@ class Keeper:
             self.say({**refused, "errno": None, "error": str(error)})
             return
         self.running[key] = self.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
-        self.epoll.register(attempt.pipe, select.EPOLLIN)
         self.say({"ev": "started", "key": key, "pid": attempt.pid})
 
     def listen(self, attempt: Attempt) -> None:

@@ -34,7 +34,7 @@ PATIENCE = 5.0  # seconds for killed processes to go
 CLOSING = 2 * PATIENCE  # seconds for the keeper to kill everything and go
 HASTE = 1.0  # a keeper that dies sooner than this many seconds after its start
 DEATHS = 5  # in a row: is not worth starting again
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 # `-c` and not the path of the file: an imported module is compiled once, a script at each start (6 ms)
 ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); import keeper; keeper.main(sys.argv[1:])"
 
@@ -55,7 +55,7 @@ class Started:
 class Exited:
     """The handler has ended and nothing it started is alive. One of `exit` and `signal` is None.
 
-    rss: bytes, the peak of its largest process, at least that of the keeper (some 15 MB: a limit of
+    rss: bytes, the peak of its largest process, at least that of the keeper (11 MB: a limit of
     the kernel's account). cpu: seconds of user and system time of all it waited for. seconds: from
     start to end. logged: bytes of its output in the log. tail: its last 4 KiB of output.
     """
@@ -150,7 +150,8 @@ class Runner:
 
     def _hang_up(self) -> None:
         if self._sock is not None:
-            self._sock.close()  # leaves the epoll by itself
+            self._epoll.unregister(self._sock)  # a child in the middle of exec may hold a copy still
+            self._sock.close()
             self._sock = None
         self._inbox.clear()
         self._outbox.clear()

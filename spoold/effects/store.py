@@ -5,20 +5,24 @@ For each group, in this order; after a crash between two steps, `recovery` does 
     step            what is on disk if we die after it         who cleans up, and how
     1 stage         dot files in running/NODE/                 recovery removes them; actions are still
                                                                in incoming/, attempts count as lost
-    2 journal       lines for what may not have happened       readers: the same line comes again
-    3 sync          the same, but whole after a power cut
-    4 establish     own copies linked into ids/ and moved to   an action still in incoming/ is known by
-                    their place; claims; records linked into   its id and dropped; a task in running/
-                    attempts/ (the commit point of an end)     with a record is rolled forward (5-8),
-                                                               without one its attempt is lost
-    5 sync dirs     the same after a power cut
-    6 leave         ended tasks stand in their new place,      recovery publishes the staged events
+    2 know          own copies are in ids/ as well             recovery puts them into pending/; an
+                                                               action still in incoming/ is known by
+                                                               its id and dropped
+    3 journal       lines for what may not have happened       readers: the same line comes again
+    4 sync          the same, but whole after a power cut
+    5 establish     own copies at their place; claims;         a task in running/ with a record is
+                    records linked into attempts/ (the         rolled forward (6-9), without one its
+                    commit point of an end)                    attempt is lost
+    6 sync dirs     the same after a power cut
+    7 leave         ended tasks stand in their new place,      recovery publishes the staged events
                     refused actions in rejected/
-    7 sync dirs     the same after a power cut
-    8 announce      events are in the outboxes                 an action still in incoming/ is known
-    9 clear         actions are gone from incoming/            nothing to do
+    8 sync dirs     the same after a power cut
+    9 announce      events are in the outboxes                 an action still in incoming/ is known
+   10 clear         actions are gone from incoming/            nothing to do
 
-`relaxed` durability leaves out 3, 5 and 7 and changes nothing else.
+Names are synced before anything relies on them: an entry never stands without its name in ids/, and
+no task is established or ended without its event (4), whatever part of a step a power cut keeps.
+`relaxed` durability leaves out 4, 6 and 8 and changes nothing else.
 """
 
 from __future__ import annotations
@@ -104,7 +108,7 @@ class Group:
 
 
 def groups(actions: Iterable[Action]) -> list[Group]:
-    """Actions in groups such that none needs what the same group leaves behind late (step 6)."""
+    """Actions in groups such that none needs what the same group leaves behind late (step 7)."""
     out: list[list[Writes]] = [[]]
     left: set[str] = set()
     for action in actions:
@@ -131,6 +135,7 @@ class Store:
         self._made: set[str] = set()
         self._steps = (
             self._stage,
+            self._know,
             self._journal,
             self._sync,
             self._establish,
@@ -140,14 +145,14 @@ class Store:
             self._announce,
             self._clear,
         )
-        self.established = 4
+        self.established = 5
 
     def perform(
         self, group: Group, now: int, established: Callable[[Group], None] | None = None
     ) -> list[Undone]:
         """All steps of a group, or DiskFull with the group ready to go on where it stopped.
 
-        `established` is called once, after step 4: handlers may start. Returns what did not happen.
+        `established` is called once, after step 5: handlers may start. Returns what did not happen.
         """
         while group.step < len(self._steps):
             self._steps[group.step](group, now)
@@ -175,6 +180,7 @@ class Store:
             path = f"{self._refuge(group, refusal)}.reason.json"
             self._ensure(group, path)
             self._write(group, path, _reason(refusal))
+            group.dirs[layout.parent_of(path)] = None
 
     def _journal(self, group: Group, now: int) -> None:
         lines = [_line(self.node, move, now) for move in group.moves]
@@ -265,6 +271,11 @@ class Store:
             group.dirs[layout.parent_of(target)] = None
             group.dirs[layout.parent_of(source)] = None
 
+    def put(self, staged: str, target: str) -> None:
+        """A staged own copy gets its place."""
+        self._ensure(None, target)
+        self.disk.move(staged, target)
+
     def announce(self, staged: str, parent: str, name: str) -> None:
         """An event becomes visible to its parent."""
         target = f"{layout.OUTBOX}/{parent}/{name}"
@@ -287,25 +298,31 @@ class Store:
                 self._made.discard(path)
                 self.disk.remove_dir(path)
 
-    def _take_in(self, group: Group, move: Move, target: str) -> None:
-        own, known = self._own(move), layout.own_copy(move.entry.id)
-        self._ensure(group, known)
-        try:
-            self.disk.link(own, known)
-        except Exists:
-            found, ours = self.disk.info(known), self.disk.info(own)
-            if found is not None and ours is not None and found.ino != ours.ino:
-                if found.nlink > 1:
-                    self.disk.remove(own)
-                    self._unstage(group, move)
-                    group.undo(move, "clash")  # another node was faster with the same id
-                    return
-                # Taken in before, but its entry never got its place, or was removed by hand.
-                self.disk.remove(known)
+    def _know(self, group: Group, now: int) -> None:
+        """Every task that comes in gets its name in ids/, or is undone where another has it."""
+        del now
+        for move in [m for m in group.moves if m.body is not None]:
+            own, known = self._own(move), layout.own_copy(move.entry.id)
+            self._ensure(group, known)
+            try:
                 self.disk.link(own, known)
+            except Exists:
+                found, ours = self.disk.info(known), self.disk.info(own)
+                if found is not None and ours is not None and found.ino != ours.ino:
+                    if found.nlink > 1:
+                        self.disk.remove(own)
+                        group.files.pop(own, None)
+                        self._unstage(group, move)
+                        group.undo(move, "clash")  # another node was faster with the same id
+                        continue
+                    # Taken in before, but its entry never got its place, or was removed by hand.
+                    self.disk.remove(known)
+                    self.disk.link(own, known)
+            group.dirs[layout.parent_of(known)] = None
+
+    def _take_in(self, group: Group, move: Move, target: str) -> None:
         self._ensure(group, target)
-        self.disk.move(own, target)
-        group.dirs[layout.parent_of(known)] = None
+        self.disk.move(self._own(move), target)
         group.dirs[layout.parent_of(target)] = None
 
     def _commit(self, group: Group, move: Move) -> None:
@@ -337,6 +354,7 @@ class Store:
         for message in [m.message for m in group.moves if m.entry.id == move.entry.id]:
             if message is not None and self.disk.info(self._staged(message)) is not None:
                 self.disk.remove(self._staged(message))
+                group.files.pop(self._staged(message), None)
 
     def _take_away(self, path: str, target: str | None, ino: int) -> None:
         """An incoming file goes, unless another one has come under its name meanwhile."""

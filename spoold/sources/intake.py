@@ -281,9 +281,7 @@ def _shown(name: str) -> str:
 
 
 def _own_id(source: Source, index: int) -> str:
-    """The id of a task that came without one: the same file makes the same id after a crash, and
-    the tasks of a batch keep its order.
-    """
+    """The id of a task that came without one: the same after a crash, and in the order of a batch."""
     seed = f"{source.path}.{source.ino}.{source.ctime}".encode("utf-8", "surrogateescape")
     chance = hashlib.sha256(seed).digest()
     count = (int.from_bytes(chance[2:10], "big") & _LOW_BITS) + index

@@ -322,9 +322,9 @@ class Live:
         return (self.root / layout.log(task_id, attempt)).read_bytes()
 
     def journal(self, event: str | None = None) -> list[dict[str, Any]]:
-        """The lines of the journal, oldest first."""
+        """The lines of the journal, oldest first; one that a kill cut off is none."""
         lines = [line for p in sorted((self.root / "journal").glob("*/*.jsonl")) for line in p.read_text().splitlines()]
-        found = [json.loads(line) for line in lines]
+        found = [json.loads(line) for line in lines if line.endswith("}")]
         return [line for line in found if event in (None, line["event"])]
 
     def status_now(self) -> dict[str, Any] | None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def test_args_come_on_standard_input_as_one_line_of_json(live: Make) -> None:
     spool = live(handler("take", "cat > $NOTES/args"))
-    args = {"text": "漢字 \" \\ \n $HOME `id` %s", "deep": [[1.5, None, True]], "big": "x" * 200_000}
+    args = {"text": '漢字 " \\ \n $HOME `id` %s', "deep": [[1.5, None, True]], "big": "x" * 200_000}
     spool.submit("take", args=args)
-    until(lambda: (spool.notes / "args").exists(), "it ran")
+    until((spool.notes / "args").exists, "it ran")
     assert json.loads(spool.note("args")) == args
 
 

@@ -219,18 +219,21 @@ def journal(world: World) -> list[dict[str, Any]]:
 def _refusals(world: World) -> None:
     """Every refused file stands with its reason beside it, and its refusal was told."""
     disk = world.disk
-    reasons = set()
+    reasons, beside = set(), set()
     for date in disk.names(layout.REJECTED):
         folder = f"{layout.REJECTED}/{date}"
         names = set(disk.names(folder))
         for name in names:
             if name.endswith(".reason.json"):
-                reasons.add(orjson.loads(disk.read(f"{folder}/{name}", LIMIT))["id"])
+                reason = orjson.loads(disk.read(f"{folder}/{name}", LIMIT))["id"]
+                reasons.add(reason)
+                if name.removesuffix(".reason.json") in names:
+                    beside.add(reason)
             elif f"{name}.reason.json" not in names:
                 raise Broken(f"{folder}/{name} was refused without a reason")
     told = {key[0] for key in world.watch.told if key[2] == "rejected"}
-    if reasons - told and world.durable:
-        raise Broken(f"refused and never told: {reasons - told}")
+    if beside - told and world.durable:
+        raise Broken(f"refused and never told: {beside - told}")
     if told - reasons and world.durable:
         raise Broken(f"told as refused, without a reason on disk: {told - reasons}")
 

@@ -56,9 +56,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
-    """One namespace operation: `node` leaves the slot `out`, comes into the slot `into`, or both."""
+    """One namespace operation: `node` leaves the slot `out`, comes into the slot `into`, or both.
+
+    `ctime` is what the inode had before: where the operation is lost, its time is lost with it.
+    """
 
     node: int
+    ctime: int
     out: Slot | None = None
     into: Slot | None = None
 
@@ -135,11 +139,11 @@ class ModelDisk:
         if taken is not None:
             self._unlinked(self.nodes[taken])
         others[other] = key
-        node.ctime = self.clock()
+        before, node.ctime = node.ctime, self.clock()
         if node.children is not None:
             self._dirs.clear()
             self.above[key] = new, other
-        self._note(Op(key, (old, name), (new, other)))
+        self._note(Op(key, before, (old, name), (new, other)))
 
     def link(self, source: str, target: str) -> None:
         node = self._file(source)
@@ -150,8 +154,8 @@ class ModelDisk:
             raise PermissionError(errno.EPERM, "is a directory", source)
         names[name] = node.key
         node.nlink += 1
-        node.ctime = self.clock()
-        self._note(Op(node.key, None, (parent, name)))
+        before, node.ctime = node.ctime, self.clock()
+        self._note(Op(node.key, before, None, (parent, name)))
 
     def remove(self, path: str) -> None:
         (parent, names), name = self._split(path)
@@ -161,8 +165,9 @@ class ModelDisk:
         if self.nodes[key].children is not None:
             raise IsADirectoryError(errno.EISDIR, "is a directory", path)
         del names[name]
+        before = self.nodes[key].ctime
         self._unlinked(self.nodes[key])
-        self._note(Op(key, (parent, name)))
+        self._note(Op(key, before, (parent, name)))
 
     def make_dir(self, path: str) -> None:
         above = path.rpartition("/")[0]
@@ -183,7 +188,7 @@ class ModelDisk:
         del beside[name]
         self._unlinked(self.nodes[node])
         self._dirs.clear()
-        self._note(Op(node, (parent, name)))
+        self._note(Op(node, self.nodes[node].ctime, (parent, name)))
         return True
 
     def info(self, path: str) -> Info | None:
@@ -274,9 +279,10 @@ class ModelDisk:
     def cut(self, rng: Random) -> None:
         """The power fails, and comes back."""
         world = {key: dict(names) for key, names in self.durable.items()}
-        for op in _survivors(self.log, rng):
-            if self._reaches(world, op):
-                _apply(world, op)
+        lived = {op for op in _survivors(self.log, rng) if self._reaches(world, op) and _apply(world, op)}
+        for op in reversed(self.log):
+            if op not in lived:
+                self.nodes[op.node].ctime = op.ctime
         kept: dict[int, Node] = {}
         self._keep(ROOT, world, kept)
         for node in kept.values():
@@ -323,7 +329,7 @@ class ModelDisk:
         names[name] = node.key
         if node.children is not None:
             self.above[node.key] = parent, name
-        self._note(Op(node.key, None, (parent, name)))
+        self._note(Op(node.key, node.ctime, None, (parent, name)))
         return node
 
     def _unlinked(self, node: Node) -> None:
@@ -362,19 +368,21 @@ class ModelDisk:
         return self.nodes[key]
 
 
-def _apply(world: dict[int, dict[str, int]], op: Op) -> None:
-    """Do one operation in a world; void where what it needs is not there."""
+def _apply(world: dict[int, dict[str, int]], op: Op) -> bool:
+    """Do one operation in a world; False, and void, where what it needs is not there."""
     if op.out is not None:
         names = world.get(op.out[0], {})
         if names.get(op.out[1]) != op.node:
-            return
+            return False
         if op.into is None and world.get(op.node):
-            return  # rmdir of a directory that is not empty in this world
+            return False  # rmdir of a directory that is not empty in this world
         del names[op.out[1]]
     if op.into is not None:
         names = world.setdefault(op.into[0], {})
-        if op.out is not None or op.into[1] not in names:
-            names[op.into[1]] = op.node
+        if op.out is None and op.into[1] in names:
+            return False
+        names[op.into[1]] = op.node
+    return True
 
 
 def _survivors(log: list[Op], rng: Random) -> list[Op]:

@@ -1,0 +1,77 @@
+"""After an action was dropped: say so, wait a little, say whether it was refused."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from spool import daemons
+from spool.command.wait import seconds
+from spool.errors import EX_DATAERR, EX_TEMPFAIL, Refused, TimedOut
+from spool.safe import safe
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spool.client import Spool
+
+GLANCE = 2.0  # seconds; a live daemon answers in milliseconds
+PATIENCE = "30s"
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """The option --wait."""
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        const=PATIENCE,
+        metavar="DURATION",
+        help=f"wait until it is carried out (default {PATIENCE}); 0 does not wait at all",
+    )
+
+
+def see(
+    spool: Spool, stems: list[str], args: argparse.Namespace, said: str, facts: dict[str, Any]
+) -> int:
+    """Print what was asked for, wait as long as asked to, print refusals; the exit status."""
+    alive = daemons.any_alive(spool.disk, spool.path)
+    asked = args.wait is not None
+    limit = seconds(args.wait, "--wait") if asked else GLANCE if alive else 0.0
+    refused, late = _outcome(spool, stems, limit)
+    if args.json:
+        from spool.command.render import json_line
+
+        print(json_line({"action": args.verb, **facts, "refused": refused, "carried_out": not late}))
+    else:
+        print(said)
+        for why in refused:
+            print(f"spool: refused: {safe(why)}", file=sys.stderr)
+        if late and not refused:
+            _tell_late(spool, alive=alive)
+    if refused:
+        return EX_DATAERR
+    return EX_TEMPFAIL if late and asked and limit else 0
+
+
+def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[str], bool]:
+    """(reasons of refusals, whether any was not carried out in time)."""
+    refused: list[str] = []
+    late = False
+    end = time.monotonic() + limit
+    for stem in stems:
+        try:
+            spool.carried_out(stem, max(0.0, end - time.monotonic()))
+        except Refused as problem:
+            refused.append(problem.reason)
+        except TimedOut:
+            late = True
+    return refused, late
+
+
+def _tell_late(spool: Spool, *, alive: bool) -> None:
+    if alive:
+        print("spool: not carried out yet", file=sys.stderr)
+    else:
+        hint = f"`spoold --spool {safe(spool.path)}`"
+        print(f"spool: not carried out yet: no spoold serves this spool; {hint}", file=sys.stderr)

@@ -1,0 +1,61 @@
+"""`spool fsck`: is everything where it belongs?"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from spool.command import parser as options_of
+from spool.errors import Busy
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spool.client import Spool
+
+DAMAGED = 1
+EPILOG = """
+Run it while no daemon serves the spool: it takes what it sees for the truth. Exit status: 0 where
+all is well or was mended, 1 where something is not.
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended")
+    parser.add_argument("--force", action="store_true", help="look although a daemon is alive")
+    options_of.add_json(parser, "print one JSON object a finding")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, and mend where asked to."""
+    from spool.command import render
+    from spool.fsck import check
+    from spool.safe import safe
+
+    spool = options_of.open_spool(args)
+    if args.repair or not args.force:
+        _unserved(spool)
+    bad = total = 0
+    for found in check(spool.disk, repair=args.repair):
+        total += 1
+        bad += found.mended is None and found.grave
+        if args.json:
+            row = {"path": found.path, "what": found.what, "mended": found.mended}
+            print(render.json_line({**row, "grave": found.grave}))
+        else:
+            mended = f": {found.mended}" if found.mended else ""
+            print(safe(f"{found.path}: {found.what}{mended}"))
+    if not args.json and sys.stdout.isatty():
+        print(f"{total} findings" if total else "all is well")
+    return DAMAGED if bad else 0
+
+
+def _unserved(spool: Spool) -> None:
+    """What a daemon is changing looks damaged."""
+    from spool import daemons
+
+    for name, node in daemons.nodes(spool.disk, spool.path).items():
+        if node["alive"]:
+            raise Busy(spool.path, name)

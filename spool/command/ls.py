@@ -1,0 +1,130 @@
+"""`spool ls`: the tasks of some states, in the order of the queue, from their names alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.command import parser as options_of
+from spool.turn import turn
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from spool.client import Spool
+    from spool.views import Listed
+
+DEFAULT = (layout.RUNNING, layout.PENDING, layout.HELD)
+RANK = {s: i for i, s in enumerate((layout.RUNNING, layout.PENDING, layout.HELD, *layout.ENDED))}
+EPILOG = """
+Without a STATE: what runs, what waits in the order it will run, what is held. What has ended comes
+latest first. `incoming/` is not listed: a daemon takes it in within milliseconds.
+
+examples:
+  spool ls
+  spool ls failed --task 'thumb.*' --ids | spool retry -
+  spool ls --all -n 0 --json
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.add_argument("state", nargs="?", metavar="STATE", help=" ".join(layout.STATES))
+    parser.add_argument("--task", metavar="PATTERN", help="only these task names; * for any characters")
+    parser.add_argument("--all", action="store_true", help="what has ended as well")
+    parser.add_argument("-n", type=int, default=50, metavar="N", help="at most N, 0: all (default 50)")
+    parser.add_argument("--ids", action="store_true", help="print ids only")
+    options_of.add_json(parser, "print one JSON object a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List."""
+    if args.n < 0:
+        options_of.usage(args, "-n takes a number from 0")
+    now = time.time_ns() // 1000
+    spool = options_of.open_spool(args)
+    seen = 0
+
+    def counted() -> Iterator[Listed]:
+        nonlocal seen
+        for one in _candidates(spool, args):
+            seen += 1
+            yield one
+
+    def order(one: Listed) -> tuple[int, ...]:
+        return _order(one, now)
+
+    rows = sorted(counted(), key=order) if not args.n else nsmallest(args.n, counted(), key=order)
+    _print(spool, args, rows, now)
+    if seen > len(rows) and sys.stdout.isatty() and not args.json:
+        print(f"{seen - len(rows)} more; -n 0 shows all", file=sys.stderr)
+    return 0
+
+
+def _candidates(spool: Spool, args: argparse.Namespace) -> Iterator[Listed]:
+    if args.state is not None:
+        yield from spool.list(args.state, args.task)
+        return
+    for state in layout.STATES if args.all else DEFAULT:
+        yield from spool.list(state, args.task)
+
+
+def _order(one: Listed, now: int) -> tuple[int, ...]:
+    if one.state == layout.PENDING:
+        return (RANK[one.state], *turn(one.entry, now))
+    if one.state in layout.ENDED:
+        return (RANK[one.state], -one.at, int(one.id, 16))
+    return (RANK[one.state], one.at, int(one.id, 16))
+
+
+def _print(spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int) -> None:
+    if args.ids:
+        for one in rows:
+            print(one.id)
+        return
+    from spool.command import render
+
+    if args.json:
+        for one in rows:
+            print(render.json_line(one.plain()))
+        return
+    if not rows:
+        return
+    head = ("STATE", "WHEN", "CLASS", "ID", "TASK", "ATTEMPT", "WHY")
+    render.table(head, [_row(spool, one, now) for one in rows], colour=0)
+
+
+def _row(spool: Spool, one: Listed, now: int) -> tuple[Any, ...]:
+    when = _when(spool, one, now)
+    return (one.state, when, one.priority, one.id, one.task, one.attempt, _why(one, now))
+
+
+def _when(spool: Spool, one: Listed, now: int) -> str:
+    """What matters in its state: the time until it is ready, or since it came there."""
+    from spool.command import render
+    from spool.times import format_span
+
+    if one.state == layout.PENDING:
+        return render.when(one.at, now) if one.at > now else f"ready {format_span(now - one.at)}"
+    info = spool.disk.info(one.path)  # its last rename was the one into this state
+    since = now if info is None else min(info.ctime_us, now)
+    ended = one.state in layout.ENDED
+    return render.when(since, now) if ended else f"for {format_span(now - since)}"
+
+
+def _why(one: Listed, now: int) -> str:
+    from spool.command import render
+
+    words = [one.why] if one.why else []
+    if one.node:
+        words.append(f"on {one.node}")
+    if one.deadline is not None and one.state not in layout.ENDED:
+        words.append(f"deadline {render.when(one.deadline, now)}")
+    if one.entry.fails and one.state not in layout.ENDED:
+        words.append(f"failed {one.entry.fails} times" if one.entry.fails > 1 else "failed once")
+    return ", ".join(words)

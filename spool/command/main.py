@@ -1,0 +1,132 @@
+"""The command spool: finds the verb, runs it, turns every error into one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from spool.command.verbs import VERBS
+from spool.errors import EX_IOERR, EX_USAGE, SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+USAGE = """usage: spool [--spool DIR] VERB ...
+
+A task queue that is a directory.
+
+"""
+EPILOG = """
+The spool is --spool DIR, else $SPOOL_DIR, else your own, which is made on first use.
+`spool VERB --help` tells more. A daemon runs the tasks: spoold(8).
+
+  spool submit email.welcome to=zoe@example.org --at '+2h'
+  spool run --wait -- make all
+  spool ls failed --ids | spool retry -
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command spool; returns a sysexits(3) status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+    except SpoolError as problem:
+        _say(problem)
+        return problem.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as leave:  # argparse: --help, and usage errors
+        return leave.code if isinstance(leave.code, int) else 0
+    except OSError as problem:
+        _say(f"{problem.filename}: {problem.strerror}" if problem.filename else problem)
+        return EX_IOERR
+    return status
+
+
+def _run(words: list[str]) -> int:
+    head, verb, rest = _split(words)
+    if verb is None:
+        return _no_verb(head)
+    if verb not in VERBS:
+        return _no_such_verb(verb)
+    from spool.command.parser import verb_parser
+
+    module = import_module(f"spool.command.{VERBS[verb].module}")
+    parser = verb_parser(verb)
+    module.options(parser)
+    parse = getattr(module, "parse", None)
+    args = parser.parse_intermixed_args(rest) if parse is None else parse(parser, rest)
+    if args.spool is None:
+        args.spool = _spool_in(head)
+    return int(module.run(args))
+
+
+def _split(words: list[str]) -> tuple[list[str], str | None, list[str]]:
+    """(options before the verb, the verb, the rest)."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] == "--spool" else 1
+    if at >= len(words):
+        return words, None, []
+    return words[:at], words[at], words[at + 1 :]
+
+
+def _spool_in(head: list[str]) -> str | None:
+    from spool.command.parser import Parser
+
+    parser = Parser(prog="spool", add_help=False, allow_abbrev=False)
+    parser.add_argument("--spool")
+    found: str | None = parser.parse_args(head).spool
+    return found
+
+
+def _no_verb(head: list[str]) -> int:
+    if "--version" in head:
+        from spool import __version__
+
+        print(f"spool {__version__}")
+        return 0
+    if "-h" in head or "--help" in head:
+        print(_help(), end="")
+        return 0
+    _spool_in(head)  # names an option that is none
+    print(_help(), end="", file=sys.stderr)
+    return EX_USAGE
+
+
+def _no_such_verb(verb: str) -> int:
+    from spool.fields import nearest
+    from spool.safe import safe
+
+    near = nearest(verb, VERBS)
+    hint = f"; did you mean {near!r}?" if near else "; see `spool --help`"
+    _say(f"`{safe(verb[:60])}` is no verb{hint}")
+    return EX_USAGE
+
+
+def _help() -> str:
+    lines = [USAGE]
+    for group in dict.fromkeys(verb.group for verb in VERBS.values()):
+        lines.append(f"{group}:\n")
+        lines += [f"  {n:<12}{v.text}\n" for n, v in VERBS.items() if v.group == group]
+    return "".join((*lines, EPILOG))
+
+
+def _say(problem: object) -> None:
+    from spool.safe import safe
+
+    sys.stdout.flush()
+    print(f"spool: {safe(problem)}", file=sys.stderr)

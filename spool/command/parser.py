@@ -1,0 +1,167 @@
+"""Options of the command: the parser, what all verbs share, options made from the action's fields."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from spool.command.verbs import VERBS
+from spool.errors import EX_USAGE
+
+if TYPE_CHECKING:
+    from spool.client import Spool
+    from spool.fields import Field
+
+ID_HELP = "id of a task; - reads ids from standard input, one a line"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our exit status and our way to say what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with EX_USAGE."""
+        self.exit(EX_USAGE, f"spool: {message}; see `{self.prog} --help`\n")
+
+
+def verb_parser(verb: str) -> Parser:
+    """The parser of one verb, with what all of them take; the verb's module adds the rest."""
+    text = VERBS[verb].text
+    found = Parser(
+        prog=f"spool {verb}",
+        description=f"{text[0].upper()}{text[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found.add_argument("--spool", metavar="DIR", help="the spool (default: $SPOOL_DIR, else your own)")
+    found.set_defaults(verb=verb)
+    return found
+
+
+def add_json(parser: argparse.ArgumentParser, text: str = "print JSON, for programs") -> None:
+    """The option --json."""
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def add_ids(parser: argparse.ArgumentParser) -> None:
+    """One or more ids, or -."""
+    parser.add_argument("ids", nargs="+", metavar="ID", help=ID_HELP)
+
+
+def ids_of(words: list[str]) -> list[str]:
+    """The ids that were named, those on standard input in place of -; each once."""
+    found: list[str] = []
+    for word in words:
+        found += sys.stdin.read().split() if word == "-" else [word]
+    return list(dict.fromkeys(found))
+
+
+def open_spool(args: argparse.Namespace) -> Spool:
+    """The spool that --spool names, else the default one."""
+    from spool.client import Spool
+
+    return Spool(args.spool)
+
+
+def usage(args: argparse.Namespace, message: str) -> NoReturn:
+    """Say what is wrong with the options and exit with EX_USAGE."""
+    verb_parser(args.verb).error(message)
+
+
+def add_fields(parser: argparse.ArgumentParser, action: str, leave: tuple[str, ...]) -> None:
+    """One option for each field of an action, but those in `leave`."""
+    from spool.fields import TAKES
+
+    for row in TAKES[action].values():
+        if row.name in leave or row.kind == "later":
+            continue
+        parser.add_argument(
+            f"--{row.name.replace('_', '-')}",
+            dest=f"field_{row.name}",
+            metavar="|".join(row.choices) or _METAVARS.get(row.kind, "TEXT"),
+            action="append" if row.kind == "meta" else "store",
+            help=row.text.replace("%", "%%"),
+        )
+
+
+def given_fields(args: argparse.Namespace, action: str) -> dict[str, Any]:
+    """The fields that options were given for, as an action writes them."""
+    from spool.fields import TAKES
+
+    found = {}
+    for row in TAKES[action].values():
+        text = getattr(args, f"field_{row.name}", None)
+        if text is not None:
+            found[row.name] = _value(row, text)
+    return found
+
+
+def pairs(words: list[str], what: str) -> dict[str, Any]:
+    """key=value words as an object: a value that is JSON is that, any other is text. Raises Invalid."""
+    from spool.errors import Invalid
+
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise Invalid(what, word, "must be key=value")
+        if key in found:
+            raise Invalid(what, key, "must be given once, not twice")
+        found[key] = json_or_text(text)
+    return found
+
+
+def json_or_text(text: str) -> Any:
+    """What a text says as JSON, else the text; a number JSON cannot carry exactly stays text."""
+    import orjson
+
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    if isinstance(found, float) and not set(text) & set(".eE"):
+        return text  # an integer beyond 64 bits
+    return found
+
+
+_METAVARS = {
+    "time": "TIME",
+    "duration": "DURATION",
+    "count": "N",
+    "id": "ID",
+    "zone": "ZONE",
+    "backoff": "DURATION|JSON",
+    "version": "VERSION",
+    "name": "NAME",
+    "trace": "TRACEPARENT",
+    "meta": "KEY=VALUE|JSON",
+}
+
+
+def _value(row: Field, text: Any) -> Any:
+    match row.kind:
+        case "time" | "duration" | "count" | "version":
+            return _number(text, whole=row.kind == "version")
+        case "backoff":
+            return json_or_text(text) if text[:1] == "{" else _number(text)
+        case "meta":
+            return _meta(text)
+        case _:
+            return text
+
+
+def _number(text: str, *, whole: bool = False) -> Any:
+    """A number where it is one; any other text stays, and the rule of the field decides."""
+    if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18:
+        return int(text)
+    if not whole and text.isascii() and text.replace(".", "", 1).isdigit():
+        return float(text)
+    return text
+
+
+def _meta(texts: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        value = json_or_text(text) if text[:1] == "{" else None
+        found |= value if isinstance(value, dict) else pairs([text], "meta")
+    return found

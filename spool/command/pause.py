@@ -1,0 +1,39 @@
+"""`spool pause`, `resume`, `drain`: whether anything starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spool.command import parser as options_of
+from spool.command.asked import add_wait, see
+
+if TYPE_CHECKING:
+    import argparse
+
+EPILOG = """
+What runs goes on. Without --task and --node it is about the whole spool; `resume` takes back exactly
+what was paused with the same --task or --node. It survives restarts.
+
+examples:
+  spool pause --task 'mail.*' --why 'relay is down' --until +2h
+  spool resume --task 'mail.*'
+  spool drain --node host-a
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verbs take."""
+    parser.epilog = EPILOG
+    options_of.add_fields(parser, parser.get_default("verb"), ("who",))
+    add_wait(parser)
+    options_of.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, and see what comes of it."""
+    fields = options_of.given_fields(args, args.verb)
+    spool = options_of.open_spool(args)
+    stem = spool.control(args.verb, **fields)
+    what = [f"{name} {fields[name]}" for name in ("task", "node") if name in fields]
+    said = f"{args.verb}: asked for {' '.join(what) or 'the whole spool'}"
+    return see(spool, [stem], args, said, {k: fields.get(k) for k in ("task", "node")})

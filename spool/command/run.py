@@ -1,0 +1,117 @@
+"""`spool run`: a command as a task of your own spool."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from spool.command import parser as options_of
+from spool.command.submit import body, show_ids
+from spool.command.wait import CANCELLED, note_if_unserved
+from spool.errors import EX_TEMPFAIL, Invalid, NotAllowed
+from spool.runargs import RUN
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spool.client import Spool
+
+FAILED = 1
+EPILOG = """
+The command runs in this directory, in a clean environment (PATH, HOME, LANG, SPOOL_...; --env adds
+to it), without a shell. It is tried once, unless --retries says more. Only a private spool (mode
+0700) runs commands. Prints the id; with --wait what the command prints, and exits as it did: its
+exit status, 128 + N for signal N, 2 where it was cancelled, 75 where it did not come to its end.
+
+examples:
+  spool run -- make -j4 all
+  spool run --at '02:00' --priority low -- ./backup.sh      # 02:00 needs a date: 2026-11-22 02:00
+  spool run --wait -- sh -c 'make 2>&1 | tail'
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.usage = "spool run [options] [--] COMMAND [ARGUMENT ...]"
+    parser.add_argument("--wait", action="store_true", help="print its output, exit with its status")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]",
+                        help="set a variable; without a value as it is here")  # fmt: skip
+    parser.add_argument("--front", action="store_true", help="short for --position front")
+    parser.add_argument("--dry-run", action="store_true", help="print the action, submit nothing")
+    options_of.add_json(parser)
+    options_of.add_fields(parser, "submit", ("task", "args"))
+
+
+def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Our options end at `--`, or at the first word that is none."""
+    import argparse
+
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    if "--" not in words:
+        return parser.parse_args(words)
+    end = words.index("--")
+    args = parser.parse_args(words[:end])
+    if args.command:  # this `--` belongs to the command
+        args = parser.parse_args(words)
+    else:
+        args.command = words[end + 1 :]
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    """Submit the command; with --wait see it through."""
+    if not args.command:
+        options_of.usage(args, "name the command to run")
+    spool = options_of.open_spool(args)
+    _private(spool)
+    args.task = RUN
+    doc = {"retries": 0, **body(args, _run_args(args))}
+    if args.dry_run:
+        print(spool.preview(doc).decode())
+        return 0
+    task_id = spool.submit_one(doc)
+    if args.wait:
+        return _see_through(spool, task_id)
+    show_ids([task_id], json=args.json)
+    return 0
+
+
+def _run_args(args: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {"argv": args.command, "cwd": os.getcwd()}
+    env = {}
+    for word in args.env:
+        name, equals, value = word.partition("=")
+        if not equals and name not in os.environ:
+            raise Invalid("--env", name, "is not set here; give it a value: NAME=VALUE")
+        env[name] = value if equals else os.environ[name]
+    return found | ({"env": env} if env else {})
+
+
+def _private(spool: Spool) -> None:
+    info = spool.disk.info(".")
+    if info is not None and info.mode & 0o077:
+        raise NotAllowed(
+            f"{spool.path}: others may enter it, so it runs no commands; bind a handler in spool.toml"
+            f" and `spool submit`, or make it private: chmod 700 {spool.path}"
+        )
+
+
+def _see_through(spool: Spool, task_id: str) -> int:
+    from spool.command.log import follow
+
+    note_if_unserved(spool)
+    follow(spool, task_id, 1, raw=False, on=True)
+    record = spool.wait(task_id)
+    if record["event"] == "cancelled":
+        return CANCELLED
+    if isinstance(record.get("signal"), int):
+        return 128 + int(record["signal"])
+    if isinstance(record.get("exit"), int):
+        return int(record["exit"])
+    error = record.get("error") or {}
+    from spool.safe import safe
+
+    print(f"spool: {safe(error.get('message') or record.get('outcome'))}", file=sys.stderr)
+    return FAILED if record.get("outcome") == "error" else EX_TEMPFAIL

@@ -1,0 +1,155 @@
+"""`spool show`: all of a task's life: what it is, its attempts, its logs, its lines in the journal."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.command import parser as options_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from spool.client import Spool
+    from spool.views import TaskView
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    options_of.add_ids(parser)
+    options_of.add_json(parser, "print one JSON object a task")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show each."""
+    from spool.command import render
+
+    spool = options_of.open_spool(args)
+    for number, task_id in enumerate(options_of.ids_of(args.ids)):
+        task = spool.get(task_id)
+        lines = list(journal(spool, task))
+        if args.json:
+            logs = [layout.log(task_id, r["attempt"]) for r in task.attempts if r.get("log")]
+            print(render.json_line({**task.plain(), "logs": logs, "journal": lines}))
+            continue
+        if number:
+            print()
+        _show(spool, task, lines)
+    return 0
+
+
+def journal(spool: Spool, task: TaskView) -> Iterator[dict[str, Any]]:
+    """A task's lines in the journals of all nodes, oldest first; a line may come twice."""
+    from spool.look import names
+
+    if task.submitted_at is None:
+        return
+    found: list[dict[str, Any]] = []
+    for node in names(spool.disk, layout.JOURNAL):
+        for name in names(spool.disk, f"{layout.JOURNAL}/{node}"):
+            if name >= _first_day(task):
+                path = os.path.join(spool.path, layout.JOURNAL, node, name)
+                found += _lines(path, task.id.encode())
+    yield from sorted(found, key=lambda line: str(line.get("at")))
+
+
+def _first_day(task: TaskView) -> str:
+    from spool.names import DAY_US, date_of
+
+    return date_of((task.submitted_at or 0) - DAY_US)
+
+
+def _lines(path: str, task_id: bytes) -> Iterator[dict[str, Any]]:
+    import orjson
+
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                if task_id in line:
+                    try:
+                        yield orjson.loads(line)
+                    except orjson.JSONDecodeError:
+                        continue  # torn by a crash; fsck names it
+    except OSError:
+        return
+
+
+def _show(spool: Spool, task: TaskView, lines: list[dict[str, Any]]) -> None:
+    from spool.command import render
+    from spool.command.why import explainer
+
+    reasons = explainer(spool)
+    now = reasons.now
+    times = {"at": task.at, "deadline": task.deadline, "submitted": task.submitted_at}
+    shown = {name: None if us is None else render.until(us, now) for name, us in times.items()}
+    render.facts(
+        [
+            ("id", task.id),
+            ("task", task.task),
+            ("state", task.state),
+            ("why", reasons.line(task)),
+            ("class", task.priority),
+            ("args", render.json_line(task.args)),
+            *shown.items(),
+            ("by", None if task.uid is None else f"uid {task.uid}"),
+            ("version", task.version),
+            ("parent", task.notify),
+            ("meta", render.json_line(task.meta) if task.meta else None),
+            ("file", task.path),
+        ]
+    )
+    _attempts(task, now)
+    if lines:
+        print()
+        render.table(("JOURNAL", "EVENT", "TO", "NODE", "MORE"), [_journal_row(li, now) for li in lines])
+
+
+def _attempts(task: TaskView, now: int) -> None:
+    from spool.command import render
+
+    if task.attempts:
+        print()
+        head = ("ATTEMPT", "OUTCOME", "ENDED", "TOOK", "NODE", "LOG", "RESULT OR ERROR")
+        render.table(head, [_attempt_row(record, now) for record in task.attempts])
+
+
+def _attempt_row(record: dict[str, Any], now: int) -> tuple[Any, ...]:
+    from spool.command import render
+
+    seconds, error = record.get("seconds"), record.get("error")
+    said = error.get("message") if isinstance(error, dict) else render.json_line(record.get("result"))
+    return (
+        record.get("attempt"),
+        record.get("outcome"),
+        _clock(record.get("ended_at"), now),
+        render.span(seconds) if isinstance(seconds, int | float) else "",
+        record.get("node"),
+        record.get("log") or "",
+        said,
+    )
+
+
+def _journal_row(line: dict[str, Any], now: int) -> tuple[Any, ...]:
+    from spool.command import render
+
+    told = ("at", "event", "id", "task", "from", "to", "entry", "node")
+    more = {k: v for k, v in line.items() if k not in told and v is not None}
+    return (
+        _clock(line.get("at"), now),
+        line.get("event"),
+        line.get("to") or "",
+        line.get("node"),
+        render.json_line(more) if more else "",
+    )
+
+
+def _clock(text: Any, now: int) -> str:
+    from spool.command import render
+    from spool.times import parse_utc
+
+    try:
+        return render.clock(parse_utc(text), now)
+    except (ValueError, TypeError):
+        return str(text or "")

@@ -1,0 +1,120 @@
+"""`spool status`: what runs, what comes next, what holds the queue, who listens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spool.command import parser as options_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from spool.why import Why
+
+SHOWN = 20  # running tasks
+EPILOG = "Exit status: 0 whatever there is to tell; `spool doctor` says whether it is well."
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    options_of.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show."""
+    from spool.command import render
+    from spool.command.why import explainer
+
+    spool = options_of.open_spool(args)
+    found = spool.status()
+    if args.json:
+        print(render.json_line(found))
+        return 0
+    reasons = explainer(spool)
+    render.facts(_facts(found, reasons))
+    alive = [node for node in found["nodes"].values() if node["alive"]]
+    rows = [row for node in alive for row in _running(node, reasons.now)]
+    if rows:
+        print()
+        head = ("RUNNING", "TASK", "ATTEMPT", "FOR", "CLASS", "BY", "PROGRESS")
+        render.table(head, rows[:SHOWN])
+        if len(rows) > SHOWN:
+            print(f"{len(rows) - SHOWN} more; `spool ls running` lists them")
+    return 0
+
+
+def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
+    counts = found["counts"]
+    yield "spool", found["spool"]
+    yield from _nodes(found, reasons.now)
+    classes = {k.partition("/")[2]: n for k, n in counts.items() if k.startswith("pending/")}
+    waiting = ", ".join(f"{n} {prio}" for prio, n in classes.items() if n)
+    yield "pending", f"{sum(classes.values())}{f' ({waiting})' if waiting else ''}"
+    for state in ("running", "held", "done", "failed", "cancelled"):
+        yield state, counts[state]
+    yield "incoming", counts["incoming"] or None
+    for node in found["nodes"].values():
+        if node["alive"]:
+            yield from _queue(node, reasons.now)
+    for row in found["pauses"]:
+        yield "paused", reasons.pause(row)
+    unread = ", ".join(f"{parent} {n}" for parent, n in found["outboxes"].items() if n)
+    yield "unread", unread
+
+
+def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
+    from spool.command import render
+    from spool.times import parse_utc
+
+    if not found["alive"]:
+        hint = f"start it with `spoold --spool {found['spool']}`"
+        yield "daemon", f"no spoold serves this spool; {hint}"
+    for name, node in found["nodes"].items():
+        if node["alive"]:
+            since = f", up {_span(node, 'started_at', now)}" if node.get("started_at") else ""
+            yield "daemon", f"node {name}: alive, {node.get('state')}, pid {node.get('pid')}{since}"
+            if node.get("settings_error"):
+                yield "settings", f"not read again: {node['settings_error']}"
+        elif node.get("written_at"):
+            seen = render.until(parse_utc(node["written_at"]), now)
+            yield "daemon", f"node {name}: gone, last seen {seen}"
+
+
+def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
+    from spool.command import render
+    from spool.times import parse_utc
+
+    following = node.get("next")
+    if following:
+        due = render.until(parse_utc(following["at"]), now)
+        yield "next", f"{following['id']} {following['task']} ({following['class']}) {due}"
+    for row in node.get("held_back") or []:
+        classes = "/".join(row.get("classes") or [])
+        yield "held back", f"{row.get('ready')} {classes}: {row.get('why')}"
+
+
+def _running(node: dict[str, Any], now: int) -> Iterator[tuple[Any, ...]]:
+    for row in node.get("running") or []:
+        progress = row.get("progress") or {}
+        percent, note = progress.get("percent"), progress.get("note")
+        done = f"{percent:g} %" if isinstance(percent, int | float) else ""
+        yield (
+            row["id"],
+            row["task"],
+            row.get("attempt"),
+            _span(row, "started_at", now),
+            row.get("class"),
+            row.get("handler") or row.get("parent"),
+            " ".join(filter(None, (done, note, row.get("ending") and f"ending: {row['ending']}"))),
+        )
+
+
+def _span(row: dict[str, Any], name: str, now: int) -> str:
+    from spool.times import format_span, parse_utc
+
+    try:
+        return format_span(max(0, now - parse_utc(row[name])))
+    except (KeyError, ValueError, TypeError):
+        return ""

@@ -1,0 +1,174 @@
+"""`spool submit`: one task from words and options, or what a file says."""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from typing import IO, TYPE_CHECKING, Any
+
+from spool.command import parser as options_of
+from spool.errors import Invalid, SpoolError
+from spool.names import new_id
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from spool.client import Spool
+
+LINE_LIMIT = 64 << 20
+EPILOG = """
+A value that is JSON is that, any other is text: n=3 is a number, to=zoe is text, 'n="3"' is text.
+Prints the id and nothing else, once the task is safe on disk; with --file one id a line.
+
+examples:
+  spool submit email.welcome to=zoe@example.org
+  spool submit report.daily --at '2026-11-21 07:30' --tz Europe/Rome --deadline +1d --priority low
+  spool submit thumb.make --args '{"src": "a.jpg", "sizes": [64, 128]}' --front
+  generate-tasks | spool submit --file -        # NDJSON: one task a line
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.usage = (
+        "spool submit TASK [key=value ...] [options]\n       spool submit --file FILE|- [options]"
+    )
+    parser.add_argument("task", nargs="?", metavar="TASK", help="name of the task")
+    parser.add_argument("pairs", nargs="*", metavar="key=value", help="arguments of the task")
+    parser.add_argument("--args", metavar="JSON|-", help="arguments as JSON; - reads them")
+    parser.add_argument("--front", action="store_true", help="short for --position front")
+    parser.add_argument(
+        "--file", metavar="FILE|-", help="a whole action, or tasks as NDJSON; - reads them"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the action, submit nothing")
+    options_of.add_json(parser)
+    options_of.add_fields(parser, "submit", ("task", "args"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Submit; print ids."""
+    if args.file is not None:
+        return _from_file(args)
+    if args.task is None:
+        options_of.usage(args, "name the task, or --file")
+    doc = body(args, _args(args))
+    spool = options_of.open_spool(args)
+    if args.dry_run:
+        print(spool.preview(doc).decode())
+    else:
+        show_ids([spool.submit_one(doc)], json=args.json)
+    return 0
+
+
+def body(args: argparse.Namespace, task_args: Any) -> dict[str, Any]:
+    """The fields of a task from the options."""
+    doc = {"task": args.task, **options_of.given_fields(args, "submit")}
+    if task_args is not None:
+        doc["args"] = task_args
+    if args.front:
+        if doc.get("position", "front") != "front":
+            options_of.usage(args, "--front and --position back do not go together")
+        doc["position"] = "front"
+    return doc
+
+
+def show_ids(ids: list[str], *, json: bool) -> None:
+    """One id a line."""
+    for task_id in ids:
+        print(f'{{"id":"{task_id}"}}' if json else task_id)
+
+
+def _args(args: argparse.Namespace) -> Any:
+    """Arguments from --args and key=value words; None where there are neither."""
+    words = options_of.pairs(args.pairs, "argument")
+    if args.args is None:
+        return words or None
+    given = _json(args.args)
+    if not words:
+        return given
+    if not isinstance(given, dict):
+        options_of.usage(args, "key=value goes only with --args that is an object")
+    return given | words
+
+
+def _json(text: str) -> Any:
+    import orjson
+
+    data: str | bytes = sys.stdin.buffer.read(LINE_LIMIT) if text == "-" else text
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as problem:
+        raise Invalid("--args", None, f"must be JSON: {problem}") from None
+
+
+def _from_file(args: argparse.Namespace) -> int:
+    if args.task is not None or args.args is not None or options_of.given_fields(args, "submit"):
+        options_of.usage(args, "--file says everything itself: no TASK and no fields beside it")
+    spool = options_of.open_spool(args)
+    if args.file == "-":
+        return _from_stream(args, spool, sys.stdin.buffer)
+    with open(args.file, "rb") as stream:
+        return _from_stream(args, spool, stream)
+
+
+def _from_stream(args: argparse.Namespace, spool: Spool, stream: IO[bytes]) -> int:
+    """A document that ends on its first line has others behind it: NDJSON. Else it is all one."""
+    first = _next_line(stream)
+    second = _next_line(stream)
+    if second and _is_whole(first):
+        tasks = (_task(line, n) for n, line in enumerate(chain([first, second], _lines(stream)), 1))
+        if args.dry_run:
+            for task in tasks:
+                print(spool.preview(task).decode())
+        else:
+            show_ids(spool.submit_many(tasks), json=args.json)
+        return 0
+    from spool.strict import decode
+
+    limit = spool.max_action_bytes
+    return _one(args, spool, decode(first + second + stream.read(limit + 1), limit=limit))
+
+
+def _one(args: argparse.Namespace, spool: Spool, doc: dict[str, Any]) -> int:
+    if args.dry_run:
+        print(spool.preview(doc).decode())
+    elif doc.get("action", "submit") != "submit":
+        show_ids([spool.act(doc)], json=args.json)
+    elif isinstance(doc.get("tasks"), list):
+        bodies = [{"id": new_id(), **b} if isinstance(b, dict) else b for b in doc["tasks"]]
+        spool.act({**doc, "tasks": bodies})
+        show_ids([b["id"] for b in bodies], json=args.json)
+    else:
+        doc.pop("action", None)
+        show_ids([spool.submit_one(doc)], json=args.json)
+    return 0
+
+
+def _next_line(stream: IO[bytes]) -> bytes:
+    return next(_lines(stream), b"")
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    while line := stream.readline(LINE_LIMIT):
+        if line.strip():
+            yield line
+
+
+def _is_whole(line: bytes) -> bool:
+    import orjson
+
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _task(line: bytes, number: int) -> dict[str, Any]:
+    from spool.strict import decode
+
+    try:
+        return decode(line, limit=LINE_LIMIT)
+    except SpoolError as problem:
+        raise Invalid(f"task {number}", None, str(problem)) from None

@@ -1,0 +1,61 @@
+"""`spool why`: one line on why a task does not run yet, or what became of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from spool.command import parser as options_of
+from spool.errors import NoSuchTask
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spool.client import Spool
+    from spool.why import Why
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    options_of.add_ids(parser)
+    options_of.add_json(parser, "print one JSON object a line: id, state, why")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Explain each."""
+    from spool.command import render
+    from spool.safe import safe
+
+    spool = options_of.open_spool(args)
+    reasons = explainer(spool)
+    for task_id in options_of.ids_of(args.ids):
+        state, text = _explained(spool, reasons, task_id)
+        if args.json:
+            print(render.json_line({"id": task_id, "state": state, "why": text}))
+        else:
+            print(safe(text if len(args.ids) == 1 and args.ids != ["-"] else f"{task_id} {text}"))
+    return 0
+
+
+def explainer(spool: Spool) -> Why:
+    """Explanations with times as the user's clock shows them."""
+    from spool.command import render
+    from spool.why import Why
+
+    now = time.time_ns() // 1000
+    return Why(spool.disk, spool.path, now, lambda us: render.until(us, now))
+
+
+def _explained(spool: Spool, reasons: Why, task_id: str) -> tuple[str, str]:
+    """(state, why); a submission that was refused has a reason too."""
+    from spool import dropped
+    from spool.names import is_id
+
+    try:
+        task = spool.get(task_id)
+    except NoSuchTask:
+        why = dropped.refusal(spool.disk, task_id, reasons.now) if is_id(task_id) else None
+        if why is None:
+            raise
+        return "refused", f"refused: {why}"
+    return task.state, reasons.line(task)

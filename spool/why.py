@@ -1,0 +1,159 @@
+"""Why a task does not run yet, or what became of it, in one line for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spool import daemons, layout, look
+from spool.errors import SpoolError
+from spool.names import PRIORITIES
+from spool.patterns import matches
+from spool.times import format_span
+from spool.turn import turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spool.disk import Disk
+    from spool.names import Entry
+    from spool.views import TaskView
+
+HELD = {
+    "asked": "held because somebody asked; `spool release {id}` lets it go on",
+    "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
+    "no-handler": 'no handler for `{task}`: bind one in spool.toml ([handlers."{task}"])',
+}
+
+
+class Why:
+    """The explanation of one task. `say` shows an instant: 14:00:00 (in 2 h)."""
+
+    def __init__(self, disk: Disk, root: str, now: int, say: Callable[[int], str]) -> None:
+        self.disk = disk
+        self.root = root
+        self.now = now
+        self.say = say
+        self.nodes = daemons.nodes(disk, root)
+        self.alive = [status for status in self.nodes.values() if status["alive"]]
+
+    def line(self, task: TaskView) -> str:
+        """One line."""
+        match task.state:
+            case layout.INCOMING:
+                return self._unserved() or "dropped a moment ago; it is being taken in"
+            case layout.PENDING:
+                return self._pending(task)
+            case layout.HELD:
+                return HELD.get(task.why, "held: {why}").format(id=task.id, task=task.task, why=task.why)
+            case layout.RUNNING:
+                return self._running(task)
+            case _:
+                return self._ended(task)
+
+    def _unserved(self) -> str:
+        if self.alive:
+            return ""
+        return f"no spoold serves this spool; start it with `spoold --spool {self.root}`"
+
+    def _pending(self, task: TaskView) -> str:
+        entry = task.entry
+        if entry is None:
+            return "waits"
+        parts = [self._unserved(), self._paused(task)]
+        if entry.time > self.now:
+            again = f"attempt {entry.attempt} " if entry.fails else ""
+            parts.insert(0, f"{again}not before {self.say(entry.time)}")
+        else:
+            parts += [self._held_back(task), self._behind(entry)]
+        if entry.deadline is not None:
+            parts.append(f"deadline {self.say(entry.deadline)}")
+        return "; ".join(part for part in parts if part) or "ready, it is about to start"
+
+    def _paused(self, task: TaskView) -> str:
+        """The first pause that concerns it, who asked for it and why."""
+        for row in daemons.pauses(self.disk):
+            pattern, node = row.get("task"), row.get("node")
+            if pattern and not matches(pattern, task.task):
+                continue
+            if node and any(status["node"] != node for status in self.alive):
+                continue  # another node may run it
+            return self.pause(row)
+        return ""
+
+    def pause(self, row: dict[str, Any]) -> str:
+        """One pause in words."""
+        verb = "drained" if row.get("kind") == "drain" else "paused"
+        what = f" ({row['task']})" if row.get("task") else ""
+        what += f" on node {row['node']}" if row.get("node") else ""
+        who = row.get("who") or f"uid {row.get('uid')}"
+        since = f" since {self.say(row['since'])}" if isinstance(row.get("since"), int) else ""
+        until = f" until {self.say(row['until'])}" if isinstance(row.get("until"), int) else ""
+        why = f": {row['why']}" if row.get("why") else ""
+        return f"{verb}{what} by {who}{since}{until}{why}"
+
+    def _held_back(self, task: TaskView) -> str:
+        """What the daemons say about tasks of its handler."""
+        pattern = self._handler(task.task)
+        for status in self.alive:
+            for row in status.get("held_back") or []:
+                if row.get("handler") == pattern and task.priority in (row.get("classes") or []):
+                    return str(row.get("why"))
+            if status.get("state") not in ("running", "pause", "drain"):
+                return str(status.get("state"))
+        return ""
+
+    def _handler(self, task: str) -> str | None:
+        from spool import settings
+
+        try:
+            found = settings.load(self.disk.read(layout.SETTINGS, 1 << 20).decode())
+        except (OSError, SpoolError, UnicodeDecodeError):
+            return None
+        handler = found.handler_for(task)
+        return handler.pattern if handler else None
+
+    def _behind(self, entry: Entry) -> str:
+        """How many tasks of each class are ready before it."""
+        mine = turn(entry, self.now)
+        before = dict.fromkeys(PRIORITIES, 0)
+        for _, other in look.entries(self.disk, (layout.PENDING,)):
+            if other.time <= self.now and turn(other, self.now) < mine:
+                before[other.prio] += 1
+        parts = [f"{count} {prio}" for prio, count in before.items() if count]
+        return f"behind {', '.join(parts)}" if parts else ""
+
+    def _running(self, task: TaskView) -> str:
+        since = self._since(task)
+        text = f"running on node {task.node} for {since} (attempt {task.attempt})"
+        status = self.nodes.get(task.node or "", {})
+        if not status.get("alive"):
+            return f"{text}, but that node's spoold is not alive; it goes on when it starts again"
+        for row in status.get("running") or []:
+            if row.get("id") == task.id and row.get("progress"):
+                text += _progress(row["progress"])
+            if row.get("id") == task.id and row.get("ending"):
+                text += f", being ended: {row['ending']}"
+        if task.entry is not None and task.entry.timeout is not None:
+            text += f", its parent has until {self.say(task.entry.timeout)}"
+        return text
+
+    def _ended(self, task: TaskView) -> str:
+        text = f"{task.state} {self._since(task)} ago"
+        error = task.error or {}
+        if task.state == layout.FAILED:
+            count = len(task.attempts)
+            text += f" after {count} attempt{'s' * (count != 1)}"
+        if task.state != layout.DONE and error.get("message"):
+            text += f": {error['message']}"
+        return text
+
+    def _since(self, task: TaskView) -> str:
+        """How long it has been in its state: its last rename was the one into it."""
+        info = self.disk.info(task.path)
+        return format_span(max(0, self.now - info.ctime_us)) if info else "a moment"
+
+
+def _progress(progress: dict[str, Any]) -> str:
+    percent, note = progress.get("percent"), progress.get("note")
+    text = f", {percent:g} %" if isinstance(percent, int | float) else ""
+    return f"{text}, {note}" if note else text
