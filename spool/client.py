@@ -1,4 +1,7 @@
-"""The Python client: submit tasks, look at them, wait for them, read an outbox. No daemon needed."""
+"""The Python client: submit tasks, look at them, wait for them, read an outbox. No daemon needed.
+
+What a submission does not need is imported where it is used: many programs do nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,16 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from spool import daemons, dropped, layout, look, waiting
+from spool import layout
 from spool.batch import batches
 from spool.body import encoded, fields, plain
 from spool.control import Control
 from spool.disk import Missing, RealDisk
 from spool.drop import Drops, drop
 from spool.errors import Invalid, NoSuchTask, NotAllowed, NotASpool
-from spool.fields import nearest
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_id, new_id
-from spool.patterns import matches
 from spool.peek import DURABLE, RELAXED, client_settings
-from spool.views import listed, task_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -154,6 +154,8 @@ class Spool(Control):
 
     def carried_out(self, stem: str, timeout: float | None = None) -> None:
         """Wait until the action of this name is carried out; Refused, or TimedOut after `timeout` s."""
+        from spool import waiting
+
         waiting.carried_out(self.disk, self.path, stem, timeout)
 
     def _drop(self, name: str, data: bytes) -> None:
@@ -163,6 +165,9 @@ class Spool(Control):
 
     def get(self, task_id: str) -> TaskView:
         """Everything there is to know of a task; NoSuchTask, Invalid where its file is damaged."""
+        from spool import dropped, look
+        from spool.views import task_view
+
         found = None
         if is_id(task_id):
             waits = dropped.waiting(self.disk, task_id)  # first: from there it goes to the others
@@ -181,11 +186,17 @@ class Spool(Control):
         In no promised order. What moves meanwhile may be seen twice or missed; `get` tells more.
         """
         if state is not None and state not in layout.STATES:
+            from spool.fields import nearest
+
             near = nearest(state, layout.STATES)
             raise Invalid("state", state, f"must be one of {', '.join(layout.STATES)}", near)
         return self._list(layout.STATES if state is None else (state,), task, limit)
 
     def _list(self, states: tuple[str, ...], task: str | None, limit: int | None) -> Iterator[Listed]:
+        from spool import look
+        from spool.patterns import matches
+        from spool.views import listed
+
         left = limit
         for path, entry in look.entries(self.disk, states):
             if left is not None and left <= 0:
@@ -200,6 +211,8 @@ class Spool(Control):
         Its `event` is done, failed or cancelled. Raises NoSuchTask, Refused where its submission
         was refused, TimedOut after `timeout` seconds.
         """
+        from spool import waiting
+
         return waiting.ended(self.disk, self.path, task_id, timeout)
 
     def outbox(
@@ -231,6 +244,8 @@ class Spool(Control):
         pending/CLASS) -> number of tasks, counted by names. `pauses`: rows, instants in us UTC.
         `outboxes`: parent -> unread events.
         """
+        from spool import daemons, look
+
         found = daemons.nodes(self.disk, self.path)
         counts = {layout.INCOMING: _incoming(self.disk), **look.count(self.disk)}
         return {

@@ -59,12 +59,14 @@ class Why:
         entry = task.entry
         if entry is None:
             return "waits"
-        parts = [self._unserved(), self._paused(task)]
+        paused = self._paused(task)
+        parts = [self._unserved(), paused]
         if entry.time > self.now:
             again = f"attempt {entry.attempt} " if entry.fails else ""
             parts.insert(0, f"{again}not before {self.say(entry.time)}")
         else:
-            parts += [self._held_back(task), self._behind(entry)]
+            parts += [paused or self._held_back(task), self._behind(entry)]
+            parts = list(dict.fromkeys(parts))
         if entry.deadline is not None:
             parts.append(f"deadline {self.say(entry.deadline)}")
         return "; ".join(part for part in parts if part) or "ready, it is about to start"

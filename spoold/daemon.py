@@ -21,7 +21,7 @@ from spool.names import is_task
 from spoold.core.state import State
 from spoold.effects.handlers import RUN, Handlers
 from spoold.effects.outboxes import OutboxLimits
-from spoold.effects.runner import kill_leftovers
+from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.loop import Core, Loop, clock
@@ -145,6 +145,10 @@ def _run(  # noqa: PLR0913 - what it was started with
 def read_settings(disk: RealDisk, root: str) -> Settings:
     """spool.toml with the built-in handler added; ConfigError, NotAllowed."""
     path = os.path.join(root, layout.SETTINGS)
+    info = disk.info(layout.SETTINGS)
+    if info is not None and (info.mode & 0o022 or info.uid not in (0, os.getuid())):
+        who = "others may write it" if info.mode & 0o022 else f"it belongs to uid {info.uid}"
+        raise NotAllowed(f"{path}: {who}, and it says what is run; chmod 600 or chown it")
     try:
         text = disk.read(layout.SETTINGS, 1 << 20).decode()
     except Missing:

@@ -82,63 +82,73 @@ class Core:
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
         self._starts: dict[str, Start] = {}
+        # What a full disk interrupts is gone on with in `finish`.
+        self._actions: deque[Action] = deque()
+        self._writes: list[Action] = []
+        self._touched: set[str] = set()
 
     def round(self, events: Iterable[Event], now: Now) -> bool:
         """Everything these events lead to. Returns whether anything changed."""
-        actions: deque[Action] = deque()
         for event in events:
-            actions += decide(self.state, event, now)
+            self._actions += decide(self.state, event, now)
         self.again = False
-        writes: list[Action] = []
-        touched: set[str] = set()
-        first = len(actions)
+        changed = bool(self._actions)
         # Verbs are answered before anything is started: a cancel must not come before its claim.
-        self._perform(actions, writes, touched, now)
-        actions += settle(self.state, now)
-        self.more = len(actions) >= AT_ONCE
-        changed = bool(first or actions)
-        self._perform(actions, writes, touched, now)
-        self._write(writes, now)
-        return changed
-
-    def _perform(
-        self, actions: deque[Action], writes: list[Action], touched: set[str], now: Now
-    ) -> None:
-        """Actions in their order; a question about a task waits for what was decided on it before."""
-        while actions:
-            action = actions.popleft()
-            match action:
-                case Ask():
-                    if not touched.isdisjoint(action.ids):
-                        self._write(writes, now)
-                        touched.clear()
-                    answer = Looked(action, self._found(action))
-                    actions.extendleft(reversed(decide(self.state, answer, now)))
-                    if action.why == "claim" and not self.state.runs.keys() >= set(action.ids):
-                        self.again = True  # a slot was kept for what cannot start: others may
-                    if action.why != "claim":
-                        self.again = True  # what was released, retried or moved may start now
-                case Start():
-                    self._starts[action.entry.id] = action
-                case Kill():
-                    self.handlers.kill(action)
-                case Scan():
-                    self.backlog.start(action.kind, now.wall)
-                case Quarantine():
-                    self.store.quarantine(action.path, action.why)
-                case Move():
-                    touched.add(action.entry.id)
-                    writes.append(action)
-                case _:
-                    writes.append(action)
-
-    def _write(self, writes: list[Action], now: Now) -> None:
-        self.unfinished.extend(groups(writes))
-        writes.clear()
+        self._perform(now)
+        self._actions += settle(self.state, now)
+        self.more = len(self._actions) >= AT_ONCE
+        changed |= bool(self._actions)
         self.finish(now)
+        return changed
 
     def finish(self, now: Now) -> None:
         """Put what is decided on disk; DiskFull leaves the rest for the next call."""
+        if self.unfinished:
+            self._write(now)
+        self._perform(now)
+        self._write(now)
+
+    def _perform(self, now: Now) -> None:
+        """Actions in their order; one that a full disk interrupts stays the first."""
+        while self._actions:
+            action = self._actions.popleft()
+            try:
+                self._one(action, now)
+            except DiskFull:
+                self._actions.appendleft(action)
+                raise
+
+    def _one(self, action: Action, now: Now) -> None:
+        match action:
+            case Ask():
+                self._answer(action, now)
+            case Start():
+                self._starts[action.entry.id] = action
+            case Kill():
+                self.handlers.kill(action)
+            case Scan():
+                self.backlog.start(action.kind, now.wall)
+            case Quarantine():
+                self.store.quarantine(action.path, action.why)
+            case _:
+                if isinstance(action, Move):
+                    self._touched.add(action.entry.id)
+                self._writes.append(action)
+
+    def _answer(self, ask: Ask, now: Now) -> None:
+        """A question about a task waits for what was decided on it before."""
+        if not self._touched.isdisjoint(ask.ids):
+            self._write(now)
+        answer = Looked(ask, self._found(ask))
+        self._actions.extendleft(reversed(decide(self.state, answer, now)))
+        if ask.why == "claim" and not self.state.runs.keys() >= set(ask.ids):
+            self.again = True  # a slot was kept for what cannot start: others may
+        if ask.why != "claim":
+            self.again = True  # what was released, retried or moved may start now
+
+    def _write(self, now: Now) -> None:
+        self.unfinished.extend(groups(self._writes))
+        self._writes.clear()
         while self.unfinished:
             group = self.unfinished[0]
             undone = self.store.perform(group, now.wall, self._established)
@@ -147,6 +157,7 @@ class Core:
                 self._starts.pop(event.move.entry.id, None)
                 decide(self.state, event, now)
                 self.again = True
+        self._touched.clear()
 
     def _established(self, group: Group) -> None:
         """The claims of a group stand: their handlers start while the directories are synced."""
@@ -201,6 +212,7 @@ class Loop:
     ) -> None:
         self.core = core
         self.intake = intake
+        intake.immovable = core.store.immovable
         self.doorbell = doorbell
         self.timer = timer
         self.signals = signals

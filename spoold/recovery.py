@@ -10,6 +10,7 @@ from spool import layout, look, records
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, Entry, is_id, parse_event
+from spool.task import decode_task
 from spool.times import format_utc
 from spoold.core.values import Recovered
 
@@ -114,7 +115,7 @@ def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
     if known is None or ours is None or known.ino != ours.ino:
         return False
     try:
-        task = look.read_task(disk, path)
+        task = decode_task(disk.read(path, look.BODY_LIMIT))
     except DAMAGED:
         return False  # a power cut before its sync: the action is still there
     prio = task.priority or "medium"

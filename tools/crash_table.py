@@ -87,7 +87,7 @@ def _shape(verb: str, args: tuple[Any, ...]) -> str:
         if name.endswith(".task"):
             return "running/.ID.task"
         told = parse_event(name[1:].partition(",")[2])
-        return f"running/.{told[3] if told else name[1:]}"
+        return f"running/.{told[3] if told else name[1:].partition('.')[0]}"
     if name.endswith(".reason.json"):
         return f"{top}/REASON"
     if top == "outbox":

@@ -1,4 +1,4 @@
-"""`spool fsck`: is everything where it belongs?"""
+"""`spool fsck`: whether everything is where it belongs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
-from spool.errors import Busy
+from spool.errors import EX_TEMPFAIL
 
 if TYPE_CHECKING:
     import argparse
@@ -35,8 +35,10 @@ def run(args: argparse.Namespace) -> int:
     from spool.safe import safe
 
     spool = options_of.open_spool(args)
-    if args.repair or not args.force:
-        _unserved(spool)
+    busy = [] if args.force and not args.repair else _busy(spool)
+    if busy:
+        print(f"spool: {safe(spool.path)}: {_BUSY.format(', '.join(busy))}", file=sys.stderr)
+        return EX_TEMPFAIL
     bad = total = 0
     for found in check(spool.disk, repair=args.repair):
         total += 1
@@ -52,10 +54,11 @@ def run(args: argparse.Namespace) -> int:
     return DAMAGED if bad else 0
 
 
-def _unserved(spool: Spool) -> None:
-    """What a daemon is changing looks damaged."""
+def _busy(spool: Spool) -> list[str]:
+    """Nodes whose daemon is alive: what it is changing would look damaged."""
     from spool import daemons
 
-    for name, node in daemons.nodes(spool.disk, spool.path).items():
-        if node["alive"]:
-            raise Busy(spool.path, name)
+    return [name for name, node in daemons.nodes(spool.disk, spool.path).items() if node["alive"]]
+
+
+_BUSY = "spoold is alive (node {}); stop it first, or look only, with --force"

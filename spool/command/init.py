@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> int:
     """Make it."""
     from spool.init import default_dir, init
 
-    if args.dir is not None and args.spool is not None:
-        options_of.usage(args, "DIR and --spool say the same: one of them")
+    if args.dir and args.spool and os.path.abspath(args.dir) != os.path.abspath(args.spool):
+        options_of.usage(args, "DIR and --spool name two directories: which one?")
     path = os.path.abspath(args.dir or args.spool or default_dir(os.environ))
     made = init(path)
     if args.json:

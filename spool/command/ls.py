@@ -101,7 +101,9 @@ def _print(spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int)
 
 def _row(spool: Spool, one: Listed, now: int) -> tuple[Any, ...]:
     when = _when(spool, one, now)
-    return (one.state, when, one.priority, one.id, one.task, one.attempt, _why(one, now))
+    spent = one.state == layout.FAILED and one.entry.fails > 0  # no other attempt is to come
+    attempt = one.attempt - spent
+    return (one.state, when, one.priority, one.id, one.task, attempt, _why(one, now))
 
 
 def _when(spool: Spool, one: Listed, now: int) -> str:

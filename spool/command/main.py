@@ -64,7 +64,7 @@ def _run(words: list[str]) -> int:
         return _no_such_verb(verb)
     from spool.command.parser import verb_parser
 
-    module = import_module(f"spool.command.{VERBS[verb].module}")
+    module = import_module(f"spool.command.{VERBS[verb][0]}")
     parser = verb_parser(verb)
     module.options(parser)
     parse = getattr(module, "parse", None)
@@ -119,9 +119,9 @@ def _no_such_verb(verb: str) -> int:
 
 def _help() -> str:
     lines = [USAGE]
-    for group in dict.fromkeys(verb.group for verb in VERBS.values()):
+    for group in dict.fromkeys(group for _, group, _ in VERBS.values()):
         lines.append(f"{group}:\n")
-        lines += [f"  {n:<12}{v.text}\n" for n, v in VERBS.items() if v.group == group]
+        lines += [f"  {name:<12}{text}\n" for name, (_, of, text) in VERBS.items() if of == group]
     return "".join((*lines, EPILOG))
 
 

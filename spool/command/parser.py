@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 def verb_parser(verb: str) -> Parser:
     """The parser of one verb, with what all of them take; the verb's module adds the rest."""
-    text = VERBS[verb].text
+    text = VERBS[verb][2]
     found = Parser(
         prog=f"spool {verb}",
         description=f"{text[0].upper()}{text[1:]}.",

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import argparse
 
 EPILOG = """
-What runs goes on. Without --task and --node it is about the whole spool; `resume` takes back exactly
-what was paused with the same --task or --node. It survives restarts.
+What runs goes on. Without --task and --node it is about the whole spool; `resume` takes back
+exactly what was paused with the same --task or --node. It survives restarts.
 
 examples:
   spool pause --task 'mail.*' --why 'relay is down' --until +2h

@@ -59,7 +59,7 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
         if node["alive"]:
             yield from _queue(node, reasons.now)
     for row in found["pauses"]:
-        yield "paused", reasons.pause(row)
+        yield "pauses", reasons.pause(row)
     unread = ", ".join(f"{parent} {n}" for parent, n in found["outboxes"].items() if n)
     yield "unread", unread
 

@@ -63,7 +63,9 @@ def told(record: dict[str, Any]) -> str:
     """How a task that is not done has ended, in words."""
     error = record.get("error")
     message = error.get("message") if isinstance(error, dict) else None
-    ended = f"{record['id']} {record['event']} after attempt {record.get('attempt')}"
+    ended = f"{record['id']} {record['event']}"
+    if record["event"] == "failed":
+        ended += f" with attempt {record.get('attempt')}"
     return f"{ended}: {message}" if message else ended
 
 

@@ -47,34 +47,37 @@ def seen(state: State, event: Seen, now: Now) -> bool:
         if name.startswith("."):
             continue
         place = order.stamp_of_name(date, name)
+        text = f"{date}/{prio}/{name}"
+        if state.urgent.gathered is not None and ",d=" in name:
+            _deadline(state, text)
         if place >= limit:
             if event.scan == "future":
-                future.offer(place, f"{date}/{prio}/{name}")
-            continue
-        if event.scan == "due":
-            _ready(state, date, prio, name, place)
+                future.offer(place, text)
+        elif event.scan == "due":
+            _ready(state, prio, name, place, text)
     gathered = future.gathered
     return gathered is not None and len(gathered) > future.limit
 
 
-def _ready(state: State, date: str, prio: str, name: str, place: str) -> None:
+def _deadline(state: State, text: str) -> None:
+    try:
+        entry = entry_of(text)
+    except BadName:
+        return  # its lane sees to it
+    when = order.moment(entry, state.p95(entry.task))
+    if when is not None:
+        state.urgent.offer((when, entry.id), entry)
+
+
+def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
     parts = name.split(",", 3)
     if len(parts) < 3:
         parts = [name, "", ""]  # no entry: found out, and quarantined, when the scan has ended
     task = parts[2].removesuffix(".json") if len(parts) == 3 else parts[2]
     rest = parts[3] if len(parts) > 3 else ""
-    text = f"{date}/{prio}/{name}"
     window = state.lane(prio, task)
     if window.gathered is not None:
         window.offer(order.key_of_stamp(place, front="p=f" in rest), text)
-    if state.urgent.gathered is not None and "d=" in rest:
-        try:
-            entry = entry_of(text)
-        except BadName:
-            return  # its lane sees to it
-        when = order.moment(entry, state.p95(entry.task))
-        if when is not None:
-            state.urgent.offer((when, entry.id), entry)
 
 
 def released(state: State, event: Seen, now: Now) -> list[Action]:
@@ -145,6 +148,9 @@ def _settle(state: State, window: Window[str], out: list[Action]) -> None:
             continue  # the name is older than the claim
         window.add(place, entry)
         state.waiting[entry.id] = entry
+        when = order.moment(entry, state.p95(entry.task)) if window is state.future else None
+        if when is not None:
+            state.urgent.add((when, entry.id), entry)
         if isinstance(found, str) and layout.pending(entry) != f"{layout.PENDING}/{found}":
             out.append(_renamed(entry, f"{layout.PENDING}/{found}"))
 

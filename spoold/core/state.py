@@ -160,9 +160,9 @@ class State:
 
     def _place(self, entry: Entry, now: int) -> list[Entry]:
         if entry.time > now:
-            gone = self.future.add(order.stamp(entry.time, entry.id), entry)
-            return [gone] if gone else []
-        left = [self.lane(entry.prio, entry.task).add(order.key(entry), entry)]
+            left = [self.future.add(order.stamp(entry.time, entry.id), entry)]
+        else:
+            left = [self.lane(entry.prio, entry.task).add(order.key(entry), entry)]
         when = order.moment(entry, self.p95(entry.task))
         if when is not None:
             left.append(self.urgent.add((when, entry.id), entry))
@@ -187,12 +187,15 @@ class State:
         if entry.deadline is None:
             return
         when = order.moment(entry, self.p95(entry.task))
-        if when is not None and (when, entry.id) in self.urgent.entries:
+        if when is not None:
+            known = (when, entry.id) in self.urgent.entries
             self.urgent.discard((when, entry.id))
-            return
+            if known:
+                return
         # The usual run time has changed since it was put there: look for it by id.
-        for place in [k for k in self.urgent.entries if k[1] == entry.id]:
-            self.urgent.discard(place)
+        for rows in (self.urgent.entries, self.urgent.gathered or {}):
+            for place in [k for k in rows if k[1] == entry.id]:
+                self.urgent.discard(place)
 
     def ripen(self, now: int) -> None:
         """What waited for its time and has it now goes to its lane."""

@@ -18,7 +18,7 @@ class Window(Generic[K]):
     means that nothing is left on disk; `low` (below every key) that nothing is known yet.
     """
 
-    __slots__ = ("_keys", "bound", "entries", "gathered", "limit")
+    __slots__ = ("_cut", "_keys", "bound", "entries", "gathered", "limit")
 
     def __init__(self, limit: int, low: K) -> None:
         self.limit = limit
@@ -26,6 +26,7 @@ class Window(Generic[K]):
         self._keys: list[K] = []
         self.entries: dict[K, Entry] = {}
         self.gathered: dict[K, Entry | str] | None = None
+        self._cut: K | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -74,29 +75,34 @@ class Window(Generic[K]):
     def gather(self) -> None:
         """A scan begins: from now on `offer` collects what lies beyond the bound."""
         self.gathered = {}
+        self._cut = None
 
     def offer(self, place: K, found: Entry | str) -> None:
         """What a scan saw: an entry, or whatever text the caller makes one of at the end."""
         wanted = self.gathered
         if wanted is None or self.bound is None or place < self.bound:
             return
+        if self._cut is not None and place >= self._cut:
+            return
         wanted[place] = found
         if len(wanted) > 2 * self.limit:
             self._trim(wanted)
 
     def _trim(self, wanted: dict[K, Entry | str]) -> None:
-        """Twice the room is used: keep the smaller half; the new bound is known by that alone."""
-        keep = sorted(wanted)[: self.limit + 1]
-        self.gathered = {place: wanted[place] for place in keep}
+        """Twice the room is used: keep the smaller half; from the cut on, all is left to the disk."""
+        places = sorted(wanted)
+        cut = places[self.limit]
+        self._cut = cut if self._cut is None or cut < self._cut else self._cut
+        self.gathered = {place: wanted[place] for place in places[: self.limit]}
 
     def settle(self) -> list[tuple[K, Entry | str]]:
         """The scan has ended: what it found that fits, smallest first, and the new bound.
 
         The caller adds each with `add` after making an entry of it.
         """
-        wanted = self.gathered or {}
+        wanted, cut = self.gathered or {}, self._cut
         self.gathered = None
         room = max(self.limit - len(self._keys), 1)
-        keep = sorted(wanted)
-        self.bound = keep[room] if len(keep) > room else None
+        keep = sorted(p for p in wanted if cut is None or p < cut)
+        self.bound = keep[room] if len(keep) > room else cut
         return [(place, wanted[place]) for place in keep[:room]]

@@ -10,6 +10,7 @@ import orjson
 
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
+from spool.quarantine import quarantine
 from spool.times import format_utc
 from spoold.core.values import Crashed, Exited, NotStarted
 from spoold.effects import runner
@@ -137,14 +138,19 @@ class Handlers:
         except (NotRegular, OSError) as problem:
             return None, f"the result cannot be read: {problem}"
         finally:
-            try:
-                self.disk.remove(path)
-            except OSError:
-                pass  # it wrote none
+            self._forget_result(path)
         try:
             return (orjson.loads(data) if data.strip() else None), None
         except orjson.JSONDecodeError as problem:
             return None, f"the result is not JSON: {problem}"
+
+    def _forget_result(self, path: str) -> None:
+        try:
+            self.disk.remove(path)
+        except Missing:
+            pass  # it wrote none
+        except OSError as problem:  # a directory
+            quarantine(self.disk, path, f"a handler put it where its result belongs: {problem}")
 
 
 def _key(task_id: str, attempt: int) -> str:

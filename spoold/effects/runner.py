@@ -7,7 +7,7 @@
     for event in runner.events(): ...                   # whenever fileno() is readable
 
 Every start is answered by one of NotStarted, Exited or KeeperLost, whatever happens. Call all of it
-from one thread. The messages are described in keeper.py.
+from one thread. The messages are described in spoold/keeper/__init__.py.
 """
 
 from __future__ import annotations
@@ -16,79 +16,36 @@ import contextlib
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spoold.effects import keeper
-from spoold.effects.keeper import Proc, environ, look, processes, strike, trees
+from spoold import keeper
+from spoold.effects.leftovers import kill_all
+from spoold.effects.reports import Exited, KeeperLost, NotStarted, Started
+from spoold.keeper.libc import PR_SET_CHILD_SUBREAPER, prctl
+from spoold.keeper.proc import PATIENCE, environ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-PATIENCE = 5.0  # seconds for killed processes to go
+    from spoold.effects.reports import Event
+    from spoold.keeper.proc import Proc
+
 CLOSING = 2 * PATIENCE  # seconds for the keeper to kill everything and go
 HASTE = 1.0  # a keeper that dies sooner than this many seconds after its start
 DEATHS = 5  # in a row: is not worth starting again
 CHUNK = 1 << 16
-# `-c` and not the path of the file: an imported module is compiled once, a script at each start (6 ms)
-ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); import keeper; keeper.main(sys.argv[1:])"
+# `-c`, and a folder where only the keeper finds its modules: `-m` costs milliseconds at each start
+ENTRY = (
+    "import sys; sys.path.append(sys.argv.pop(1)); from keeper.__main__ import main; main(sys.argv[1:])"
+)
 
 
 class RunnerError(RuntimeError):
     """A bug of ours or a broken Python: the keeper did not understand us, or does not stay up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """The handler runs. `pid` is the leader of its session."""
-
-    key: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exited:
-    """The handler has ended and nothing it started is alive. One of `exit` and `signal` is None.
-
-    rss: bytes, the peak of its largest process, at least that of the keeper (11 MB: a limit of
-    the kernel's account). cpu: seconds of user and system time of all it waited for. seconds: from
-    start to end. logged: bytes of its output in the log. tail: its last 4 KiB of output.
-    """
-
-    key: str
-    exit: int | None
-    signal: int | None
-    rss: int
-    cpu: float
-    seconds: float
-    logged: int
-    truncated: bool
-    tail: str
-    log_error: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotStarted:
-    """The handler was never started. `errno` is None where the request itself was wrong."""
-
-    key: str
-    errno: int | None
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeeperLost:
-    """The keeper was killed, these attempts with it. A new keeper is there."""
-
-    keys: tuple[str, ...]
-
-
-Event = Started | Exited | NotStarted | KeeperLost
 
 
 class Runner:
@@ -110,7 +67,7 @@ class Runner:
 
     def start_keeper(self) -> None:
         """Start the keeper. Orders may be given at once; it reads them some 20 ms later."""
-        keeper.prctl(keeper.PR_SET_CHILD_SUBREAPER, 1)  # if it is killed, its handlers come to us
+        prctl(PR_SET_CHILD_SUBREAPER, 1)  # if it is killed, its handlers come to us
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -185,7 +142,7 @@ class Runner:
                 return True  # the last: between fork and exec
             return any(entry.startswith(b"SPOOL_ID=") for entry in environ(pid))
 
-        _kill_all(is_orphan)
+        kill_all(is_orphan)
 
     # --- orders ---
 
@@ -290,71 +247,5 @@ class Runner:
 
 def _command(sock: int, keep_fds: Iterable[int]) -> list[str]:
     kept = [word for fd in keep_fds for word in ("--keep", str(fd))]
-    folder = os.path.dirname(os.path.abspath(keeper.__file__))
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(keeper.__file__)))
     return [sys.executable, "-I", "-S", "-X", "utf8", "-c", ENTRY, folder, str(sock), *kept]
-
-
-# --- what nobody looks after any more ---
-
-
-def kill_leftovers(spool_dir: str, node: str) -> int:
-    """Kill what a daemon and a keeper that were killed together left of this node's handlers.
-
-    Known by SPOOL_DIR, SPOOL_NODE and SPOOL_ID in their environment; their descendants go with them,
-    this process and its ancestors never. Waits until they are gone, at most PATIENCE seconds.
-    Returns how many were killed. Call it with the lock of the node held and before any start.
-    """
-    wanted = {os.fsencode(f"SPOOL_DIR={spool_dir}"), os.fsencode(f"SPOOL_NODE={node}")}
-    spared = _lineage()
-
-    def is_leftover(pid: int, _: Proc) -> bool:
-        entries = environ(pid) if pid not in spared else []
-        return wanted.issubset(entries) and any(e.startswith(b"SPOOL_ID=") for e in entries)
-
-    return _kill_all(is_leftover, spared)
-
-
-def _lineage() -> set[int]:
-    """This process and its ancestors."""
-    found, pid = set[int](), os.getpid()
-    while pid and pid not in found:
-        found.add(pid)
-        proc = look(pid)
-        pid = 0 if proc is None else proc.ppid
-    return found
-
-
-def _kill_all(chosen: Callable[[int, Proc], bool], spared: Iterable[int] = ()) -> int:
-    """SIGKILL the chosen processes and their descendants until there are none; how many they were."""
-    until = time.monotonic() + PATIENCE
-    killed: set[tuple[int, int]] = set()
-    while True:
-        procs = processes()
-        roots = [pid for pid, proc in procs.items() if chosen(pid, proc)]
-        tree = [pid for pid in trees(procs, roots) if pid not in spared]
-        for pid in tree:
-            strike(pid, procs[pid], signal.SIGKILL)
-        killed.update((pid, procs[pid].start) for pid in tree)
-        if not tree or time.monotonic() > until:
-            return len(killed)
-        _await_deaths(tree, procs, until)
-
-
-def _await_deaths(pids: list[int], procs: dict[int, Proc], until: float) -> None:
-    """Wait until all of them, parents first, are dead; reap those that are our children now."""
-    for pid in pids:
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        except OSError:
-            time.sleep(0.01)  # no pidfd here: the next look at /proc tells
-            continue
-        now = look(pid)
-        if now is not None and now.start == procs[pid].start:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll(max(0.0, until - time.monotonic()) * 1000)
-        os.close(fd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)

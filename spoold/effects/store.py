@@ -28,6 +28,7 @@ no task is established or ended without its event (4), whatever part of a step a
 from __future__ import annotations
 
 from dataclasses import replace
+import logging
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spoold.core.values import Action
 
+log = logging.getLogger("spoold")
 Writes = Move | Tell | Drop | Refuse | Pauses
 
 
@@ -132,6 +134,7 @@ class Store:
         self.node = node
         self.durable = durable
         self.stage_dir = f"{layout.RUNNING}/{node}"
+        self.immovable: set[tuple[str, int]] = set()  # done with, and still in incoming/: path, inode
         self._made: set[str] = set()
         self._steps = (
             self._stage,
@@ -177,10 +180,7 @@ class Store:
         for pauses in group.pauses[-1:]:  # the last rows say it all
             self._write(group, self._pauses_stage, orjson.dumps(pauses.rows))
         for refusal in group.refusals:
-            path = f"{self._refuge(group, refusal)}.reason.json"
-            self._ensure(group, path)
-            self._write(group, path, _reason(refusal))
-            group.dirs[layout.parent_of(path)] = None
+            self._write(group, self._reason_stage(refusal), _reason(refusal))
 
     def _journal(self, group: Group, now: int) -> None:
         lines = [_line(self.node, move, now) for move in group.moves]
@@ -241,6 +241,7 @@ class Store:
         for refusal in group.refusals:
             target = self._refuge(group, refusal)
             self._ensure(group, target)
+            self._reason_first(refusal, target)
             self._take_away(refusal.source.path, target, refusal.source.ino)
             group.dirs[layout.parent_of(target)] = None
 
@@ -368,6 +369,19 @@ class Store:
                 self.disk.move(path, target)
         except Missing:
             pass  # the writer took it back in this very moment
+        except PermissionError as problem:  # chattr +i, or a directory that is not ours
+            self.immovable.add((path, ino))
+            log.warning("%s is done with and cannot be removed: %s", ascii(path), problem.strerror)
+
+    def _reason_first(self, refusal: Refuse, target: str) -> None:
+        """The reason is there before what it is about, whole, whenever it is seen."""
+        try:
+            self.disk.move(self._reason_stage(refusal), f"{target}.reason.json")
+        except Missing:
+            pass  # moved before the disk was full, in an earlier try of this group
+
+    def _reason_stage(self, refusal: Refuse) -> str:
+        return f"{self.stage_dir}/.reason.{refusal.message.id}.{refusal.source.ctime}"
 
     def _write(self, group: Group, path: str, data: bytes) -> None:
         if path in group.files:

@@ -79,6 +79,7 @@ class Intake:
         self.disk = disk
         self.settings = settings
         self.zone = zone
+        self.immovable: set[tuple[str, int]] = set()  # done with, and not to be removed
         self._rung = True
         self._names: list[str] = []
         self._waiting: dict[str, Waiting] = {}
@@ -138,6 +139,8 @@ class Intake:
         info = self.disk.info(path)
         if info is None:
             return None  # the writer took it back
+        if (path, info.ino) in self.immovable:
+            return None
         if stat.S_ISDIR(info.mode):
             self._ignored.add(name)  # a directory cannot be refused, only left alone
             return None
@@ -186,8 +189,8 @@ class Intake:
         """A listing may show an action and not yet the submission it is about: look again."""
         ids = request.ids if isinstance(request, Verb | Move) else (request.id,)
         for task_id in ids:
-            known = task_id in self._passing or self.disk.info(layout.own_copy(task_id))
-            if not known:
+            info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
+            if task_id not in self._passing and (info is None or info.nlink < 2):
                 raise NotYet(Invalid("id", task_id, "no task has this id"), OVERTAKEN)
 
     def _check(self, name: str, info: Info) -> None:

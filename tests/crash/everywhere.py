@@ -96,7 +96,7 @@ def _alive(
 def _died(
     world: World, problem: BaseException, fault: Fault, rng: Random, wraps: list[Any]
 ) -> None:
-    del problem
+    world.deaths.append(repr(problem))
     if rng.random() < 0.5:  # a parent reads in the last moment
         world.parents.read(sure=rng.random() < 0.5)
     if fault.cut is not None:

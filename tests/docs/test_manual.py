@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import importlib.util
 import json
 import re
@@ -18,6 +19,9 @@ import pytest
 import spool
 import spoold
 from spool import errors, fields, knobs, layout, names, records, times
+from spool.command import main, wait
+from spool.command import parser as command_parser
+from spool.command.verbs import VERBS
 from spool.settings import Settings, load
 from spool.task import decode_task
 from spoold import daemon
@@ -77,6 +81,14 @@ def test_what_is_generated_is_what_the_code_says_today(name: str) -> None:
     manual = tool("manual")
     page, made = manual.BLOCKS[name]
     assert tool("between").find((MAN / page).read_text(), name) == made(), "run tools/manual.py"
+
+
+def test_the_steps_on_disk_are_those_of_the_store() -> None:
+    text = section("spool.5", "STEPS ON DISK").partition("\n.Ss ")[0]
+    shown = re.findall(r"^\.It\n(\w+)", text, flags=re.MULTILINE)
+    code = (PACKAGES[1] / "effects" / "store.py").read_text()
+    steps = re.findall(r"self\._(\w+),", code.partition("self._steps = (")[2].partition(")\n")[0])
+    assert [word.lower() for word in shown] == [step.removesuffix("_dirs") for step in steps]
 
 
 def test_the_diagram_can_be_drawn() -> None:
@@ -294,6 +306,58 @@ def test_wrong_options_of_spoold_end_as_the_manual_says() -> None:
     assert re.search(rf"^\.It {done.returncode}\nThe options are wrong", body, flags=re.MULTILINE)
 
 
+def verb_sections() -> dict[str, str]:
+    """What spool(1) says of each verb; some share a place."""
+    found: dict[str, str] = {}
+    for title in ("SUBMITTING", "LOOKING", "CHANGING", "KEEPING"):
+        for part in re.split(r"^\.Ss ", section("spool.1", title), flags=re.MULTILINE)[1:]:
+            head, _, body = part.partition("\n")
+            found.update(dict.fromkeys(head.split(", "), body))
+    return found
+
+
+def verb_parser(verb: str) -> Any:
+    """The parser of a verb, with all its options."""
+    found = command_parser.verb_parser(verb)
+    importlib.import_module(f"spool.command.{VERBS[verb][0]}").options(found)
+    return found
+
+
+def test_every_verb_is_in_the_manual() -> None:
+    assert set(verb_sections()) == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_of_a_verb_is_in_the_manual(verb: str) -> None:
+    common = shown_options(section("spool.1", "DESCRIPTION"))
+    assert shown_options(verb_sections()[verb]) | common == options_of(verb_parser(verb))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_short_option_of_a_verb_is_in_the_manual(verb: str) -> None:
+    short = {o for a in verb_parser(verb)._actions for o in a.option_strings if len(o) == 2}
+    shown = set(re.findall(r"(?:Fl|,) ([a-z])\b", verb_sections()[verb]))
+    assert {f"-{letter}" for letter in shown} | {"-h"} == short
+
+
+def test_every_exit_status_of_spool_is_in_the_manual() -> None:
+    """Those of errors, and those that the command's own modules give a name to."""
+    paths = [*(PACKAGES[0] / "command").glob("*.py"), *PACKAGES[0].glob("*.py")]
+    own = raised(*(path for path in paths if path.name not in {"settings.py", "knobs.py", "errors.py"}))
+    for path in (PACKAGES[0] / "command").glob("*.py"):
+        own.update(getattr(errors, name) for name in re.findall(r"\bEX_[A-Z]+\b", path.read_text()))
+    assert own <= shown_exits("spool.1")
+    named = {wait.DONE, wait.FAILED, wait.CANCELLED, main.INTERRUPTED, main.BROKEN_PIPE}
+    assert shown_exits("spool.1") == own | named
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [((), 64), (("--bogus",), 64), (("bogus",), 64), (("ls", "-x"), 64)]
+)
+def test_wrong_words_end_as_the_manual_says(words: tuple[str, ...], status: int) -> None:
+    assert main.main(words) == status
+
+
 # What a run leaves is what the manual shows.
 
 TOML = """
@@ -408,6 +472,8 @@ def test_what_the_readme_names_exists() -> None:
     for word in readme_words():
         if word.startswith("make "):
             assert word.split()[1] in targets, word
+        elif word.startswith(("spool ", "spoold ")):
+            assert word.startswith("spoold") or word.split()[1] in VERBS, word
         elif re.fullmatch(r"[\w.*-]+(/[\w.*-]*)*", word) and word.partition("/")[0] in tops:
             assert list(ROOT.glob(word.rstrip("/"))), word
     linked = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())

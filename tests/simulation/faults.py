@@ -44,6 +44,12 @@ class Wrapper:
     def before(self, verb: str, args: tuple[Any, ...]) -> None:
         """Called with every verb before it is done."""
 
+    def swap(self, disk: Any) -> None:
+        """From now on another disk is below."""
+        self.disk = disk
+        for name in VERBS:
+            self.__dict__.pop(name, None)
+
 
 class Counting(Wrapper):
     """Counts verbs, and keeps the story of those that change something."""

@@ -89,7 +89,7 @@ def _kept(world: World, found: Survey, wish: Wish) -> None:
         return
     if (wish.rival or wish.spoilt) and _refused(world, wish.path):
         return
-    if wish.spoilt or world.strangers and _in_corrupt(world, wish):
+    if wish.spoilt or (world.strangers and _in_corrupt(world, wish)):
         return
     raise Broken(f"{wish.mark} ({wish.id}, {wish.path}) was submitted, and is lost")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
+from spool.look import entry_at
+from spool.names import BadName
 from spoold.core.values import Now
 from tests.simulation.actors import Parents, Writers
 from tests.simulation.faults import Crash
@@ -48,6 +50,7 @@ class World:
         self.nodes = nodes
         self.cuts = 0
         self.crashes = 0
+        self.deaths: list[str] = []  # what daemons died of
         self.strangers = 0  # files put where only spoold should write
         self.store_hook: Callable[[Store], None] | None = None
         self.watch = Watch(self)
@@ -151,7 +154,7 @@ class World:
             else:
                 host.reload()
         self._resume()
-        for turn in range(PATIENCE):
+        for turn in range(5 * PATIENCE):
             busy = self.turn()
             self.parents.serve()
             if busy or any(h.busy for h in self.up()):
@@ -189,9 +192,18 @@ class World:
 
         left = pending(self) + [f"{layout.HELD}/{n}" for n in self.disk.names(layout.HELD)]
         for node in self.hosts:
-            left += running(self, node)
+            left += [f"{layout.RUNNING}/{node}/{n}" for n in running(self, node)]
+        left = [path for path in left if _is_entry(path)]
         drops = [n for n in self.disk.names(layout.INCOMING) if n.endswith(".json")]
         return left + [f"{layout.INCOMING}/{n}" for n in drops if not n.startswith(".")]
+
+
+def _is_entry(path: str) -> bool:
+    try:
+        entry_at(path)
+    except BadName:
+        return False
+    return True
 
 
 def _scopes(disk: ModelDisk, path: str) -> set[tuple[str | None, str | None]]:

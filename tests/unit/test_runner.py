@@ -16,22 +16,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spoold.effects.runner import (
-    Event,
-    Exited,
-    KeeperLost,
-    NotStarted,
-    Runner,
-    RunnerError,
-    Started,
-    kill_leftovers,
-)
+from spoold.effects.leftovers import kill_leftovers
+from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Started
+from spoold.effects.runner import Runner, RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-KEEPER = ROOT / "spoold" / "effects" / "keeper.py"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LONG = 20.0  # seconds: how long a test waits for what never takes so long
 FOREVER = "1000"
@@ -560,12 +552,12 @@ def test_a_burst_of_200_handlers_is_reported_whole(handlers: Handlers) -> None:
 
 
 class RawKeeper:
-    """The keeper as a stand-alone script, spoken to by hand."""
+    """The keeper as a stand-alone program, spoken to by hand."""
 
     def __init__(self) -> None:
         self.sock, theirs = socket.socketpair()
-        command = [sys.executable, "-I", "-S", str(KEEPER), str(theirs.fileno())]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        command = [sys.executable, "-S", "-m", "spoold.keeper", str(theirs.fileno())]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT)
         theirs.close()
         self.sock.settimeout(LONG)
         self.file = self.sock.makefile("r")

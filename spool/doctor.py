@@ -1,0 +1,168 @@
+"""Can a spool work here? Each check is a finding: what was seen, and the remedy where it is not well."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from spool import daemons, layout, probes
+from spool.disk import RealDisk
+from spool.errors import SpoolError
+from spool.init import check_format
+from spool.probes import BAD, OK, WARN, Check
+from spool.settings import Handler, Settings, load
+from spool.times import SECOND, format_span, parse_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+STALE = 150  # seconds; a living daemon writes its status once a minute
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"  # what handlers get
+DROP_BOX = 0o3730  # incoming/ and tmp/ where others may drop actions
+
+
+def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
+    """Every check on the spool at `root` (absolute). With `fix` wrong modes are mended."""
+    try:
+        check_format(root)
+        disk = RealDisk(root)
+    except (SpoolError, OSError) as problem:
+        yield Check(BAD, str(problem), f"spool init {shlex.quote(root)}")
+        return
+    yield Check(OK, f"{root} is a spool of format 1")
+    yield from _tree(root, fix=fix)
+    yield from probes.file_system(root)
+    yield from probes.steps(disk)
+    yield from probes.inotify(root, disk)
+    settings = yield from _settings(disk, root)
+    yield from _room(disk, settings)
+    yield from probes.clock(disk)
+    yield from _daemon(disk, root)
+    yield from _trouble(disk)
+    disk.close()
+
+
+def _tree(root: str, *, fix: bool) -> Iterator[Check]:
+    """Directories, their modes and owners, and that one rename can reach all of them."""
+    top = os.stat(root)
+    well = True
+    for name in ("", *layout.TREE, layout.SETTINGS, layout.FORMAT):
+        path = os.path.join(root, name).rstrip("/")
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            level = WARN if name == layout.SETTINGS else BAD
+            yield Check(level, f"{path} is missing", f"spool init {shlex.quote(root)}")
+            well = False
+            continue
+        checks = [_mode(path, name, found, fix=fix), _owner(path, found, top), _device(path, found, top)]
+        yield from (check for check in checks if check is not None)
+        well = well and not any(checks)
+    if well:
+        yield Check(OK, f"directories are there, private to uid {top.st_uid}, on one file system")
+
+
+def _mode(path: str, name: str, found: os.stat_result, *, fix: bool) -> Check | None:
+    mode = stat.S_IMODE(found.st_mode)
+    if name in (layout.INCOMING, layout.TMP) and mode == DROP_BOX:
+        return None
+    right = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
+    if mode == right or stat.S_ISLNK(found.st_mode):
+        return None
+    if fix:
+        os.chmod(path, right)
+        return Check(OK, f"{path} had mode {mode:04o}, now {right:04o}")
+    risky = bool(mode & 0o022) or mode & right != right
+    remedy = f"chmod {right:04o} {shlex.quote(path)}  (or spool doctor --fix)"
+    return Check(BAD if risky else WARN, f"{path} has mode {mode:04o}, not {right:04o}", remedy)
+
+
+def _owner(path: str, found: os.stat_result, top: os.stat_result) -> Check | None:
+    if found.st_uid == top.st_uid:
+        return None
+    what = f"{path} belongs to uid {found.st_uid}, the spool to uid {top.st_uid}"
+    return Check(BAD, what, f"chown {top.st_uid} {shlex.quote(path)}")
+
+
+def _device(path: str, found: os.stat_result, top: os.stat_result) -> Check | None:
+    if found.st_dev == top.st_dev:
+        return None
+    what = f"{path} is on another file system: a task cannot be renamed into it"
+    return Check(BAD, what, "keep the whole spool on one file system")
+
+
+def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | None]:
+    """spool.toml, and that what its handlers run is there; returns the settings or None."""
+    path = os.path.join(root, layout.SETTINGS)
+    try:
+        text = disk.read(layout.SETTINGS, 1 << 20).decode()
+        found = load(text, path=path)
+    except FileNotFoundError:
+        return load("")
+    except (SpoolError, OSError, UnicodeDecodeError) as problem:
+        yield Check(BAD, str(problem), "mend it; `spoold --check` reads it again")
+        return None
+    count = len(found.handlers)
+    yield Check(OK, f"{layout.SETTINGS} is valid, {count} handler{'s' * (count != 1)}")
+    for handler in found.handlers.values():
+        where = f'handlers."{handler.pattern}"'
+        if handler.exec and not _can_run(handler.exec[0], handler):
+            what = f"{where}: {handler.exec[0]} is no program that can be run"
+            yield Check(BAD, what, "name an executable file by its whole path, and chmod +x it")
+        if handler.cwd and not os.path.isdir(handler.cwd):
+            yield Check(BAD, f"{where}: cwd {handler.cwd} is no directory", "make it, or name another")
+    return found
+
+
+def _can_run(program: str, handler: Handler) -> bool:
+    """Whether a handler would find its program, as spoold looks for it."""
+    if "/" in program:
+        path = os.path.join(handler.cwd or os.path.expanduser("~"), program)
+        return os.path.isfile(path) and os.access(path, os.X_OK)
+    return shutil.which(program, path=handler.env.get("PATH", PATH)) is not None
+
+
+def _room(disk: RealDisk, settings: Settings | None) -> Iterator[Check]:
+    free = disk.free()
+    shown = "no limit of" if free.inodes >= 1 << 40 else str(free.inodes)
+    what = f"{free.bytes / (1 << 20):,.0f} MiB and {shown} inodes free"
+    short = settings is not None and (
+        free.bytes < settings.min_free_bytes or free.inodes < settings.min_free_inodes
+    )
+    remedy = "make room, or lower min_free_bytes and min_free_inodes: nothing starts until then"
+    yield Check(BAD, what, remedy) if short else Check(OK, what)
+
+
+def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
+    nodes = daemons.nodes(disk, root)
+    alive = {name: node for name, node in nodes.items() if node["alive"]}
+    if not alive:
+        remedy = f"spoold --spool {shlex.quote(root)}"
+        yield Check(WARN, "no spoold serves this spool: nothing runs", remedy)
+    for name, node in alive.items():
+        what = f"spoold is alive (node {name}, pid {node.get('pid')})"
+        written = node.get("written_at")
+        age = time.time() - parse_utc(written) / SECOND if isinstance(written, str) else 0
+        if age > STALE:
+            remedy = f"it hangs, or its disk does: kill {node.get('pid')} and start it again"
+            yield Check(BAD, f"{what}, but silent for {format_span(int(age * SECOND))}", remedy)
+        else:
+            yield Check(OK, what)
+        if node.get("settings_error"):
+            yield Check(BAD, f"it runs with old settings: {node['settings_error']}", "mend spool.toml")
+
+
+def _trouble(disk: RealDisk) -> Iterator[Check]:
+    """What was put aside, and who does not read."""
+    kept = [name for name in disk.names(layout.CORRUPT) if not name.endswith(".reason.json")]
+    if kept:
+        what = f"{len(kept)} damaged files were put aside in {layout.CORRUPT}/"
+        yield Check(WARN, what, "see the .reason.json beside each; remove them when you are done")
+    for parent, count in daemons.unread(disk).items():
+        if count >= 1000 and parent != layout.DEFAULT_PARENT:
+            what = f"{count} events for {parent} are unread"
+            yield Check(WARN, what, f"start {parent}, or read them: spool watch {parent} --once --ack")

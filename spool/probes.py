@@ -1,0 +1,140 @@
+"""What the machine under a spool can do: its file system, its syncs, inotify, its clock; tried out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.disk import Exists
+from spool.mounts import mount_of
+from spool.names import new_id
+from spool.times import SECOND, format_local, format_span
+from spool.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+
+OK, WARN, BAD = "ok", "warn", "bad"
+SLOW_SYNC = 0.05  # seconds; every durable submission waits for two of them
+RING = 2.0  # seconds; inotify takes microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`level`: ok, warn or bad. `remedy` is a command or a sentence; empty where all is well."""
+
+    level: str
+    what: str
+    remedy: str = ""
+
+
+def file_system(root: str) -> Iterator[Check]:
+    """What kind it is, and whether a spool can trust it."""
+    mount = mount_of(root)
+    if mount is None:
+        yield Check(WARN, "the kernel does not say what file system this is")
+        return
+    kind = f"file system {mount.type} at {mount.place}"
+    if "ro" in mount.options:
+        yield Check(BAD, f"{kind} is read-only", f"mount -o remount,rw {shlex.quote(mount.place)}")
+    elif mount.network:
+        soft = "soft" in mount.options
+        remedy = "mount it with `hard`" if soft else "set `lease` to 180s or more where nodes share it"
+        what = f"{kind} is a network file system{', mounted soft: writes may be lost' * soft}"
+        yield Check(BAD if soft else WARN, what, remedy)
+    elif mount.in_memory:
+        yield Check(WARN, f"{kind} is in memory: a reboot takes all tasks", "keep it on a disk")
+    elif mount.options & {"nobarrier", "barrier=0"}:
+        yield Check(BAD, f"{kind} is mounted without barriers: fsync does not hold", "mount it with them")
+    else:
+        yield Check(OK, kind)
+
+
+def steps(disk: Disk) -> Iterator[Check]:
+    """The calls everything rests on, done once, and how long a sync takes."""
+    path = f"{layout.TMP}/.doctor-{new_id()}"
+    other = f"{layout.INCOMING}/.doctor-{new_id()}"
+    took: list[float] = []
+    try:
+        disk.write(path, b"x" * 512)
+        try:
+            disk.write(path, b"")
+            yield Check(BAD, "O_EXCL does not hold: two writers can make one file", "use another disk")
+        except Exists:
+            pass  # as it should
+        for _ in range(5):
+            start = time.perf_counter()
+            disk.sync([path])
+            disk.sync_dirs([layout.TMP])
+            took.append((time.perf_counter() - start) / 2)
+        disk.link(path, other)
+        disk.remove(other)
+        disk.move(path, other)
+        disk.remove(other)
+    except OSError as problem:
+        yield Check(BAD, f"the file system cannot do what a spool needs: {problem}", "use another one")
+        for leftover in (path, other):
+            if disk.info(leftover) is not None:
+                disk.remove(leftover)
+        return
+    middle = sorted(took)[len(took) // 2]
+    what = f"create, link, rename and sync work; a sync takes {middle * 1000:.2g} ms"
+    slow = 'durability = "relaxed" in spool.toml, or a faster disk'
+    yield Check(WARN, what, slow) if middle > SLOW_SYNC else Check(OK, what)
+
+
+def inotify(root: str, disk: Disk) -> Iterator[Check]:
+    """Whether a new file rings."""
+    path = f"{layout.TMP}/.doctor-{new_id()}"
+    with Watch([os.path.join(root, layout.TMP)]) as watch:
+        remedy = "sysctl fs.inotify.max_user_instances=512 fs.inotify.max_user_watches=65536"
+        if watch.polls:
+            what = f"inotify is not available ({_limits()}): looking again and again"
+            yield Check(WARN, what, remedy)
+            return
+        watch.wait(0)
+        disk.write(path, b"")
+        start = time.perf_counter()
+        rung = watch.wait(RING)
+        took = time.perf_counter() - start
+        disk.remove(path)
+    if rung:
+        yield Check(OK, f"inotify works, in {took * 1000:.2g} ms ({_limits()})")
+    else:
+        what = f"inotify says nothing of a new file ({_limits()})"
+        yield Check(WARN, what, "spoold looks once a second or so; a local disk is quicker")
+
+
+def _limits() -> str:
+    found = []
+    for name in ("instances", "watches"):
+        try:
+            with open(f"/proc/sys/fs/inotify/max_user_{name}", encoding="ascii") as file:
+                found.append(f"{file.read().strip()} {name} a user")
+        except OSError:
+            continue
+    return ", ".join(found) or "limits unknown"
+
+
+def clock(disk: Disk) -> Iterator[Check]:
+    """Whether the time is one of this century, and the file system agrees."""
+    now = time.time_ns() // 1000
+    path = f"{layout.TMP}/.doctor-{new_id()}"
+    disk.write(path, b"")
+    info = disk.info(path)
+    disk.remove(path)
+    skew = 0 if info is None else info.ctime_us - now
+    shown = f"the clock says {format_local(now)}"
+    if not 2025 <= time.gmtime(now / SECOND).tm_year < 2100:
+        yield Check(BAD, shown, "set it: `timedatectl set-ntp true`")
+    elif abs(skew) > SECOND:
+        what = f"{shown}, the file system's differs by {format_span(abs(skew))}"
+        yield Check(WARN, what, "let NTP set the clock of both hosts")
+    else:
+        yield Check(OK, shown)

@@ -1,0 +1,53 @@
+"""What the runner tells of handlers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The handler runs. `pid` is the leader of its session."""
+
+    key: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """The handler has ended and nothing it started is alive. One of `exit` and `signal` is None.
+
+    rss: bytes, the peak of its largest process, at least that of the keeper (11 MB: a limit of
+    the kernel's account). cpu: seconds of user and system time of all it waited for. seconds: from
+    start to end. logged: bytes of its output in the log. tail: its last 4 KiB of output.
+    """
+
+    key: str
+    exit: int | None
+    signal: int | None
+    rss: int
+    cpu: float
+    seconds: float
+    logged: int
+    truncated: bool
+    tail: str
+    log_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotStarted:
+    """The handler was never started. `errno` is None where the request itself was wrong."""
+
+    key: str
+    errno: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperLost:
+    """The keeper was killed, these attempts with it. A new keeper is there."""
+
+    keys: tuple[str, ...]
+
+
+Event = Started | Exited | NotStarted | KeeperLost

@@ -1,0 +1,27 @@
+"""The keeper: a small process of its own that starts the handlers and leaves nothing of them behind.
+
+    python -m spoold.keeper FD [--keep FD]...
+
+Stand-alone: these modules and the standard library. Descriptors after --keep (locks) stay open until
+the end. FD is a socket to spoold; JSON objects, one a line, go over it:
+
+    hello    no_new_privs                                        first, options
+    start    key argv env cwd stdin log log_limit                -> started | refused
+    kill     key grace                                           -> the exit that follows
+    quit                                                         -> end of file
+
+    started  key pid
+    exit     key exit signal rss cpu seconds logged truncated tail log_error
+    refused  key errno error                                     it was never started
+    protocol error                                               the line was not understood
+
+Every orphan of a handler becomes a child of the keeper (a subreaper), so nothing escapes by setsid
+or a double fork. When spoold dies in any way, everything below the keeper is killed at once.
+
+A handler that leaves nothing costs five calls at its end beyond reading its output: read of the
+signalfd, waitid (who), killpg while its number is still its own, wait4, waitid (is any other
+child there?). With others alive: one more, a pread of /proc/loadavg for the last process number
+given out, and one look at each number given out since its start that is not a handler's.
+"""
+
+NAME = "spool-keeper"

@@ -1,0 +1,213 @@
+"""The keeper at work: orders, output, deaths and timers of handlers, and sleep in between."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import signal
+import time
+
+from .attempt import Attempt
+from .family import Family
+from .libc import PR_SET_NO_NEW_PRIVS, prctl, signalfd
+from .order import StartOrder, seconds, text
+from .proc import PATIENCE, Proc, processes, strike, strike_group, trees
+from .spawn import why
+from .wire import Wire
+
+FREEZES = 8  # rounds of SIGSTOP before SIGKILL: a tree that forks faster is left to the sweep
+
+
+class Keeper:
+    """Everything the process does. One thread, which blocks in one place."""
+
+    def __init__(self, sock: int) -> None:
+        self.deaths = signalfd(signal.SIGCHLD)  # strays' too
+        self.epoll = select.epoll()
+        self.epoll.register(self.deaths, select.EPOLLIN)
+        self.wire = Wire(sock, self.epoll)
+        self.family = Family()
+        self.running: dict[str, Attempt] = {}  # by key: from start to exit report
+        self.pipes: dict[int, Attempt] = {}
+        try:  # the socket alone would not tell if a child of spoold holds a copy of its end
+            self.parent = os.pidfd_open(os.getppid())
+            self.epoll.register(self.parent, select.EPOLLIN)
+        except (OSError, AttributeError):
+            self.parent = -1
+
+    def run(self) -> None:
+        """Work until spoold is gone; then end what is left."""
+        try:
+            while self.wire.open:
+                self.turn()
+        finally:  # of our own bugs too
+            self.end()
+
+    def turn(self) -> None:
+        """Wait for something and do all of it."""
+        ready = self.epoll.poll(self.patience(), 64)
+        for fd, events in ready:
+            if fd in self.pipes:
+                self.listen(self.pipes[fd])
+            elif fd == self.wire.sock:
+                for line in self.wire.receive(events):
+                    self.obey(line)
+            elif fd == self.parent:
+                self.wire.open = False
+        if any(fd == self.deaths for fd, _ in ready):
+            self.bury()
+        self.expire()
+        self.wire.send()
+
+    # --- orders ---
+
+    def obey(self, line: bytearray) -> None:
+        """One order. Nothing in it can end the keeper, but the order to."""
+        if not self.wire.open:
+            return
+        try:
+            message = json.loads(line)
+            match message["op"]:
+                case "start":
+                    self.start(message)
+                case "kill":
+                    self.kill(text(message, "key"), seconds(message, "grace"))
+                case "quit":
+                    self.wire.open = False
+                case "hello":
+                    if message.get("no_new_privs"):
+                        prctl(PR_SET_NO_NEW_PRIVS, 1)
+                case order:
+                    self.wire.say({"ev": "protocol", "error": f"op: unknown {order!r}"})
+        except (ValueError, TypeError, LookupError, RecursionError, OSError) as error:
+            self.wire.say({"ev": "protocol", "error": f"{type(error).__name__}: {error}"})
+
+    def start(self, message: dict[str, object]) -> None:
+        """Start a handler or say why not."""
+        key = text(message, "key")
+        refused: dict[str, object] = {"ev": "refused", "key": key, "errno": None}
+        if key in self.running:
+            self.wire.say({**refused, "errno": errno.EEXIST, "error": "this attempt runs already"})
+            return
+        try:
+            attempt = Attempt(StartOrder(message), self.epoll)
+        except OSError as error:
+            self.wire.say({**refused, "errno": error.errno, "error": why(error)})
+            return
+        except (ValueError, TypeError) as error:  # a NUL, a lone surrogate, a wrong type
+            self.wire.say({**refused, "error": str(error)})
+            return
+        self.running[key] = self.family.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
+        self.wire.say({"ev": "started", "key": key, "pid": attempt.pid})
+
+    def listen(self, attempt: Attempt) -> None:
+        """Take output; forget a pipe that has ended."""
+        pipe = attempt.pipe
+        attempt.read()
+        if attempt.pipe < 0:
+            del self.pipes[pipe]
+
+    # --- killing ---
+
+    def kill(self, key: str, grace: float) -> None:
+        """End a handler: TERM now and KILL after `grace` seconds; an unknown key has just ended."""
+        attempt = self.running.get(key)
+        if attempt is None or attempt in self.family.ending:
+            return
+        if grace <= 0:
+            self.destroy(attempt)
+            return
+        until = time.monotonic() + grace
+        attempt.due = until if attempt.due is None else min(attempt.due, until)
+        procs = processes()
+        strike_group(attempt.pid, signal.SIGTERM, signal.SIGCONT)
+        for pid in self.family.tree(procs, attempt):
+            if procs[pid].pgid != attempt.pid:
+                strike(pid, procs[pid], signal.SIGTERM, signal.SIGCONT)
+
+    def destroy(self, attempt: Attempt) -> None:
+        """SIGKILL the whole tree. It is frozen first, so that nobody forks out of sight."""
+        attempt.due = None
+        found: dict[int, Proc] = {}
+        for _ in range(FREEZES):
+            procs = processes()
+            fresh = [pid for pid in self.family.tree(procs, attempt) if pid not in found]
+            if not fresh:
+                break
+            for pid in fresh:
+                found[pid] = procs[pid]
+                strike(pid, procs[pid], signal.SIGSTOP)
+        for pid, proc in found.items():
+            strike(pid, proc, signal.SIGKILL)
+        strike_group(attempt.pid, signal.SIGKILL)
+
+    # --- deaths ---
+
+    def bury(self) -> None:
+        """Reap who has died; report handlers that left nothing, hunt what the others left."""
+        os.read(self.deaths, 4096)
+        alone = self.family.reap()
+        if not self.family.ending:
+            return
+        if alone or not self.family.suspicious():
+            self.report()
+        else:
+            self.hunt()
+
+    def hunt(self) -> None:
+        """Kill what ended handlers left; report them if that is nothing."""
+        procs = processes()
+        doomed = self.family.doomed(procs)
+        for pid in trees(procs, doomed):
+            strike(pid, procs[pid], signal.SIGKILL)
+        if not doomed:
+            self.report()
+        for attempt in self.family.ending:  # the death of each of the doomed brings us back here
+            attempt.due = attempt.due or time.monotonic() + PATIENCE
+
+    def report(self) -> None:
+        """The last word on all that have ended."""
+        for attempt in self.family.ending:
+            self.pipes.pop(attempt.pipe, None)
+            del self.running[attempt.key]
+            self.wire.say(attempt.finish())
+        self.family.ending.clear()
+
+    # --- time ---
+
+    def patience(self) -> float | None:
+        """Seconds until something is due, None: sleep until something happens."""
+        due = min((a.due for a in self.running.values() if a.due is not None), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def expire(self) -> None:
+        """Do what is due: KILL after the grace, a report in spite of processes that do not die."""
+        now = time.monotonic()
+        due = [a for a in self.running.values() if a.due is not None and a.due <= now]
+        for attempt in due:
+            if attempt not in self.family.ending:
+                self.destroy(attempt)
+        if any(attempt in self.family.ending for attempt in due):
+            self.family.beyond.update(self.family.doomed(processes()))
+            self.report()
+
+    # --- the end ---
+
+    def end(self) -> None:
+        """Kill everything below us and reap it; what does not die in time is left to init."""
+        until = time.monotonic() + PATIENCE
+        for pid in self.family.leaders:
+            strike_group(pid, signal.SIGKILL)
+        me = os.getpid()
+        while True:
+            procs = processes()
+            for pid in trees(procs, [me])[1:]:
+                strike(pid, procs[pid], signal.SIGKILL)
+            if self.family.reap() or time.monotonic() > until:
+                break
+            if select.select([self.deaths], [], [], max(0.0, until - time.monotonic()))[0]:
+                os.read(self.deaths, 4096)
+        for attempt in self.running.values():
+            attempt.finish()  # its last words into the log

@@ -1,0 +1,53 @@
+"""Orders as JSON brings them, checked: whatever is wrong in one raises ValueError."""
+
+from __future__ import annotations
+
+
+class StartOrder:
+    """All that a handler is started from."""
+
+    __slots__ = ("argv", "cwd", "env", "key", "limit", "log", "stdin")
+
+    def __init__(self, message: dict[str, object]) -> None:
+        limit = message.get("log_limit")
+        if not isinstance(limit, int) or limit < 0:
+            raise ValueError("log_limit: must be a number of bytes")
+        self.limit = limit
+        self.key = text(message, "key")
+        self.log = text(message, "log")
+        self.argv = _argv(message)
+        self.env = _env(message)
+        self.cwd = None if message.get("cwd") is None else text(message, "cwd")
+        self.stdin = text(message, "stdin")
+
+
+def text(message: dict[str, object], name: str) -> str:
+    """A part of a message that is a string."""
+    value = message.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: must be a string")  # noqa: TRY004 - a wrong message, not our bug
+    return value
+
+
+def seconds(message: dict[str, object], name: str) -> float:
+    """A part of a message that is a duration."""
+    value = message.get(name)
+    if not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        raise ValueError(f"{name}: must be a number of seconds")
+    return float(value)
+
+
+def _argv(message: dict[str, object]) -> list[str]:
+    argv = message.get("argv")
+    if not isinstance(argv, list) or not argv or not all(isinstance(arg, str) for arg in argv):
+        raise ValueError("argv: must be a list of strings, not empty")
+    return argv
+
+
+def _env(message: dict[str, object]) -> dict[str, str]:
+    env = message.get("env")
+    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+        raise ValueError("env: must be an object of strings")
+    if any(not name or "=" in name for name in env):
+        raise ValueError("env: a name must not be empty or hold '='")
+    return env

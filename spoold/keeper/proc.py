@@ -1,0 +1,104 @@
+"""Processes never mistaken for each other: seen in /proc, struck by descriptor."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+TYPE_CHECKING = False  # typing takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 5.0  # seconds for killed processes to go; one in state D may never
+
+
+class Proc:
+    """What /proc/PID/stat says: comm, ppid, pgid, sid, start (clock ticks since boot)."""
+
+    __slots__ = ("comm", "pgid", "ppid", "sid", "start")
+
+    def __init__(self, stat: bytes) -> None:
+        end = stat.rindex(b")")  # a name may hold brackets and blanks itself
+        rest = stat[end + 2 :].split(b" ", 20)
+        self.comm = stat[stat.index(b"(") + 1 : end]
+        self.ppid, self.pgid, self.sid = int(rest[1]), int(rest[2]), int(rest[3])
+        self.start = int(rest[19])
+
+
+def _slurp(path: str, limit: int) -> bytes:
+    """The start of a file in /proc; empty when the process is gone or another user's."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, limit)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def look(pid: int) -> Proc | None:
+    """The process (or thread) with this number, None when there is none."""
+    stat = _slurp(f"/proc/{pid}/stat", 1024)
+    return Proc(stat) if stat else None
+
+
+def environ(pid: int) -> list[bytes]:
+    """The environment a process was started with, as NAME=VALUE; empty for a dead one."""
+    return _slurp(f"/proc/{pid}/environ", 1 << 21).split(b"\0")
+
+
+def mark(env: list[bytes]) -> tuple[bytes, ...]:
+    """What tells whose process it is: its SPOOL_ID and SPOOL_ATTEMPT; empty for a stranger."""
+    return tuple(sorted(e for e in env if e.startswith((b"SPOOL_ID=", b"SPOOL_ATTEMPT="))))
+
+
+def processes() -> dict[int, Proc]:
+    """Every process there is, zombies included."""
+    found = ((int(name), look(int(name))) for name in os.listdir("/proc") if name.isdecimal())
+    return {pid: proc for pid, proc in found if proc is not None}
+
+
+def trees(procs: dict[int, Proc], roots: list[int]) -> list[int]:
+    """The roots and all their descendants, parents first."""
+    children: dict[int, list[int]] = {}
+    for pid, proc in procs.items():
+        children.setdefault(proc.ppid, []).append(pid)
+    found = list(dict.fromkeys(roots))
+    known = set(found)
+    for pid in found:  # grows while it is walked
+        fresh = [child for child in children.get(pid, ()) if child not in known]
+        found += fresh
+        known.update(fresh)
+    return found
+
+
+def strike(pid: int, proc: Proc, *numbers: int) -> None:
+    """Signal this very process, never another one that got its number meanwhile."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except OSError:  # no pidfd here: still safe for a child, whose number is held until it is reaped
+        if proc.ppid == os.getpid():
+            _send(os.kill, pid, numbers)
+        return
+    now = look(pid)  # after the pidfd: the same start time proves that both mean one process
+    if now is not None and now.start == proc.start:
+        _send(signal.pidfd_send_signal, fd, numbers)
+    os.close(fd)
+
+
+def strike_group(leader: int, *numbers: int) -> None:
+    """Signal a group whose leader is our child and not reaped: until then the number is its own."""
+    _send(os.killpg, leader, numbers)
+
+
+def _send(how: Callable[[int, int], None], target: int, numbers: tuple[int, ...]) -> None:
+    try:
+        for number in numbers:
+            how(target, number)
+    except OSError:
+        pass  # gone, or another user's (a setuid program)

@@ -1,0 +1,101 @@
+"""A handler becomes a process: its program found, its input and output put in place."""
+
+from __future__ import annotations
+
+import errno
+import fcntl  # here and not late: without descriptors nothing can be imported
+import os
+import signal
+
+TYPE_CHECKING = False  # typing takes long to import
+if TYPE_CHECKING:
+    from .order import StartOrder
+
+MFD_CLOEXEC, MFD_NOEXEC_SEAL = 1, 8
+EVERY_SIGNAL = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+def spawn(order: StartOrder) -> tuple[int, int]:
+    """Start it: its process id and the reading end of its output. An error leaves nothing open."""
+    reader, writer = os.pipe()
+    spent = [writer]
+    try:
+        os.set_blocking(reader, False)
+        source = _stdin(order.stdin.encode("utf-8", "surrogateescape"))
+        spent.append(source)
+        if order.cwd is not None:
+            os.chdir(order.cwd)
+        pid = os.posix_spawn(
+            _program(order.argv[0], order.env),
+            order.argv,
+            order.env,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, source, 0),
+                (os.POSIX_SPAWN_DUP2, writer, 1),
+                (os.POSIX_SPAWN_DUP2, writer, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=EVERY_SIGNAL,
+        )
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        for fd in spent:
+            os.close(fd)
+        if order.cwd is not None:
+            os.chdir("/")
+    return pid, reader
+
+
+def _stdin(data: bytes) -> int:
+    """A file descriptor that reads as these bytes: a memfd, which takes any size at once."""
+    for flags in (MFD_CLOEXEC | MFD_NOEXEC_SEAL, MFD_CLOEXEC):  # the first from Linux 6.3
+        try:
+            fd = os.memfd_create("stdin", flags)
+        except (OSError, AttributeError):
+            continue
+        os.pwrite(fd, data, 0)  # the offset stays 0
+        return fd
+    return _piped(data)
+
+
+def _piped(data: bytes) -> int:
+    """The same where memfds are forbidden; up to /proc/sys/fs/pipe-max-size, by default 1 MiB."""
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, max(len(data), 4096))
+        os.write(writer, data)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return reader
+
+
+def _program(name: str, env: dict[str, str]) -> str:
+    """Where a program is: a name without a slash is looked up on the PATH of the task."""
+    if "/" in name or not name:
+        return name
+    code = errno.ENOENT
+    for folder in env.get("PATH", os.defpath).split(":"):
+        path = os.path.join(folder or ".", name)
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            code = errno.EACCES
+    raise OSError(code, f"{os.strerror(code)} on PATH", name)
+
+
+def why(error: Exception) -> str:
+    """The error of a start in words."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    if error.errno == errno.ENOEXEC:
+        text += " (a script needs a first line such as #!/bin/sh)"
+    if error.errno == errno.ENOENT and error.filename and os.path.isfile(error.filename):
+        text += " (the file is there: its interpreter is not)"
+    return text

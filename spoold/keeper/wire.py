@@ -1,0 +1,73 @@
+"""The line to spoold: orders come in, reports go out, neither grows without bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+
+CHUNK = 1 << 16
+LINE_LIMIT = 1 << 26  # bytes of one message; the args of a task are 1 MiB at most
+BACKLOG = 1 << 20  # bytes spoold has not read yet; above it nothing more is read from spoold
+
+
+class Wire:
+    """JSON objects, one a line, over a socket that does not block."""
+
+    def __init__(self, sock: int, epoll: select.epoll) -> None:
+        self.sock, self.epoll = sock, epoll
+        self.open = True
+        self._inbox, self._outbox = bytearray(), bytearray()
+        self._skipping = False  # inside a line that is too long
+        self._events = select.EPOLLIN
+        epoll.register(sock, self._events)
+
+    def receive(self, events: int) -> list[bytearray]:
+        """The orders that are complete now. `open` is False once no more can come."""
+        if events & (select.EPOLLHUP | select.EPOLLERR):
+            self.open = False
+        if not self.open or not events & select.EPOLLIN:
+            return []
+        try:
+            data = os.read(self.sock, CHUNK)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        self.open = bool(data)
+        return self._lines(data)
+
+    def _lines(self, data: bytes) -> list[bytearray]:
+        self._inbox += data
+        lines: list[bytearray] = []
+        if b"\n" in data:
+            *lines, self._inbox = self._inbox.split(b"\n")
+            if self._skipping:
+                del lines[0]
+            self._skipping = False
+        if len(self._inbox) > LINE_LIMIT:
+            self.say({"ev": "protocol", "error": f"a line of more than {LINE_LIMIT} bytes"})
+            self._skipping = True
+        if self._skipping:
+            self._inbox.clear()
+        return lines
+
+    def say(self, message: dict[str, object]) -> None:
+        """Report something, as soon as spoold takes it."""
+        self._outbox += json.dumps(message).encode() + b"\n"
+
+    def send(self) -> None:
+        """Hand over what spoold takes now; a spoold that does not read gets no more work done."""
+        if self._outbox:
+            try:
+                del self._outbox[: os.write(self.sock, self._outbox)]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.open = False
+        events = select.EPOLLIN if len(self._outbox) <= BACKLOG else 0
+        if self._outbox:
+            events |= select.EPOLLOUT
+        if events != self._events:
+            self._events = events
+            self.epoll.modify(self.sock, events)

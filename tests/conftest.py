@@ -1,0 +1,16 @@
+"""What all tests share."""
+
+from hypothesis import HealthCheck, settings
+
+# Machines are shared and slow at times: no test fails because of the clock.
+settings.register_profile("spool", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("spool")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Long tests run when they are asked for by their mark."""
+    if config.option.markexpr or config.option.keyword:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]

@@ -1,0 +1,297 @@
+"""The command and the client with a live daemon: what a person types, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import NoSuchTask, Refused, Spool, TimedOut
+from spool.names import new_id
+from tests.e2e.live import PATIENCE, ROOT, Live, handler, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Live]
+
+HANDLERS = (
+    handler("echo", "cat > $SPOOL_RESULT; echo printed")
+    + handler("bad", "echo oops; exit 65")
+    + handler(
+        "block", 'echo $$ > $NOTES/pid; echo started; read x < $NOTES/gate; echo "$x"', concurrency=1
+    )
+    + handler("twice", "test $SPOOL_ATTEMPT = 2", backoff="1ms")
+    + handler("shop", notify="shop")
+)
+ID = re.compile(r"[0-9a-f]{32}\n")
+
+
+class Shell:
+    """`spool ...` on a live spool."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.env = {**os.environ, "SPOOL_DIR": str(live.root), "PYTHONPATH": str(ROOT)}
+
+    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+        """A command that runs beside the test."""
+        command = [sys.executable, "-m", "spool", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, env=self.env, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **more
+        )
+
+    def __call__(self, *words: str, stdin: str = "", status: int = 0) -> str:
+        """Run a command to its end, check its status, return what it printed."""
+        process = self.start(*words)
+        out, err = process.communicate(stdin, timeout=PATIENCE)
+        assert process.returncode == status, f"{words}: {process.returncode}, {out} {err}"
+        self.err = err
+        return out
+
+    def id(self, *words: str) -> str:
+        """Run a command that prints an id and nothing else."""
+        out = self(*words)
+        assert ID.fullmatch(out), out
+        return out.strip()
+
+
+@pytest.fixture
+def shell(live: Make) -> Shell:
+    spool = live(HANDLERS)
+    os.mkfifo(spool.notes / "gate")
+    return Shell(spool)
+
+
+def test_a_task_is_submitted_and_waited_for(shell: Shell) -> None:
+    task_id = shell.id("submit", "echo", "n=1", "to=Zoë")
+    assert json.loads(shell("wait", task_id)) == {"n": 1, "to": "Zoë"}
+    record = json.loads(shell("wait", task_id, "--json"))
+    assert (record["event"], record["attempt"], record["id"]) == ("done", 1, task_id)
+
+
+def test_wait_exits_1_for_failed_2_for_cancelled_75_for_time_out(shell: Shell) -> None:
+    failed = shell.id("submit", "bad")
+    assert shell("wait", failed, status=1) == ""
+    assert "oops" in shell.err
+    later = shell.id("submit", "echo", "--at", "+1h")
+    shell("wait", later, "--timeout", "50ms", status=75)
+    shell("cancel", later)
+    shell("wait", later, status=2)
+    shell("wait", failed, later, status=1)
+    shell("wait", new_id(), status=66)
+
+
+def test_who_waits_is_told_when_it_ends_and_not_before(shell: Shell) -> None:
+    task_id = shell.id("submit", "block")
+    waiter = shell.start("wait", task_id)
+    shell.live.note("pid")
+    assert waiter.poll() is None
+    (shell.live.notes / "gate").write_text("go\n")
+    assert waiter.communicate(timeout=PATIENCE) == ("null\n", "")
+    assert waiter.returncode == 0
+
+
+def test_a_refusal_is_seen_at_once(shell: Shell) -> None:
+    task_id = shell.id("submit", "echo")
+    shell("wait", task_id)
+    shell("cancel", task_id, status=65)
+    assert "done takes no cancel" in shell.err
+    shell("hold", new_id(), "--wait", status=65)
+    assert "no task has this id" in shell.err
+    told = json.loads(shell("cancel", task_id, "--json", status=65))
+    assert told["asked"] == 1
+    assert len(told["refused"]) == 1
+
+
+def test_why_and_status_say_what_runs_and_what_holds_the_rest(shell: Shell) -> None:
+    first = shell.id("submit", "block", "--priority", "high")
+    shell.live.note("pid")
+    second, third = shell.id("submit", "block"), shell.id("submit", "block")
+    later = shell.id("submit", "echo", "--at", "+2h")
+    nobody = shell.id("submit", "nobody")
+    shell.live.wait_count(3, "pending")
+    shell.live.wait_count(1, "held")
+    shell.live.status(lambda s: s["held_back"] and s["held_back"][0]["ready"] == 2, "two are held back")
+    assert re.match(r"running on node here for .* \(attempt 1\)", shell("why", first))
+    assert "handler block runs 1 already (concurrency)" in shell("why", second)
+    assert "behind 1 medium" in shell("why", third)
+    assert "not before" in shell("why", later)
+    assert "no handler for `nobody`" in shell("why", nobody)
+    status = shell("status")
+    assert "node here: alive, running" in status
+    assert "3 (3 medium)" in status
+    assert "held back  2 medium: handler block runs 1 already" in status
+    assert first in status
+    rows = [json.loads(line) for line in shell("ls", "--json").splitlines()]
+    assert [(r["id"], r["state"]) for r in rows] == [
+        (first, "running"),
+        (second, "pending"),
+        (third, "pending"),
+        (later, "pending"),
+        (nobody, "held"),
+    ]
+
+
+def test_a_pause_holds_until_it_is_taken_back(shell: Shell) -> None:
+    shell("pause", "--task", "ec*", "--why", "relay is down")
+    task_id = shell.id("submit", "echo")
+    shell.live.entry(task_id, "pending")
+    assert "relay is down" in shell("why", task_id)
+    assert "relay is down" in shell("status")
+    shell("wait", task_id, "--timeout", "50ms", status=75)
+    shell("resume", "--task", "ec*")
+    shell("wait", task_id)
+
+
+def test_tasks_are_held_released_moved_and_retried(shell: Shell) -> None:
+    task_id = shell.id("submit", "echo", "--at", "+1h")
+    shell.live.entry(task_id, "pending")
+    shell("hold", task_id)
+    assert "somebody asked" in shell("why", task_id)
+    shell("move", task_id, "--priority", "low", "--at", "+1s", "--front")
+    shell("release", "-", stdin=task_id)
+    shell("wait", task_id)
+    assert json.loads(shell("show", task_id, "--json"))["priority"] == "low"
+    failed = shell.id("submit", "bad")
+    shell("wait", failed, status=1)
+    assert shell("ls", "failed", "--ids").split() == [failed]
+    shell("retry", failed)
+    record = until(
+        lambda: next((r for r in shell.live.records(failed) if r["attempt"] == 2), None), "it ran again"
+    )
+    assert record["event"] == "failed"
+
+
+def test_show_tells_the_whole_story(shell: Shell) -> None:
+    task_id = shell.id("submit", "twice", "--meta", "k=v")
+    shell("wait", task_id)
+    shown = json.loads(shell("show", task_id, "--json"))
+    assert shown["state"] == "done"
+    assert [r["outcome"] for r in shown["attempts"]] == ["error", "ok"]
+    events = [line["event"] for line in shown["journal"]]
+    assert [e for e in events if e in ("submit", "fail", "succeed")] == ["submit", "fail", "succeed"]
+    assert shown["meta"] == {"k": "v"}
+    text = shell("show", task_id)
+    assert "JOURNAL" in text
+    assert "ATTEMPT" in text
+
+
+def test_a_log_is_followed_to_its_end(shell: Shell) -> None:
+    task_id = shell.id("submit", "block")
+    reader = shell.start("log", "-f", task_id)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "started\n"
+    (shell.live.notes / "gate").write_text("the end\n")
+    assert reader.communicate(timeout=PATIENCE)[0] == "the end\n"
+    assert shell("log", task_id) == "started\nthe end\n"
+
+
+def test_a_command_is_run_here_and_its_end_is_ours(shell: Shell) -> None:
+    assert shell("run", "--wait", "--", "sh", "-c", "echo $PWD; exit 7", status=7) == f"{Path.cwd()}\n"
+    shell("run", "--wait", "--", "sh", "-c", "kill -TERM $$", status=143)
+    assert shell("run", "--wait", "--env", "A=1", "--", "sh", "-c", "echo $A") == "1\n"
+    assert shell("run", "--wait", "--", "/no/such/program", status=1) == ""
+    task_id = shell.id("run", "--", "true")
+    shell("wait", task_id)
+
+
+def test_events_are_watched_as_they_come(shell: Shell) -> None:
+    watcher = shell.start("watch", "--json")
+    assert watcher.stdout is not None
+    task_id = shell.id("submit", "echo")
+    assert json.loads(watcher.stdout.readline())["id"] == task_id
+    watcher.send_signal(signal.SIGINT)
+    watcher.communicate(timeout=PATIENCE)
+    assert watcher.returncode == 130
+    assert len(shell.live.events()) == 1
+
+
+def test_a_shell_script_can_be_a_parent(shell: Shell) -> None:
+    script = shell.live.place / "work"
+    script.write_text(
+        "#!/bin/sh\ntest $SPOOL_EVENT = ready || exit 0\n"
+        'echo \'{"action": "ack", "id": "\'$SPOOL_ID\'", "attempt": \'$SPOOL_ATTEMPT\', "result": "made"}\' |'
+        f" {sys.executable} -m spool submit --file - > /dev/null\n"
+    )
+    script.chmod(0o700)
+    worker = shell.start("watch", "shop", "--exec", str(script))
+    task_id = shell.id("submit", "shop")
+    assert shell("wait", task_id) == '"made"\n'
+    until(lambda: not shell.live.events("shop"), "all events are acknowledged")
+    worker.terminate()
+    worker.communicate(timeout=PATIENCE)
+
+
+def test_fsck_leaves_a_live_spool_alone_and_finds_a_stopped_one_well(shell: Shell) -> None:
+    shell("wait", shell.id("submit", "echo"))
+    shell("fsck", status=75)
+    assert "alive" in shell.err
+    shell("doctor")
+    shell.live.stop()
+    assert shell("fsck") == ""
+    assert "no spoold serves" in shell("status")
+
+
+# The client.
+
+
+def test_the_client_is_a_parent_that_does_the_work(shell: Shell) -> None:
+    spool = Spool(shell.live.root)
+    task_id = spool.submit("shop", {"n": 1}, timeout="1h")
+    told = spool.outbox("shop", timeout=PATIENCE)
+    ready = next(told)
+    assert (ready.event, ready.id, ready.attempt, ready.args) == ("ready", task_id, 1, {"n": 1})
+    assert ready.attempt is not None
+    spool.carried_out(spool.progress(ready.id, ready.attempt, 50, "half"), PATIENCE)
+    spool.carried_out(spool.extend(ready.id, ready.attempt, "2h"), PATIENCE)
+    spool.carried_out(spool.fail(ready.id, ready.attempt, ValueError("not now"), delay="10ms"), PATIENCE)
+    with pytest.raises(Refused, match="stale"):
+        spool.carried_out(spool.ack(ready.id, ready.attempt, "late"), PATIENCE)
+    seen = []
+    while (again := next(told)).event != "ready":
+        seen.append(again.event)
+    assert set(seen) - {"rejected"} == {"progress", "retrying"}
+    assert again.attempt == 2
+    spool.ack(task_id, 2, {"ok": True})
+    assert spool.wait(task_id, PATIENCE)["result"] == {"ok": True}
+    assert [r["outcome"] for r in spool.get(task_id).attempts] == ["error", "ok"]
+
+
+def test_a_submission_that_was_refused_is_known_to_who_waits(shell: Shell) -> None:
+    spool = Spool(shell.live.root)
+    shell.live.drop({"task": "echo", "id": (task_id := new_id()), "retries": -1}, f"{task_id}.json")
+    shell.live.taken(f"{task_id}.json")
+    with pytest.raises(Refused, match="retries"):
+        spool.wait(task_id, PATIENCE)
+    shell("wait", task_id, status=65)
+    assert "refused" in shell("why", task_id)
+    with pytest.raises(NoSuchTask):
+        spool.wait(new_id(), PATIENCE)
+
+
+def test_a_batch_is_waited_for_one_by_one(shell: Shell) -> None:
+    spool = Spool(shell.live.root)
+    ids = spool.submit_many({"task": "echo", "args": n} for n in range(20))
+    assert [spool.wait(task_id, PATIENCE)["result"] for task_id in ids] == list(range(20))
+    assert {one.id for one in spool.list("done")} == set(ids)
+
+
+def test_waiting_survives_a_restart_of_the_daemon(shell: Shell) -> None:
+    spool = Spool(shell.live.root)
+    shell.live.stop()
+    task_id = spool.submit("echo", "x")
+    with pytest.raises(TimedOut):
+        spool.wait(task_id, 0.05)
+    assert spool.status()["alive"] is False
+    shell.live.start()
+    assert spool.wait(task_id, PATIENCE)["result"] == "x"
+    assert spool.status()["alive"] is True

@@ -1,0 +1,719 @@
+"""The command keeps its contract with no daemon there: what it prints, where, its exit status, what it drops."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool.command import render
+from spool.command.main import main
+from spool.command.verbs import VERBS
+from spool.fields import TAKES
+from spool.init import init
+from spool.names import new_id
+from tests.unit.test_client import NOW, put_event, put_record, take_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+OK, USAGE, DATAERR, NOINPUT, UNAVAILABLE, TEMPFAIL, NOPERM = 0, 64, 65, 66, 69, 75, 77
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    place = tmp_path / "spool"
+    init(str(place))
+    return place
+
+
+@pytest.fixture
+def say(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Run `spool ...` on this spool; (exit status, standard output, standard error)."""
+    monkeypatch.setenv("SPOOL_DIR", str(root))
+
+    def run(*words: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        status = main(words)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def dropped(root: Path) -> list[dict[str, Any]]:
+    names = sorted(n for n in os.listdir(root / "incoming") if not n.startswith("."))
+    return [json.loads((root / "incoming" / name).read_bytes()) for name in names]
+
+
+# submit
+
+
+def test_submit_prints_the_id_and_nothing_else(root: Path, say: Any) -> None:
+    status, out, err = say("submit", "mail.welcome", "to=zoe")
+    (doc,) = dropped(root)
+    assert (status, out, err) == (OK, f"{doc['id']}\n", "")
+    assert doc["args"] == {"to": "zoe"}
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("k=3", 3),
+        ("k=3.5", 3.5),
+        ("k=true", True),
+        ("k=null", None),
+        ('k={"a": [1]}', {"a": [1]}),
+        ('k="3"', "3"),
+        ("k=zoe", "zoe"),
+        ("k=", ""),
+        ("k=a=b", "a=b"),
+        ("k=NaN", "NaN"),
+        ("k=123456789012345678901234567890", "123456789012345678901234567890"),
+        ("k=[1", "[1"),
+        ("k=01", "01"),
+        ("k=漢字", "漢字"),
+    ],
+)
+def test_a_value_that_is_json_is_that_and_any_other_is_text(
+    root: Path, say: Any, word: str, value: Any
+) -> None:
+    assert say("submit", "a", word)[0] == OK
+    assert dropped(root)[0]["args"] == {"k": value}
+    assert type(dropped(root)[0]["args"]["k"]) is type(value)
+
+
+def test_every_field_of_a_submission_has_its_option(root: Path, say: Any) -> None:
+    task_id = new_id()
+    values = {
+        "id": (task_id, task_id),
+        "at": ("1795000000", 1795000000),
+        "deadline": ("+2d", "+2d"),
+        "tz": ("Europe/Rome", "Europe/Rome"),
+        "lead": ("1.5", 1.5),
+        "priority": ("low", "low"),
+        "position": ("front", "front"),
+        "retries": ("0", 0),
+        "backoff": ('{"base": "2s", "factor": 3}', {"base": "2s", "factor": 3}),
+        "timeout": ("90s", "90s"),
+        "version": ("3", 3),
+        "notify": ("shop", "shop"),
+        "on_miss": ("drop", "drop"),
+        "trace": (f"00-{'a' * 32}-{'b' * 16}-01",) * 2,
+        "meta": ("k=1", {"k": 1}),
+    }
+    rows = {n: r for n, r in TAKES["submit"].items() if r.kind != "later" and n not in ("task", "args")}
+    assert rows.keys() == values.keys()
+    words = [w for name, (text, _) in values.items() for w in (f"--{name.replace('_', '-')}", text)]
+    assert say("submit", "a", *words)[0] == OK
+    assert dropped(root) == [{"task": "a", **{name: value for name, (_, value) in values.items()}}]
+
+
+def test_a_version_with_dots_is_a_name_and_meta_adds_up(root: Path, say: Any) -> None:
+    assert (
+        say(
+            "submit",
+            "a",
+            "--version",
+            "1.4",
+            "--meta",
+            '{"a": 1}',
+            "--meta",
+            "b=2",
+            "x=1",
+            "--front",
+            "y=2",
+        )[0]
+        == OK
+    )
+    (doc,) = dropped(root)
+    assert (doc["version"], doc["meta"], doc["position"]) == ("1.4", {"a": 1, "b": 2}, "front")
+    assert doc["args"] == {"x": 1, "y": 2}
+
+
+def test_args_come_as_json_or_from_standard_input_and_words_add_to_them(root: Path, say: Any) -> None:
+    assert say("submit", "a", "--args", '{"a": 1}', "b=2")[0] == OK
+    assert say("submit", "a", "--args", "-", stdin="[1, 2]")[0] == OK
+    assert [d["args"] for d in dropped(root)] == [{"a": 1, "b": 2}, [1, 2]]
+    assert say("submit", "a", "--args", "[1]", "b=2")[0] == USAGE
+    assert say("submit", "a", "--args", "{")[0] == DATAERR
+
+
+def test_a_file_of_lines_is_a_batch_and_prints_an_id_a_line(root: Path, say: Any) -> None:
+    status, out, _ = say("submit", "--file", "-", stdin='{"task": "a"}\n\n{"task": "b", "args": 1}\n')
+    (batch,) = dropped(root)
+    assert status == OK
+    assert out.split() == [t["id"] for t in batch["tasks"]]
+    assert [t["task"] for t in batch["tasks"]] == ["a", "b"]
+
+
+def test_a_file_may_be_any_whole_action(root: Path, say: Any, tmp_path: Path) -> None:
+    task_id = new_id()
+    for number, doc in enumerate(
+        [
+            {"action": "hold", "ids": [task_id]},
+            {"task": "a"},
+            {"action": "submit", "task": "b"},
+            {"tasks": [{"task": "c"}]},
+        ]
+    ):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(doc, indent=2))
+        status, out, _ = say("submit", "--file", str(path))
+        assert status == OK
+        assert len(out.split()) == 1
+    assert [d.get("task") or d.get("action") or d["tasks"][0]["task"] for d in dropped(root)] == [
+        "hold",
+        "a",
+        "b",
+        "c",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"task": "a"}\n{"task": "?"}\n',
+        '{"task": "a"}\n{\n',
+        '{"task": "a", "task": "b"}',
+        "\xff",
+    ],
+)
+def test_a_file_that_breaks_a_rule_submits_nothing(root: Path, say: Any, text: str) -> None:
+    status, out, err = say("submit", "--file", "-", stdin=text)
+    assert (status, out) == (DATAERR, "")
+    assert err.startswith("spool: ")
+    assert err.count("\n") == 1
+    assert dropped(root) == []
+    assert os.listdir(root / "tmp") == []
+
+
+def test_a_dry_run_prints_the_action_and_drops_nothing(root: Path, say: Any) -> None:
+    status, out, _ = say("submit", "a", "n=1", "--at", "+5m", "--dry-run")
+    assert (status, json.loads(out)) == (OK, {"task": "a", "at": "+5m", "args": {"n": 1}})
+    assert say("submit", "a b", "--dry-run")[0] == DATAERR
+    assert dropped(root) == []
+
+
+def test_a_missing_file_is_an_io_error_in_one_line(say: Any) -> None:
+    status, _, err = say("submit", "--file", "/no/such\x1bfile")
+    assert (status, err) == (74, "spool: /no/such\\x1bfile: No such file or directory\n")
+
+
+# run
+
+
+def test_run_is_a_task_with_this_directory_and_one_attempt(
+    root: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLOUR", "blue")
+    status, out, _ = say(
+        "run", "--at", "+1h", "--env", "COLOUR", "--env", "A=b=c", "--", "ls", "--wait", "--", "-l"
+    )
+    (doc,) = dropped(root)
+    assert (status, out) == (OK, f"{doc['id']}\n")
+    assert (doc["task"], doc["retries"], doc["at"]) == ("spool.run", 0, "+1h")
+    assert doc["args"] == {
+        "argv": ["ls", "--wait", "--", "-l"],
+        "cwd": os.getcwd(),
+        "env": {"COLOUR": "blue", "A": "b=c"},
+    }
+
+
+@pytest.mark.parametrize("words", [["--retries", "2", "ls", "-l"], ["--retries", "2", "--", "ls", "-l"]])
+def test_run_takes_its_options_before_the_command(root: Path, say: Any, words: list[str]) -> None:
+    assert say("run", *words)[0] == OK
+    assert dropped(root)[0]["args"]["argv"] == ["ls", "-l"]
+    assert dropped(root)[0]["retries"] == 2
+
+
+def test_run_wants_a_command_and_a_private_spool(root: Path, say: Any) -> None:
+    assert say("run")[0] == USAGE
+    assert say("run", "--env", "NOT_SET_HERE", "--", "ls")[0] == DATAERR
+    root.chmod(0o711)
+    status, _, err = say("run", "--", "ls")
+    assert status == NOPERM
+    assert "chmod 700" in err
+    assert dropped(root) == []
+
+
+# ls
+
+
+def queue(root: Path) -> dict[str, str]:
+    """Some tasks in every state, by what they are."""
+    ids = {}
+
+    def put(name: str, state: str = "pending", **more: Any) -> None:
+        ids[name] = new_id()
+        take_in(root, ids[name], name, state, **{"prio": "medium", "base": "medium", **more})
+
+    put("late.low", prio="low", base="low")
+    put("second")
+    put("first.high", prio="high", base="high")
+    put("front", front=True)
+    put("runs", "running")
+    put("held", "held", why="asked")
+    put("done", "done")
+    put("failed", "failed", fails=2)
+    return ids
+
+
+def test_ls_shows_what_is_to_come_in_the_order_it_will_run(root: Path, say: Any) -> None:
+    ids = queue(root)
+    status, out, _ = say("ls", "--ids")
+    assert status == OK
+    assert out.split() == [ids[n] for n in ("runs", "first.high", "front", "second", "late.low", "held")]
+    assert say("ls", "--ids", "-n", "2")[1].split() == [ids["runs"], ids["first.high"]]
+    assert say("ls", "failed", "--ids")[1].split() == [ids["failed"]]
+    assert len(say("ls", "--all", "--ids", "-n", "0")[1].split()) == len(ids)
+    assert say("ls", "--task", "*.high", "--ids")[1].split() == [ids["first.high"]]
+
+
+def test_ls_is_a_table_with_whole_ids(root: Path, say: Any) -> None:
+    ids = queue(root)
+    lines = say("ls", "--all")[1].splitlines()
+    assert lines[0].split() == ["STATE", "WHEN", "CLASS", "ID", "TASK", "ATTEMPT", "WHY"]
+    assert len(lines) == 1 + len(ids)
+    column = lines[0].index("ID")
+    assert {line[column : column + 32] for line in lines[1:]} == set(ids.values())
+    assert "\x1b" not in "".join(lines)
+
+
+def test_ls_as_json_is_one_object_a_line(root: Path, say: Any) -> None:
+    ids = queue(root)
+    rows = [json.loads(line) for line in say("ls", "--json")[1].splitlines()]
+    assert rows[0]["id"] == ids["runs"]
+    assert rows[-1] | {"path": ""} == {
+        "id": ids["held"],
+        "task": "held",
+        "state": "held",
+        "priority": "medium",
+        "at": rows[-1]["at"],
+        "deadline": None,
+        "attempt": 1,
+        "why": "asked",
+        "node": None,
+        "path": "",
+    }
+
+
+@pytest.mark.parametrize("words", [["ls", "nonsense"], ["ls", "-n", "-1"], ["ls", "-n", "x"]])
+def test_ls_refuses_what_it_does_not_know(say: Any, words: list[str]) -> None:
+    assert say(*words)[0] in (USAGE, DATAERR)
+
+
+def test_an_empty_queue_prints_nothing(say: Any) -> None:
+    assert say("ls") == (OK, "", "")
+
+
+# show, why, log
+
+
+def test_show_tells_all_of_a_tasks_life(root: Path, say: Any) -> None:
+    task_id = new_id()
+    path = take_in(root, task_id, "mail", "failed", fails=1, doc={"args": {"to": "a\x1b[31mb"}})
+    error = {"type": "x", "message": "no \u202eway\x07"}
+    put_record(
+        root, task_id, path, event="failed", error=error, outcome="error", seconds=1.5, log="logs/x"
+    )
+    place = root / "journal" / "n"
+    place.mkdir()
+    line = {
+        "at": "2026-11-21T00:00:00.000000Z",
+        "event": "fail",
+        "id": task_id,
+        "to": "failed",
+        "node": "n",
+        "attempt": 1,
+    }
+    (place / "2999-01-01.jsonl").write_text(json.dumps(line) + "\n{torn\n")
+    status, out, _ = say("show", task_id)
+    assert status == OK
+    for words in (task_id, path, "no \\u202eway\\x07", '"a\\u001b[31mb"', "JOURNAL", '{"attempt":1}'):
+        assert words in out
+    assert "\x1b" not in out
+    shown = json.loads(say("show", task_id, "--json")[1])
+    assert shown["journal"] == [line]
+    assert shown["attempts"][0]["error"] == error
+    assert shown["logs"] == [f"logs/{path.split('/')[1]}/{task_id}.1.log"]
+
+
+@pytest.mark.parametrize("verb", ["show", "why", "log", "wait"])
+def test_an_id_nobody_has_is_no_input(say: Any, verb: str) -> None:
+    status, out, err = say(verb, new_id())
+    assert (status, out) == (NOINPUT, "")
+    assert "no task has the id" in err
+
+
+def test_why_says_in_one_line_what_a_task_waits_for(root: Path, say: Any) -> None:
+    ids = queue(root)
+    later, again, poison, no_code = new_id(), new_id(), new_id(), new_id()
+    soon = time.time_ns() // 1000 + 7_200_000_000
+    (root / "nodes" / "pauses.json").write_text(
+        json.dumps([{"kind": "pause", "task": "sec*", "node": None, "who": "zoe", "uid": 1, "why": "relay\x1b is down",
+                     "since": NOW, "until": None}])
+    )  # fmt: skip
+    from spool import layout
+    from spool.names import Entry
+
+    for task_id, more in ((later, {}), (again, {"fails": 2})):
+        path = take_in(root, task_id, "x", **more)
+        target = layout.pending(Entry(time=soon, id=task_id, task="x", **more))
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).rename(root / target)
+    take_in(root, poison, "x", "held", why="poison")
+    take_in(root, no_code, "x.y", "held", why="no-handler")
+
+    def why(task_id: str) -> str:
+        status, out, _ = say("why", task_id)
+        assert status == OK
+        assert out.count("\n") == 1
+        return str(out)
+
+    assert "not before" in why(later)
+    assert "(in 1 h 59 min)" in why(later)
+    assert why(again).startswith("attempt 3 not before")
+    assert "behind 1 high, 2 medium" in why(ids["late.low"])
+    assert "no spoold serves this spool; start it with `spoold --spool" in why(ids["late.low"])
+    assert "paused (sec*) by zoe since" in why(ids["second"])
+    assert "relay\\x1b is down" in why(ids["second"])
+    assert "no handler for `x.y`" in why(no_code)
+    assert "poison" in why(poison)
+    assert "release" in why(ids["held"])
+    assert "running on node n" in why(ids["runs"])
+    assert "not alive" in why(ids["runs"])
+    assert why(ids["done"]).startswith("done ")
+    assert "no spoold serves" in why(say("submit", "a")[1].strip())
+    rows = [json.loads(line) for line in say("why", "--json", ids["done"], ids["held"])[1].splitlines()]
+    assert [(r["id"], r["state"]) for r in rows] == [(ids["done"], "done"), (ids["held"], "held")]
+
+
+def test_a_log_is_given_as_it_is_to_a_pipe(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    task_id = new_id()
+    path = take_in(root, task_id, state="done")
+    put_record(root, task_id, path)
+    assert main(["log", "--spool", str(root), task_id]) == NOINPUT
+    from spool import layout
+
+    log = root / layout.log(task_id, 1)
+    log.parent.mkdir()
+    log.write_bytes(b"one\n\xff\x1b[31m")
+    done = subprocess.run(
+        [sys.executable, "-m", "spool", "log", "-f", "--spool", str(root), task_id],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"one\n\xff\x1b[31m"
+
+
+def test_a_log_cannot_control_the_terminal(root: Path) -> None:
+    task_id = new_id()
+    put_record(root, task_id, take_in(root, task_id, state="done"))
+    from spool import layout
+
+    log = root / layout.log(task_id, 1)
+    log.parent.mkdir()
+    log.write_bytes("à\tb\n\x1b[31m\udcff".encode("utf-8", "surrogateescape"))
+    shown = on_a_terminal("log", "--spool", str(root), task_id)
+    assert shown.replace("\r\n", "\n") == "à\tb\n\\x1b[31m\\xff"
+
+
+def on_a_terminal(*words: str, **env: str) -> str:
+    """What `spool ...` shows on a terminal."""
+    main_end, end = pty.openpty()
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")} | {"TERM": "xterm"} | env
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spool", *words], stdout=end, stderr=end, cwd=ROOT, env=env
+    )
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            part = os.read(main_end, 1 << 16)
+        except OSError:  # EIO: the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(main_end)
+    assert process.wait(30) == 0
+    return shown.decode()
+
+
+def test_colours_are_for_terminals_and_can_be_declined(root: Path) -> None:
+    queue(root)
+    words = ("ls", "--all", "--spool", str(root))
+    assert "\x1b[31mfailed\x1b[0m" in on_a_terminal(*words)
+    assert "\x1b" not in on_a_terminal(*words, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal(*words, TERM="dumb")
+
+
+def test_a_table_is_no_wider_than_the_terminal(root: Path) -> None:
+    queue(root)
+    lines = on_a_terminal("ls", "--all", "--spool", str(root), NO_COLOR="1", COLUMNS="60").splitlines()
+    assert all(len(line) <= 60 for line in lines)
+    assert any(line.endswith("…") for line in lines)
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert render.clip("漢字漢字", 5) == "漢字…"
+    assert render.clip("e\u0301e\u0301", 2) == "e\u0301e\u0301"
+    assert render.clip("abc", 3) == "abc"
+
+
+# wait
+
+
+@pytest.mark.parametrize(("event", "status"), [("done", 0), ("failed", 1), ("cancelled", 2)])
+def test_wait_exits_as_the_task_ended(root: Path, say: Any, event: str, status: int) -> None:
+    task_id = new_id()
+    record = {"result": {"n": 1}} if event == "done" else {"error": {"type": "x", "message": "no\nway"}}
+    put_record(root, task_id, take_in(root, task_id, state=event), event=event, **record)
+    got, out, err = say("wait", task_id)
+    assert got == status
+    assert (out, err.count("\n")) == (('{"n":1}\n', 0) if event == "done" else ("", 1))
+    assert json.loads(say("wait", task_id, "--json")[1])["event"] == event
+
+
+def test_wait_for_many_exits_with_the_worst(root: Path, say: Any) -> None:
+    ids = []
+    for event in ("failed", "done", "cancelled"):
+        ids.append(new_id())
+        put_record(root, ids[-1], take_in(root, ids[-1], state=event), event=event)
+    assert say("wait", "-", stdin="\n".join(ids))[0] == 1
+    assert say("wait", *ids[1:])[0] == 2
+    waits = new_id()
+    take_in(root, waits)
+    assert say("wait", *ids, waits, "--timeout", "0.01")[0] == TEMPFAIL
+    assert say("wait", waits, "--timeout", "soon")[0] == DATAERR
+
+
+# watch
+
+
+def test_to_watch_is_only_to_look(root: Path, say: Any) -> None:
+    put_event(root, "default", NOW, error={"message": "no\x1b"})
+    status, out, _ = say("watch", "--once")
+    assert status == OK
+    assert "done" in out
+    assert "no\\x1b" in out
+    assert len(os.listdir(root / "outbox" / "default")) == 1
+
+
+def test_watch_acknowledges_where_it_is_told_to(root: Path, say: Any) -> None:
+    for number in range(2):
+        put_event(root, "shop", NOW + number)
+    rows = [
+        json.loads(line) for line in say("watch", "shop", "--once", "--json", "--ack")[1].splitlines()
+    ]
+    assert len(rows) == 2
+    assert os.listdir(root / "outbox" / "shop") == []
+    assert say("watch", "shop", "--ack", "--keep")[0] == USAGE
+    assert say("watch", "shop", "--timeout", "0.01") == (OK, "", "")
+
+
+def test_an_event_is_acknowledged_when_its_command_succeeds(root: Path, say: Any, tmp_path: Path) -> None:
+    good, bad = put_event(root, "shop", NOW), put_event(root, "shop", NOW + 1, "failed")
+    script = tmp_path / "handle it"
+    script.write_text('#!/bin/sh\ncat > "$0.$SPOOL_EVENT"; test "$SPOOL_EVENT $1" = "done x y"\n')
+    script.chmod(0o700)
+    status, _, err = say("watch", "shop", "--once", "--exec", f"'{script}' 'x y'")
+    assert (status, err.count("stays")) == (1, 1)
+    assert os.listdir(root / "outbox" / "shop") == [bad]
+    assert json.loads((tmp_path / "handle it.done").read_text())["id"] in good
+    assert say("watch", "shop", "--once", "--keep", "--exec", "true")[0] == OK
+    assert os.listdir(root / "outbox" / "shop") == [bad]
+
+
+# cancel and the like
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "hold", "release"])
+def test_a_verb_says_how_many_it_asked_for(root: Path, say: Any, verb: str) -> None:
+    ids = [new_id() for _ in range(2)]
+    status, out, err = say(verb, ids[0], "-", "--why", "so", stdin=f"{ids[1]}\n{ids[0]}\n")
+    assert (status, out) == (OK, f"{verb}: asked for 2 tasks\n")
+    assert "no spoold serves" in err
+    assert dropped(root) == [{"action": verb, "ids": ids, "why": "so"}]
+
+
+def test_many_ids_are_several_actions_and_one_bad_id_stops_all(root: Path, say: Any) -> None:
+    ids = [new_id() for _ in range(2500)]
+    assert say("cancel", "-", stdin="\n".join(ids))[0] == OK
+    assert [len(d["ids"]) for d in dropped(root)] == [1000, 1000, 500]
+    assert say("cancel", "-", stdin="\n".join([*ids, "nonsense"]))[0] == DATAERR
+    assert len(dropped(root)) == 3
+    assert say("cancel", "-", stdin="")[0] == OK
+
+
+def test_move_says_where_to(root: Path, say: Any) -> None:
+    task_id = new_id()
+    assert say("move", task_id, "--front", "--priority", "high", "--at", "+1h")[0] == OK
+    assert dropped(root) == [
+        {"action": "move", "ids": [task_id], "position": "front", "priority": "high", "at": "+1h"}
+    ]
+    assert say("move", task_id)[0] == DATAERR
+    assert say("move", task_id, "--front", "--back")[0] == USAGE
+
+
+def test_pause_resume_and_drain_say_what_they_are_about(root: Path, say: Any) -> None:
+    assert say("pause", "--task", "mail.*", "--why", "down", "--until", "+2h", "--json")[1].startswith(
+        '{"action":"pause"'
+    )
+    assert say("resume", "--task", "mail.*")[1] == "resume: asked for task mail.*\n"
+    assert say("drain")[1] == "drain: asked for the whole spool\n"
+    assert [d["action"] for d in dropped(root)] == ["pause", "resume", "drain"]
+    assert dropped(root)[0]["until"] == "+2h"
+
+
+def test_waiting_for_an_action_nobody_carries_out_ends(say: Any) -> None:
+    assert say("hold", new_id(), "--wait", "0.02")[0] == TEMPFAIL
+    assert say("hold", new_id(), "--wait", "0")[0] == OK
+
+
+# status, init, fsck, completion
+
+
+def test_status_counts_and_says_that_nobody_serves(root: Path, say: Any) -> None:
+    queue(root)
+    put_event(root, "shop", NOW)
+    status, out, _ = say("status")
+    assert status == OK
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert "no spoold serves this spool" in lines["daemon"]
+    assert lines["pending"].split(maxsplit=1)[1] == "4 (1 high, 2 medium, 1 low)"
+    assert lines["unread"].endswith("shop 1")
+    assert json.loads(say("status", "--json")[1])["counts"]["held"] == 1
+
+
+def test_init_makes_a_spool_once(tmp_path: Path, say: Any) -> None:
+    place = str(tmp_path / "new")
+    assert say("init", place) == (OK, f"made {place}\n", "")
+    assert say("init", place) == (OK, f"{place} is a spool already\n", "")
+    assert say("init", "--spool", place)[0] == OK
+    assert say("init", "--spool", place, f"{place}2")[0] == USAGE
+    assert say("init", "/proc/nonsense")[0] != OK
+
+
+def test_the_spool_may_be_named_before_or_after_the_verb(tmp_path: Path, say: Any) -> None:
+    place = str(tmp_path / "other")
+    init(place)
+    assert say("--spool", place, "submit", "a")[0] == OK
+    assert say(f"--spool={place}", "submit", "a")[0] == OK
+    assert say("submit", "--spool", place, "a")[0] == OK
+    assert len(dropped(Path(place))) == 3
+
+
+def test_fsck_finds_and_mends(root: Path, say: Any) -> None:
+    assert say("fsck") == (OK, "", "")
+    (root / "held" / "nonsense.json").write_text("{}")
+    status, out, _ = say("fsck")
+    assert status == 1
+    assert "held/nonsense.json" in out
+    assert say("fsck", "--repair", "--json")[0] == OK
+    assert say("fsck") == (OK, "", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_name_every_verb(say: Any, shell: str) -> None:
+    status, out, _ = say("completion", shell)
+    assert status == OK
+    assert all(verb in out for verb in VERBS)
+    assert "--on-miss" in out or "-l on-miss" in out
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=out.encode(), check=True)
+
+
+# The whole
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(say: Any, verb: str) -> None:
+    status, out, err = say(verb, "--help")
+    assert (status, err) == (OK, "")
+    assert out.startswith(f"usage: spool {verb}")
+    assert len(out) > 200
+    assert all(len(line) <= 100 for line in out.splitlines())
+
+
+def test_help_and_version(say: Any) -> None:
+    status, out, _ = say("--help")
+    assert status == OK
+    assert all(f"  {verb}" in out for verb in VERBS)
+    assert say("--version")[1].startswith("spool ")
+    assert say()[0] == USAGE
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["submt"], "did you mean 'submit'"),
+        (["\x1b[31m"], "\\x1b[31m"),
+        (["--nonsense", "ls"], "--nonsense"),
+        (["--nonsense"], "--nonsense"),
+        (["submit"], "name the task"),
+        (["submit", "a", "--nonsense"], "--nonsense"),
+        (["cancel"], "ID"),
+        (["completion", "tcsh"], "tcsh"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_64(say: Any, words: list[str], hint: str) -> None:
+    status, out, err = say(*words)
+    assert (status, out) == (USAGE, "")
+    assert err.startswith("spool: ")
+    assert hint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (["submit", "a", "--retries", "x"], DATAERR, "retries"),
+        (["submit", "a", "novalue"], DATAERR, "key=value"),
+        (["submit", "a", "=1"], DATAERR, "key=value"),
+        (["submit", "a", "k=1", "k=2"], DATAERR, "once"),
+        (["submit", "a", "--at", "\x1b"], DATAERR, "\\x1b"),
+        (["--spool", "/no/such/spool", "ls"], NOINPUT, "spool init"),
+    ],
+)
+def test_errors_are_one_safe_line_with_their_status(
+    say: Any, words: list[str], code: int, hint: str
+) -> None:
+    status, out, err = say(*words)
+    assert (status, out) == (code, "")
+    assert err.startswith("spool: ")
+    assert hint in err
+    assert err.count("\n") == 1
+    assert "\x1b" not in err
+
+
+def test_a_reader_that_has_gone_is_no_error_message(root: Path) -> None:
+    for _ in range(30):
+        take_in(root, new_id(), "x" * 60)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "spool", "ls", "--spool", str(root)],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")

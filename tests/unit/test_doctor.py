@@ -1,0 +1,183 @@
+"""The doctor sees what is not well, names the remedy, and takes it where it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spool import layout
+from spool.command.main import main
+from spool.disk import Exists, RealDisk
+from spool.doctor import examine
+from spool.init import init
+from spool.mounts import mount_of
+from spool.probes import BAD, OK, WARN, Check, steps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    place = tmp_path / "a [s]pool*"
+    init(str(place))
+    return place
+
+
+def bad(root: Path) -> list[Check]:
+    return [check for check in examine(str(root)) if check.level == BAD]
+
+
+def test_a_new_spool_is_well_but_for_the_daemon(root: Path) -> None:
+    checks = list(examine(str(root)))
+    assert not [c for c in checks if c.level == BAD]
+    served = [c for c in checks if "no spoold" in c.what]
+    assert [c.level for c in served] == [WARN]
+    assert all(c.remedy for c in checks if c.level != OK)
+    assert os.listdir(root / "tmp") == os.listdir(root / "incoming") == []
+
+
+def test_what_is_no_spool_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (check,) = examine(str(tmp_path))
+    assert check.level == BAD
+    assert check.remedy.startswith("spool init")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "level"),
+    [
+        ("", 0o755, WARN),
+        ("incoming", 0o777, BAD),
+        ("held", 0o500, BAD),
+        ("spool.toml", 0o644, WARN),
+        ("spool.toml", 0o620, BAD),
+    ],
+)
+def test_a_wrong_mode_is_named_with_its_command_and_mended(
+    root: Path, name: str, mode: int, level: str
+) -> None:
+    path = root / name
+    path.chmod(mode)
+    found = [c for c in examine(str(root)) if f"{mode:04o}" in c.what]
+    assert [c.level for c in found] == [level]
+    assert found[0].remedy.startswith("chmod 0")
+    assert not [c for c in examine(str(root), fix=True) if c.level == BAD]
+    assert path.stat().st_mode & 0o7777 == (0o600 if name == "spool.toml" else 0o700)
+
+
+def test_a_drop_box_for_others_is_no_wrong_mode(root: Path) -> None:
+    (root / "incoming").chmod(0o3730)
+    (root / "tmp").chmod(0o3730)
+    assert bad(root) == []
+
+
+def test_a_directory_that_is_missing_is_named(root: Path) -> None:
+    (root / "held").rmdir()
+    assert any("held is missing" in c.what for c in bad(root))
+
+
+@pytest.mark.parametrize(
+    ("toml", "hint"),
+    [
+        ("retries = -1\n", "retries"),
+        ("colour = 1\n", "colour"),
+        ('[handlers."x"]\nexec = ["/no/such/program"]\n', "/no/such/program"),
+        ('[handlers."x"]\nexec = ["/etc/passwd"]\n', "/etc/passwd"),
+        ('[handlers."x"]\nexec = ["nonsense-program"]\n', "nonsense-program"),
+        ('[handlers."x"]\nexec = ["true"]\ncwd = "/no/such/place"\n', "/no/such/place"),
+        ('min_free_bytes = "1000TiB"\n', "MiB"),
+    ],
+)
+def test_settings_that_cannot_work_are_bad(root: Path, toml: str, hint: str) -> None:
+    (root / "spool.toml").write_text(toml)
+    found = bad(root)
+    assert len(found) == 1
+    assert hint in found[0].what
+    assert found[0].remedy
+
+
+def test_handlers_that_can_run_are_well(root: Path) -> None:
+    (root / "spool.toml").write_text(
+        '[handlers."x"]\nexec = ["/bin/sh"]\n[handlers."y"]\nexec = ["sh"]\n'
+    )
+    assert bad(root) == []
+
+
+def test_a_disk_that_makes_a_name_twice_is_bad(root: Path) -> None:
+    class Careless(RealDisk):
+        def write(self, path: str, data: bytes) -> None:
+            try:
+                super().write(path, data)
+            except Exists:
+                pass
+
+    assert next(steps(Careless(str(root)))).level == BAD
+
+
+def test_a_disk_without_links_is_bad_and_nothing_of_the_trial_is_left(root: Path) -> None:
+    class NoLinks(RealDisk):
+        def link(self, source: str, target: str) -> None:
+            raise PermissionError(1, "Operation not permitted", source, None, target)
+
+    (check,) = steps(NoLinks(str(root)))
+    assert check.level == BAD
+    assert os.listdir(root / "tmp") == os.listdir(root / "incoming") == []
+
+
+def test_what_was_put_aside_and_what_nobody_reads_is_told(root: Path) -> None:
+    (root / "corrupt" / "x").touch()
+    (root / "corrupt" / "x.reason.json").touch()
+    (root / "outbox" / "shop").mkdir()
+    for number in range(1000):
+        (root / "outbox" / "shop" / str(number)).touch()
+    told = [c.what for c in examine(str(root)) if c.level == WARN]
+    assert any(what.startswith("1 damaged") for what in told)
+    assert any("1000 events for shop" in what for what in told)
+
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+30 22 0:40 / /srv rw,noatime shared:1 - nfs4 host:/srv rw,soft
+31 30 8:2 / /srv/a\\040disk ro - xfs /dev/sdb rw
+32 22 0:41 / /tmp rw - tmpfs tmpfs rw
+33 22 0:42 / /tmp rw - fuse.sshfs host: rw
+broken line
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "network"),
+    [
+        ("/nonsense/x", "ext4", False),
+        ("/srv/x", "nfs4", True),
+        ("/srv/a disk/x", "xfs", False),
+        ("/srv/a disk2", "nfs4", True),
+        ("/tmp", "fuse.sshfs", True),
+    ],
+)
+def test_the_mount_is_the_nearest_above_and_the_last_on_its_place(
+    tmp_path: Path, path: str, kind: str, network: bool
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(MOUNTS)
+    mount = mount_of(path, mountinfo=str(table))
+    assert mount is not None
+    assert (mount.type, mount.network) == (kind, network)
+    assert ("soft" in mount.options) == (kind == "nfs4")
+    assert mount_of(path, mountinfo="/no/such/file") is None
+
+
+def test_the_command_exits_69_where_something_is_bad(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--spool", str(root)]) == 0
+    capsys.readouterr()
+    (root / layout.SETTINGS).write_text("nonsense")
+    assert main(["doctor", "--spool", str(root), "--json"]) == 69
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["level"] for row in rows} <= {OK, WARN, BAD}
+    assert main(["doctor", "--spool", str(root)]) == 69
+    assert "bad   " in capsys.readouterr().out
