@@ -31,9 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def interpret(
-    doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid: int | None
-) -> Action:
+def interpret(doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid: int | None) -> Action:
     """The action a decoded document asks for; Invalid names field, value and rule.
 
     now and dropped are us UTC: relative times count from the drop, and so does an `at` left out.

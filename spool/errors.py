@@ -7,7 +7,6 @@ EX_DATAERR = 65
 EX_NOINPUT = 66
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
-EX_CANTCREAT = 73
 EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_NOPERM = 77
@@ -43,9 +42,7 @@ class ConfigError(SpoolError):
 
     exit_code = EX_CONFIG
 
-    def __init__(
-        self, path: str, key: str, value: object, rule: str, near: str | None = None
-    ) -> None:
+    def __init__(self, path: str, key: str, value: object, rule: str, near: str | None = None) -> None:
         super().__init__(path, key, value, rule, near)
         self.path = path
         self.key = key

@@ -103,8 +103,7 @@ TAKES: dict[str, dict[str, Field]] = {
     action: {row.name: row for row in FIELDS if action in row.actions} for action in ACTIONS
 }
 REQUIRED: dict[str, tuple[str, ...]] = {
-    action: tuple(row.name for row in rows.values() if row.required)
-    for action, rows in TAKES.items()
+    action: tuple(row.name for row in rows.values() if row.required) for action, rows in TAKES.items()
 }
 
 

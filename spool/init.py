@@ -24,9 +24,7 @@ def default_dir(environ: Mapping[str, str]) -> str:
 
 def is_own(path: str, environ: Mapping[str, str]) -> bool:
     """Whether this is the user's own spool, which is made on first use."""
-    return not environ.get("SPOOL_DIR") and os.path.abspath(path) == os.path.abspath(
-        default_dir(environ)
-    )
+    return not environ.get("SPOOL_DIR") and os.path.abspath(path) == os.path.abspath(default_dir(environ))
 
 
 def init(path: str) -> bool:

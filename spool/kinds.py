@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 ERROR_PARTS = {"type": 200, "message": 10_000, "trace": 65_536}
 MAX_VERSION = 2**31
 TRACE = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
-NAME_RULE = (
-    "must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
-)
+NAME_RULE = "must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
 
 _TRACE = re.compile(rf"(?!ff)(?!..-0{{32}})(?!.{{36}}0{{16}}){TRACE}")
 _EARLIEST_ID = times.EARLIEST

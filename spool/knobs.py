@@ -38,9 +38,7 @@ def _row(  # noqa: PLR0913 (the columns of the table)
     choices: tuple[str, ...] = (),
 ) -> tuple[str, Field]:
     low, high = bounds
-    row = Field(
-        name=name, kind=kind, text=text, default=default, low=low, high=high, choices=choices
-    )
+    row = Field(name=name, kind=kind, text=text, default=default, low=low, high=high, choices=choices)
     return name, row
 
 

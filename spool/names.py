@@ -149,39 +149,31 @@ def _span(us: int) -> str:
 
 
 def entry_name(entry: Entry, *, dated: bool) -> str:
-    """The file name of an entry; `dated` puts the date of its time in (`s=`), for every
-    directory that does not tell it: all but pending/DATE/.
+    """The file name of an entry.
+
+    `dated` adds the date of its time and its class (`s=`, `c=`), for every directory that does not
+    tell them: all but pending/DATE/PRIO/.
     """
-    fields: list[str] = []
-    if entry.base != entry.prio or entry.lifted or entry.fails:
-        fields.append(f"b={entry.base}")
-    if entry.deadline is not None:
-        fields.append(f"d={_stamp(entry.deadline)}")
-    if entry.interrupted:
-        fields.append(f"i={entry.interrupted}")
-    if entry.lead is not None:
-        fields.append(f"l={_span(entry.lead)}")
-    if entry.miss != "run":
-        fields.append(f"m={entry.miss}")
-    if entry.fails:
-        fields.append(f"n={entry.fails}")
-    if entry.front:
-        fields.append("p=f")
-    if dated:
-        fields.append(f"s={date_of(entry.time).replace('-', '')}")
-        fields.append(f"c={entry.prio}")
-    if entry.timeout is not None:
-        fields.append(f"t={_stamp(entry.timeout)}")
-    if entry.lifted:
-        fields.append(f"u={entry.lifted}")
-    if entry.why:
-        fields.append(f"w={entry.why}")
-    if entry.lost:
-        fields.append(f"x={entry.lost}")
-    fields.extend(f"{k}={v}" for k, v in entry.extra)
-    if dated or entry.extra:
-        fields.sort()
-    return ",".join((clock_of(entry.time), entry.id, entry.task, *fields)) + ".json"
+    moved = entry.base != entry.prio or entry.lifted or entry.fails
+    fields = {
+        "b": entry.base if moved else "",
+        "c": entry.prio if dated else "",
+        "d": "" if entry.deadline is None else _stamp(entry.deadline),
+        "i": entry.interrupted or "",
+        "l": "" if entry.lead is None else _span(entry.lead),
+        "m": "" if entry.miss == "run" else entry.miss,
+        "n": entry.fails or "",
+        "p": "f" if entry.front else "",
+        "s": date_of(entry.time).replace("-", "") if dated else "",
+        "t": "" if entry.timeout is None else _stamp(entry.timeout),
+        "u": entry.lifted or "",
+        "w": entry.why,
+        "x": entry.lost or "",
+    }
+    texts = [f"{k}={v}" for k, v in fields.items() if v != ""]
+    if entry.extra:
+        texts = sorted([*texts, *(f"{k}={v}" for k, v in entry.extra)])
+    return ",".join((clock_of(entry.time), entry.id, entry.task, *texts)) + ".json"
 
 
 def parse_entry(name: str, *, date: str | None = None, prio: str | None = None) -> Entry:

@@ -18,7 +18,7 @@ RECORD_LIMIT = 8 << 20
 OUTCOMES = ("ok", "error", "timeout", "crashed", "lost", "cancelled", "rejected")
 
 
-def record(
+def record(  # noqa: PLR0913 - the facts of an attempt
     *,
     event: str,
     task: Task,

@@ -64,9 +64,7 @@ class Settings:
     min_free_bytes: int
     min_free_inodes: int
     handlers: dict[str, Handler]
-    _found: dict[str, Handler | None] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _found: dict[str, Handler | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def handler_for(self, task: str) -> Handler | None:
         """The handler of a task name: the exact name, else the pattern with most literal text."""

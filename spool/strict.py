@@ -84,9 +84,7 @@ def _number(text: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_constant, parse_float=_number
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_number)
 
 
 def _check_depth(data: bytes, depth: int) -> None:

@@ -148,9 +148,7 @@ def _need(doc: dict[str, Any], name: str) -> str:
     return value
 
 
-def _choice(
-    doc: dict[str, Any], name: str, known: tuple[str, ...], default: str | None
-) -> str | None:
+def _choice(doc: dict[str, Any], name: str, known: tuple[str, ...], default: str | None) -> str | None:
     value: str | None = _take(doc, name, str, default)
     if value is not None and value not in known:
         raise Invalid(name, value, f"is damaged: it must be one of {', '.join(known)}")

@@ -42,8 +42,7 @@ _SAFE_YEARS = range(1999, 2300)  # far enough from the ends of datetime for ever
 
 _DURATION_RULE = "must be seconds as a number, or text such as 90s, 2h30m, 3d or 500ms"
 _TIME_RULE = (
-    "must be a time such as 2026-11-21T14:30:00Z, 2026-11-21 14:30, 2026-11-21, Unix seconds or"
-    " +2h30m"
+    "must be a time such as 2026-11-21T14:30:00Z, 2026-11-21 14:30, 2026-11-21, Unix seconds or +2h30m"
 )
 _NO_SUCH_TIME = "must be a date and a time of day that exist"
 

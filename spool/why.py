@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look
 from spool.errors import SpoolError
-from spool.names import PRIORITIES
+from spool.names import PRIORITIES, date_of
 from spool.patterns import matches
 from spool.times import format_span
 from spool.turn import turn
@@ -118,7 +118,10 @@ class Why:
         """How many tasks of each class are ready before it."""
         mine = turn(entry, self.now)
         before = dict.fromkeys(PRIORITIES, 0)
-        for _, other in look.entries(self.disk, (layout.PENDING,)):
+        today = date_of(self.now)
+        for path, other in look.entries(self.disk, (layout.PENDING,)):
+            if path.split("/")[1] > today:
+                break  # dates come in order: what follows is not ready
             if other.time <= self.now and turn(other, self.now) < mine:
                 before[other.prio] += 1
         parts = [f"{count} {prio}" for prio, count in before.items() if count]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import socket
@@ -14,14 +13,16 @@ import filelock
 import orjson
 
 from spool import layout, machine, settings
+from spool.command.parser import Parser
 from spool.disk import Missing, RealDisk
 from spool.errors import Busy, ConfigError, NotAllowed, SpoolError
-from spool.init import check_format, default_dir
+from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
+from spool.times import parse_utc
 from spoold.core.state import State
 from spoold.effects.handlers import RUN, Handlers
-from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.leftovers import kill_leftovers
+from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.loop import Core, Loop, clock
@@ -33,6 +34,7 @@ from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     from spool.settings import Settings
@@ -42,9 +44,9 @@ log = logging.getLogger("spoold")
 LOCK_PATIENCE = 6.0  # seconds; a keeper that outlives a killed daemon needs up to 5 to clean up
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The options of spoold(8)."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="spoold",
         description="Serve a spool: take in what is dropped, run what is due, tell what happened.",
         epilog="Signals: TERM or INT stop in good order (twice: at once), HUP reads spool.toml again.",
@@ -77,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     root = os.path.abspath(args.spool or default_dir(os.environ))
+    if is_own(root, os.environ):
+        init(root)
     node = args.node or _host()
     if not is_task(node):
         raise ConfigError("--node", "", node, "must be [A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -255,7 +259,12 @@ def _pauses(disk: RealDisk) -> list[dict[str, object]]:
         found = orjson.loads(disk.read(layout.PAUSES, 1 << 20))
     except (Missing, orjson.JSONDecodeError):
         return []
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    for row in rows:
+        for name in ("since", "until"):
+            if isinstance(row.get(name), str):
+                row[name] = parse_utc(row[name])
+    return rows
 
 
 def _host() -> str:

@@ -64,7 +64,9 @@ def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
         if done is not None:
             store.leave(None, path, done["entry"], entry.id)
             return None
-        return Recovered(look.at(disk, path))
+        info = disk.info(path)
+        logged = disk.info(layout.log(entry.id, entry.attempt)) is not None
+        return Recovered(look.at(disk, path), info.ctime_us if info else 0, logged)
     except DAMAGED as problem:
         log.warning("quarantined %s: %s", ascii(path), problem)
         store.quarantine(path, str(problem))

@@ -8,8 +8,6 @@ than it should.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -19,18 +17,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(1, str(ROOT))
 
+from demo_check import Failed, check, check_course, commands  # noqa: E402 - found beside this file
 from demo_tell import NODE, Journal, Teller, paint  # noqa: E402 - found beside this file
 
 from spool import Spool, SpoolError  # noqa: E402 - found by the line above
 from spool.init import init  # noqa: E402
-
-if TYPE_CHECKING:
-    from spool.views import Event
 
 PLACE = Path("demo-spool")
 OUT = PLACE / "out"
@@ -60,10 +55,6 @@ env = {{ OUT = {out} }}
 notify = "shop"
 timeout = "30s"
 """
-
-
-class Failed(Exception):
-    """Something did not go as it should; str() says what."""
 
 
 def fresh() -> Spool:
@@ -113,6 +104,11 @@ class Daemon:
         finally:
             self.process.kill()
 
+    def stop(self) -> None:
+        """End it in order."""
+        if self.end(signal.SIGTERM):
+            raise Failed(f"spoold did not end in order: see {self.says.name}")
+
 
 class Shop(threading.Thread):
     """A parent: it is told of its orders by files in outbox/shop/ and answers with actions."""
@@ -144,7 +140,7 @@ class Demo:
         self.teller = teller
         self.files: dict[str, str] = {}  # id -> file
         self.kinds: dict[str, str] = {}  # id -> task
-        self.lifted = ""
+        self.fetch = self.lifted = ""
         self.shop = Shop(teller, 2)
 
     def run(self) -> None:
@@ -153,7 +149,7 @@ class Demo:
         self.submit()
         Journal(self.teller).start()
         self.shop.start()
-        ours, packs = set(self.kinds), 0
+        ours, packs = {i for i, task in self.kinds.items() if task != "order.ship"}, 0
         for event in self.spool.outbox(timeout=PATIENCE):
             self.teller.event(event)
             if event.event in ("done", "failed", "cancelled"):
@@ -172,16 +168,17 @@ class Demo:
         for task_id, file in zip(self.spool.submit_many(files), CHECKSUMS, strict=True):
             hold(task_id, "sum.file", file)
         self.say("submit", "sum.file", f"{len(files)} files, high, in one batch")
-        hold(add("fetch.page", {"failures": 2}, priority="high"), "fetch.page")
+        fetch = add("fetch.page", {"failures": 2}, priority="high")
+        self.fetch = hold(fetch, "fetch.page")
         self.say("submit", "fetch.page", "high; its first two attempts will fail")
         for file in pick():
             hold(add("pack.file", {"file": file, "pause": PAUSE}), "pack.file", file)
         self.say("submit", "pack.file", f"{PACKS} files, medium, {PAUSE} s each, two at a time")
         report = add("report.day", {"of": PACKS}, priority="low", deadline="+20s", lead="18s")
         self.lifted = hold(report, "report.day")
-        self.say("submit", "report.day", "low; but 18 s before its deadline, 20 s from now, high")
+        self.say("submit", "report.day", "low, due in 20 s; 18 s before that it is high")
         for number, at in ((17, None), (18, "+1s")):
-            self.kinds.pop(hold(add("order.ship", {"order": number}, at=at), "order.ship"))
+            hold(add("order.ship", {"order": number}, at=at), "order.ship")
             self.say("submit", "order.ship", f"order {number}{', in 1 s' if at else ''}: for the shop")
 
     def note(self, task_id: str, task: str, file: str = "") -> str:
@@ -189,11 +186,11 @@ class Demo:
         self.kinds[task_id] = task
         if file:
             self.files[task_id] = file
-        self.teller.names[task_id] = file
+        self.teller.names[task_id] = Path(file).name
         return task_id
 
     def disaster(self) -> set[str]:
-        """kill -9 while tasks run, one more task while nobody serves, a new daemon."""
+        """Kill -9 while tasks run, one more task while nobody serves, a new daemon."""
         end = time.monotonic() + PATIENCE
         while len(list(self.spool.list("running", "pack.file"))) < 2:  # one has just begun
             if time.monotonic() > end:
@@ -203,68 +200,17 @@ class Demo:
         self.say("kill -9", "", "spoold is dead; two tasks were running")
         urgent = self.spool.submit("sum.file", {"file": URGENT}, priority="high")
         self.note(urgent, "sum.file", URGENT)
-        self.say("submit", "sum.file", f"{URGENT}, high; it waits in incoming/")
+        self.say("submit", "sum.file", f"{Path(URGENT).name}, high; it waits in incoming/")
         time.sleep(0.5)  # to be seen
         self.say("spoold", "", "a new one starts")
         self.daemon.start()
         return {urgent}
-
-    def check(self) -> str:
-        """That everything ended as it should, from what stands on disk; Failed says what did not."""
-        done = {row.id for row in self.spool.list("done")}
-        for task_id, task in self.kinds.items():
-            if task_id not in done:
-                raise Failed(f"{task} {task_id} is {self.spool.get(task_id).state}, not done")
-        every = list(self.spool.list())
-        if len(every) != len(self.kinds) + 2 or len(done) != len(every):
-            raise Failed(f"{len(every)} tasks, {len(done)} of them done, should be {len(self.kinds) + 2}")
-        for task_id, file in self.files.items():
-            self.check_file(self.spool.get(task_id).result, (ROOT / file).read_bytes(), file)
-        fetch = next(i for i, task in self.kinds.items() if task == "fetch.page")
-        outcomes = [a["outcome"] for a in self.spool.get(fetch).attempts]
-        if outcomes != ["error", "error", "ok"]:
-            raise Failed(f"fetch.page went {outcomes}, should have failed twice")
-        if ("lift", self.lifted) not in self.teller.seen:
-            raise Failed("report was not lifted")
-        lost = sum(what == "lose" for what, _ in self.teller.seen)
-        if not lost:
-            raise Failed("no task was running when spoold was killed")
-        look = subprocess.run(  # the judge has no stake in it
-            [sys.executable, "-m", "spool", "--spool", PLACE.resolve(), "fsck"],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if look.returncode:
-            raise Failed(f"fsck complains: {look.stdout}{look.stderr}")
-        return f"all {len(done)} tasks done, {lost} of them started again after the kill, nothing lost"
-
-    def check_file(self, result: Any, data: bytes, file: str) -> None:
-        """The result of a checksum or a pack is what it should be."""
-        if "sha256" in result:
-            good = result["sha256"] == hashlib.sha256(data).hexdigest()
-        else:
-            good = gzip.decompress((OUT / result["file"]).read_bytes()) == data
-        if not good:
-            raise Failed(f"the result for {file} is wrong")
 
 
 def pick() -> list[str]:
     """Files of this repository to pack."""
     found = sorted((ROOT / "spool").glob("*.py"), key=lambda path: -path.stat().st_size)
     return [str(path.relative_to(ROOT)) for path in found[:PACKS]]
-
-
-def commands(task_id: str) -> list[str]:
-    """Three to look with, as they work from here."""
-    here, bin_ = Path.cwd(), Path(sys.executable).parent
-    near = lambda path: path.relative_to(here) if path.is_relative_to(here) else path  # noqa: E731
-    spool = str(near(bin_ / "spool"))
-    if not (bin_ / "spool").exists():
-        spool = f"PYTHONPATH={near(ROOT)} {near(Path(sys.executable))} -m spool"
-    return [
-        f"{spool} --spool {PLACE} ls --all",
-        f"{spool} --spool {PLACE} show {task_id}",
-        f"ls {PLACE}/done/* {PLACE}/out",
-    ]
 
 
 def main() -> int:
@@ -276,9 +222,10 @@ def main() -> int:
         daemon = Daemon(spool)
         demo = Demo(spool, daemon, teller)
         demo.run()
-        if daemon.end(signal.SIGTERM):
-            raise Failed(f"spoold did not end in order: see {OUT}/spoold.log")
-        told = demo.check()
+        daemon.stop()
+        check(spool, demo.kinds, demo.files, OUT)
+        outcomes = [attempt["outcome"] for attempt in spool.get(demo.fetch).attempts]
+        lost = check_course(outcomes, teller.seen, demo.lifted)
     except (Failed, SpoolError, OSError) as problem:
         print(f"demo: {problem}", file=sys.stderr)
         return 1
@@ -287,10 +234,9 @@ def main() -> int:
     finally:
         if daemon is not None:
             daemon.end(signal.SIGKILL)
-    teller.line("ok", "", told)
+    teller.line("ok", "", f"all {len(demo.kinds)} tasks done, {lost} of them begun twice")
     print("\nThe spool is yours to look at:")
-    fetch = next(i for i, task in demo.kinds.items() if task == "fetch.page")
-    for command in commands(fetch):
+    for command in commands(PLACE, demo.fetch):
         print(f"  {paint(command, 'command')}")
     return 0
 

@@ -9,7 +9,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from spool.names import PRIORITIES
 from spool.watch import Watch
 
 if TYPE_CHECKING:
@@ -76,11 +75,9 @@ class Teller:
         self.seen.append((what, task_id))
         name = self.names.get(task_id, "")
         if what == "lift":
-            self.line(
-                "lift", row["task"], f"its deadline is near: from {PRIORITIES[2]} to {PRIORITIES[0]}"
-            )
+            self.line("lift", row["task"], "its deadline is near: from low to high")
         if what == "lose":
-            self.line("lost", row["task"], f"{name} died with spoold; that is no failure: again")
+            self.line("lost", row["task"], f"{name} died with spoold and is run again")
 
 
 class Journal(threading.Thread):

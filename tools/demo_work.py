@@ -1,4 +1,4 @@
-"""What the handlers of the demonstration do: `demo_work.py KIND`, args on standard input, as spoold runs it."""
+"""What the handlers of the demonstration do: `demo_work.py KIND`, as spoold runs it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,17 @@ def survives(mutant: Mutant) -> bool:
         indent = len(lines[mutant.first - 1]) - len(lines[mutant.first - 1].lstrip())
         lines[mutant.first - 1 : mutant.last] = [" " * indent + "pass"]
         target.write_text("\n".join(lines) + "\n")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+        ]
         env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
@@ -93,7 +103,9 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="only so many, chosen by chance")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    paths = [p for t in TARGETS for p in ([ROOT / t] if t.endswith(".py") else sorted((ROOT / t).glob("*.py")))]
+    paths = [
+        p for t in TARGETS for p in ([ROOT / t] if t.endswith(".py") else sorted((ROOT / t).glob("*.py")))
+    ]
     found = [m for p in paths if args.only in str(p) for m in mutants(p)]
     if args.sample:
         found = random.Random(args.seed).sample(found, min(args.sample, len(found)))

@@ -12,10 +12,8 @@ On Debian or Ubuntu: apt install python3-venv
 
 def main() -> int:
     """Make the environment named on the command line, or say what is missing."""
-    if sys.version_info < (3, 11):
-        print(
-            f"spool needs Python 3.11 or later, this is {sys.version.split()[0]}", file=sys.stderr
-        )
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is what an older one is told by
+        print(f"spool needs Python 3.11 or later, this is {sys.version.split()[0]}", file=sys.stderr)
         return 1
     place = Path(sys.argv[1])
     print(f"setting up {place} (once)", file=sys.stderr)

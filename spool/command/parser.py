@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit with EX_USAGE."""
-        self.exit(EX_USAGE, f"spool: {message}; see `{self.prog} --help`\n")
+        self.exit(EX_USAGE, f"{self.prog.split()[0]}: {message}; see `{self.prog} --help`\n")
 
 
 def verb_parser(verb: str) -> Parser:

@@ -26,7 +26,7 @@ exit status, 128 + N for signal N, 2 where it was cancelled, 75 where it did not
 
 examples:
   spool run -- make -j4 all
-  spool run --at '02:00' --priority low -- ./backup.sh      # 02:00 needs a date: 2026-11-22 02:00
+  spool run --at '2026-11-22 02:00' --priority low -- ./backup.sh
   spool run --wait -- sh -c 'make 2>&1 | tail'
 """
 

@@ -96,16 +96,16 @@ def failed(  # noqa: PLR0913 - the facts of one attempt
     return [end(state, run, "fail", outcome, now, to=entry, error=problem, **facts)]
 
 
-def lose(state: State, run: Run, why: str, now: Now) -> list[Action]:
+def lose(state: State, run: Run, why: str, now: Now, **facts: Any) -> list[Action]:
     """What ran it is gone, which is no failure of the task: back to its place, or held as poison."""
     lost = run.entry.lost + 1
     entry = replace(run.entry, lost=lost, timeout=None)
     problem = error("lost", why)
     if lost < state.settings.poison_after:
-        return [end(state, run, "lose", "lost", now, to=entry, error=problem)]
+        return [end(state, run, "lose", "lost", now, to=entry, error=problem, **facts)]
     problem = error("poison", f"{why}, for the {lost}. time; held until somebody releases it")
     entry = replace(entry, why="poison")
-    return [end(state, run, "poison", "crashed", now, to=entry, error=problem)]
+    return [end(state, run, "poison", "crashed", now, to=entry, error=problem, **facts)]
 
 
 def interrupt(state: State, run: Run, now: Now, **facts: Any) -> list[Action]:

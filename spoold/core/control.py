@@ -16,7 +16,7 @@ def control(state: State, event: Arrived, request: Control, now: Now) -> list[Ac
     """One more row, or one less; the rows are kept on disk and survive restarts."""
     scope = {"node": request.node, "task": request.task}
     rows = [r for r in state.pauses if {"node": r.get("node"), "task": r.get("task")} != scope]
-    note: dict[str, Any] = {"uid": event.source.uid, **scope, "why": request.why}
+    note: dict[str, Any] = {"uid": event.source.uid, "scope": scope, "why": request.why}
     if request.kind != "resume":
         row = {
             "kind": request.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from spool import layout
 from spool.actions import Ack, Control, Extend, Fail, Progress, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.records import error
@@ -135,10 +136,11 @@ def _ended_early(state: State, event: NotStarted | Crashed, now: Now) -> list[Ac
 
 def _recovered(state: State, event: Recovered, now: Now) -> list[Action]:
     """A task found in running/ at start: a parent may still be at it, a process is gone."""
-    run = dispatch.adopt(state, event.place, now)
+    run = dispatch.adopt(state, event.place, event.since, now)
     if event.place.entry.timeout is not None:
         return []
-    return attempts.lose(state, run, "spoold or its machine died while it ran", now)
+    log = layout.log(run.entry.id, run.entry.attempt) if event.logged else None
+    return attempts.lose(state, run, "spoold or its machine died while it ran", now, log=log)
 
 
 def _undone(state: State, event: Undone, now: Now) -> list[Action]:

@@ -159,7 +159,7 @@ def park(entry: Entry, path: str, why: str = "no-handler") -> Move:
     )
 
 
-def adopt(state: State, place: Place, now: Now) -> Run:
+def adopt(state: State, place: Place, since: int, now: Now) -> Run:
     """A task found in running/ at start: it counts as running until its end is decided."""
     entry, task = place.entry, place.task
     handler: Handler | None = state.handler_of(entry)
@@ -172,8 +172,8 @@ def adopt(state: State, place: Place, now: Now) -> Run:
         task=task,
         handler=handler,
         parent=policy.parent(task, handler),
-        started=now.wall,
-        began=now.mono,
+        started=min(since, now.wall),
+        began=now.mono - max(0, now.wall - since),
         limit=now.mono + max(0, left),
     )
     state.run(run)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spool.times import format_utc
+
 if TYPE_CHECKING:
     from spool.actions import Action as Request
     from spool.actions import Task
@@ -116,9 +118,14 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """At start: an entry in running/NODE/ whose attempt has not ended."""
+    """At start: an entry in running/NODE/ whose attempt has not ended.
+
+    `since` is when it was claimed (the file's ctime), `logged` whether it has printed anything.
+    """
 
     place: Place
+    since: int
+    logged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +184,10 @@ Event = (
     | Stop
     | Tick
 )
+
+
+def _text(us: int | None) -> str | None:
+    return None if us is None else format_utc(us)
 
 
 # Actions: what the world is to do.
@@ -279,6 +290,10 @@ class Pauses:
 
     rows: list[dict[str, Any]]
     note: dict[str, Any]
+
+    def written(self) -> list[dict[str, Any]]:
+        """The rows as they stand in the file: instants as text."""
+        return [{k: _text(v) if k in ("since", "until") else v for k, v in r.items()} for r in self.rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from spool.disk import Missing, NotRegular, TooLarge
 from spool.quarantine import quarantine
 from spool.times import format_utc
 from spoold.core.values import Crashed, Exited, NotStarted
-from spoold.effects import runner
+from spoold.effects import reports
+from spoold.effects.runner import Runner
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -35,7 +36,7 @@ class Handlers:
         self.node = node
         self.settings = settings
         self._base = _base()
-        self._runner = runner.Runner(keep_fds=[lock])
+        self._runner = Runner(keep_fds=[lock])
         self._runner.start_keeper()
 
     @property
@@ -71,14 +72,14 @@ class Handlers:
         found: list[Event] = []
         for event in self._runner.events():
             match event:
-                case runner.Exited():
+                case reports.Exited():
                     found.append(self._exited(event))
-                case runner.NotStarted():
+                case reports.NotStarted():
                     found.append(NotStarted(*_id_of(event.key), event.error))
-                case runner.KeeperLost():
+                case reports.KeeperLost():
                     why = "the keeper of the handlers died"
                     found += [Crashed(*_id_of(key), why) for key in event.keys]
-                case runner.Started():
+                case reports.Started():
                     pass
         return found
 
@@ -103,7 +104,7 @@ class Handlers:
             env["TRACEPARENT"] = task.trace
         return env
 
-    def _exited(self, event: runner.Exited) -> Exited:
+    def _exited(self, event: reports.Exited) -> Exited:
         task_id, attempt = _id_of(event.key)
         result, problem = self._take_result(task_id, attempt)
         return Exited(

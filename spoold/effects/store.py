@@ -27,8 +27,8 @@ no task is established or ended without its event (4), whatever part of a step a
 
 from __future__ import annotations
 
-from dataclasses import replace
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -178,7 +178,7 @@ class Store:
         for message in self._messages(group):
             self._write(group, self._staged(message), records.encode(message.content))
         for pauses in group.pauses[-1:]:  # the last rows say it all
-            self._write(group, self._pauses_stage, orjson.dumps(pauses.rows))
+            self._write(group, self._pauses_stage, orjson.dumps(pauses.written()))
         for refusal in group.refusals:
             self._write(group, self._reason_stage(refusal), _reason(refusal))
 
@@ -224,6 +224,11 @@ class Store:
                 self.disk.move(self._pauses_stage, layout.PAUSES)
                 group.done.add((group.step, id(pauses)))
                 group.dirs[layout.NODES] = None
+        for refusal in group.refusals:
+            reason = f"{self._refuge(group, refusal)}.reason.json"
+            self._ensure(group, reason)
+            self._reason_first(refusal, reason)
+            group.dirs[layout.parent_of(reason)] = None
         if group.files:
             group.dirs[self.stage_dir] = None
 
@@ -240,8 +245,6 @@ class Store:
                 self.leave(group, move.source, move.target, move.entry.id)
         for refusal in group.refusals:
             target = self._refuge(group, refusal)
-            self._ensure(group, target)
-            self._reason_first(refusal, target)
             self._take_away(refusal.source.path, target, refusal.source.ino)
             group.dirs[layout.parent_of(target)] = None
 
@@ -279,9 +282,11 @@ class Store:
 
     def announce(self, staged: str, parent: str, name: str) -> None:
         """An event becomes visible to its parent."""
-        target = f"{layout.OUTBOX}/{parent}/{name}"
-        self._ensure(None, target)
-        self.disk.move(staged, target)
+        folder = f"{layout.OUTBOX}/{parent}"
+        self._ensure(None, f"{folder}/x")
+        while self.disk.info(f"{folder}/{name}") is not None:
+            name = _later(name)  # ended, asked for again and ended again within one round
+        self.disk.move(staged, f"{folder}/{name}")
 
     def quarantine(self, path: str, why: str) -> None:
         """What is damaged is kept in corrupt/, with the reason beside it."""
@@ -376,12 +381,12 @@ class Store:
     def _reason_first(self, refusal: Refuse, target: str) -> None:
         """The reason is there before what it is about, whole, whenever it is seen."""
         try:
-            self.disk.move(self._reason_stage(refusal), f"{target}.reason.json")
+            self.disk.move(self._reason_stage(refusal), target)
         except Missing:
             pass  # moved before the disk was full, in an earlier try of this group
 
     def _reason_stage(self, refusal: Refuse) -> str:
-        return f"{self.stage_dir}/.reason.{refusal.message.id}.{refusal.source.ctime}"
+        return f"{self.stage_dir}/.reason.{refusal.source.ino}"
 
     def _write(self, group: Group, path: str, data: bytes) -> None:
         if path in group.files:
@@ -448,6 +453,12 @@ def safe_name(name: str, task_id: str) -> str:
 
 def _event_name(message: Message) -> str:
     return event_name(message.at, message.id, message.task, message.event)
+
+
+def _later(name: str) -> str:
+    """The name of an event one microsecond on (within its second)."""
+    micro = (int(name[16:22]) + 1) % 1_000_000
+    return f"{name[:16]}{micro:06d}{name[22:]}"
 
 
 def _apart(messages: list[Message]) -> list[Message]:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from .order import StartOrder
 
 MFD_CLOEXEC, MFD_NOEXEC_SEAL = 1, 8
-EVERY_SIGNAL = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+# signal.valid_signals() says the same, ten times as slowly
+EVERY_SIGNAL = {*range(1, 32), *range(signal.SIGRTMIN, signal.NSIG)} - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def spawn(order: StartOrder) -> tuple[int, int]:

@@ -113,6 +113,7 @@ class Intake:
             gone = self._waiting.keys() - set(self._names)
             for name in gone:
                 del self._waiting[name]
+            self._ignored.intersection_update(self._names)
         batch, self._names = self._names[:SLICE], self._names[SLICE:]
         found = [self._one(name, now) for name in batch]
         return [event for event in found if event is not None]
@@ -137,10 +138,8 @@ class Intake:
             return None
         path = f"{layout.INCOMING}/{name}"
         info = self.disk.info(path)
-        if info is None:
-            return None  # the writer took it back
-        if (path, info.ino) in self.immovable:
-            return None
+        if info is None or (path, info.ino) in self.immovable:
+            return None  # the writer took it back; or it is done with
         if stat.S_ISDIR(info.mode):
             self._ignored.add(name)  # a directory cannot be refused, only left alone
             return None

@@ -79,9 +79,7 @@ def _wrap(fault: Fault) -> Callable[[Any], Any]:
     return lambda disk: Dying(disk, fault.n)
 
 
-def _alive(
-    world: World, act: Callable[[], Any], fault: Fault, rng: Random, wraps: list[Any]
-) -> None:
+def _alive(world: World, act: Callable[[], Any], fault: Fault, rng: Random, wraps: list[Any]) -> None:
     """Do something; where a daemon dies of it, it is started again."""
     try:
         act()
@@ -93,9 +91,7 @@ def _alive(
         _died(world, problem, fault, rng, wraps)
 
 
-def _died(
-    world: World, problem: BaseException, fault: Fault, rng: Random, wraps: list[Any]
-) -> None:
+def _died(world: World, problem: BaseException, fault: Fault, rng: Random, wraps: list[Any]) -> None:
     world.deaths.append(repr(problem))
     if rng.random() < 0.5:  # a parent reads in the last moment
         world.parents.read(sure=rng.random() < 0.5)

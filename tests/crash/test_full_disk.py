@@ -75,7 +75,9 @@ def test_what_runs_when_the_disk_fills_up_is_still_finished_once(small, tmp_path
 
 
 def test_no_inodes_left_is_a_full_disk_too(small):
-    live = small("size=8m,nr_inodes=300", "min_free_bytes = 0\nmin_free_inodes = 40\n" + handler("ok.*", "true"))
+    live = small(
+        "size=8m,nr_inodes=300", "min_free_bytes = 0\nmin_free_inodes = 40\n" + handler("ok.*", "true")
+    )
     live.start()
     assert live.end(live.submit("ok.before"))["event"] == "done"
     full = live.place / "many"

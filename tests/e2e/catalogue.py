@@ -89,7 +89,9 @@ FILES = [
     Case("a file with every permission", _moded(0o7777), fate="taken"),
     Case("nothing at all", b"", "document", "empty"),
     Case("half of a file", b'{"task": "note", "args": [1, 2', "document", "complete JSON"),
-    Case("one byte too many", b'{"task": "note", "args": "%s"}' % (b"x" * (1 << 20)), "file", "larger than"),
+    Case(
+        "one byte too many", b'{"task": "note", "args": "%s"}' % (b"x" * (1 << 20)), "file", "larger than"
+    ),
 ]
 DEVICES = [  # only root can make them
     Case("a character device", _node(stat.S_IFCHR, os.makedev(1, 5)), "file", "device"),
@@ -131,10 +133,22 @@ DOCUMENTS = [
     Case("not a number", b'{"task": "note", "args": NaN}', "document", "NaN"),
     Case("infinity", b'{"task": "note", "args": -Infinity}', "document", "Infinity"),
     Case("beyond a double", b'{"task": "note", "args": 1e400}', "document", "double"),
-    Case("an integer of 5000 digits", b'{"task": "note", "args": 1%s}' % (b"0" * 5000), "document", "64 bits"),
+    Case(
+        "an integer of 5000 digits",
+        b'{"task": "note", "args": 1%s}' % (b"0" * 5000),
+        "document",
+        "64 bits",
+    ),
     Case("an integer of 20 digits", b'{"task": "note", "args": 99999999999999999999}', "args", "64 bits"),
-    Case("a thousand levels", b'{"task": "note", "args": %s}' % (b"[" * 1000 + b"]" * 1000), "document", "32 levels"),
-    Case("a hundred thousand levels", b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "document", "32 levels"),
+    Case(
+        "a thousand levels",
+        b'{"task": "note", "args": %s}' % (b"[" * 1000 + b"]" * 1000),
+        "document",
+        "32 levels",
+    ),
+    Case(
+        "a hundred thousand levels", b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "document", "32 levels"
+    ),
     Case("a comment", b'{"task": "note"} // yes', "document", "JSON"),
     Case("a trailing comma", b'{"task": "note",}', "document", "JSON"),
     Case("single quotes", b"{'task': 'note'}", "document", "JSON"),
@@ -144,7 +158,9 @@ DOCUMENTS = [
 
 
 def _task(field: str, value: Any, rule: str, at: str = "", **more: Any) -> Case:
-    return Case(f"{field} = {str(value)[:40]!r}", {"task": "note", field: value, **more}, at or field, rule)
+    return Case(
+        f"{field} = {str(value)[:40]!r}", {"task": "note", field: value, **more}, at or field, rule
+    )
 
 
 FIELDS = [
@@ -194,16 +210,39 @@ FIELDS = [
         _task("id", value, "UUIDv7")
         for value in ("../../etc", "..", "a/b", "a\nb", "\x1b[31m", "f" * 300, "", 7, None, "0" * 32)
     ),
-    *(Case(f"task {name!r}", {"task": name}, "task", "1 to 64") for name in ("", "../x", "a b", "-x", "é", "t" * 65, None)),
+    *(
+        Case(f"task {name!r}", {"task": name}, "task", "1 to 64")
+        for name in ("", "../x", "a b", "-x", "é", "t" * 65, None)
+    ),
     Case("cancel of nothing", {"action": "cancel", "ids": []}, "ids", "list of 1 to"),
     Case("cancel by a bad id", {"action": "cancel", "ids": ["x"]}, "ids[0]", "UUIDv7"),
     Case("cancel without ids", {"action": "cancel"}, "ids", "required"),
-    Case("cancel of a stranger", {"action": "cancel", "ids": ["0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"]}, "id", "no task has this id"),
-    Case("a move to nowhere", {"action": "move", "ids": ["0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"]}, "move", "at least one"),
-    Case("an ack without a number", {"action": "ack", "id": "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"}, "attempt", "required"),
+    Case(
+        "cancel of a stranger",
+        {"action": "cancel", "ids": ["0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"]},
+        "id",
+        "no task has this id",
+    ),
+    Case(
+        "a move to nowhere",
+        {"action": "move", "ids": ["0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"]},
+        "move",
+        "at least one",
+    ),
+    Case(
+        "an ack without a number",
+        {"action": "ack", "id": "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"},
+        "attempt",
+        "required",
+    ),
     Case("a batch of nothing", {"tasks": []}, "tasks", "list of 1 to"),
     Case("a batch in a batch", {"tasks": [{"task": "note", "tasks": []}]}, "tasks[0].tasks", "batch"),
-    Case("a batch with fields", {"tasks": [{"task": "note"}], "priority": "high"}, "priority", "stand in each task"),
+    Case(
+        "a batch with fields",
+        {"tasks": [{"task": "note"}], "priority": "high"},
+        "priority",
+        "stand in each task",
+    ),
 ]
 
 
@@ -235,12 +274,24 @@ COMMANDS = [
 ]
 FINE = [  # strange, and all the same what somebody may want
     Case("no args", {"task": "note"}, fate="taken"),
-    Case("escapes and markup", {"task": "note", "args": "\x1b]0;x\x07<script>\u202e", "meta": {"\x1b": "</b>"}}, fate="taken"),
-    Case("shell words", {"task": "spool.run", "args": {"argv": ["/bin/true", "$(id)", "`id`", ";", "*"]}}, fate="taken"),
+    Case(
+        "escapes and markup",
+        {"task": "note", "args": "\x1b]0;x\x07<script>\u202e", "meta": {"\x1b": "</b>"}},
+        fate="taken",
+    ),
+    Case(
+        "shell words",
+        {"task": "spool.run", "args": {"argv": ["/bin/true", "$(id)", "`id`", ";", "*"]}},
+        fate="taken",
+    ),
     Case("a time long past", {"task": "note", "at": "2026-02-01"}, fate="taken"),
     Case("Unix seconds", {"task": "note", "at": 1_790_000_000}, fate="taken"),
     Case("a local time", {"task": "note", "at": "2026-10-25 02:30", "tz": "Europe/Rome"}, fate="taken"),
-    Case("a deadline before its time", {"task": "note", "at": "2026-03-02", "deadline": "2026-03-01"}, fate="taken"),
+    Case(
+        "a deadline before its time",
+        {"task": "note", "at": "2026-03-02", "deadline": "2026-03-01"},
+        fate="taken",
+    ),
     Case("a field of somebody else", {"task": "note", "x-else": {"deep": [1]}}, fate="taken"),
     Case("thirty-two levels", b'{"task": "note", "args": %s}' % (b"[" * 31 + b"]" * 31), fate="taken"),
     Case("a long list", {"task": "note", "args": [0] * 300_000}, fate="taken"),

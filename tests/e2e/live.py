@@ -92,7 +92,17 @@ class Live:
         """A daemon on this spool, run by what `before` says; nobody waits for it here."""
         with self.errors.open("ab") as errors:
             return subprocess.Popen(
-                [*before, sys.executable, "-m", "spoold", "--spool", str(self.root), "--node", self.node, *options],
+                [
+                    *before,
+                    sys.executable,
+                    "-m",
+                    "spoold",
+                    "--spool",
+                    str(self.root),
+                    "--node",
+                    self.node,
+                    *options,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -236,7 +246,11 @@ class Live:
         return None
 
     def entry(
-        self, task_id: str, *states: str, where: Callable[[Entry], bool] = lambda _: True, within: float = PATIENCE
+        self,
+        task_id: str,
+        *states: str,
+        where: Callable[[Entry], bool] = lambda _: True,
+        within: float = PATIENCE,
     ) -> Entry:
         """Wait until a task stands in one of these states (and its entry is as asked)."""
 
@@ -254,7 +268,9 @@ class Live:
         """Wait until that many entries stand in these states."""
         until(lambda: self.count(*states) == number, f"{number} in {states}", within)
 
-    def events(self, parent: str = "default", event: str | None = None, task_id: str | None = None) -> list[Path]:
+    def events(
+        self, parent: str = "default", event: str | None = None, task_id: str | None = None
+    ) -> list[Path]:
         """The unread events of a parent, oldest first."""
         try:
             names = sorted(os.listdir(self.root / layout.OUTBOX / parent))
@@ -269,7 +285,13 @@ class Live:
         return found
 
     def event(
-        self, event: str, task_id: str | None = None, parent: str = "default", *, within: float = PATIENCE, take: bool = True
+        self,
+        event: str,
+        task_id: str | None = None,
+        parent: str = "default",
+        *,
+        within: float = PATIENCE,
+        take: bool = True,
     ) -> dict[str, Any]:
         """Wait for an event, read it and (with `take`) acknowledge it by deleting its file."""
 
@@ -314,7 +336,9 @@ class Live:
 
     def records(self, task_id: str) -> list[dict[str, Any]]:
         """The attempt records of a task, oldest first."""
-        found = [json.loads(p.read_bytes()) for p in (self.root / layout.ATTEMPTS).glob(f"*/{task_id}.*.json")]
+        found = [
+            json.loads(p.read_bytes()) for p in (self.root / layout.ATTEMPTS).glob(f"*/{task_id}.*.json")
+        ]
         return sorted(found, key=lambda record: record["attempt"])
 
     def log(self, task_id: str, attempt: int = 1) -> bytes:
@@ -323,7 +347,11 @@ class Live:
 
     def journal(self, event: str | None = None) -> list[dict[str, Any]]:
         """The lines of the journal, oldest first; one that a kill cut off is none."""
-        lines = [line for p in sorted((self.root / "journal").glob("*/*.jsonl")) for line in p.read_text().splitlines()]
+        lines = [
+            line
+            for p in sorted((self.root / "journal").glob("*/*.jsonl"))
+            for line in p.read_text().splitlines()
+        ]
         found = [json.loads(line) for line in lines if line.endswith("}")]
         return [line for line in found if event in (None, line["event"])]
 
@@ -335,7 +363,9 @@ class Live:
             return None
         return found
 
-    def status(self, good: Callable[[dict[str, Any]], Any], what: str, within: float = PATIENCE) -> dict[str, Any]:
+    def status(
+        self, good: Callable[[dict[str, Any]], Any], what: str, within: float = PATIENCE
+    ) -> dict[str, Any]:
         """Wait for a status file that is as asked."""
 
         def look() -> dict[str, Any] | None:

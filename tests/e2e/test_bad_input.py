@@ -56,9 +56,14 @@ def test_a_corpus_of_bad_input_beside_honest_work(live: Make) -> None:
     honest += [spool.submit("note", args=n) for n in range(25)]
     spool.signal(signal.SIGCONT)
 
-    fates = {fate: {n for n, c in names.items() if c.fate == fate} for fate in ("refused", "taken", "ignored")}
+    fates = {
+        fate: {n for n, c in names.items() if c.fate == fate} for fate in ("refused", "taken", "ignored")
+    }
     incoming = spool.root / "incoming"
-    until(lambda: set(os.listdir(incoming)) == fates["ignored"] | {".good"}, f"only these stay: {fates['ignored']}")
+    until(
+        lambda: set(os.listdir(incoming)) == fates["ignored"] | {".good"},
+        f"only these stay: {fates['ignored']}",
+    )
     for task_id in honest:
         spool.event("done", task_id)
     reasons = {}
@@ -75,7 +80,10 @@ def test_a_corpus_of_bad_input_beside_honest_work(live: Make) -> None:
             wrong.append(f"{case.what}: {reason['field']}: {reason['rule']}")
     assert not wrong, "\n".join(wrong)
     assert reasons == {}
-    until(lambda: spool.count("done") == len(honest) + len(fates["taken"]), "what is strange but good is done")
+    until(
+        lambda: spool.count("done") == len(honest) + len(fates["taken"]),
+        "what is strange but good is done",
+    )
     assert len(spool.events("default", "rejected")) == len(fates["refused"])
     kept = [p.name for p in (spool.root / "rejected").glob("*/*") if not p.name.endswith(".reason.json")]
     assert len(kept) == len(fates["refused"])
@@ -90,14 +98,19 @@ def test_nothing_but_regular_files_of_the_spool_is_opened(spool_at: Make) -> Non
     dropped(spool, [*ALL, *DEVICES])
     trace = spool.place / "trace"
     task_id = spool.submit("note")
-    process = spool.spoold("--until-idle", before=["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", str(trace)])
+    process = spool.spoold(
+        "--until-idle",
+        before=["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", str(trace)],
+    )
     try:
         assert process.wait(100) == 0
     finally:
         process.kill()
         process.wait()
     assert spool.event("done", task_id)
-    opened = re.findall(r'open\w*\(\w+, "((?:incoming/)[^"]*)", ([A-Z_|]+)[^)]*\) = (\S+)', trace.read_text())
+    opened = re.findall(
+        r'open\w*\(\w+, "((?:incoming/)[^"]*)", ([A-Z_|]+)[^)]*\) = (\S+)', trace.read_text()
+    )
     assert len(opened) > 50
     assert SECRET not in trace.read_text().replace(f"../../{SECRET}", "")
     for name, flags, _ in opened:
@@ -141,7 +154,9 @@ def test_a_writer_who_goes_on_writing_changes_nothing_that_was_taken_in(live: Ma
     assert spool.event("done", task_id)["args"] == "first"
 
 
-def test_a_file_that_grows_and_shrinks_without_end_is_refused_or_waits_and_stops_nobody(live: Make) -> None:
+def test_a_file_that_grows_and_shrinks_without_end_is_refused_or_waits_and_stops_nobody(
+    live: Make,
+) -> None:
     spool = live("max_action_bytes = 4096\n" + NOTE)
     path = spool.root / "incoming" / "grows.json"
     stop = threading.Event()

@@ -27,7 +27,11 @@ exec = ["/bin/cat"]
 exec = ["/bin/sh", "-c", "exit 65"]
 """
 DONE, FAILED, CANCELLED, USAGE, REFUSED, IO_ERROR, TIMEOUT = 0, 1, 2, 64, 65, 74, 75
-AWKWARD = {"to": "Zoë", "text": '漢字 😀 "quoted" \\ $HOME `id` %s {x} [y]; \n\t\x7f', "deep": [{"è": [1.5, True]}]}
+AWKWARD = {
+    "to": "Zoë",
+    "text": '漢字 😀 "quoted" \\ $HOME `id` %s {x} [y]; \n\t\x7f',
+    "deep": [{"è": [1.5, True]}],
+}
 UUID7 = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 
 
@@ -46,7 +50,17 @@ LANGUAGES = {
     "c": Client(
         source="c/spool_submit.c",
         tools=("gcc",),
-        build=("gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-o", "{out}/spool_submit", "{source}"),
+        build=(
+            "gcc",
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-O2",
+            "-o",
+            "{out}/spool_submit",
+            "{source}",
+        ),
         run=("{out}/spool_submit",),
     ),
     "perl": Client(source="perl/spool_submit.pl", tools=("perl",), run=("perl", "{source}")),
@@ -94,7 +108,12 @@ def client(request: pytest.FixtureRequest, built: Callable[[str], list[str]]) ->
 
 def made_spool(path: Path) -> Path:
     """Return a new spool with the handlers of these tests, and no daemon."""
-    subprocess.run([sys.executable, "-m", "spool", "init", str(path)], check=True, timeout=30, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "spool", "init", str(path)],
+        check=True,
+        timeout=30,
+        stdout=subprocess.DEVNULL,
+    )
     with (path / "spool.toml").open("a") as settings:
         settings.write(HANDLERS)
     return path
@@ -112,7 +131,9 @@ def awake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("awake")
     spool = made_spool(home / "a [s]pool*")
     with (home / "spoold.log").open("w") as log:
-        daemon = subprocess.Popen([sys.executable, "-m", "spoold", "--spool", str(spool)], stdout=log, stderr=log)
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "spoold", "--spool", str(spool)], stdout=log, stderr=log
+        )
     try:
         yield spool
         assert daemon.poll() is None, (home / "spoold.log").read_text()
@@ -133,7 +154,9 @@ def environment() -> dict[str, str]:
 def submit(client: list[str], *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a client to its end."""
     command = [*client, *map(str, words)]
-    return subprocess.run(command, capture_output=True, check=False, encoding="utf-8", env=environment(), timeout=60)
+    return subprocess.run(
+        command, capture_output=True, check=False, encoding="utf-8", env=environment(), timeout=60
+    )
 
 
 def until(happened: Callable[[], bool], seconds: float = 30) -> None:
@@ -154,7 +177,9 @@ def records(spool: Path, task_id: str) -> list[dict[str, Any]]:
     [{}, [], None, 0, AWKWARD],
     ids=["empty", "list", "null", "number", "awkward"],
 )
-def test_a_task_that_succeeds_exits_0_and_prints_its_id_and_its_record(client: list[str], awake: Path, args: object) -> None:
+def test_a_task_that_succeeds_exits_0_and_prints_its_id_and_its_record(
+    client: list[str], awake: Path, args: object
+) -> None:
     ended = submit(client, awake, "echo.args", json.dumps(args, ensure_ascii=False))
     assert (ended.returncode, ended.stderr) == (DONE, "")
     task_id, line = ended.stdout.splitlines()
@@ -179,7 +204,9 @@ def test_a_task_that_fails_exits_1(client: list[str], awake: Path) -> None:
 
 def test_a_task_that_is_cancelled_exits_2(client: list[str], awake: Path) -> None:
     command = [*client, str(awake), "echo.later", '{},"at":"+1h"', "30"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment()) as waiting:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, encoding="utf-8", env=environment()
+    ) as waiting:
         assert waiting.stdout is not None
         task_id = waiting.stdout.readline().strip()
         until(lambda: not (awake / "incoming" / f"{task_id}.json").exists())
@@ -223,7 +250,9 @@ def test_a_bad_task_name_exits_64_and_submits_nothing(client: list[str], asleep:
     assert list((asleep / "incoming").iterdir()) == list((asleep / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [[], ["echo.x"], ["echo.x", "{}", "1", "more"], ["echo.x", "{}", "1s"], ["echo.x", "{}", ""]])
+@pytest.mark.parametrize(
+    "words", [[], ["echo.x"], ["echo.x", "{}", "1", "more"], ["echo.x", "{}", "1s"], ["echo.x", "{}", ""]]
+)
 def test_wrong_usage_exits_64(client: list[str], asleep: Path, words: list[str]) -> None:
     assert submit(client, asleep, *words).returncode == USAGE
     assert list((asleep / "incoming").iterdir()) == []
@@ -237,7 +266,9 @@ def test_a_directory_that_is_no_spool_of_this_format_exits_64(client: list[str],
 
 
 @pytest.mark.parametrize("missing", ["tmp", "incoming"])
-def test_what_cannot_be_submitted_exits_74_and_prints_no_id(client: list[str], asleep: Path, missing: str) -> None:
+def test_what_cannot_be_submitted_exits_74_and_prints_no_id(
+    client: list[str], asleep: Path, missing: str
+) -> None:
     (asleep / missing).rmdir()
     ended = submit(client, asleep, "echo.x", "{}", "0")
     assert (ended.returncode, ended.stdout) == (IO_ERROR, "")

@@ -56,7 +56,9 @@ def test_a_directory_that_is_no_spool_is_refused(spool_at: Make) -> None:
         ("a = [\n", ["TOML"]),
     ],
 )
-def test_settings_that_break_a_rule_are_refused_with_the_key_named(spool_at: Make, toml: str, words: list[str]) -> None:
+def test_settings_that_break_a_rule_are_refused_with_the_key_named(
+    spool_at: Make, toml: str, words: list[str]
+) -> None:
     spool = spool_at(toml)
     for options in ([], ["--check"]):
         assert spool.once(*options) == CONFIG
@@ -114,7 +116,10 @@ def test_a_handler_that_goes_away_parks_what_waits_for_it(live: Make) -> None:
 
 
 def test_until_idle_runs_what_is_ready_waits_for_what_it_started_and_ends(spool_at: Make) -> None:
-    spool = spool_at(handler("note", "sleep 0.2; cat > $SPOOL_RESULT") + handler("fail", "exit 1", backoff={"base": "30d", "max": "30d"}))
+    spool = spool_at(
+        handler("note", "sleep 0.2; cat > $SPOOL_RESULT")
+        + handler("fail", "exit 1", backoff={"base": "30d", "max": "30d"})
+    )
     ready = [spool.submit("note", args=n) for n in range(5)]
     later = spool.submit("note", at="+1h")
     again = spool.submit("fail")

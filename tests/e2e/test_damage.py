@@ -41,7 +41,9 @@ def test_a_damaged_task_at_the_head_of_the_queue_blocks_nobody(spool_at, body):
 
 def test_a_name_that_is_no_entry_is_taken_out_of_the_way(spool_at):
     live = spool_at(handler("ok.*", "true"))
-    for i, name in enumerate(["zzz", "000000.000000,x,y.json", "a,b,c.json", "1\x1b[31m.json", "x" * 250]):
+    for i, name in enumerate(
+        ["zzz", "000000.000000,x,y.json", "a,b,c.json", "1\x1b[31m.json", "x" * 250]
+    ):
         plant(live, f"pending/2026-11-0{i + 1}/high/{name}", b"{}")
     task_id = live.submit("ok.y", priority="low")
     live.start()

@@ -70,7 +70,9 @@ def test_a_task_that_fails_after_its_lift_is_demoted_like_any_other(live: Make) 
     assert (entry.prio, entry.base, entry.fails) == ("medium", "low", 1)
 
 
-@pytest.mark.parametrize(("miss", "state"), [("run", "pending"), ("drop", "cancelled"), ("fail", "failed")])
+@pytest.mark.parametrize(
+    ("miss", "state"), [("run", "pending"), ("drop", "cancelled"), ("fail", "failed")]
+)
 def test_a_deadline_that_passes_while_it_waits_is_told_once(live: Make, miss: str, state: str) -> None:
     spool = live(ONE)
     busy(spool)

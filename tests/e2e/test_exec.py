@@ -39,15 +39,40 @@ def test_the_environment_is_clean_but_for_what_is_promised(live: Make) -> None:
     assert env["COLOUR"] == "blue"
     assert "SECRET_OF_THE_CALLER" not in env
     assert "PYTHONPATH" not in env
-    known = {"HOME", "USER", "LOGNAME", "PATH", "LANG", "SHELL", "TZ", "PWD", "SHLVL", "_", "OLDPWD", "COLOUR", "TRACEPARENT"}
+    known = {
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "PATH",
+        "LANG",
+        "SHELL",
+        "TZ",
+        "PWD",
+        "SHLVL",
+        "_",
+        "OLDPWD",
+        "COLOUR",
+        "TRACEPARENT",
+    }
     assert {name for name in env if not name.startswith("SPOOL_")} <= known
 
 
 def test_a_handler_runs_where_it_is_told_to_and_has_no_foreign_descriptors(live: Make) -> None:
-    spool = live(handler("look", "pwd; ls -l /proc/self/fd | wc -l; umask; ps -o sid= -p $$ | grep -qw $$ && echo own", cwd="/usr"))
+    spool = live(
+        handler(
+            "look",
+            "pwd; ls -l /proc/self/fd | wc -l; umask; ps -o sid= -p $$ | grep -qw $$ && echo own",
+            cwd="/usr",
+        )
+    )
     task_id = spool.submit("look")
     spool.event("done", task_id)
-    assert spool.log(task_id).split() == [b"/usr", b"5", b"0077", b"own"]  # 0, 1, 2, the directory itself, a total
+    assert spool.log(task_id).split() == [
+        b"/usr",
+        b"5",
+        b"0077",
+        b"own",
+    ]  # 0, 1, 2, the directory itself, a total
 
 
 def test_what_it_prints_on_either_stream_is_in_the_log(live: Make) -> None:
@@ -58,7 +83,9 @@ def test_what_it_prints_on_either_stream_is_in_the_log(live: Make) -> None:
 
 
 def test_a_log_is_cut_at_its_limit_and_says_so(live: Make) -> None:
-    spool = live("log_limit = 10000\n" + handler("flood", "head -c 50000000 /dev/zero | tr '\\0' x; echo end"))
+    spool = live(
+        "log_limit = 10000\n" + handler("flood", "head -c 50000000 /dev/zero | tr '\\0' x; echo end")
+    )
     task_id = spool.submit("flood")
     spool.event("done", task_id)
     log = spool.log(task_id)
@@ -137,7 +164,9 @@ def test_a_handler_that_takes_too_long_is_asked_to_end_then_killed(live: Make) -
 
 
 def test_a_handler_that_obeys_the_term_is_not_killed_and_has_timed_out_all_the_same(live: Make) -> None:
-    spool = live("grace = 60\n" + handler("slow", "trap 'exit 0' TERM; sleep 60 & wait", timeout=0.3, retries=0))
+    spool = live(
+        "grace = 60\n" + handler("slow", "trap 'exit 0' TERM; sleep 60 & wait", timeout=0.3, retries=0)
+    )
     told = spool.event("failed", spool.submit("slow"))
     assert (told["outcome"], told["exit"]) == ("timeout", 0)
 
@@ -145,11 +174,13 @@ def test_a_handler_that_obeys_the_term_is_not_killed_and_has_timed_out_all_the_s
 TREE = (
     "(sleep 600 & echo $! >> $NOTES/pids; wait) & "
     "setsid sh -c 'echo $$ >> $NOTES/pids; sleep 600' & "
-    "setsid sh -c '(trap \"\" TERM; env -i sh -c \"sleep 601; true\") & echo $! >> $NOTES/pids' & "
+    'setsid sh -c \'(trap "" TERM; env -i sh -c "sleep 601; true") & echo $! >> $NOTES/pids\' & '
 )
 
 
-@pytest.mark.parametrize("end", ["wait", "while [ $(wc -l < $NOTES/pids) -lt 3 ]; do sleep 0.01; done; exit 0"])
+@pytest.mark.parametrize(
+    "end", ["wait", "while [ $(wc -l < $NOTES/pids) -lt 3 ]; do sleep 0.01; done; exit 0"]
+)
 def test_the_whole_tree_of_a_handler_ends_with_it(live: Make, end: str) -> None:
     spool = live("grace = 0.1\n" + handler("tree", TREE + end, timeout=1, retries=0))
     spool.end(spool.submit("tree"))
@@ -173,7 +204,9 @@ def test_ad_hoc_commands_can_be_forbidden(live: Make) -> None:
 
 
 @pytest.mark.parametrize("command", [["/no/such/program"], ["no-such-program"], ["/etc/passwd"], ["/"]])
-def test_a_command_that_cannot_be_started_fails_the_attempt_by_name(live: Make, command: list[str]) -> None:
+def test_a_command_that_cannot_be_started_fails_the_attempt_by_name(
+    live: Make, command: list[str]
+) -> None:
     spool = live(handler("gone", exec=command, retries=0))
     told = spool.event("failed", spool.submit("gone"))
     assert told["error"]["type"] == "spawn"
@@ -217,16 +250,18 @@ def test_what_a_handler_used_is_on_record(live: Make) -> None:
 
 def test_the_most_specific_handler_wins(live: Make) -> None:
     spool = live(
-        handler("*", 'echo \'"any"\' > $SPOOL_RESULT')
-        + handler("thumb.*", 'echo \'"thumb"\' > $SPOOL_RESULT')
-        + handler("thumb.make", 'echo \'"make"\' > $SPOOL_RESULT')
+        handler("*", "echo '\"any\"' > $SPOOL_RESULT")
+        + handler("thumb.*", "echo '\"thumb\"' > $SPOOL_RESULT")
+        + handler("thumb.make", "echo '\"make\"' > $SPOOL_RESULT")
     )
     for task, result in (("thumb.make", "make"), ("thumb.makes", "thumb"), ("thumb", "any")):
         assert spool.event("done", spool.submit(task))["result"] == result
 
 
 def test_the_handlers_of_a_daemon_are_not_children_that_hold_its_files(live: Make) -> None:
-    spool = live(handler("stay", "echo $PPID > $NOTES/keeper; while [ ! -e $NOTES/open ]; do sleep 0.02; done"))
+    spool = live(
+        handler("stay", "echo $PPID > $NOTES/keeper; while [ ! -e $NOTES/open ]; do sleep 0.02; done")
+    )
     spool.submit("stay")
     keeper = int(spool.note("keeper"))
     assert spool.process is not None

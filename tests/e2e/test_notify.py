@@ -74,7 +74,11 @@ def test_a_fail_is_tried_again_in_a_lower_class(live: Make) -> None:
     assert ready(spool, task_id)["class"] == "high"
     answer(spool, "fail", task_id, error={"type": "Busy", "message": "try later"})
     told = spool.event("retrying", task_id, "shop")
-    assert (told["error"]["type"], told["error"]["message"], told["will_retry"]) == ("Busy", "try later", True)
+    assert (told["error"]["type"], told["error"]["message"], told["will_retry"]) == (
+        "Busy",
+        "try later",
+        True,
+    )
     again = ready(spool, task_id)
     assert (again["attempt"], again["class"]) == (2, "medium")
     answer(spool, "fail", task_id, 2, error="no more")
@@ -133,7 +137,9 @@ def test_extend_gives_more_time_and_progress_is_told(live: Make) -> None:
     answer(spool, "progress", task_id, percent=42, note="half way")
     told = spool.event("progress", task_id, "shop")
     assert (told["percent"], told["note"], told["attempt"]) == (42, "half way", 1)
-    shown = spool.status(lambda s: s["running"] and s["running"][0]["progress"], "status shows the progress")
+    shown = spool.status(
+        lambda s: s["running"] and s["running"][0]["progress"], "status shows the progress"
+    )
     assert shown["running"][0]["progress"]["percent"] == 42
     other = spool.submit("order.other", timeout=0.8)
     ready(spool, other)

@@ -32,18 +32,32 @@ def started(spool: Live, bodies: list[dict[str, Any]]) -> list[str]:
 
 
 def test_high_before_medium_before_low_whatever_the_order_of_the_drops(live: Make) -> None:
-    found = started(live(ONE), [{"priority": p, "args": f"{p}{n}"} for n in range(3) for p in ("low", "medium", "high")])
-    assert [line.strip('"') for line in found] == [f"{p}{n}" for p in ("high", "medium", "low") for n in range(3)]
+    found = started(
+        live(ONE),
+        [{"priority": p, "args": f"{p}{n}"} for n in range(3) for p in ("low", "medium", "high")],
+    )
+    assert [line.strip('"') for line in found] == [
+        f"{p}{n}" for p in ("high", "medium", "low") for n in range(3)
+    ]
 
 
 def test_front_before_back_and_the_latest_front_first(live: Make) -> None:
     fronts = {1, 3, 4}
-    found = started(live(ONE), [{"args": n, "position": "front" if n in fronts else "back"} for n in range(6)])
+    found = started(
+        live(ONE), [{"args": n, "position": "front" if n in fronts else "back"} for n in range(6)]
+    )
     assert [int(line) for line in found] == [4, 3, 1, 0, 2, 5]
 
 
 def test_a_front_task_does_not_leave_its_class(live: Make) -> None:
-    found = started(live(ONE), [{"args": 1}, {"args": 2, "priority": "low", "position": "front"}, {"args": 0, "priority": "high"}])
+    found = started(
+        live(ONE),
+        [
+            {"args": 1},
+            {"args": 2, "priority": "low", "position": "front"},
+            {"args": 0, "priority": "high"},
+        ],
+    )
     assert [int(line) for line in found] == [0, 1, 2]
 
 
@@ -75,7 +89,9 @@ def test_a_newcomer_of_a_higher_class_is_next_but_stops_nothing(live: Make) -> N
     for number in range(3):
         spool.do({"task": "note", "args": f"low{number}", "priority": "low"})
     high = spool.submit("note", args="high", priority="high")
-    spool.status(lambda s: s["next"] and s["next"]["id"] == high, "status names the newcomer as the next one")
+    spool.status(
+        lambda s: s["next"] and s["next"]["id"] == high, "status names the newcomer as the next one"
+    )
     (spool.notes / "open").touch()
     assert spool.wait_lines("order", 5) == ['"first"', '"high"', '"low0"', '"low1"', '"low2"']
 

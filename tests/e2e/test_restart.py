@@ -40,7 +40,9 @@ def test_handlers_die_within_a_second_of_the_daemon(live: Make) -> None:
 
 
 @pytest.mark.parametrize("durability", ["durable", "relaxed"])
-def test_whenever_it_is_killed_every_task_is_in_one_place_and_ends_once(live: Make, durability: str) -> None:
+def test_whenever_it_is_killed_every_task_is_in_one_place_and_ends_once(
+    live: Make, durability: str
+) -> None:
     spool = live(
         f'durability = "{durability}"\nconcurrency = 4\npoison_after = 100\n'
         + handler("work", WORK)

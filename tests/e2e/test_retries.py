@@ -56,10 +56,16 @@ def test_the_wait_grows_with_every_failure_and_is_jittered(live: Make) -> None:
         ("retries = 1\nbackoff = 0\n" + handler("fail", "exit 1"), {}, 2),
         ("retries = 1\nbackoff = 0\n" + handler("fail", "exit 1", retries=2), {}, 3),
         ("retries = 1\n" + handler("fail", "exit 1", retries=2, backoff="1d"), {"retries": 0}, 1),
-        ("retries = 1\n" + handler("fail", "exit 1", retries=2, backoff="1d"), {"retries": 3, "backoff": 0}, 4),
+        (
+            "retries = 1\n" + handler("fail", "exit 1", retries=2, backoff="1d"),
+            {"retries": 3, "backoff": 0},
+            4,
+        ),
     ],
 )
-def test_the_task_decides_then_its_handler_then_the_spool(live: Make, toml: str, fields: dict[str, object], attempts: int) -> None:
+def test_the_task_decides_then_its_handler_then_the_spool(
+    live: Make, toml: str, fields: dict[str, object], attempts: int
+) -> None:
     spool = live(toml)
     assert spool.event("failed", spool.submit("fail", **fields))["attempt"] == attempts
 

@@ -30,7 +30,9 @@ ALLOWED = {
 
 def brought_to(spool: Live, state: str) -> str:
     """A task of a parent's that stands in this state; nothing takes it away from there by itself."""
-    task_id = spool.submit("order", retries=0, **({"at": "+1h"} if state in ("pending", "held", "cancelled") else {}))
+    task_id = spool.submit(
+        "order", retries=0, **({"at": "+1h"} if state in ("pending", "held", "cancelled") else {})
+    )
     if state in ("pending", "held", "cancelled"):
         spool.entry(task_id, "pending")
     if state in ("held", "cancelled"):
@@ -48,7 +50,13 @@ def brought_to(spool: Live, state: str) -> str:
 @pytest.mark.parametrize("state", STATES)
 def test_every_verb_in_every_state_is_done_or_refused_with_the_reason(live: Make, state: str) -> None:
     spool = live(handler("order", notify="shop"))
-    after = {"cancel": "cancelled", "hold": "held", "release": "pending", "move": state, "retry": "pending" if state == "pending" else None}
+    after = {
+        "cancel": "cancelled",
+        "hold": "held",
+        "release": "pending",
+        "move": state,
+        "retry": "pending" if state == "pending" else None,
+    }
     for verb in VERBS:
         task_id = brought_to(spool, state)
         more = {"priority": "low"} if verb == "move" else {}
@@ -146,7 +154,10 @@ def test_move_changes_class_place_and_time(live: Make) -> None:
 
 def test_move_to_a_nearer_time_wakes_the_daemon_and_to_a_later_one_puts_it_off(live: Make) -> None:
     spool = live(NOTE)
-    sooner, later = spool.submit("note", args="sooner", at="+1h"), spool.submit("note", args="later", at="+1s")
+    sooner, later = (
+        spool.submit("note", args="sooner", at="+1h"),
+        spool.submit("note", args="later", at="+1s"),
+    )
     spool.wait_count(2, "pending")
     spool.do({"action": "move", "ids": [later], "at": "2030-01-01"})
     spool.do({"action": "move", "ids": [sooner], "at": "+1500ms"})

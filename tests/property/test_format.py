@@ -60,8 +60,7 @@ def test_a_duration_written_as_seconds_reads_back_exactly(us: int) -> None:
 def test_a_duration_is_the_sum_of_its_units(counts: list[int]) -> None:
     units = (times.WEEK, times.DAY, times.HOUR, times.MINUTE, times.SECOND, times.MS)
     spelled = "".join(
-        f"{count}{unit}"
-        for count, unit in zip(counts, ("w", "d", "h", "m", "s", "ms"), strict=True)
+        f"{count}{unit}" for count, unit in zip(counts, ("w", "d", "h", "m", "s", "ms"), strict=True)
     )
     total = sum(count * unit for count, unit in zip(counts, units, strict=True))
     assert times.parse_duration(spelled) == total
@@ -333,9 +332,7 @@ def documents(draw: st.DrawFn, values: st.SearchStrategy[Any] | None = None) -> 
         good = list(row.choices) or GOOD.get(row.kind, [])
         bad = BAD[row.kind]
         pool = bad if bad and (not good or not draw(st.integers(0, 7))) else good
-        doc[row.name] = draw(
-            st.sampled_from(pool) if values is None else values | st.sampled_from(pool)
-        )
+        doc[row.name] = draw(st.sampled_from(pool) if values is None else values | st.sampled_from(pool))
     if not draw(st.integers(0, 9)):
         doc[draw(st.sampled_from(["x-a", "prio", "tasks", "every", "ids", "until"]))] = True
     if action == "submit" and not draw(st.integers(0, 3)):

@@ -82,7 +82,9 @@ def test_ls_prints_a_day_in_order(found):
 def test_any_text_is_an_entry_or_a_bad_name_and_nothing_else(text, data):
     if data is not None and text:
         at = data.draw(st.integers(0, len(text) - 1))
-        text = text[:at] + data.draw(st.sampled_from(["", ",", "=", "x", "\n", "9", "é"])) + text[at + 1 :]
+        text = (
+            text[:at] + data.draw(st.sampled_from(["", ",", "=", "x", "\n", "9", "é"])) + text[at + 1 :]
+        )
     for date in (None, "2026-11-21", "2026-13-01"):
         try:
             entry = parse_entry(text, date=date, prio="low")

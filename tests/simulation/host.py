@@ -112,11 +112,7 @@ class FakeHandlers:
             found.outcome = "SIG15"
 
     def events(self) -> list[Event]:
-        due = [
-            key
-            for key, r in self.active.items()
-            if r.ends is not None and r.ends <= self.world.mono
-        ]
+        due = [key for key, r in self.active.items() if r.ends is not None and r.ends <= self.world.mono]
         return [self._ended(self.active.pop(key)) for key in due]
 
     def next_end(self) -> int | None:

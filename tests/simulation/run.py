@@ -96,8 +96,7 @@ def _same(one: BaseException | None, other: BaseException | None) -> bool:
     if type(one) is not type(other):
         return False
     words = [
-        "".join(" " if c in "0123456789abcdef" else c for c in str(p)[:80]).split()
-        for p in (one, other)
+        "".join(" " if c in "0123456789abcdef" else c for c in str(p)[:80]).split() for p in (one, other)
     ]
     return words[0] == words[1]
 

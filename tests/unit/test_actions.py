@@ -256,9 +256,7 @@ def test_every_other_action_is_typed() -> None:
     assert ask({"action": "move", "ids": [ID], "position": "back"}) == actions.Move(
         ids=(ID,), priority=None, front=False, at=None, deadline=None, why=None
     )
-    assert ask({"action": "ack", "id": ID, "attempt": 1}) == actions.Ack(
-        id=ID, attempt=1, result=None
-    )
+    assert ask({"action": "ack", "id": ID, "attempt": 1}) == actions.Ack(id=ID, attempt=1, result=None)
     assert ask({"action": "fail", "id": ID, "attempt": 2, "error": "no"}) == actions.Fail(
         id=ID,
         attempt=2,
@@ -327,8 +325,7 @@ def test_the_digest_is_the_content_without_the_id() -> None:
     again = {"action": "submit", "at": "+1h", "id": ID, "args": {"y": 2, "x": 1}, "task": "a"}
     assert ask(again).tasks[0].digest == digest
     assert (
-        ask({"tasks": [{"task": "a", "args": {"x": 1, "y": 2}, "at": "+1h"}]}).tasks[0].digest
-        == digest
+        ask({"tasks": [{"task": "a", "args": {"x": 1, "y": 2}, "at": "+1h"}]}).tasks[0].digest == digest
     )
     assert one(args={"x": 1, "y": 2.0}, at="+1h").digest != digest
     assert len(digest) == 32

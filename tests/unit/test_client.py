@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from spool.disk import DiskFull, RealDisk
 from spool.init import init
 from spool.names import Entry, event_name, new_id
 
-NOW = 1_795_000_000_000_000
+NOW = time.time_ns() // 1000 - 3_600_000_000
+YEAR = date.today().year + 1  # times must lie within a year back and five ahead
 ROOT = Path(__file__).parents[2]
 STEPS = 6  # of two files: write, write, sync, move, move, sync the directory
 
@@ -220,20 +222,20 @@ def test_what_is_left_out_is_not_written(root: Path, client: Spool) -> None:
 @pytest.mark.parametrize(
     ("given", "written"),
     [
-        (datetime(2026, 11, 21, 14, 30, tzinfo=UTC), "2026-11-21T14:30:00Z"),
+        (datetime(YEAR, 11, 21, 14, 30, tzinfo=UTC), f"{YEAR}-11-21T14:30:00Z"),
         (
-            datetime(2026, 11, 21, 14, 30, 0, 5, tzinfo=ZoneInfo("Europe/Rome")),
-            "2026-11-21T13:30:00.000005Z",
+            datetime(YEAR, 11, 21, 14, 30, 0, 5, tzinfo=ZoneInfo("Europe/Rome")),
+            f"{YEAR}-11-21T13:30:00.000005Z",
         ),
         (
-            datetime(2026, 11, 21, 14, 30, tzinfo=timezone(timedelta(hours=5, minutes=30, seconds=7))),
-            "2026-11-21T08:59:53Z",
+            datetime(YEAR, 11, 21, 14, 30, tzinfo=timezone(timedelta(hours=5, minutes=30, seconds=7))),
+            f"{YEAR}-11-21T08:59:53Z",
         ),
-        (datetime(2026, 11, 21, 14, 30), "2026-11-21T14:30:00"),
-        (date(2026, 11, 21), "2026-11-21"),
+        (datetime(YEAR, 11, 21, 14, 30), f"{YEAR}-11-21T14:30:00"),
+        (date(YEAR, 11, 21), f"{YEAR}-11-21"),
         (timedelta(minutes=2, microseconds=3), "+120.000003s"),
         ("+2h30m", "+2h30m"),
-        (1_795_000_000, 1_795_000_000),
+        pytest.param(NOW // 1_000_000, NOW // 1_000_000, id="unix"),
     ],
 )
 def test_every_way_to_say_a_time_is_written_as_an_action_says_it(

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from spool import layout
 from spool.command import render
 from spool.command.main import main
 from spool.command.verbs import VERBS
 from spool.fields import TAKES
 from spool.init import init
-from spool.names import new_id
+from spool.names import Entry, new_id
 from tests.unit.test_client import NOW, put_event, put_record, take_in
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def test_every_field_of_a_submission_has_its_option(root: Path, say: Any) -> Non
     task_id = new_id()
     values = {
         "id": (task_id, task_id),
-        "at": ("1795000000", 1795000000),
+        "at": (str(NOW // 1_000_000), NOW // 1_000_000),
         "deadline": ("+2d", "+2d"),
         "tz": ("Europe/Rome", "Europe/Rome"),
         "lead": ("1.5", 1.5),
@@ -350,7 +351,7 @@ def test_show_tells_all_of_a_tasks_life(root: Path, say: Any) -> None:
     shown = json.loads(say("show", task_id, "--json")[1])
     assert shown["journal"] == [line]
     assert shown["attempts"][0]["error"] == error
-    assert shown["logs"] == [f"logs/{path.split('/')[1]}/{task_id}.1.log"]
+    assert shown["logs"] == [layout.log(task_id, 1)]
 
 
 @pytest.mark.parametrize("verb", ["show", "why", "log", "wait"])
@@ -368,8 +369,6 @@ def test_why_says_in_one_line_what_a_task_waits_for(root: Path, say: Any) -> Non
         json.dumps([{"kind": "pause", "task": "sec*", "node": None, "who": "zoe", "uid": 1, "why": "relay\x1b is down",
                      "since": NOW, "until": None}])
     )  # fmt: skip
-    from spool import layout
-    from spool.names import Entry
 
     for task_id, more in ((later, {}), (again, {"fails": 2})):
         path = take_in(root, task_id, "x", **more)
@@ -408,7 +407,6 @@ def test_a_log_is_given_as_it_is_to_a_pipe(root: Path, capfdbinary: pytest.Captu
     path = take_in(root, task_id, state="done")
     put_record(root, task_id, path)
     assert main(["log", "--spool", str(root), task_id]) == NOINPUT
-    from spool import layout
 
     log = root / layout.log(task_id, 1)
     log.parent.mkdir()
@@ -425,7 +423,6 @@ def test_a_log_is_given_as_it_is_to_a_pipe(root: Path, capfdbinary: pytest.Captu
 def test_a_log_cannot_control_the_terminal(root: Path) -> None:
     task_id = new_id()
     put_record(root, task_id, take_in(root, task_id, state="done"))
-    from spool import layout
 
     log = root / layout.log(task_id, 1)
     log.parent.mkdir()

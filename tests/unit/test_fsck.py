@@ -119,7 +119,13 @@ def test_a_task_without_a_place_goes_where_its_record_says(disk):
     entry = waiting(disk)
     target = layout.ended("failed", NOW, entry)
     content = records.record(
-        event="failed", task=task(entry.id), entry=entry, node="n", parent="default", now=NOW, outcome="error"
+        event="failed",
+        task=task(entry.id),
+        entry=entry,
+        node="n",
+        parent="default",
+        now=NOW,
+        outcome="error",
     )
     content["entry"] = target
     disk.make_dir(layout.parent_of(layout.record(entry.id, 1)))

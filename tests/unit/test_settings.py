@@ -151,9 +151,7 @@ def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
         ('[handlers.a]\nnotify = "p"\nmemory = "1KiB"', 'handlers."a".memory', None),
     ],
 )
-def test_a_bad_setting_is_refused_by_file_key_and_rule(
-    text: str, key: str, near: str | None
-) -> None:
+def test_a_bad_setting_is_refused_by_file_key_and_rule(text: str, key: str, near: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
         load(text, path="/srv/q/spool.toml")
     error = caught.value

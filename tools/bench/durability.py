@@ -25,14 +25,14 @@ POOL = ThreadPoolExecutor(16)
 
 
 def sync(path: str) -> None:
-    """fsync of a file or a directory."""
+    """Sync a file or a directory."""
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
     os.close(fd)
 
 
 def sync_all(paths: list[str]) -> None:
-    """fsync of many, together."""
+    """Sync many, together."""
     if len(paths) == 1:
         sync(paths[0])
     else:
@@ -60,7 +60,7 @@ def end(root: str, number: int) -> None:
 
 
 def files(root: str, total: int, group: int) -> None:
-    """spoold's way."""
+    """The way of spoold."""
     for first in range(0, total, group):
         part = range(first, min(first + group, total))
         for n in part:
@@ -115,7 +115,8 @@ def run(place: str) -> None:
                 shutil.rmtree(root)
     print("| way | tasks a group | tasks/s median | min | max |\n|---|---|---|---|---|")
     for (name, group), rates in sorted(rows.items()):
-        print(f"| {name} | {group} | {statistics.median(rates):,.0f} | {min(rates):,.0f} | {max(rates):,.0f} |")
+        figures = " | ".join(f"{f(rates):,.0f}" for f in (statistics.median, min, max))
+        print(f"| {name} | {group} | {figures} |")
 
 
 if __name__ == "__main__":

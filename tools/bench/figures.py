@@ -1,0 +1,118 @@
+"""Figures as they are gathered, and the table they end in."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SPAWN = "posix_spawn + wait of /bin/true"
+
+
+@dataclass
+class Figure:
+    """One quantity, a value for each repetition."""
+
+    group: str
+    name: str
+    unit: str
+    values: list[float] = field(default_factory=list)
+
+    def row(self, spawn: float | None) -> dict[str, Any]:
+        """Median, min and max; `ratio` to a posix_spawn (median us) where it is a time in us."""
+        median = statistics.median(self.values)
+        return {
+            "group": self.group,
+            "name": self.name,
+            "unit": self.unit,
+            "median": median,
+            "min": min(self.values),
+            "max": max(self.values),
+            "repetitions": len(self.values),
+            "ratio": median / spawn if spawn and self.unit == "us" else None,
+        }
+
+
+class Figures:
+    """All of them, in the order they first came."""
+
+    def __init__(self) -> None:
+        self._all: dict[tuple[str, str], Figure] = {}
+
+    def add(self, group: str, name: str, unit: str, value: float) -> None:
+        """The value of one repetition."""
+        self._all.setdefault((group, name), Figure(group, name, unit)).values.append(value)
+
+    def times(self, group: str, name: str, ns: Sequence[float]) -> None:
+        """p50 and p99 of one repetition's latencies (ns), as us."""
+        ordered = sorted(ns)
+        for p in (50, 99):
+            at = min(len(ordered) - 1, len(ordered) * p // 100)
+            self.add(group, f"{name}, p{p}", "us", ordered[at] / 1000)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every figure as a plain value."""
+        spawn = self._all.get(("raw", f"{SPAWN}, p50"))
+        base = statistics.median(spawn.values) if spawn else None
+        return [figure.row(base) for figure in self._all.values()]
+
+
+def environment(place: Path) -> dict[str, Any]:
+    """What these figures depend on."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpus": len(os.sched_getaffinity(0)),
+        "cpu": _cpu_model(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "file_system": file_system(place),
+        "python": sys.version.split()[0],
+        "load": [round(part, 2) for part in os.getloadavg()],
+    }
+
+
+def file_system(place: Path) -> str:
+    """Type and device of the file system a path is on; for ext4 whether it has a journal."""
+    best, found = "", "unknown"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        mount, (kind, device, *_) = left.split()[4], right.split()
+        if place.is_relative_to(mount) and len(mount) >= len(best):
+            best, found = mount, f"{kind} on {device}"
+            if kind == "ext4":
+                number = os.stat(mount).st_dev
+                name = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
+                journal = any(Path("/proc/fs/jbd2").glob(f"{name}-*"))
+                found += ", journal" if journal else ", no journal"
+    return found
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = ["| | | median | min | max | unit | x spawn |", "|---|---|---:|---:|---:|---|---:|"]
+    for row in rows:
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        numbers = " | ".join(_number(row[part]) for part in ("median", "min", "max"))
+        lines.append(f"| {row['group']} | {row['name']} | {numbers} | {row['unit']} | {ratio} |")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
