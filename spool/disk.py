@@ -10,12 +10,12 @@ import contextlib
 import errno
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
 SYNC_THREADS = 16  # 16 threads share journal commits: 8,000 fsyncs a second against 2,300 by one
 
@@ -91,7 +91,7 @@ class Disk(Protocol):
         ...
 
     def link(self, source: str, target: str) -> None:
-        """link(2); Exists where the target is, Missing where the source is gone."""
+        """A second name for a file; Exists where it is taken, Missing where the source is gone."""
         ...
 
     def remove(self, path: str) -> None:
@@ -291,6 +291,8 @@ class RealDisk:
                 one(path)
             return
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
         for done in [self._pool.submit(one, path) for path in paths]:
             done.result()

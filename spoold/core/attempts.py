@@ -193,7 +193,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
         source=source,
         target=target,
         record=content,
-        message=Message(told, parent, now.wall, entry.id, entry.task, content),
+        message=Message(told, parent, state.told_at(now.wall), entry.id, entry.task, content),
         note=note,
     )
 

@@ -113,7 +113,7 @@ def _message(state: State, entry: Entry, task: object, parent: str, now: Now) ->
         parent=parent,
         now=now.wall,
     )
-    return Message("late", parent, now.wall, entry.id, entry.task, content)
+    return Message("late", parent, state.told_at(now.wall), entry.id, entry.task, content)
 
 
 def timeouts(state: State, now: Now) -> list[Action]:

@@ -59,10 +59,12 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Seen():
             if event.scan == "held":
                 return scans.released(state, event, now)
-            scans.seen(state, event, now)
+            if event.scan in state.scanning:
+                scans.seen(state, event, now)
             return []
         case Scanned():
-            return scans.scanned(state, event, now)
+            # One that began before all was forgotten has not told us what it saw.
+            return scans.scanned(state, event, now) if event.scan in state.scanning else []
         case Reloaded():
             state.settings = event.settings
             state.forget_all()

@@ -142,7 +142,7 @@ def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
         now=now.wall,
         started=now.wall,
     )
-    return Message("ready", worker, now.wall, entry.id, entry.task, content)
+    return Message("ready", worker, state.told_at(now.wall), entry.id, entry.task, content)
 
 
 def park(entry: Entry, path: str, why: str = "no-handler") -> Move:

@@ -36,6 +36,7 @@ class State:
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
         self.bodies: dict[str, Task] = {}  # of what was taken in lately
         self.pauses: list[dict[str, Any]] = []
+        self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.durations: dict[str, deque[int]] = {}
         self.stopping = False
@@ -58,6 +59,11 @@ class State:
         self._lane_of: dict[str, Lane] = {}
 
     # Whom it is told.
+
+    def told_at(self, now: int) -> int:
+        """The instant in an event's name: now, and later than that of any event before it."""
+        self._told = max(now, self._told + 1)
+        return self._told
 
     def is_full(self, parent: str) -> bool:
         """Whether a parent has left so many events unread that its tasks wait."""
@@ -186,16 +192,15 @@ class State:
     def _discard_urgent(self, entry: Entry) -> None:
         if entry.deadline is None:
             return
+        gathered = self.urgent.gathered or {}  # under whatever moment a scan has met it
+        stale = [k for k in gathered if k[1] == entry.id]
         when = order.moment(entry, self.p95(entry.task))
-        if when is not None:
-            known = (when, entry.id) in self.urgent.entries
-            self.urgent.discard((when, entry.id))
-            if known:
-                return
-        # The usual run time has changed since it was put there: look for it by id.
-        for rows in (self.urgent.entries, self.urgent.gathered or {}):
-            for place in [k for k in rows if k[1] == entry.id]:
-                self.urgent.discard(place)
+        if when is not None and (when, entry.id) in self.urgent.entries:
+            stale.append((when, entry.id))
+        else:  # the usual run time has changed since it was put there: look for it by id
+            stale += [k for k in self.urgent.entries if k[1] == entry.id]
+        for place in stale:
+            self.urgent.discard(place)
 
     def ripen(self, now: int) -> None:
         """What waited for its time and has it now goes to its lane."""

@@ -62,6 +62,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
     },
 }
 
+VERBS: Final = ("cancel", "retry", "hold", "release", "move")  # what people may ask
 TERMINAL: Final = (DONE, FAILED, CANCELLED)
 
 
@@ -74,8 +75,9 @@ class Illegal(Exception):
         self.event = event
 
     def __str__(self) -> str:
-        allowed = ", ".join(TABLE[self.state]) or "nothing"
-        return f"a task that is {self.state} takes no {self.event} (it takes {allowed})"
+        allowed = ", ".join(verb for verb in VERBS if verb in TABLE[self.state])
+        hint = f"; it takes {allowed}" if allowed else ""
+        return f"a task that is {self.state} takes no {self.event}{hint}"
 
 
 def after(state: str, event: str) -> str:

@@ -179,7 +179,7 @@ def _progress(state: State, request: Progress, run: Run, now: Now) -> Tell:
         note=request.note,
     )
     entry = run.entry
-    return Tell(Message("progress", run.parent, now.wall, entry.id, entry.task, content))
+    return Tell(Message("progress", run.parent, state.told_at(now.wall), entry.id, entry.task, content))
 
 
 def _extend(state: State, request: Extend, run: Run, now: Now) -> list[Action]:

@@ -23,7 +23,7 @@ class Backlog:
     def __init__(self, disk: Disk, enough: Callable[[], bool]) -> None:
         self.disk = disk
         self.enough = enough  # whether a scan of the future has found as much as it can keep
-        self._scans: list[Iterator[Seen | Scanned]] = []
+        self._scans: list[tuple[str, Iterator[Seen | Scanned]]] = []
 
     @property
     def busy(self) -> bool:
@@ -31,18 +31,19 @@ class Backlog:
         return bool(self._scans)
 
     def start(self, kind: str, now: int) -> None:
-        """Begin a scan: `due`, `future` or `held`."""
+        """Begin a scan: `due`, `future` or `held`; one of that kind under way is given up."""
+        self._scans = [row for row in self._scans if row[0] != kind]
         if kind == "due":
-            self._scans.insert(0, self._due(date_of(now)))
+            self._scans.insert(0, (kind, self._due(date_of(now))))
         elif kind == "future":
-            self._scans.append(self._future(date_of(now)))
+            self._scans.append((kind, self._future(date_of(now))))
         else:
-            self._scans.append(self._held())
+            self._scans.append((kind, self._held()))
 
     def step(self) -> list[Seen | Scanned]:
         """The next slice of the scan under way."""
         while self._scans:
-            event = next(self._scans[0], None)
+            event = next(self._scans[0][1], None)
             if event is not None:
                 return [event]
             del self._scans[0]

@@ -49,6 +49,7 @@ class World:
         self.tiny = tiny
         self.nodes = nodes
         self.cuts = 0
+        self.stepped = False  # the clock was set: dates say nothing of what came first
         self.crashes = 0
         self.deaths: list[str] = []  # what daemons died of
         self.strangers = 0  # files put where only spoold should write
@@ -74,6 +75,7 @@ class World:
     def step_clock(self, us: int) -> None:
         """Somebody sets the wall clock."""
         self.wall += us
+        self.stepped = True
 
     # Daemons.
 

@@ -26,7 +26,7 @@ class Figure:
     unit: str
     values: list[float] = field(default_factory=list)
 
-    def row(self, spawn: float | None) -> dict[str, Any]:
+    def plain(self, spawn: float | None) -> dict[str, Any]:
         """Median, min and max; `ratio` to a posix_spawn (median us) where it is a time in us."""
         median = statistics.median(self.values)
         return {
@@ -60,9 +60,9 @@ class Figures:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every figure as a plain value."""
-        spawn = self._all.get(("raw", f"{SPAWN}, p50"))
+        spawn = self._all.get(("latency", f"{SPAWN}, in between, p50"))
         base = statistics.median(spawn.values) if spawn else None
-        return [figure.row(base) for figure in self._all.values()]
+        return [figure.plain(base) for figure in self._all.values()]
 
 
 def environment(place: Path) -> dict[str, Any]:

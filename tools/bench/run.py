@@ -1,6 +1,6 @@
 """How fast it is on this machine: the raw calls, then the spool, in the same run.
 
-python tools/bench/run.py [--quick] [--json] [--dir DIR]
+    python tools/bench/run.py [--quick] [--json] [--dir DIR]
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
-import latency  # noqa: E402 - all of these are found beside this file
-import rates  # noqa: E402
-import raw  # noqa: E402
-import waiting  # noqa: E402
-from figures import Figures, environment, table  # noqa: E402
-from served import Served, Stamp  # noqa: E402
+import latency
+import rates
+import raw
+import waiting
+from figures import Figures, environment, table
+from served import Served, Stamp
 
 
 @dataclass(frozen=True)
