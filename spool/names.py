@@ -126,9 +126,14 @@ def clock_of(us: int) -> str:
     return f"{hour:02d}{minute:02d}{second:02d}.{micro:06d}"
 
 
+def whole_second(us: int) -> int:
+    """An instant as a name can tell it: rounded up to the second, so that nothing runs early."""
+    return -(-us // 1_000_000) * 1_000_000
+
+
 def _stamp(us: int) -> str:
-    """An instant rounded up to the second, YYYYMMDDTHHMMSSZ (up, so that nothing runs early)."""
-    us = -(-us // 1_000_000) * 1_000_000
+    """An instant rounded up to the second, YYYYMMDDTHHMMSSZ."""
+    us = whole_second(us)
     return f"{date_of(us).replace('-', '')}T{clock_of(us)[:6]}Z"
 
 

@@ -8,6 +8,7 @@ from spool import layout
 from spool.actions import Ack, Control, Extend, Fail, Progress, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.records import error
+from spool.times import SECOND
 from spoold.core import attempts, control, deadlines, dispatch, scans, table, verbs
 from spoold.core.submit import submit
 from spoold.core.values import (
@@ -97,6 +98,9 @@ def _told(state: State, actions: list[Action]) -> list[Action]:
 
 def settle(state: State, now: Now) -> list[Action]:
     """After the events of one round: what time has brought, then what may start."""
+    if now.wall < state.latest - SECOND:
+        state.forget_all()  # the clock was set back: what was ready may not be
+    state.latest = now.wall
     out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)
     out += deadlines.due(state, now)

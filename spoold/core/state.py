@@ -39,6 +39,7 @@ class State:
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.durations: dict[str, deque[int]] = {}
+        self.latest = 0  # wall clock of the last round
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people
         self.counts = {"started": 0, "done": 0, "failed": 0, "retried": 0, "taken": 0, "refused": 0}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.names import Entry
+from spool.names import Entry, whole_second
 from spoold.core import policy, table
 from spoold.core.values import Drop, Move
 
@@ -32,7 +32,8 @@ def entry_for(state: State, task: Task) -> Entry:
         task=task.task,
         prio=prio,
         base=prio,
-        deadline=task.deadline,
+        # As the name says it: what is read back from the disk must be the same entry.
+        deadline=None if task.deadline is None else whole_second(task.deadline),
         lead=task.lead,
         front=task.front,
         miss=task.on_miss,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.actions import Ack, Extend, Fail, Progress, Verb
 from spool.actions import Move as MoveRequest
-from spool.names import MAX_US, id_time
+from spool.names import MAX_US, id_time, whole_second
 from spool.records import error, record
 from spool.times import format_utc
 from spoold.core import attempts, dispatch, policy, table
@@ -328,7 +328,7 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
     if request.at is not None:
         entry = replace(entry, time=request.at)
     if request.deadline is not None:
-        entry = replace(entry, deadline=request.deadline, lifted=0)
+        entry = replace(entry, deadline=whole_second(request.deadline), lifted=0)
     if request.front is not None:
         entry = replace(entry, front=request.front)
         if request.at is None and entry.time <= now.wall:

@@ -1,12 +1,15 @@
 """How fast it is on this machine: the raw calls, then the spool, in the same run.
 
-    python tools/bench/run.py [--quick] [--json] [--dir DIR]
+python tools/bench/run.py [--quick] [--json] [--dir DIR]
+
+README.md beside this file says what the figures mean.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -55,6 +58,7 @@ def run(place: Path, size: Size) -> Figures:
             rates.submit(figures, empty.root, size.tasks)
         for daemon in daemons:
             daemon.stop()
+            shutil.rmtree(daemon.root)  # the next part needs the room
         say(f"{size.waiting:,} tasks are to wait")
         full.start()
         waiting.fill(figures, full, size.waiting)
@@ -64,6 +68,16 @@ def run(place: Path, size: Size) -> Figures:
         for daemon in (*daemons, full):
             daemon.stop()
     return figures
+
+
+def need_room(place: Path, size: Size) -> None:
+    """Stop here where there is no room for as many files."""
+    found = os.statvfs(place)
+    files = size.waiting * 6 // 5
+    if found.f_files and found.f_favail < files:
+        raise SystemExit(f"bench: {place.parent} has {found.f_favail:,} free inodes, not {files:,}")
+    if found.f_bavail * found.f_frsize < files * 4096:
+        raise SystemExit(f"bench: {place.parent} has less than {files * 4096 >> 20:,} MiB free")
 
 
 def say(text: str) -> None:
@@ -79,9 +93,11 @@ def main() -> int:
     parser.add_argument("--dir", default="/var/tmp", help="on which disk (default: %(default)s)")
     args = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir)).resolve()
+    size = QUICK if args.quick else FULL
     try:
+        need_room(place, size)
         about = environment(place)
-        figures = run(place, QUICK if args.quick else FULL)
+        figures = run(place, size)
         about["load_after"] = environment(place)["load"]
     finally:
         shutil.rmtree(place, ignore_errors=True)
