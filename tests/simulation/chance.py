@@ -163,7 +163,9 @@ def _foreign(world: World, rng: Random) -> None:
         return
     kind = rng.choice((stat.S_IFREG | 0o600, stat.S_IFREG, stat.S_IFIFO | 0o600, stat.S_IFLNK))
     world.strangers += 1
-    if rng.random() < 0.2 or (path.count("/") == 1 and path.split("/", maxsplit=1)[0] in ("pending", "running")):
+    if rng.random() < 0.2 or (
+        path.count("/") == 1 and path.split("/", maxsplit=1)[0] in ("pending", "running")
+    ):
         world.disk.make_dir(path)
     else:
         world.disk.place(path, kind, rng.randbytes(rng.randrange(40)))

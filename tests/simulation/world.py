@@ -183,8 +183,8 @@ class World:
             self.writers.drop({"action": "resume", **scope})
 
     def _release(self) -> None:
-        names = [n for n in self.disk.names(layout.HELD) if not n.startswith(".")]
-        ids = [n.split(",")[1] for n in names if n.count(",") > 1]
+        names = [n for n in self.disk.names(layout.HELD) if _is_entry(f"{layout.HELD}/{n}")]
+        ids = [n.split(",")[1] for n in names]
         if ids:
             self.writers.drop({"action": "release", "ids": ids})
 
