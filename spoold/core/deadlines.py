@@ -24,6 +24,8 @@ def due(state: State, now: Now) -> list[Action]:
     while (place := state.urgent.first()) is not None and place[0] <= now.wall:
         entry = state.urgent.entries[place]
         state.urgent.discard(place)
+        if state.waiting.get(entry.id) != entry:
+            continue  # from before it moved: the usual run time, and so its place, has changed since
         if entry.deadline is not None and entry.deadline <= now.wall:
             state.discard(entry)
             passed[entry.id] = layout.pending(entry)

@@ -208,8 +208,7 @@ class State:
         limit = order.stamp(now + 1)
         while (place := self.future.first()) is not None and place < limit:
             entry = self.future.entries[place]
-            self.future.discard(place)
-            self.waiting.pop(entry.id, None)
+            self.discard(entry)
             self.insert(entry, now)
 
     # What comes next.
