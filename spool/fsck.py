@@ -140,14 +140,28 @@ class Fsck:
             if task_id not in self.places:
                 yield from self._homeless(path, task_id)
         for task_id, paths in self.places.items():
-            if task_id not in known:
-                own = layout.own_copy(task_id)
+            own = layout.own_copy(task_id)
+            if task_id in known:
+                yield from self._split(own, paths[0])
+            else:
                 yield self._mend(
                     own,
                     f"is missing for {paths[0]}",
                     "linked",
                     lambda s=paths[0], o=own: self._link(s, o),
                 )
+
+    def _split(self, own: str, path: str) -> Iterator[Finding]:
+        """A copy that did not keep hard links has made two files of one."""
+        one, other = self.disk.info(own), self.disk.info(path)
+        if one is None or other is None or one.ino == other.ino:
+            return
+
+        def join() -> None:
+            self.disk.remove(own)
+            self._link(path, own)
+
+        yield self._mend(own, f"is not the same file as {path}", "linked again", join)
 
     def _homeless(self, path: str, task_id: str) -> Iterator[Finding]:
         """An own copy whose task stands nowhere: back to where its records say, else to the queue."""

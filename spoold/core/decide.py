@@ -157,7 +157,10 @@ def _undone(state: State, event: Undone, now: Now) -> list[Action]:
         if run is not None:
             attempts.release(state, run)
     elif move.after == table.PENDING:
+        known = state.waiting.get(move.entry.id)
         state.discard(move.entry)
+        if known is not None and known != move.entry:
+            state.waiting[known.id] = known  # it waits, under another name
     del now
     return []
 

@@ -61,6 +61,7 @@ class Group:
         self.refusals: list[Refuse] = []
         self.pauses: list[Pauses] = []
         self.undone: list[Undone] = []
+        self.gone: set[int] = set()  # the same transitions
         self.step = 0
         self.done: set[tuple[int, int]] = set()  # (step, part) that a full disk need not repeat
         self.refuges: dict[int, str] = {}  # where refused files go
@@ -101,12 +102,20 @@ class Group:
                 first[move.target] = id(move)
         return targets
 
-    def undo(self, move: Move, why: str) -> None:
-        """This transition, and all that build on it, do not happen."""
-        self.undone += [Undone(m, why) for m in self.moves if m.entry.id == move.entry.id]
-        self.moves = [m for m in self.moves if m.entry.id != move.entry.id]
+    def undo(self, move: Move, why: str) -> list[Move]:
+        """This transition, and all that build on it, do not happen; returns them."""
+        gone, lost = [move], {move.target}
+        start = next(i for i, m in enumerate(self.moves) if m is move)
+        for later in self.moves[start + 1 :]:
+            if later.source in lost:
+                gone.append(later)
+                lost.add(later.target)
+        self.gone |= {id(m) for m in gone}
+        self.undone += [Undone(m, why) for m in gone]
+        self.moves = [m for m in self.moves if id(m) not in self.gone]
         if move.body is not None:
             self.drops = []  # the actions stay; those that were taken in are known by their id
+        return gone
 
 
 def groups(actions: Iterable[Action]) -> list[Group]:
@@ -210,8 +219,8 @@ class Store:
         del now
         for move in list(group.moves):
             target = group.targets.get(id(move))
-            if target is None or (group.step, id(move)) in group.done:
-                continue  # a step of it is done by an earlier one, or was done already
+            if target is None or id(move) in group.gone or (group.step, id(move)) in group.done:
+                continue  # done by an earlier one, undone with it, or done already
             if move.body is not None:
                 self._take_in(group, move, target)
             elif move.record is not None:
@@ -318,8 +327,8 @@ class Store:
                     if found.nlink > 1:
                         self.disk.remove(own)
                         group.files.pop(own, None)
-                        self._unstage(group, move)
-                        group.undo(move, "clash")  # another node was faster with the same id
+                        # Another node was faster with the same id.
+                        self._unstage(group, group.undo(move, "clash"))
                         continue
                     # Taken in before, but its entry never got its place, or was removed by hand.
                     self.disk.remove(known)
@@ -350,14 +359,14 @@ class Store:
             self.disk.move(move.source, target)
         except Missing:
             if self.disk.info(target) is None:
-                self._unstage(group, move)
-                group.undo(move, "gone")  # someone was faster: a person, or another node
+                # Someone was faster: a person, or another node.
+                self._unstage(group, group.undo(move, "gone"))
                 return
         group.dirs[layout.parent_of(target)] = None
         group.dirs[layout.parent_of(move.source)] = None
 
-    def _unstage(self, group: Group, move: Move) -> None:
-        for message in [m.message for m in group.moves if m.entry.id == move.entry.id]:
+    def _unstage(self, group: Group, moves: list[Move]) -> None:
+        for message in [m.message for m in moves]:
             if message is not None and self.disk.info(self._staged(message)) is not None:
                 self.disk.remove(self._staged(message))
                 group.files.pop(self._staged(message), None)

@@ -148,13 +148,33 @@ def test_a_kill_at_every_call_loses_nothing_and_tells_everything_once(tmp_path, 
     assert n > 3
 
 
-@pytest.mark.parametrize(("call", "error"), [("fsync", "EIO"), ("renameat", "EACCES"), ("linkat", "EIO")])
-def test_an_error_of_the_disk_ends_it_loudly_and_loses_nothing(tmp_path, call, error):
+ERRORS = [
+    ("fsync", "EIO", 3), ("renameat", "EACCES", 3), ("linkat", "EIO", 3), ("unlinkat", "EROFS", 2),
+    ("renameat", "EIO", 12), ("linkat", "EMLINK", 8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "n"), ERRORS)
+def test_an_error_of_the_disk_ends_it_loudly_and_loses_nothing(tmp_path, call, error, n):
     root = tmp_path / "spool"
     scenario(root)
     follow = ["-f"] if call == "fsync" else []
-    status = serve(root, *follow, "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when=3")
+    status = serve(root, *follow, "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={n}")
     assert status != 0
+    assert serve(root) == 0
+    check(root)
+
+
+# Python opens some hundred files to start; these numbers lie in its work for the spool.
+@pytest.mark.parametrize(
+    ("call", "what", "n"),
+    [("openat", "error=EMFILE", 700), ("openat", "error=ENFILE", 730), ("openat", "error=EIO", 760)]
+    + [("write", f"error={e}", n) for e in ("ENOSPC", "EDQUOT", "EIO") for n in (4, 10)],
+)
+def test_whatever_a_call_answers_nothing_is_lost_in_the_end(tmp_path, call, what, n):
+    root = tmp_path / "spool"
+    scenario(root)
+    serve(root, "-e", f"trace={call}", "-e", f"inject={call}:{what}:when={n}")
     assert serve(root) == 0
     check(root)
 

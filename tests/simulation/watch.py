@@ -105,8 +105,9 @@ class Watch:
 
     def tell(self, parent: str, name: str, content: dict[str, Any]) -> None:
         """A parent has found an event in its outbox."""
-        # The clock may be set back to the microsecond: the attempt tells two events apart.
-        key = parent, f"{name} {content['attempt']}", self.world.cuts
+        # The clock may be set back to the microsecond: what they say tells two events apart.
+        about = content["attempt"] or content["error"]
+        key = parent, f"{name} {about}", self.world.cuts
         self.seen[key] += 1
         if self.seen[key] > 1:
             raise Broken(f"{parent} is told {name} twice")

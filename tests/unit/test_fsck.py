@@ -173,3 +173,13 @@ def test_what_start_up_mends_is_named_and_is_no_fault(disk):
     disk.write("journal/n/2026-11-21.jsonl", b'{"at":"x"}\n{"at":')
     found = list(fsck.check(disk))
     assert [f.grave for f in found] == [False, False]
+
+
+def test_a_copy_that_lost_its_hard_links_is_joined_again(disk):
+    entry = waiting(disk, linked=False)
+    own = layout.own_copy(entry.id)
+    disk.make_dir(layout.parent_of(own))
+    disk.write(own, encode_task(task(entry.id)))
+    (found,) = mended(disk)
+    assert found.mended == "linked again"
+    assert disk.info(own).nlink == 2
