@@ -30,7 +30,7 @@ from spoold.core.values import (
     Stop,
     Tick,
 )
-from spoold.effects.store import groups
+from spoold.effects.group import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from spool.settings import Settings
     from spoold.core.state import State
     from spoold.core.values import Action, Event
+    from spoold.effects.group import Group
     from spoold.effects.handlers import Handlers
     from spoold.effects.outboxes import OutboxLimits
     from spoold.effects.status import Status
-    from spoold.effects.store import Group, Store
+    from spoold.effects.store import Store
     from spoold.sources.backlog import Backlog
     from spoold.sources.doorbell import Doorbell
     from spoold.sources.intake import Intake
@@ -243,8 +244,8 @@ class Loop:
             self.status.write(clock())
             if self._over():
                 return
-            self._selector.select(self._patience())
-            events = self._gather()
+            ready = {key.fd for key, _ in self._selector.select(self._patience())}
+            events = self._gather(ready)
 
     # What to wait for.
 
@@ -264,19 +265,18 @@ class Loop:
         self.timer.arm(min(waits))
         return None
 
-    def _gather(self) -> list[Event]:
-        self.timer.drain(self.timer.fd)
-        self.timer.drain(self.timer.stepped_fd)
+    def _gather(self, ready: set[int]) -> list[Event]:
+        for fd in (self.timer.fd, self.timer.stepped_fd):
+            if fd in ready:
+                self.timer.drain(fd)
         now = clock()
         events: list[Event] = []
-        events += self.core.handlers.events()
-        events += self._asked(now)
-        if self.doorbell is not None:
-            rung = self.doorbell.answer()
-            if "incoming" in rung:
-                self.intake.ring()
-            if "root" in rung:
-                events += self._reloaded()
+        if self.core.handlers.fd in ready:
+            events += self.core.handlers.events()
+        if self.signals.fd in ready:
+            events += self._asked(now)
+        if self.doorbell is not None and self.doorbell.fd in ready:
+            events += self._rung(self.doorbell)
         if now.mono >= self._next_care:
             events += self._care(now)
         if self.intake.unsettled and now.mono >= self._next_look:
@@ -287,6 +287,12 @@ class Loop:
         events += self.core.backlog.step()
         events += self.core.limits.look(now)
         return events
+
+    def _rung(self, doorbell: Doorbell) -> list[Event]:
+        rung = doorbell.answer()
+        if "incoming" in rung:
+            self.intake.ring()
+        return self._reloaded() if "root" in rung else []
 
     def _taken(self, now: Now) -> list[Event]:
         """A slice of incoming/, if there is room for what it will become."""

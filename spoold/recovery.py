@@ -132,8 +132,19 @@ def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
         front=task.front,
         miss=task.on_miss,
     )
-    store.put(path, layout.pending(entry))
+    target = layout.pending(entry)
+    if store.durable:
+        disk.sync([path])  # the dead daemon may not have come so far, and the action goes next
+    store.put(path, target)
+    if store.durable:
+        disk.sync_dirs([layout.parent_of(target), *_above(target)])
     return True
+
+
+def _above(path: str) -> list[str]:
+    """The directories above the one a path stands in."""
+    parts = path.split("/")[:-2]
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str, int]) -> bool:

@@ -28,111 +28,25 @@ no task is established or ended without its event (4), whatever part of a step a
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from spool import layout, records
 from spool.actions import encode_task
 from spool.disk import DiskFull, Exists, Missing
-from spool.names import PRIORITIES, date_of, event_name
+from spool.names import PRIORITIES, date_of
 from spool.quarantine import quarantine
-from spool.times import format_utc
-from spoold.core.values import Drop, Message, Move, Pauses, Refuse, Tell, Undone
+from spoold.effects import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from spool.disk import Disk
-    from spoold.core.values import Action
+    from spoold.core.values import Message, Move, Refuse, Undone
+    from spoold.effects.group import Group
 
 log = logging.getLogger("spoold")
-Writes = Move | Tell | Drop | Refuse | Pauses
-
-
-class Group:
-    """Transitions that go to disk together, and how far they have come."""
-
-    def __init__(self, actions: list[Writes]) -> None:
-        self.moves: list[Move] = []
-        self.tells: list[Message] = []
-        self.drops: list[Drop] = []
-        self.refusals: list[Refuse] = []
-        self.pauses: list[Pauses] = []
-        self.undone: list[Undone] = []
-        self.gone: set[int] = set()  # the same transitions
-        self.step = 0
-        self.done: set[tuple[int, int]] = set()  # (step, part) that a full disk need not repeat
-        self.refuges: dict[int, str] = {}  # where refused files go
-        self.files: dict[str, None] = {}  # staged, to be synced
-        self.dirs: dict[str, None] = {}  # changed, to be synced
-        for action in actions:
-            match action:
-                case Move():
-                    self.moves.append(action)
-                case Tell():
-                    self.tells.append(action.message)
-                case Drop():
-                    self.drops.append(action)
-                case Refuse():
-                    self.refusals.append(action)
-                    self.tells.append(action.message)
-                case Pauses():
-                    self.pauses.append(action)
-        self.tells = _apart(self.tells)
-        self.targets = self._merge()
-
-    def _merge(self) -> dict[int, str]:
-        """Where each transition leads in the end.
-
-        A task that comes in and starts at once is written straight to running/, and the later of the
-        two transitions needs no step of its own.
-        """
-        targets: dict[int, str] = {}
-        first: dict[str, int] = {}
-        for move in self.moves:
-            at = first.pop(move.source, None) if move.source is not None else None
-            if at is not None and move.record is None:
-                targets[at] = move.target
-                first[move.target] = at
-                continue
-            targets[id(move)] = move.target
-            if move.body is not None:
-                first[move.target] = id(move)
-        return targets
-
-    def undo(self, move: Move, why: str) -> list[Move]:
-        """This transition, and all that build on it, do not happen; returns them."""
-        gone, lost = [move], {move.target}
-        start = next(i for i, m in enumerate(self.moves) if m is move)
-        for later in self.moves[start + 1 :]:
-            if later.source in lost:
-                gone.append(later)
-                lost.add(later.target)
-        self.gone |= {id(m) for m in gone}
-        self.undone += [Undone(m, why) for m in gone]
-        self.moves = [m for m in self.moves if id(m) not in self.gone]
-        if move.body is not None:
-            self.drops = []  # the actions stay; those that were taken in are known by their id
-        return gone
-
-
-def groups(actions: Iterable[Action]) -> list[Group]:
-    """Actions in groups such that none needs what the same group leaves behind late (step 7)."""
-    out: list[list[Writes]] = [[]]
-    left: set[str] = set()
-    for action in actions:
-        if not isinstance(action, Writes):
-            continue
-        if isinstance(action, Move):
-            if action.source in left:
-                out.append([])
-                left = set()
-            if action.record is not None:
-                left.add(action.target)
-        out[-1].append(action)
-    return [Group(part) for part in out if part]
 
 
 class Store:
@@ -189,22 +103,22 @@ class Store:
         for pauses in group.pauses[-1:]:  # the last rows say it all
             self._write(group, self._pauses_stage, orjson.dumps(pauses.written()))
         for refusal in group.refusals:
-            self._write(group, self._reason_stage(refusal), _reason(refusal))
+            self._write(group, self._reason_stage(refusal), lines.reason(refusal))
 
     def _journal(self, group: Group, now: int) -> None:
-        lines = [_line(self.node, move, now) for move in group.moves]
-        lines += [_refused(self.node, refusal, now) for refusal in group.refusals]
-        lines += [_other(self.node, pauses.note, now) for pauses in group.pauses]
-        if not lines:
+        text = [lines.transition(self.node, move, now) for move in group.moves]
+        text += [lines.refusal(self.node, refusal, now) for refusal in group.refusals]
+        text += [lines.other(self.node, pauses.note, now) for pauses in group.pauses]
+        if not text:
             return
         path = layout.journal(self.node, now)
         self._ensure(group, path)
         if path not in self._made:
             group.dirs[layout.parent_of(path)] = None
             if self.disk.info(path) is not None:
-                lines.insert(0, b"\n")  # its last line may be torn: what follows stays whole
+                text.insert(0, b"\n")  # its last line may be torn: what follows stays whole
         self._made.discard(path)  # until the lines are there, all of them
-        self.disk.append(path, b"".join(lines))
+        self.disk.append(path, b"".join(text))
         self._made.add(path)
         group.files[path] = None
 
@@ -261,7 +175,7 @@ class Store:
         del now
         for message in self._messages(group):
             if (group.step, id(message)) not in group.done:
-                self.announce(self._staged(message), message.parent, _event_name(message))
+                self.announce(self._staged(message), message.parent, lines.name_of(message))
                 group.done.add((group.step, id(message)))
 
     def _clear(self, group: Group, now: int) -> None:
@@ -291,11 +205,9 @@ class Store:
 
     def announce(self, staged: str, parent: str, name: str) -> None:
         """An event becomes visible to its parent."""
-        folder = f"{layout.OUTBOX}/{parent}"
-        self._ensure(None, f"{folder}/x")
-        while self.disk.info(f"{folder}/{name}") is not None:
-            name = _later(name)  # ended, asked for again and ended again within one round
-        self.disk.move(staged, f"{folder}/{name}")
+        target = f"{layout.OUTBOX}/{parent}/{name}"
+        self._ensure(None, target)
+        self.disk.move(staged, target)
 
     def quarantine(self, path: str, why: str) -> None:
         """What is damaged is kept in corrupt/, with the reason beside it."""
@@ -429,7 +341,7 @@ class Store:
         return f"{self.stage_dir}/.{move.entry.id}.task"
 
     def _staged(self, message: Message) -> str:
-        return f"{self.stage_dir}/.{message.parent},{_event_name(message)}"
+        return f"{self.stage_dir}/.{message.parent},{lines.name_of(message)}"
 
     @property
     def _pauses_stage(self) -> str:
@@ -441,76 +353,9 @@ class Store:
         if found is None:
             source, task_id = refusal.source, refusal.message.id
             folder = f"{layout.REJECTED}/{date_of(refusal.message.at)}"
-            found = f"{folder}/{safe_name(source.path.rpartition('/')[2], task_id)}"
+            found = f"{folder}/{lines.safe_name(source.path.rpartition('/')[2], task_id)}"
             taken = self.disk.info(found)
             if taken is not None and taken.ino != source.ino:
                 found = f"{folder}/{task_id}.{source.ctime}.json"
             group.refuges[id(refusal)] = found
         return found
-
-
-def safe_name(name: str, task_id: str) -> str:
-    """A name for a refused file: its own where that is harmless, else one made of an id."""
-    body = name.removesuffix(".json")
-    harmless = (
-        0 < len(body) <= 128
-        and body[0].isalnum()
-        and all(c.isascii() and (c.isalnum() or c in "._-") for c in body)
-    )
-    return name if harmless else f"{task_id}.json"
-
-
-def _event_name(message: Message) -> str:
-    return event_name(message.at, message.id, message.task, message.event)
-
-
-def _later(name: str) -> str:
-    """The name of an event one microsecond on (within its second)."""
-    micro = (int(name[16:22]) + 1) % 1_000_000
-    return f"{name[:16]}{micro:06d}{name[22:]}"
-
-
-def _apart(messages: list[Message]) -> list[Message]:
-    """Events of one name would be one file: the last progress counts, others are told 1 us later."""
-    found: dict[tuple[str, str], Message] = {}
-    for message in messages:
-        apart = message
-        while message.event != "progress" and (apart.parent, _event_name(apart)) in found:
-            apart = replace(apart, at=apart.at + 1)
-        found[apart.parent, _event_name(apart)] = apart
-    return list(found.values())
-
-
-def _dump(line: dict[str, Any]) -> bytes:
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _line(node: str, move: Move, now: int) -> bytes:
-    entry = move.entry
-    line = {
-        "at": format_utc(now),
-        "event": move.event,
-        "id": entry.id,
-        "task": entry.task,
-        "from": move.before,
-        "to": move.after,
-        "entry": move.target,
-        "node": node,
-    }
-    return _dump(line | move.note)
-
-
-def _refused(node: str, refusal: Refuse, now: int) -> bytes:
-    message = refusal.message
-    line = {"at": format_utc(now), "event": "refuse", "id": message.id, "task": message.task}
-    return _dump({**line, "node": node, "reason": refusal.reason})
-
-
-def _other(node: str, note: dict[str, Any], now: int) -> bytes:
-    return _dump({"at": format_utc(now), **note, "node": node})
-
-
-def _reason(refusal: Refuse) -> bytes:
-    name = refusal.source.path.rpartition("/")[2]
-    shown = name.encode("utf-8", "backslashreplace").decode()
-    return records.encode({"id": refusal.message.id, "name": shown, **refusal.reason})

@@ -289,7 +289,11 @@ class ModelDisk:
             if node.children is None and node.safe < len(node.data):
                 node.data = _torn(node, rng)
             node.safe = len(node.data)
-        self._inos = [n.ino for k, n in self.nodes.items() if k not in kept]
+        self._inos = []
+        used: set[int] = set()
+        for node in kept.values():  # one that came back may have lent its number to another
+            node.ino = node.key + (1 << 20) if node.ino in used else node.ino
+            used.add(node.ino)
         self.nodes, self.log, self.synced = kept, [], set()
         self.durable = {k: dict(n.children) for k, n in kept.items() if n.children is not None}
         self._dirs.clear()
@@ -310,7 +314,7 @@ class ModelDisk:
 
     def _new(self, mode: int) -> Node:
         key, self._next = self._next, self._next + 1
-        ino = self._inos.pop() if self._inos else key + 100
+        ino = self._inos.pop() if self._inos else key + 100  # keys grow: no other inode has it
         children: dict[str, int] | None = {} if stat.S_ISDIR(mode) else None
         node = Node(key, ino, mode, self.uid, self.clock(), children=children)
         self.nodes[key] = node

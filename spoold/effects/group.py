@@ -1,0 +1,101 @@
+"""Transitions that go to disk together: what a group holds, and how far it has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spoold.core.values import Drop, Message, Move, Pauses, Refuse, Tell, Undone
+from spoold.effects import lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from spoold.core.values import Action
+
+Writes = Move | Tell | Drop | Refuse | Pauses
+
+
+class Group:
+    """Transitions that go to disk together, and how far they have come."""
+
+    def __init__(self, actions: list[Writes]) -> None:
+        self.moves: list[Move] = []
+        self.tells: list[Message] = []
+        self.drops: list[Drop] = []
+        self.refusals: list[Refuse] = []
+        self.pauses: list[Pauses] = []
+        self.undone: list[Undone] = []
+        self.gone: set[int] = set()  # the same transitions
+        self.step = 0
+        self.done: set[tuple[int, int]] = set()  # (step, part) that a full disk need not repeat
+        self.refuges: dict[int, str] = {}  # where refused files go
+        self.files: dict[str, None] = {}  # staged, to be synced
+        self.dirs: dict[str, None] = {}  # changed, to be synced
+        for action in actions:
+            match action:
+                case Move():
+                    self.moves.append(action)
+                case Tell():
+                    self.tells.append(action.message)
+                case Drop():
+                    self.drops.append(action)
+                case Refuse():
+                    self.refusals.append(action)
+                    self.tells.append(action.message)
+                case Pauses():
+                    self.pauses.append(action)
+        self.tells = lines.apart(self.tells)
+        self.targets = self._merge()
+
+    def _merge(self) -> dict[int, str]:
+        """Where each transition leads in the end.
+
+        A task that comes in and starts at once is written straight to running/, and the later of the
+        two transitions needs no step of its own.
+        """
+        targets: dict[int, str] = {}
+        first: dict[str, int] = {}
+        for move in self.moves:
+            at = first.pop(move.source, None) if move.source is not None else None
+            if at is not None and move.record is None:
+                targets[at] = move.target
+                first[move.target] = at
+                continue
+            targets[id(move)] = move.target
+            if move.body is not None:
+                first[move.target] = id(move)
+        return targets
+
+    def undo(self, move: Move, why: str) -> list[Move]:
+        """This transition, and all that build on it, do not happen; returns them."""
+        gone, lost = [move], {move.target}
+        start = next(i for i, m in enumerate(self.moves) if m is move)
+        for later in self.moves[start + 1 :]:
+            if later.source in lost:
+                gone.append(later)
+                lost.add(later.target)
+        self.gone |= {id(m) for m in gone}
+        self.undone += [Undone(m, why) for m in gone]
+        self.moves = [m for m in self.moves if id(m) not in self.gone]
+        if move.body is not None:
+            self.drops = []  # the actions stay; those that were taken in are known by their id
+        return gone
+
+
+def groups(actions: Iterable[Action]) -> list[Group]:
+    """Actions in groups such that none needs what the same group leaves behind late (step 7)."""
+    out: list[list[Writes]] = [[]]
+    left: set[str] = set()
+    for action in actions:
+        if not isinstance(action, Writes):
+            continue
+        if isinstance(action, Move):
+            if action.source in left:
+                out.append([])
+                left = set()
+            if action.record is not None:
+                left.add(action.target)
+                if action.source is not None:
+                    left.add(action.source)  # it leaves there late: nobody else may take it first
+        out[-1].append(action)
+    return [Group(part) for part in out if part]

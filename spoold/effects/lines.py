@@ -1,0 +1,81 @@
+"""What is written about transitions: lines of the journal, reasons of refusals, names of events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import records
+from spool.names import event_name
+from spool.times import format_utc
+
+if TYPE_CHECKING:
+    from spoold.core.values import Message, Move, Refuse
+
+
+def safe_name(name: str, task_id: str) -> str:
+    """A name for a refused file: its own where that is harmless, else one made of an id."""
+    body = name.removesuffix(".json")
+    harmless = (
+        0 < len(body) <= 128
+        and body[0].isalnum()
+        and all(c.isascii() and (c.isalnum() or c in "._-") for c in body)
+    )
+    return name if harmless else f"{task_id}.json"
+
+
+def name_of(message: Message) -> str:
+    """The file name of an event."""
+    return event_name(message.at, message.id, message.task, message.event)
+
+
+def apart(messages: list[Message]) -> list[Message]:
+    """Events of one name would be one file: the last progress counts, others are told 1 us later."""
+    found: dict[tuple[str, str], Message] = {}
+    for message in messages:
+        own = message
+        while message.event != "progress" and (own.parent, name_of(own)) in found:
+            own = replace(own, at=own.at + 1)
+        found[own.parent, name_of(own)] = own
+    return list(found.values())
+
+
+def _dump(line: dict[str, Any]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def transition(node: str, move: Move, now: int) -> bytes:
+    """A transition's line of the journal."""
+    entry = move.entry
+    line = {
+        "at": format_utc(now),
+        "event": move.event,
+        "id": entry.id,
+        "task": entry.task,
+        "from": move.before,
+        "to": move.after,
+        "entry": move.target,
+        "node": node,
+    }
+    return _dump(line | move.note)
+
+
+def refusal(node: str, refusal: Refuse, now: int) -> bytes:
+    """A refusal's line of the journal."""
+    message = refusal.message
+    line = {"at": format_utc(now), "event": "refuse", "id": message.id, "task": message.task}
+    return _dump({**line, "node": node, "reason": refusal.reason})
+
+
+def other(node: str, note: dict[str, Any], now: int) -> bytes:
+    """The line of what belongs to no task: pauses."""
+    return _dump({"at": format_utc(now), **note, "node": node})
+
+
+def reason(refusal: Refuse) -> bytes:
+    """What stands beside a refused file."""
+    name = refusal.source.path.rpartition("/")[2]
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    return records.encode({"id": refusal.message.id, "name": shown, **refusal.reason})
