@@ -47,7 +47,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
     if wanted:
         paths = {entry.id: layout.pending(entry) for entry in wanted}
         out.append(Ask("claim", tuple(paths), paths))
-    return out + scans.wanted(state)
+    return out + scans.wanted(state, now)
 
 
 def reserve(state: State, entry: Entry) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spoold.core.window import Window
 
 
-def wanted(state: State) -> list[Action]:
+def wanted(state: State, now: Now) -> list[Action]:
     """The scans that windows are hungry for; each window gathers from this moment on."""
     out: list[Action] = []
     for kind in state.hungry():
@@ -25,6 +25,7 @@ def wanted(state: State) -> list[Action]:
         if kind == "future":
             state.future.gather()
         else:
+            state.due_from = now.wall
             for by_lane in state.lanes.values():
                 for window in by_lane.values():
                     if window.hungry:
@@ -55,8 +56,20 @@ def seen(state: State, event: Seen, now: Now) -> bool:
                 future.offer(place, text)
         elif event.scan == "due":
             _ready(state, prio, name, place, text)
+        elif place >= order.stamp(state.due_from):
+            _ripe(state, text, now)
     gathered = future.gathered
     return gathered is not None and len(gathered) > future.limit
+
+
+def _ripe(state: State, text: str, now: Now) -> None:
+    """It was not due yet when the scan of what is due came by, and is no more of the future."""
+    try:
+        entry = entry_of(text)
+    except BadName:
+        return  # found out by the next scan
+    if not {entry.id} & (state.runs.keys() | state.claiming.keys() | state.waiting.keys()):
+        state.insert(entry, now.wall)
 
 
 def _deadline(state: State, text: str) -> None:

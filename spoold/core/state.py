@@ -39,6 +39,7 @@ class State:
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.durations: dict[str, deque[int]] = {}
+        self.due_from = 0  # when the last scan of what is due began
         self.latest = 0  # wall clock of the last round
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people
@@ -210,6 +211,9 @@ class State:
             entry = self.future.entries[place]
             self.discard(entry)
             self.insert(entry, now)
+        bound = self.future.bound
+        if bound is not None and LOWEST_KEY < bound < limit:
+            self.forget_all()  # more has become due than was in memory: what comes first is on disk
 
     # What comes next.
 
@@ -257,6 +261,8 @@ class State:
         for prio in PRIORITIES:
             if not self.known[prio]:
                 return None
+            if prio != PRIORITIES[0] and self.urgent.bound == LOWEST_MOMENT:
+                return None  # a deadline may have made one of what is still being read the first
             best: str | None = None
             found: Entry | None = None
             for lane, window in self.lanes[prio].items():

@@ -1,0 +1,197 @@
+"""Histories made by chance, on a modelled disk and clock: no promise of the spool is ever broken."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+
+import pytest
+
+from tests.simulation.model import ModelDisk
+from tests.simulation.run import simulate
+
+FIXED = range(40)
+FRESH = [random.SystemRandom().randrange(1 << 32) for _ in range(12)]
+
+
+def check(seed: int, **plan: int | str) -> None:
+    """One history; its seed and shortest story if it breaks a promise."""
+    print(f"seed {seed} {plan}")
+    story = simulate(seed, **plan)
+    assert story.problem is None, f"\n{story}"
+
+
+@pytest.mark.parametrize("seed", FIXED)
+def test_a_history_keeps_every_promise(seed: int) -> None:
+    check(seed, cuts=seed % 3)
+
+
+@pytest.mark.parametrize("number", range(len(FRESH)))
+def test_a_history_nobody_has_seen_before_keeps_every_promise(number: int) -> None:
+    check(FRESH[number], cuts=number % 3)
+
+
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_windows_smaller_than_the_backlog_keep_every_promise(seed: int) -> None:
+    check(seed, cuts=0, window=16)
+
+
+@pytest.mark.parametrize("seed", range(200, 206))
+def test_relaxed_keeps_every_promise_while_the_power_is_on(seed: int) -> None:
+    check(seed, cuts=0, durability="relaxed")
+
+
+def test_one_seed_is_one_history(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same seed again writes the same disk, byte for byte."""
+    from tests.simulation import run
+    from tests.simulation.chance import act, moves
+    from tests.simulation.world import World
+
+    def disk(seed: int) -> dict[str, bytes]:
+        world = World()
+        world.boot()
+        for move in moves(random.Random(seed), 25, 0, 1):
+            act(world, move)
+        found = {}
+        for path in world.disk.walk():
+            try:
+                found[path] = world.disk.read(path, 1 << 30)
+            except OSError:
+                found[path] = b""
+        return found
+
+    assert disk(7) == disk(7)
+    assert run.simulate(7, steps=25).problem is None
+
+
+def test_a_story_is_shortened_to_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sixty moves the two that break something are left."""
+    from tests.simulation import run
+    from tests.simulation.chance import Move
+
+    def play(plan: run.Plan, todo: list[Move]) -> run.Story:
+        bad = {m.seed for m in todo} >= {7, 31}
+        return run.Story(plan, todo, run.Broken("x") if bad else None)
+
+    monkeypatch.setattr(run, "play", play)
+    whole = [Move("turn", n) for n in range(60)]
+    story = run.shorten(run.play(run.Plan(seed=1), whole), 10)
+    assert [m.seed for m in story.moves] == [7, 31]
+
+
+# The modelled disk itself.
+
+
+def disk(clock: int = 1) -> ModelDisk:
+    """An empty one."""
+    return ModelDisk(lambda: clock)
+
+
+def after_cuts(make: object, seeds: int = 40) -> set[tuple[tuple[str, bytes], ...]]:
+    """Every world that power cuts leave of what `make` does to a disk."""
+    found = set()
+    for seed in range(seeds):
+        model = disk()
+        make(model)  # type: ignore[operator]
+        model.cut(random.Random(seed))
+        found.add(tuple((p, model.read(p, 99)) for p in sorted(model.walk())))
+    return found
+
+
+def test_a_power_cut_may_take_a_name_that_was_not_synced() -> None:
+    def make(model: ModelDisk) -> None:
+        model.make_dir("a")
+        model.settle()
+        model.write("a/x", b"1")
+        model.sync(["a/x"])
+
+    assert after_cuts(make) == {(), (("a/x", b"1"),)}
+
+
+def test_a_power_cut_may_tear_data_that_was_not_synced() -> None:
+    def make(model: ModelDisk) -> None:
+        model.make_dir("a")
+        model.settle()
+        model.write("a/x", b"12")
+        model.sync_dirs(["a"])
+
+    kept = {world[0][1] for world in after_cuts(make)}
+    assert {b"", b"1", b"12"} <= kept
+    assert b"\0\0" in kept
+
+
+def test_what_was_synced_stays() -> None:
+    def make(model: ModelDisk) -> None:
+        model.make_dir("a")
+        model.make_dir("b")
+        model.settle()
+        model.write("a/x", b"1")
+        model.sync(["a/x"])
+        model.move("a/x", "b/y")
+        model.sync_dirs(["b"])
+
+    assert after_cuts(make) == {(("b/y", b"1"),)}
+
+
+def test_a_rename_is_never_half_done() -> None:
+    def make(model: ModelDisk) -> None:
+        model.make_dir("a")
+        model.write("a/x", b"1")
+        model.settle()
+        model.make_dir("b")
+        model.move("a/x", "b/y")
+
+    assert after_cuts(make) == {(("a/x", b"1"),), (("b/y", b"1"),)}
+
+
+def test_a_link_in_a_directory_that_was_not_synced_goes_with_it() -> None:
+    def make(model: ModelDisk) -> None:
+        model.make_dir("a")
+        model.write("a/x", b"1")
+        model.settle()
+        model.make_dir("b")
+        model.link("a/x", "b/y")
+        model.sync_dirs(["b"])
+
+    assert (("a/x", b"1"),) in after_cuts(make)
+
+
+def test_the_model_and_a_real_disk_do_the_same(tmp_path: object) -> None:
+    """The same verbs, the same answers: by chance, against the file system this runs on."""
+    from spool.disk import RealDisk
+
+    real, model = RealDisk(str(tmp_path)), disk()
+    rng = random.Random(3)
+    names = ["a", "b", "d", "d/x", "d/y", "e/f/z"]
+    verbs = ("write", "append", "move", "link", "remove", "make_dir", "remove_dir", "read", "names")
+    for _ in range(3000):
+        verb = rng.choice(verbs)
+        one, two = rng.choice(names), rng.choice(names)
+        args: tuple[object, ...] = {
+            "write": (one, b"1"),
+            "append": (one, b"2"),
+            "move": (one, two),
+            "link": (one, two),
+            "read": (one, 1 << 20),
+        }.get(verb, (one,))
+        assert answer(real, verb, args) == answer(model, verb, args), (verb, args)
+        one_info, other = real.info("d/x"), model.info("d/x")
+        assert (one_info is None) == (other is None)
+        if one_info and other and not one_info.mode & 0o040000:
+            assert (one_info.size, one_info.nlink) == (other.size, other.nlink)
+    real.close()
+
+
+def answer(of: object, verb: str, args: tuple[object, ...]) -> object:
+    """What a disk answers, errors by the name of their class."""
+    try:
+        found = getattr(of, verb)(*args)
+    except OSError as problem:
+        return os.strerror(problem.errno or 0) if False else _kind(problem)
+    return sorted(found) if isinstance(found, list) else found
+
+
+def _kind(problem: OSError) -> str:
+    name = type(problem).__name__
+    return re.sub("IsADirectoryError|NotADirectoryError|PermissionError|OSError|NotRegular", "no", name)
