@@ -57,6 +57,7 @@ def play(
     """The whole story with one fault; raises Broken, or whatever the daemon dies of."""
     world = World(durability=durability)
     world.store_hook = hook
+    world.keep_log = fault.cut is not None
     rng = rng_of(story, fault)
     wraps = [partial(Dying, n=fault.again)] if fault.again is not None else []
     try:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from random import Random
 
 ROOT = 0
-LOG_LIMIT = 4000  # un-synced operations the model's kernel keeps back; older ones are written
+LOG_LIMIT = 2000  # un-synced operations the model's kernel keeps back; older ones are written
 Slot = tuple[int, str]  # directory, name
 
 
@@ -213,17 +213,17 @@ class ModelDisk:
                 done.append(op)
             else:
                 kept.append(op)
-        late = self._write_out(done[::-1])
-        self.synced = set(late)
-        self.log = [op for op in self.log if op in self.synced or op in set(kept)] if late else kept[::-1]
+        self.synced = self._write_out(done[::-1])
+        stay = self.synced.union(kept)
+        self.log = [op for op in self.log if op in stay]
 
-    def _write_out(self, ops: list[Op]) -> list[Op]:
+    def _write_out(self, ops: list[Op]) -> set[Op]:
         """Make operations durable; returns those that wait for the directory they lead to."""
-        late: list[Op] = []
+        late: set[Op] = set()
         slots: set[Slot] = set()
         for op in ops:
             if not slots.isdisjoint(op.slots) or not self._reaches(self.durable, op):
-                late.append(op)
+                late.add(op)
                 slots.update(op.slots)
             else:
                 _apply(self.durable, op)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
+import stat
 
 import pytest
 
@@ -168,6 +168,8 @@ def test_the_model_and_a_real_disk_do_the_same(tmp_path: object) -> None:
     for _ in range(3000):
         verb = rng.choice(verbs)
         one, two = rng.choice(names), rng.choice(names)
+        if verb == "move" and (found := model.info(one)) and stat.S_ISDIR(found.mode):
+            continue  # the daemon never renames a directory onto something
         args: tuple[object, ...] = {
             "write": (one, b"1"),
             "append": (one, b"2"),
@@ -188,7 +190,7 @@ def answer(of: object, verb: str, args: tuple[object, ...]) -> object:
     try:
         found = getattr(of, verb)(*args)
     except OSError as problem:
-        return os.strerror(problem.errno or 0) if False else _kind(problem)
+        return _kind(problem)
     return sorted(found) if isinstance(found, list) else found
 
 
