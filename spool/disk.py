@@ -164,8 +164,8 @@ class RealDisk:
     def slices(self, path: str, size: int) -> Iterator[list[str]]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
-        except FileNotFoundError:
-            return
+        except (FileNotFoundError, NotADirectoryError):
+            return  # a stranger's file is no directory of ours; fsck names it
         try:
             batch: list[str] = []
             with os.scandir(fd) as entries:
@@ -246,7 +246,7 @@ class RealDisk:
         try:
             os.rmdir(path, dir_fd=self.fd)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
                 return False
             raise
         return True
@@ -254,7 +254,7 @@ class RealDisk:
     def info(self, path: str) -> Info | None:
         try:
             found = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return Info(
             found.st_size,

@@ -101,3 +101,17 @@ def test_a_task_whose_handler_was_replaced_by_rubbish_in_the_settings_goes_on(sp
     live.settings("this is [no toml")
     until(lambda: (live.status_now() or {}).get("settings_error"), "the error is in the status")
     assert live.end(live.submit("ok.y"))["event"] == "done"
+
+
+def test_a_file_where_a_directory_should_be_stops_nobody(spool_at):
+    live = spool_at(handler("ok.*", "true"))
+    (live.root / "pending" / "2026-11-20").mkdir()
+    strangers = [
+        live.root / p for p in ("pending/2026-11-20/high", "pending/2026-11-19", "done/2026-11-19")
+    ]
+    for path in strangers:
+        path.write_text("a stranger's")
+    live.start()
+    assert live.end(live.submit("ok.y"))["event"] == "done"
+    for path in strangers:
+        path.unlink()

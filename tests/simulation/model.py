@@ -120,6 +120,8 @@ class ModelDisk:
             node = self._file(path)
         except Missing:
             node = self._create(path, stat.S_IFREG | 0o600)
+        if node.children is not None:
+            raise IsADirectoryError(errno.EISDIR, "is a directory", path)
         node.data += data
         node.ctime = self.clock()
 
@@ -180,7 +182,7 @@ class ModelDisk:
     def remove_dir(self, path: str) -> bool:
         try:
             node, names = self._dir(path)
-        except Missing:
+        except (Missing, NotADirectoryError):
             return False
         if names:
             return False
@@ -194,7 +196,7 @@ class ModelDisk:
     def info(self, path: str) -> Info | None:
         try:
             node = self._file(path)
-        except Missing:
+        except (Missing, NotADirectoryError):
             return None
         return Info(len(node.data), node.nlink, node.ctime, node.ino, node.uid, node.mode)
 
