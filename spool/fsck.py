@@ -7,7 +7,7 @@ second names of a task that stands elsewhere; what cannot be understood goes to 
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,9 +15,10 @@ import orjson
 from spool import layout, look
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.names import PRIORITIES, BadName, Entry, is_id, parse_event
+from spool.names import BadName, is_id, parse_event
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
+from spool.task import first_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,12 +177,7 @@ class Fsck:
         if last is not None and isinstance(last.get("entry"), str):
             target = last["entry"]
         else:
-            prio = task.priority if task.priority in PRIORITIES else "medium"
-            entry = Entry(time=task.at, id=task_id, task=task.task, prio=prio, base=prio)
-            entry = replace(
-                entry, deadline=task.deadline, lead=task.lead, front=task.front, miss=task.on_miss
-            )
-            target = layout.pending(entry)
+            target = layout.pending(first_entry(task))
         yield self._mend(
             path, "task has no place", f"put at {target}", lambda t=target: self._link(path, t)
         )

@@ -48,6 +48,23 @@ class Task:
     digest: str
 
 
+def first_entry(task: Task, prio: str | None = None) -> names.Entry:
+    """The entry a task starts with, in the class `prio` (default: the one it asks for)."""
+    chosen = prio or task.priority or "medium"
+    return names.Entry(
+        time=task.at,
+        id=task.id or "",
+        task=task.task,
+        prio=chosen,
+        base=chosen,
+        # As the name says it: what is read back from the disk must be the same entry.
+        deadline=None if task.deadline is None else names.whole_second(task.deadline),
+        lead=task.lead,
+        front=task.front,
+        miss=task.on_miss,
+    )
+
+
 def digest_of(body: dict[str, Any]) -> str:
     """32 hex digits that are the same for the same content, whatever the order of its keys."""
     try:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, look, records
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.names import BadName, Entry, is_id, parse_event
-from spool.task import decode_task
+from spool.names import BadName, is_id, parse_event
+from spool.task import decode_task, first_entry
 from spool.times import format_utc
 from spoold.core.values import Recovered
 
 if TYPE_CHECKING:
     from spool.disk import Disk
+    from spool.place import Place
     from spoold.effects.store import Store
 
 log = logging.getLogger("spoold")
@@ -120,19 +121,7 @@ def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
         task = decode_task(disk.read(path, look.BODY_LIMIT))
     except DAMAGED:
         return False  # a power cut before its sync: the action is still there
-    prio = task.priority or "medium"
-    entry = Entry(
-        time=task.at,
-        id=task_id,
-        task=task.task,
-        prio=prio,
-        base=prio,
-        deadline=task.deadline,
-        lead=task.lead,
-        front=task.front,
-        miss=task.on_miss,
-    )
-    target = layout.pending(entry)
+    target = layout.pending(first_entry(task))
     if store.durable:
         disk.sync([path])  # the dead daemon may not have come so far, and the action goes next
     store.put(path, target)
@@ -147,12 +136,20 @@ def _above(path: str) -> list[str]:
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
+def _find(disk: Disk, task_id: str) -> Place | None:
+    """Where a task is; one that is damaged is nowhere, and put aside when somebody wants it."""
+    try:
+        return look.find(disk, task_id)
+    except DAMAGED:
+        return None
+
+
 def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str, int]) -> bool:
     task_id, event = content["id"], content.get("event")
     if event == "ready":
         return live.get(task_id) == content.get("attempt")
     if event == "late":
-        place = look.find(disk, task_id)
+        place = _find(disk, task_id)
         return place is not None and place.entry.lifted > 1
     if event == "rejected":
         # Refused is what has left incoming/; what has not is looked at again, and told then.
@@ -167,7 +164,7 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
         return False
     if disk.info(target) is None and target.split("/")[0] in layout.ENDED:
         # The record stands, the entry has not moved yet: it was not in running/ (a cancel).
-        place = look.find(disk, task_id)
+        place = _find(disk, task_id)
         waits = place is not None and place.state in (layout.PENDING, layout.HELD)
         # A later attempt is another life: somebody has asked for it again since.
         if place is not None and waits and place.entry.attempt == content.get("attempt"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.names import Entry, whole_second
+from spool.task import first_entry
 from spoold.core import policy, table
 from spoold.core.values import Drop, Move
 
@@ -23,27 +23,10 @@ def submit(state: State, event: Arrived, request: Submit, now: Now) -> list[Acti
     return out
 
 
-def entry_for(state: State, task: Task) -> Entry:
-    """The entry a task starts with."""
-    prio = policy.priority(task, state.settings.handler_for(task.task))
-    return Entry(
-        time=task.at,
-        id=task.id or "",
-        task=task.task,
-        prio=prio,
-        base=prio,
-        # As the name says it: what is read back from the disk must be the same entry.
-        deadline=None if task.deadline is None else whole_second(task.deadline),
-        lead=task.lead,
-        front=task.front,
-        miss=task.on_miss,
-    )
-
-
 def take_in(state: State, task: Task, now: Now) -> Move:
     """One task to pending/, or to held/ where nothing can run it."""
-    entry = entry_for(state, task)
     handler = state.settings.handler_for(task.task)
+    entry = first_entry(task, policy.priority(task, handler))
     state.counts["taken"] += 1
     note = {"uid": task.uid}
     if not policy.runnable(task, handler):

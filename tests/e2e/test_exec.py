@@ -182,7 +182,7 @@ TREE = (
     "end", ["wait", "while [ $(wc -l < $NOTES/pids) -lt 3 ]; do sleep 0.01; done; exit 0"]
 )
 def test_the_whole_tree_of_a_handler_ends_with_it(live: Make, end: str) -> None:
-    spool = live("grace = 0.1\n" + handler("tree", TREE + end, timeout=1, retries=0))
+    spool = live("grace = 0.1\n" + handler("tree", TREE + end, timeout=3, retries=0))
     spool.end(spool.submit("tree"))
     pids = [int(line) for line in spool.lines("pids")]
     assert len(pids) == 3

@@ -128,7 +128,13 @@ class Parents:
             if not stat.S_ISDIR(disk._file(folder).mode):
                 continue
             for name in sorted(disk.names(folder)):
-                content = orjson.loads(disk.read(f"{folder}/{name}", 1 << 24))
+                try:
+                    content = orjson.loads(disk.read(f"{folder}/{name}", 1 << 24))
+                except orjson.JSONDecodeError:
+                    if self.world.durable:
+                        raise
+                    disk.remove(f"{folder}/{name}")  # torn: the power failed, nothing was synced
+                    continue
                 self.world.watch.tell(parent, name, content)
                 found.append(content)
                 disk.remove(f"{folder}/{name}")

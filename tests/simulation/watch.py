@@ -45,7 +45,8 @@ class Watch:
     def _attempt(self, entry: Entry) -> None:
         world = self.world
         last, cuts = self.attempts.get(entry.id, (0, world.cuts))
-        if entry.attempt < last or (entry.attempt == last and cuts == world.cuts):
+        again = world.cuts and not world.durable
+        if (not again and entry.attempt < last) or (entry.attempt == last and cuts == world.cuts):
             raise Broken(f"{entry.id} starts attempt {entry.attempt} after attempt {last}")
         self.attempts[entry.id] = entry.attempt, world.cuts
         self.starts.append((entry.id, entry.attempt, world.wall))
@@ -75,7 +76,7 @@ class Watch:
                 known = self.attempts.get(entry.id)
                 if known is None or known[0] != entry.attempt or known[1] != self.world.cuts:
                     self._attempt(entry)
-        if self.world.nodes == 1 and claims:
+        if self.world.nodes == 1 and claims and (self.world.durable or not self.world.cuts):
             self._order(host, claims, now)
         check_memory(self.world, host, now)
         if claims and self._paused and state.paused() and not state.stopping:
@@ -125,6 +126,8 @@ def check_memory(world: World, host: Host, now: Now) -> None:
     most += state.future.limit + state.urgent.limit
     if len(state.waiting) > most + 1:
         raise Broken(f"{len(state.waiting)} entries in memory, more than the windows hold")
+    if not world.durable and world.cuts:
+        return  # what is damaged is found out when its turn comes
     quiet = not (state.scanning or host.busy or state.claiming or state.asked or state.full)
     if not quiet or world.nodes > 1 or world.strangers:
         return
