@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spool.disk import DiskFull
-from tests.crash.scenarios import STORIES, rng_of
+from tests.crash.scenarios import ENDS, STORIES, ident, rng_of
 from tests.simulation import invariants
 from tests.simulation.faults import Crash, Dying, Failing
 from tests.simulation.watch import Broken
@@ -53,6 +53,8 @@ def play(
     fault: Fault,
     durability: str = "durable",
     hook: Callable[[Store], None] | None = None,
+    *,
+    rest: bool = True,
 ) -> World:
     """The whole story with one fault; raises Broken, or whatever the daemon dies of."""
     world = World(durability=durability)
@@ -65,10 +67,18 @@ def play(
         for step in STORIES[story]:
             _alive(world, lambda step=step: step(world), fault, rng, wraps)
             _make_room(world)
+        if not rest:
+            _alive(world, lambda: world.run(600 * SECOND), fault, rng, wraps)
+            return world
         for _ in range(3):
             _alive(world, world.drain, fault, rng, wraps)
             _make_room(world)
-        invariants.at_end(world)
+        found = invariants.at_end(world)
+        wanted = ENDS.get(story, {}) if fault.error is None else {}
+        for number, state in wanted.items():
+            for path, _ in found.places.get(ident(number), []):
+                if not path.startswith(state):
+                    raise Broken(f"{path} should be {state}: somebody asked for it")
     except Broken as problem:
         raise Broken(f"{story}, {fault}: {problem}") from problem
     return world

@@ -187,6 +187,10 @@ STORIES: dict[str, list[Step]] = {
         submit({**RUN, "n": 1, "at": "+1h"}), wait(1), act("cancel", 1), act("cancel", 1),
         wait(1),
     ],
+    "a word before the end": [
+        submit({**RUN, "n": 1, "at": "+1h"}, {"task": "order.a", "n": 2}), wait(1), read,
+        act("hold", 1), say("ack", 2, 1, result=1), wait(1), act("cancel", 1), wait(1),
+    ],
     "submit and cancel in one turn": [
         submit({**RUN, "n": 1}), submit({"task": "order.a", "n": 2}), act("cancel", 1, 2), wait(2),
     ],
@@ -264,6 +268,13 @@ STORIES: dict[str, list[Step]] = {
         wait(57), submit({**RUN, "n": 3, "run": [["ok", 6]]}), wait(10),
     ],
 }  # fmt: skip
+
+
+# Where the tasks of a story end, wherever it is interrupted: what somebody asked for is done.
+ENDS: dict[str, dict[int, str]] = {
+    "cancel twice in one turn": {1: "cancelled"},
+    "a word before the end": {1: "cancelled", 2: "done"},
+}
 
 
 def rng_of(*parts: object) -> Random:

@@ -48,7 +48,7 @@ def test_nothing_is_lost_where_the_disk_is_full_and_the_daemon_goes_on(story: st
 
 @pytest.mark.parametrize("story", STORIES)
 def test_nothing_is_lost_where_the_disk_fails_and_the_daemon_ends(story: str) -> None:
-    for n in each(story):
+    for n in each(story)[::2]:
         play(story, Fault(n=n, error=errno.EIO, verbs=WRITES))
 
 
