@@ -477,7 +477,9 @@ def test_a_pause_says_who_asked(root: Path, client: Spool) -> None:
     client.pause(task="mail.*", why="relay is down", until=timedelta(hours=1))
     client.resume(task="mail.*")
     client.drain()
-    first, second, third = dropped(root)
+    # Names made within one millisecond are in no order.
+    found = {action["action"]: action for action in dropped(root)}
+    first = found["pause"]
     assert first.pop("who")
     assert first == {
         "action": "pause",
@@ -485,7 +487,7 @@ def test_a_pause_says_who_asked(root: Path, client: Spool) -> None:
         "why": "relay is down",
         "until": "+3600.000000s",
     }
-    assert (second["action"], third["action"]) == ("resume", "drain")
+    assert set(found) == {"pause", "resume", "drain"}
 
 
 def test_an_action_is_carried_out_when_its_file_is_gone(root: Path, client: Spool) -> None:
