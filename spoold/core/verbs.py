@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.actions import Ack, Extend, Fail, Progress, Verb
 from spool.actions import Move as MoveRequest
-from spool.names import MAX_US, id_time, whole_second
+from spool.names import MAX_US, whole_second
 from spool.records import error, record
 from spool.times import format_utc
 from spoold.core import attempts, dispatch, policy, table
@@ -350,13 +350,3 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
 def _shown(path: str) -> str:
     """A path from outside as JSON can hold it: bytes that are no UTF-8 are spelled out."""
     return path.encode("utf-8", "backslashreplace").decode()
-
-
-def unknown_id(source: Source) -> str:
-    """An id for a refusal that has none: made of the drop's own time."""
-    return f"{source.ctime // 1000:012x}7000{0x8000_0000_0000_0000 | source.ino & 0xFFFF_FFFF:016x}"
-
-
-def id_is_sane(task_id: str) -> bool:
-    """Whether the date inside an id is one this format can hold."""
-    return 0 < id_time(task_id) < MAX_US
