@@ -17,10 +17,10 @@ from spool.fields import (
     nearest,
 )
 from spool.kinds import Moment, read
+from spool.owncopy import Task, decode_task, digest_of, encode_task
 from spool.requests import Ack, Action, Control, Extend, Fail, Move, Progress, Submit, Verb
 from spool.runargs import RUN, check_run_args
 from spool.strict import Incomplete, decode, label
-from spool.task import Task, decode_task, digest_of, encode_task
 
 if TYPE_CHECKING:
     from datetime import tzinfo

@@ -16,9 +16,9 @@ from spool import layout, look
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
+from spool.owncopy import first_entry
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
-from spool.task import first_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

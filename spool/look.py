@@ -8,16 +8,16 @@ from spool import layout
 from spool.disk import Missing
 from spool.errors import Invalid
 from spool.names import PRIORITIES, BadName, date_of, id_time, is_id, parse_entry
+from spool.owncopy import decode_task
 from spool.place import Place
 from spool.records import RECORD_LIMIT, decode
-from spool.task import decode_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.disk import Disk
     from spool.names import Entry
-    from spool.task import Task
+    from spool.owncopy import Task
 
 BODY_LIMIT = 16 << 20
 SLICE = 4096

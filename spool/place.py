@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spool.names import Entry
-    from spool.task import Task
+    from spool.owncopy import Task
 
 
 @dataclass(frozen=True, slots=True)

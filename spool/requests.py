@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from spool.task import Task
+    from spool.owncopy import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

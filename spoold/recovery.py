@@ -10,7 +10,7 @@ from spool import layout, look, records
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
-from spool.task import decode_task, first_entry
+from spool.owncopy import decode_task, first_entry
 from spool.times import format_utc
 from spoold.core.values import Recovered
 

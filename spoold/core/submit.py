@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.task import first_entry
+from spool.owncopy import first_entry
 from spoold.core import policy, table
 from spoold.core.values import Drop, Move
 

@@ -19,8 +19,8 @@ from spoold.effects.runner import Runner
 if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.names import Entry
+    from spool.owncopy import Task
     from spool.settings import Settings
-    from spool.task import Task
     from spoold.core.values import Event, Kill, Start
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"

@@ -22,8 +22,8 @@ from spool import errors, fields, knobs, layout, names, records, times
 from spool.command import main, wait
 from spool.command import parser as command_parser
 from spool.command.verbs import VERBS
+from spool.owncopy import decode_task
 from spool.settings import Settings, load
-from spool.task import decode_task
 from spoold import daemon
 from spoold.core import table
 from tests.docs import mdoc

@@ -6,7 +6,7 @@ import pytest
 
 from spool import layout
 from spool.names import Entry, new_id
-from spool.task import decode_task, encode_task
+from spool.owncopy import decode_task, encode_task
 from tests.e2e.live import handler, until
 
 NOW = 1_795_000_000_000_000  # long ago: before everything honest in the queue

@@ -17,7 +17,7 @@ from spool.actions import Incomplete, decode, decode_task, encode_task, interpre
 from spool.backoff import Backoff, parse_backoff, plain_backoff
 from spool.errors import Invalid
 from spool.names import id_from
-from spool.task import Task
+from spool.owncopy import Task
 
 NOW = times.parse_utc("2026-11-21T12:00:00Z")
 ROME = times.zone("Europe/Rome")

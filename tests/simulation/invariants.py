@@ -12,7 +12,7 @@ from spool import fsck, layout, look
 from spool.disk import Missing
 from spool.errors import Invalid
 from spool.names import BadName, Entry, parse_event
-from spool.task import decode_task
+from spool.owncopy import decode_task
 from tests.simulation.watch import Broken
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from spool import fsck, layout, look, records
 from spool.disk import RealDisk
 from spool.init import init
 from spool.names import Entry, new_id
-from spool.task import Task, encode_task
+from spool.owncopy import Task, encode_task
 
 NOW = 1_795_240_000_000_000
 
