@@ -63,6 +63,27 @@ def open_spool(args: argparse.Namespace) -> Spool:
     return Spool(args.spool)
 
 
+def instant(text: str | None, option: str) -> int | None:
+    """The instant an option names, us UTC: a time, or a duration such as 2h, that long ago. Invalid."""
+    import time
+
+    from spool.errors import Invalid
+    from spool.machine import zone_of
+    from spool.times import parse_duration, parse_time
+
+    if text is None:
+        return None
+    now = time.time_ns() // 1000
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return parse_time(_number(text), now_us=now, zone=zone_of(""))
+    except ValueError as problem:
+        raise Invalid(option, text, f"{problem}, or a duration, that long ago") from None
+
+
 def usage(args: argparse.Namespace, message: str) -> NoReturn:
     """Say what is wrong with the options and exit with EX_USAGE."""
     verb_parser(args.verb).error(message)

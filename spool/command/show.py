@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
@@ -10,7 +9,6 @@ from spool.command import parser as options_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from spool.client import Spool
     from spool.views import TaskView
@@ -29,10 +27,11 @@ def run(args: argparse.Namespace) -> int:
     spool = options_of.open_spool(args)
     for number, task_id in enumerate(options_of.ids_of(args.ids)):
         task = spool.get(task_id)
-        lines = list(journal(spool, task))
+        lines = _journal(spool, task)
         if args.json:
             logs = [layout.log(task_id, r["attempt"]) for r in task.attempts if r.get("log")]
-            print(render.json_line({**task.plain(), "logs": logs, "journal": lines}))
+            more = {"logs": logs, "unread": _unread(spool, task_id), "journal": lines}
+            print(render.json_line({**task.plain(), **more}))
             continue
         if number:
             print()
@@ -40,40 +39,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def journal(spool: Spool, task: TaskView) -> Iterator[dict[str, Any]]:
+def _journal(spool: Spool, task: TaskView) -> list[dict[str, Any]]:
     """A task's lines in the journals of all nodes, oldest first; a line may come twice."""
-    from spool.look import names
+    from spool import journal
+    from spool.names import DAY_US
 
     if task.submitted_at is None:
-        return
-    found: list[dict[str, Any]] = []
-    for node in names(spool.disk, layout.JOURNAL):
-        for name in names(spool.disk, f"{layout.JOURNAL}/{node}"):
-            if name >= _first_day(task):
-                path = os.path.join(spool.path, layout.JOURNAL, node, name)
-                found += _lines(path, task.id.encode())
-    yield from sorted(found, key=lambda line: str(line.get("at")))
+        return []
+    wanted = journal.Filter(ids=frozenset((task.id,)), since=task.submitted_at - DAY_US)
+    return list(journal.read(spool.path, wanted))
 
 
-def _first_day(task: TaskView) -> str:
-    from spool.names import DAY_US, date_of
+def _unread(spool: Spool, task_id: str) -> list[str]:
+    """The events of a task that no parent has deleted yet."""
+    from spool.look import names
 
-    return date_of((task.submitted_at or 0) - DAY_US)
-
-
-def _lines(path: str, task_id: bytes) -> Iterator[dict[str, Any]]:
-    import orjson
-
-    try:
-        with open(path, "rb") as file:
-            for line in file:
-                if task_id in line:
-                    try:
-                        yield orjson.loads(line)
-                    except orjson.JSONDecodeError:
-                        continue  # torn by a crash; fsck names it
-    except OSError:
-        return
+    boxes = [f"{layout.OUTBOX}/{parent}" for parent in names(spool.disk, layout.OUTBOX)]
+    wanted = f",{task_id},"
+    return [f"{box}/{name}" for box in boxes for name in names(spool.disk, box) if wanted in name]
 
 
 def _show(spool: Spool, task: TaskView, lines: list[dict[str, Any]]) -> None:
@@ -98,6 +81,7 @@ def _show(spool: Spool, task: TaskView, lines: list[dict[str, Any]]) -> None:
             ("parent", task.notify),
             ("meta", render.json_line(task.meta) if task.meta else None),
             ("file", task.path),
+            *(("unread", path) for path in _unread(spool, task.id)),
         ]
     )
     _attempts(task, now)

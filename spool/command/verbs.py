@@ -12,6 +12,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "why": ("why", "Look", "why a task does not run yet, in one line"),
     "log": ("log", "Look", "what a task printed"),
     "wait": ("wait", "Look", "wait until tasks have ended"),
+    "history": ("history", "Look", "what happened: the journal, filtered, or as it grows"),
     "watch": ("watch", "Look", "print events as they come"),
     "cancel": ("change", "Change", "end tasks; what runs is killed"),
     "retry": ("change", "Change", "run failed, cancelled or held tasks again"),

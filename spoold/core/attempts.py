@@ -182,7 +182,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     if after == table.PENDING:
         state.insert(moved, now.wall)
     _count(state, after)
-    note = {"attempt": entry.attempt, "outcome": outcome}
+    note = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
     if by:
         note["by"] = by
     return Move(

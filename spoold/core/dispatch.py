@@ -123,7 +123,11 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         source=path,
         target=run.path,
         message=_ready(state, run, worker, now) if worker is not None else None,
-        note={"attempt": entry.attempt, "handler": handler.pattern if handler else None},
+        note={
+            "attempt": entry.attempt,
+            "handler": handler.pattern if handler else None,
+            "parent": parent,
+        },
     )
     if worker is not None or handler is None:
         return [move]

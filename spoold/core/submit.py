@@ -28,7 +28,7 @@ def take_in(state: State, task: Task, now: Now) -> Move:
     handler = state.settings.handler_for(task.task)
     entry = first_entry(task, policy.priority(task, handler))
     state.counts["taken"] += 1
-    note = {"uid": task.uid}
+    note = {"uid": task.uid, "parent": policy.parent(task, handler)}
     if not policy.runnable(task, handler):
         entry = replace(entry, why="no-handler")
         return Move(

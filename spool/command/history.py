@@ -1,0 +1,138 @@
+"""`spool history`: the journal: who submitted, every transition, who asked for what."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.command import parser as options_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from spool.journal import Filter
+
+TOLD = ("at", "event", "id", "task", "from", "to", "entry", "node", "by")
+EPILOG = """
+One line for each transition, oldest first, packed days as well. TIME is a time, or a duration such
+as 2h: that long ago. A line may come twice where the daemon was killed.
+
+examples:
+  spool history --since 2h --state failed
+  spool history --task 'mail.*' --event cancel --writer zoe
+  spool history -f --json | jq .task
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.add_argument("ids", nargs="*", metavar="ID", help=f"only these: {options_of.ID_HELP}")
+    parser.add_argument("--task", metavar="PATTERN", help="only these task names; * for any characters")
+    parser.add_argument("--state", metavar="STATE", help="only what led to this state")
+    parser.add_argument("--event", metavar="EVENT", help="only these: submit, claim, fail, cancel, ...")
+    parser.add_argument("--parent", metavar="NAME", help="only where this parent is told")
+    parser.add_argument("--error", metavar="FP", help="only failures whose fingerprint begins so")
+    parser.add_argument("--writer", metavar="USER", help="only what this user, or uid, asked for")
+    parser.add_argument("--node", metavar="NAME", help="only what this node did")
+    parser.add_argument("--since", metavar="TIME", help="from then on")
+    parser.add_argument("--until", metavar="TIME", help="before then")
+    parser.add_argument("-n", type=int, default=0, metavar="N", help="only the last N, 0: all (default)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens from now")
+    options_of.add_json(parser, "print the lines as they are, one JSON object each")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print lines."""
+    if args.n < 0:
+        options_of.usage(args, "-n takes a number from 0")
+    spool = options_of.open_spool(args)
+    wanted = _filter(args)
+    for line in _lines(spool.path, wanted, args):
+        _show(line, json=args.json)
+    return 0
+
+
+def _filter(args: argparse.Namespace) -> Filter:
+    from spool.journal import Filter
+
+    if args.state is not None and args.state not in layout.STATES:
+        options_of.usage(args, f"--state is one of {', '.join(layout.STATES)}")
+    return Filter(
+        ids=frozenset(options_of.ids_of(args.ids)),
+        task=args.task,
+        state=args.state,
+        event=args.event,
+        parent=args.parent,
+        error=args.error,
+        writer=_uid(args),
+        node=args.node,
+        since=options_of.instant(args.since, "--since"),
+        until=options_of.instant(args.until, "--until"),
+    )
+
+
+def _uid(args: argparse.Namespace) -> int | None:
+    import pwd
+
+    if args.writer is None:
+        return None
+    if args.writer.isascii() and args.writer.isdigit():
+        return int(args.writer)
+    try:
+        return pwd.getpwnam(args.writer).pw_uid
+    except KeyError:
+        options_of.usage(args, "--writer takes a user of this machine, or a uid")
+
+
+def _lines(root: str, wanted: Filter, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from collections import deque
+
+    from spool import journal
+
+    seen: dict[str, int] | None = {} if args.follow else None
+    lines = journal.read(root, wanted, seen)
+    yield from deque(lines, args.n) if args.n else lines
+    if seen is not None:
+        sys.stdout.flush()
+        for line in journal.follow(root, wanted, seen):
+            yield line
+            sys.stdout.flush()
+
+
+def _show(line: dict[str, Any], *, json: bool) -> None:
+    from spool.command import render
+    from spool.safe import safe
+
+    if json:
+        print(render.json_line(line))
+        return
+    to = str(line.get("to") or "")
+    head = f"{_clock(line.get('at'))}  {safe(line.get('event')):<9}"
+    what = f"{safe(line.get('id') or ''):<32}  {safe(line.get('task') or '')}"
+    more = ", ".join(_more(line))
+    print(f"{head}  {what}  {render.paint(safe(to), to)}{f'  {safe(more)}' if more else ''}")
+
+
+def _more(line: dict[str, Any]) -> Iterator[str]:
+    """What is left of a line, in words."""
+    from spool.command import render
+
+    for name, value in line.items():
+        if name not in TOLD and value is not None:
+            yield f"{name} {value if isinstance(value, str | int) else render.json_line(value)}"
+    by = line.get("by")
+    if isinstance(by, dict):
+        yield f"by uid {by.get('uid')}{': ' if by.get('why') else ''}{by.get('why') or ''}"
+
+
+def _clock(text: Any) -> str:
+    from spool.machine import zone_of
+    from spool.times import format_local, parse_utc
+
+    try:
+        return format_local(parse_utc(text), zone_of(""))
+    except (ValueError, TypeError):
+        return str(text or "")

@@ -1,0 +1,202 @@
+"""Reading the journal: the lines of all nodes in the order of time, filtered, and as they come.
+
+A day of a node is `journal/NODE/DATE.jsonl`, or, once it is packed, one or more gzip files
+`DATE.jsonl.gz`, `DATE.2.jsonl.gz`. What is torn or no JSON is skipped: fsck names it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import os
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import orjson
+
+from spool import layout
+from spool.names import date_of
+from spool.patterns import matches
+from spool.times import format_utc
+from spool.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Line = dict[str, Any]
+BUFFER = 1 << 20
+DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.([0-9]+))?\.jsonl(\.gz)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which lines are wanted; None, or nothing in it, is no condition. Instants are us UTC.
+
+    `ids`: of these tasks. `task`: a name or pattern. `state`: that led there. `event`: of this kind.
+    `error`: failures of this fingerprint, or of all that begin so. `writer`: the uid that asked.
+    """
+
+    ids: frozenset[str] = frozenset()
+    task: str | None = None
+    state: str | None = None
+    event: str | None = None
+    parent: str | None = None
+    error: str | None = None
+    writer: int | None = None
+    node: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def needles(self) -> list[bytes]:
+        """Bytes that a wanted line holds, so that most others need not be parsed."""
+        found = []
+        if len(self.ids) == 1:
+            found.append(f'"{next(iter(self.ids))}"'.encode())
+        if self.task is not None and "*" not in self.task:
+            found.append(f'"task":"{self.task}"'.encode())
+        for name, value in (("to", self.state), ("event", self.event), ("parent", self.parent)):
+            if value is not None:
+                found.append(f'"{name}":"{value}"'.encode())
+        if self.error is not None:
+            found.append(f'"error":"{self.error}'.encode())
+        if self.writer is not None:
+            found.append(f'"uid":{self.writer}'.encode())
+        return found
+
+    def keeps(self, line: Line) -> bool:
+        """Whether a line is wanted; times are compared by `between`."""
+        get = line.get
+        if self.ids and get("id") not in self.ids:
+            return False
+        if self.task is not None and not matches(self.task, str(get("task") or "")):
+            return False
+        if self.error is not None and not str(get("error") or "").startswith(self.error):
+            return False
+        if self.writer is not None and self.writer not in (get("uid"), (get("by") or {}).get("uid")):
+            return False
+        wanted = (("to", self.state), ("event", self.event), ("parent", self.parent))
+        return all(value is None or get(name) == value for name, value in wanted)
+
+
+def days(root: str, wanted: Filter) -> list[tuple[str, str, list[str]]]:
+    """(date, node, paths) of every day that may hold wanted lines, oldest first."""
+    first = None if wanted.since is None else date_of(wanted.since)
+    last = None if wanted.until is None else date_of(wanted.until)
+    found: list[tuple[str, str, list[str]]] = []
+    for node in _names(f"{root}/{layout.JOURNAL}"):
+        if wanted.node not in (None, node):
+            continue
+        folder = f"{root}/{layout.JOURNAL}/{node}"
+        by_date: dict[str, list[tuple[bool, int, str]]] = {}
+        for name in _names(folder):
+            match = DAY.fullmatch(name)
+            if match and (first is None or match[1] >= first) and (last is None or match[1] <= last):
+                # What is packed came before what has come since (after a clock was set back).
+                row = (match[3] is None, int(match[2] or 1), f"{folder}/{name}")
+                by_date.setdefault(match[1], []).append(row)
+        found += [(date, node, [row[2] for row in sorted(rows)]) for date, rows in by_date.items()]
+    return sorted(found)
+
+
+def read(root: str, wanted: Filter, seen: dict[str, int] | None = None) -> Iterator[Line]:
+    """The wanted lines, oldest first: per node in the order they were written, nodes merged.
+
+    `seen` gets how far each file was read, for `follow` to go on from there.
+    """
+    by_date: dict[str, list[list[str]]] = {}
+    for date, _, paths in days(root, wanted):
+        by_date.setdefault(date, []).append(paths)
+    for parts in by_date.values():
+        streams = [_lines(paths, wanted, seen) for paths in parts]
+        yield from streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_at)
+
+
+def follow(root: str, wanted: Filter, seen: dict[str, int]) -> Iterator[Line]:
+    """The wanted lines that are written after what was `seen`, as they come, without end."""
+    above = f"{root}/{layout.JOURNAL}"
+    with Watch([above, *(f"{above}/{node}" for node in _names(above))]) as watch:
+        while True:
+            lines: list[Line] = []
+            for path in [path for _, _, paths in days(root, wanted) for path in paths]:
+                if not path.endswith(".gz"):
+                    whole, seen[path] = _grown(path, seen.get(path, 0))
+                    lines += _parsed(whole, wanted)
+            yield from sorted(lines, key=_at)
+            if not lines:
+                watch.wait()
+
+
+def _grown(path: str, start: int) -> tuple[list[bytes], int]:
+    """The whole lines behind an offset, and where they end."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return [], start  # packed or pruned meanwhile
+    end = data.rfind(b"\n") + 1
+    return data[:end].splitlines(), start + end
+
+
+def _lines(paths: list[str], wanted: Filter, seen: dict[str, int] | None) -> Iterator[Line]:
+    for path in paths:
+        try:
+            if path.endswith(".gz"):
+                with gzip.open(path, "rb") as packed:
+                    yield from _parsed(packed, wanted)
+            else:
+                with open(path, "rb", BUFFER) as file:
+                    yield from _parsed(file if seen is None else _marked(file, path, seen), wanted)
+        except FileNotFoundError:
+            continue  # packed or pruned meanwhile
+        except (gzip.BadGzipFile, zlib.error, EOFError):
+            continue  # damaged: what came before the damage was read; fsck names it
+
+
+def _marked(file: BinaryIO, path: str, seen: dict[str, int]) -> Iterator[bytes]:
+    """The lines that are whole by now; `seen` says where they end."""
+    end, at = os.fstat(file.fileno()).st_size, 0
+    for line in file:
+        if at + len(line) > end or line[-1:] != b"\n":
+            break
+        at += len(line)
+        yield line
+    seen[path] = at
+
+
+def _parsed(lines: Iterable[bytes], wanted: Filter) -> Iterator[Line]:
+    needles = wanted.needles()
+    first = needles[0] if needles else b""
+    since = "" if wanted.since is None else format_utc(wanted.since)
+    until = "~" if wanted.until is None else format_utc(wanted.until)
+    for line in lines:
+        if first and first not in line:
+            continue
+        if any(needle not in line for needle in needles[1:]):
+            continue
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(found, dict) and since <= _at(found) < until and wanted.keeps(found):
+            yield found
+
+
+def _at(line: Line) -> str:
+    return str(line.get("at") or "")
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name[0] != ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,131 @@
+"""The journal is read whole: every node, packed days, filters, what comes while it is read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import journal
+from spool.command.main import main
+from spool.init import init
+from spool.journal import Filter
+from spool.names import new_id
+from spool.times import format_utc, parse_utc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOON = parse_utc("2026-11-21T12:00:00Z")
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    place = tmp_path / "spool"
+    init(str(place))
+    return place
+
+
+def line(at: int, **more: Any) -> dict[str, Any]:
+    return {"at": format_utc(at), "event": "claim", "id": new_id(), "task": "mail.send", **more}
+
+
+def put(root: Path, name: str, lines: list[dict[str, Any]], raw: bytes = b"") -> Path:
+    path = root / "journal" / name
+    path.parent.mkdir(exist_ok=True)
+    data = raw + b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in lines)
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def test_lines_of_all_nodes_come_in_the_order_of_time(root: Path) -> None:
+    one = [line(NOON), line(NOON + 2)]
+    two = [line(NOON + 1), line(NOON + 3)]
+    put(root, "a/2026-11-21.jsonl", one)
+    put(root, "b/2026-11-21.jsonl", two)
+    put(root, "a/2026-11-20.jsonl", [older := line(NOON - DAY)])
+    assert list(journal.read(str(root), Filter())) == [older, one[0], two[0], one[1], two[1]]
+
+
+def test_packed_days_are_read_before_what_came_after_them(root: Path) -> None:
+    lines = [line(NOON + n) for n in range(4)]
+    put(root, "a/2026-11-21.jsonl.gz", lines[:1])
+    put(root, "a/2026-11-21.2.jsonl.gz", lines[1:2])
+    put(root, "a/2026-11-21.10.jsonl.gz", lines[2:3])
+    put(root, "a/2026-11-21.jsonl", lines[3:])
+    assert list(journal.read(str(root), Filter())) == lines
+
+
+def test_torn_and_damaged_lines_cost_only_themselves(root: Path) -> None:
+    good = [line(NOON)]
+    put(root, "a/2026-11-21.jsonl", good, raw=b'{"at": "2026\n\n[1]\n')
+    path = put(root, "a/2026-11-20.jsonl.gz", [line(NOON - DAY)])
+    path.write_bytes(path.read_bytes()[:-4])  # its last bytes are gone, its line is not
+    put(root, "a/2026-11-19.jsonl.gz", []).write_bytes(b"no gzip")
+    assert list(journal.read(str(root), Filter()))[-1:] == good
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fields"),
+    [
+        ({"task": "mail.send"}, {"task": "mail.send"}),
+        ({"task": "mail.*"}, {"task": "mail.other"}),
+        ({"state": "failed"}, {"to": "failed"}),
+        ({"event": "cancel"}, {"event": "cancel"}),
+        ({"parent": "shop"}, {"parent": "shop"}),
+        ({"error": "abcd"}, {"error": "abcd1234"}),
+        ({"writer": 7}, {"uid": 7}),
+        ({"writer": 7}, {"by": {"uid": 7, "why": "x"}}),
+        ({"since": NOON}, {"at": format_utc(NOON)}),
+        ({"until": NOON - 1}, {"at": format_utc(NOON - 2)}),
+        ({"ids": frozenset(["x"])}, {"id": "x"}),
+    ],
+)
+def test_each_filter_keeps_what_it_names_and_nothing_else(
+    root: Path, wanted: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    other = line(NOON - 1, task="order", to="done", parent="none", error="ffff", uid=77)
+    hit = {**line(NOON - 1, task="other"), **fields}
+    put(root, "a/2026-11-21.jsonl", [other, hit])
+    assert list(journal.read(str(root), Filter(**wanted))) == [hit]
+
+
+def test_nothing_is_missed_or_told_twice_between_reading_and_following(root: Path) -> None:
+    first, torn, later, other = (line(NOON + n) for n in range(4))
+    path = put(root, "a/2026-11-21.jsonl", [first])
+    whole = json.dumps(torn).encode()
+    with path.open("ab") as file:
+        file.write(whole[:20])  # a writer in the middle of its line
+    seen: dict[str, int] = {}
+    assert list(journal.read(str(root), Filter(), seen)) == [first]
+    found = journal.follow(str(root), Filter(), seen)
+
+    def write() -> None:
+        with path.open("ab") as file:
+            file.write(whole[20:] + b"\n" + json.dumps(later).encode() + b"\n")
+        put(root, "b/2026-11-22.jsonl", [other])
+
+    threading.Timer(0.05, write).start()
+    assert [next(found) for _ in range(3)] == [torn, later, other]
+
+
+def test_the_command_prints_lines_for_people_and_for_programs(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    bad = line(NOON, event="cancel", to="cancelled", by={"uid": 3, "why": "\x1b[31mred"})
+    put(root, "a/2026-11-21.jsonl", [line(NOON - 1), bad])
+    assert main(["--spool", str(root), "history", "-n", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 1
+    assert "cancelled" in shown
+    assert "by uid 3: \\x1b[31mred" in shown
+    assert main(["--spool", str(root), "history", "--event", "cancel", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == bad
+    assert main(["--spool", str(root), "history", "--since", "bogus"]) == 65
+    assert main(["--spool", str(root), "history", "--state", "bogus"]) == 64
