@@ -202,6 +202,11 @@ def _acked(daemon: Daemon) -> None:
     daemon.drop({"action": "ack", "id": _id_of(daemon), "attempt": 1, "result": 1})
 
 
+def _cancelled(daemon: Daemon) -> None:
+    _verb("cancel")(daemon)
+    daemon.exit(143)
+
+
 def _restart(daemon: Daemon) -> None:
     """The start-up after a crash, which can be cut off itself."""
     again = Daemon(daemon.disk)
@@ -229,6 +234,7 @@ SEQUENCES = (
     Sequence("Reclaim, start-up finds a task in running", _submitted(), _restart),
     Sequence("Hold", _submitted(at=LATER), _verb("hold")),
     Sequence("Cancel a task that waits", _submitted(at=LATER), _verb("cancel")),
+    Sequence("Cancel a process", _submitted(), _cancelled),
     Sequence("Pause", _nothing, lambda d: d.drop({"action": "pause"})),
     Sequence("Refuse", _nothing, _submitted(pirority="high")),
 )

@@ -163,7 +163,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
 ) -> Move:
     """A transition with a record: an attempt that ended, or a task that ends without one."""
     after = table.after(before, event)
-    moved = to or replace(entry, timeout=None)
+    moved = to or replace(entry, timeout=None, why="")
     target = _target(after, moved, now)
     told = TELLS[event]
     content = record(

@@ -132,9 +132,9 @@ def _ended_early(state: State, event: NotStarted | Crashed, now: Now) -> list[Ac
     run = state.runs.get(event.id)
     if run is None or run.entry.attempt != event.attempt:
         return []
+    if run.ending == "cancelled":
+        return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
     if isinstance(event, Crashed):
-        if run.ending == "cancelled":
-            return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
         return attempts.lose(state, run, event.reason, now)
     problem = error("spawn", event.error)
     return attempts.failed(state, run, "error", problem, now)
@@ -143,9 +143,11 @@ def _ended_early(state: State, event: NotStarted | Crashed, now: Now) -> list[Ac
 def _recovered(state: State, event: Recovered, now: Now) -> list[Action]:
     """A task found in running/ at start: a parent may still be at it, a process is gone."""
     run = dispatch.adopt(state, event.place, event.since, now)
-    if event.place.entry.timeout is not None:
+    if run.entry.timeout is not None:
         return []
     log = layout.log(run.entry.id, run.entry.attempt) if event.logged else None
+    if run.entry.why == "cancelled":
+        return [attempts.end(state, run, "cancel", "cancelled", now, log=log)]
     return attempts.lose(state, run, "spoold or its machine died while it ran", now, log=log)
 
 

@@ -206,12 +206,17 @@ def rename_run(state: State, run: Run, entry: Entry, event: str) -> Move:
 
 
 def cancel_run(state: State, run: Run, by: dict[str, Any], now: Now) -> list[Action]:
-    """A process is killed first and is cancelled when it is gone; a parent's task is at once."""
+    """A process is killed first and is cancelled when it is gone; a parent's task is at once.
+
+    Its name says so from now on: the cancel holds though spoold may die before the process does.
+    """
     if run.handler is not None and not run.handler.notify:
-        if run.ending != "cancelled":
-            run.ending, run.who = "cancelled", by
-            return [Kill(run.entry.id, run.entry.attempt, state.settings.grace)]
-        return []
+        if run.ending == "cancelled":
+            return []
+        run.ending, run.who = "cancelled", by
+        move = rename_run(state, run, replace(run.entry, why="cancelled"), "kill")
+        move.note["by"] = by
+        return [move, Kill(run.entry.id, run.entry.attempt, state.settings.grace)]
     return [attempts.end(state, run, "cancel", "cancelled", now, by=by)]
 
 

@@ -183,6 +183,10 @@ STORIES: dict[str, list[Step]] = {
         wait(4), act("cancel", 1, 2, 3, 4, 5), wait(3), act("cancel", 1), wait(1),
         act("retry", 1, 3), wait(5),
     ],
+    "cancel a process": [
+        submit({**RUN, "n": 1, "run": [NEVER] * 9}, {**RUN, "n": 2, "run": [["nostart", 0.5]] * 9}),
+        wait(0), act("cancel", 1, 2), turn(), tear_down, wait(3),
+    ],
     "cancel twice in one turn": [
         submit({**RUN, "n": 1, "at": "+1h"}), wait(1), act("cancel", 1), act("cancel", 1),
         wait(1),
@@ -272,6 +276,7 @@ STORIES: dict[str, list[Step]] = {
 
 # Where the tasks of a story end, wherever it is interrupted: what somebody asked for is done.
 ENDS: dict[str, dict[int, str]] = {
+    "cancel a process": {1: "cancelled", 2: "cancelled"},
     "cancel twice in one turn": {1: "cancelled"},
     "a word before the end": {1: "cancelled", 2: "done"},
 }

@@ -213,3 +213,14 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_that_stops_the_queue(live:
     stamp = time.time_ns() // 1000
     task_id = spool.submit("note", id=id_from(stamp, b"\x01" * 10))
     spool.event("done", task_id)
+
+
+def test_a_cancel_that_was_accepted_holds_though_the_daemon_dies_within_the_grace(live: Make) -> None:
+    spool = live('grace = "10m"\n' + handler("stay", STAY))
+    task_id = spool.submit("stay")
+    spool.wait_lines("pids", 2)
+    spool.do({"action": "cancel", "ids": [task_id]})
+    spool.kill9()
+    spool.start()
+    assert spool.end(task_id)["event"] == "cancelled"
+    assert [r["outcome"] for r in spool.records(task_id)] == ["cancelled"]

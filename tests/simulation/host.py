@@ -109,7 +109,8 @@ class FakeHandlers:
         if found is not None:
             soon = self.world.mono + SECOND // 2
             found.ends = soon if found.ends is None else min(soon, found.ends)
-            found.outcome = "SIG15"
+            if found.outcome != "nostart":
+                found.outcome = "SIG15"
 
     def events(self) -> list[Event]:
         due = [key for key, r in self.active.items() if r.ends is not None and r.ends <= self.world.mono]
