@@ -114,7 +114,7 @@ def _run(  # noqa: PLR0913 - what it was started with
     events: list[Event] = list(recover(disk, store))
     handlers = Handlers(disk, root, node, found, lock)
     backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
-    backlog.start("held", now.wall)
+    backlog.start("held")
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state))
     intake = Intake(disk, found, machine.zone_of(found.timezone))
 

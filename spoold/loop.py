@@ -83,31 +83,42 @@ class Core:
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
         self._starts: dict[str, Start] = {}
+        self._changed = False
         # What a full disk interrupts is gone on with in `finish`.
+        self._events: deque[Event] = deque()
         self._actions: deque[Action] = deque()
         self._writes: list[Action] = []
         self._touched: set[str] = set()
 
     def round(self, events: Iterable[Event], now: Now) -> bool:
         """Everything these events lead to. Returns whether anything changed."""
-        for event in events:
-            self._actions += decide(self.state, event, now)
-        self.again = False
-        changed = bool(self._actions)
-        # Verbs are answered before anything is started: a cancel must not come before its claim.
-        self._perform(now)
+        self._events.extend(events)
+        self.again = self._changed = False
+        self._decide(now)
         self._actions += settle(self.state, now)
         self.more = len(self._actions) >= AT_ONCE
-        changed |= bool(self._actions)
+        self._changed |= bool(self._actions)
         self.finish(now)
-        return changed
+        return self._changed
 
     def finish(self, now: Now) -> None:
         """Put what is decided on disk; DiskFull leaves the rest for the next call."""
         if self.unfinished:
             self._write(now)
         self._perform(now)
+        self._decide(now)
         self._write(now)
+
+    def _decide(self, now: Now) -> None:
+        """One event after the other.
+
+        A question is answered before the next event is looked at: what comes later, the end of a task
+        that is to be cancelled, say, would else be on disk first.
+        """
+        while self._events:
+            self._actions += decide(self.state, self._events.popleft(), now)
+            self._changed |= bool(self._actions)
+            self._perform(now)
 
     def _perform(self, now: Now) -> None:
         """Actions in their order; one that a full disk interrupts stays the first."""
@@ -128,7 +139,7 @@ class Core:
             case Kill():
                 self.handlers.kill(action)
             case Scan():
-                self.backlog.start(action.kind, now.wall)
+                self.backlog.start(action.kind, action.edge)
             case Quarantine():
                 self.store.quarantine(action.path, action.why)
             case _:

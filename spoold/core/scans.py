@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.names import PRIORITIES, BadName, parse_entry
+from spool.names import PRIORITIES, BadName, date_of, parse_entry
 from spoold.core import order, table
+from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Move, Quarantine, Scan
 
 if TYPE_CHECKING:
@@ -21,54 +22,53 @@ def wanted(state: State, now: Now) -> list[Action]:
     """The scans that windows are hungry for; each window gathers from this moment on."""
     out: list[Action] = []
     for kind in state.hungry():
-        state.scanning.add(kind)
+        state.scanning[kind] = set()
+        edge = date_of(now.wall)
         if kind == "future":
             state.future.gather()
+            edge = state.future.bound or ""
         else:
-            state.due_from = now.wall
+            state.horizon = f"{edge}/~"
+            if state.future.bound == LOWEST_KEY:
+                state.future.gather()
             for by_lane in state.lanes.values():
                 for window in by_lane.values():
                     if window.hungry:
                         window.gather()
             if state.urgent.hungry:
                 state.urgent.gather()
-        out.append(Scan(kind))
+        out.append(Scan(kind, edge))
     return out
 
 
-def seen(state: State, event: Seen, now: Now) -> bool:
-    """Sort one slice of names in; the text DATE/PRIO/NAME stands for an entry until it is needed.
-
-    Returns whether a scan of the future has found enough.
-    """
+def seen(state: State, event: Seen, now: Now) -> None:
+    """Sort one slice of names in; the text DATE/PRIO/NAME stands for an entry until it is needed."""
     date, prio = event.date, event.prio
     limit = order.stamp(now.wall + 1)
-    future = state.future
+    future, changed = state.future, state.scanning[event.scan]
     for name in event.names:
-        if name.startswith("."):
-            continue
+        if name.startswith(".") or (changed and name[14:46] in changed):
+            continue  # nothing of ours, or older than what is known of that task
         place = order.stamp_of_name(date, name)
         text = f"{date}/{prio}/{name}"
         if state.urgent.gathered is not None and ",d=" in name:
             _deadline(state, text)
         if place >= limit:
-            if event.scan == "future":
-                future.offer(place, text)
+            future.offer(place, text)
         elif event.scan == "due":
             _ready(state, prio, name, place, text)
-        elif place >= order.stamp(state.due_from):
-            _ripe(state, text, now)
-    gathered = future.gathered
-    return gathered is not None and len(gathered) > future.limit
+    _ripe(state, now)
 
 
-def _ripe(state: State, text: str, now: Now) -> None:
-    """It was not due yet when the scan of what is due came by, and is no more of the future."""
-    try:
-        entry = entry_of(text)
-    except BadName:
-        return  # found out by the next scan
-    if not {entry.id} & (state.runs.keys() | state.claiming.keys() | state.waiting.keys()):
+def _ripe(state: State, now: Now) -> None:
+    """What the first scan of all met before its time, and has its time now, is ready."""
+    if state.future.bound != LOWEST_KEY:
+        return  # `State.ripen` sees to it
+    for found in state.future.take_below(order.stamp(now.wall + 1)):
+        try:
+            entry = entry_of(found) if isinstance(found, str) else found
+        except BadName:
+            continue  # found out by the next scan
         state.insert(entry, now.wall)
 
 
@@ -130,17 +130,19 @@ def entry_of(text: str) -> Entry:
 def scanned(state: State, event: Scanned, now: Now) -> list[Action]:
     """A scan has ended: what it gathered becomes entries; damaged names go to quarantine."""
     out: list[Action] = []
+    _ripe(state, now)
     if event.scan == "future":
-        state.scanning.discard("future")
+        state.scanning.pop("future")
         _settle(state, state.future, out)
-        state.ripen(now.wall)
     elif event.prio is not None:
         state.known[event.prio] = True
         for window in state.lanes[event.prio].values():
             if window.gathered is not None:
                 _settle(state, window, out)
     else:
-        state.scanning.discard("due")
+        state.scanning.pop("due")
+        if state.future.bound == LOWEST_KEY:
+            _settle(state, state.future, out, state.horizon)
         state.known = dict.fromkeys(PRIORITIES, True)
         if state.urgent.gathered is not None:
             for place, found in state.urgent.settle():
@@ -150,8 +152,8 @@ def scanned(state: State, event: Scanned, now: Now) -> list[Action]:
     return out
 
 
-def _settle(state: State, window: Window[str], out: list[Action]) -> None:
-    for place, found in window.settle():
+def _settle(state: State, window: Window[str], out: list[Action], seen: str | None = None) -> None:
+    for place, found in window.settle(seen):
         try:
             entry = entry_of(found) if isinstance(found, str) else found
         except BadName as problem:

@@ -39,7 +39,6 @@ class State:
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.durations: dict[str, deque[int]] = {}
-        self.due_from = 0  # when the last scan of what is due began
         self.latest = 0  # wall clock of the last round
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people
@@ -57,7 +56,8 @@ class State:
         self.future: Window[str] = Window(self.settings.window // 4, LOWEST_KEY)
         self.urgent: Window[tuple[int, str]] = Window(self.settings.window // 4, LOWEST_MOMENT)
         self.waiting: dict[str, Entry] = {}
-        self.scanning: set[str] = set()
+        self.scanning: dict[str, set[str]] = {}  # scans under way: ids whose names changed meanwhile
+        self.horizon = LOWEST_KEY  # the last scan of what is due has seen all names below this
         self._lane_of: dict[str, Lane] = {}
 
     # Whom it is told.
@@ -185,8 +185,10 @@ class State:
         return when is not None and (when, entry.id) in self.urgent.entries
 
     def discard(self, entry: Entry) -> None:
-        """An entry leaves pending/: out of every window."""
+        """An entry leaves pending/, or its name there changes: out of every window."""
         self.waiting.pop(entry.id, None)
+        for changed in self.scanning.values():
+            changed.add(entry.id)  # a scan may yet come by with the old name
         self.future.discard(order.stamp(entry.time, entry.id))
         self.lane(entry.prio, entry.task).discard(order.key(entry))
         self._discard_urgent(entry)
@@ -212,6 +214,8 @@ class State:
             self.discard(entry)
             self.insert(entry, now)
         bound = self.future.bound
+        if bound == LOWEST_KEY:
+            bound = self.horizon
         if bound is not None and LOWEST_KEY < bound < limit:
             self.forget_all()  # more has become due than was in memory: what comes first is on disk
 
@@ -261,8 +265,9 @@ class State:
         for prio in PRIORITIES:
             if not self.known[prio]:
                 return None
-            if prio != PRIORITIES[0] and self.urgent.bound == LOWEST_MOMENT:
-                return None  # a deadline may have made one of what is still being read the first
+            soonest = self.urgent.bound
+            if prio != PRIORITIES[0] and soonest is not None and soonest[0] <= self.latest:
+                return None  # a deadline may have made one that is only on disk the first
             best: str | None = None
             found: Entry | None = None
             for lane, window in self.lanes[prio].items():
@@ -292,8 +297,8 @@ class State:
         lanes = [w for by_lane in self.lanes.values() for w in by_lane.values()]
         if not all(self.known.values()) or any(w.hungry for w in lanes) or self.urgent.hungry:
             wanted.append("due")
-        if self.future.hungry:
-            wanted.append("future")
+        if self.future.hungry and self.future.bound != LOWEST_KEY:
+            wanted.append("future")  # what comes first of it is found by the scan of what is due
         return [kind for kind in wanted if kind not in self.scanning]
 
     def handler_of(self, entry: Entry) -> Handler | None:

@@ -279,9 +279,10 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Read names of pending/: `due` shards of all classes, or the `future`."""
+    """Read names: `due` up to the date `edge`, of the `future` from the stamp `edge` on, or `held`."""
 
     kind: str
+    edge: str = ""
 
 
 @dataclass(frozen=True, slots=True)

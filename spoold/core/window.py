@@ -18,7 +18,7 @@ class Window(Generic[K]):
     means that nothing is left on disk; `low` (below every key) that nothing is known yet.
     """
 
-    __slots__ = ("_cut", "_keys", "bound", "entries", "gathered", "limit")
+    __slots__ = ("_cut", "_keys", "_soonest", "bound", "entries", "gathered", "limit")
 
     def __init__(self, limit: int, low: K) -> None:
         self.limit = limit
@@ -27,6 +27,7 @@ class Window(Generic[K]):
         self.entries: dict[K, Entry] = {}
         self.gathered: dict[K, Entry | str] | None = None
         self._cut: K | None = None
+        self._soonest: K | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -51,8 +52,7 @@ class Window(Generic[K]):
         Returns the entry that is left to the disk for it: itself, the last one, or none.
         """
         if self.bound is not None and place >= self.bound:
-            if self.gathered is not None:  # a scan under way may have passed its name already
-                self.gathered[place] = entry
+            self._keep(place, entry)  # a scan under way may have passed its name already
             return entry
         if place not in self.entries:
             insort(self._keys, place)
@@ -60,8 +60,7 @@ class Window(Generic[K]):
         if len(self._keys) > self.limit:
             self.bound = self._keys.pop()
             gone = self.entries.pop(self.bound)
-            if self.gathered is not None:  # the scan has passed it by, it was in memory then
-                self.gathered[self.bound] = gone
+            self._keep(self.bound, gone)  # a scan under way has passed it by, it was in memory then
             return gone
         return None
 
@@ -75,7 +74,7 @@ class Window(Generic[K]):
     def gather(self) -> None:
         """A scan begins: from now on `offer` collects what lies beyond the bound."""
         self.gathered = {}
-        self._cut = None
+        self._cut = self._soonest = None
 
     def offer(self, place: K, found: Entry | str) -> None:
         """What a scan saw: an entry, or whatever text the caller makes one of at the end."""
@@ -84,9 +83,15 @@ class Window(Generic[K]):
             return
         if self._cut is not None and place >= self._cut:
             return
-        wanted[place] = found
+        self._keep(place, found)
         if len(wanted) > 2 * self.limit:
             self._trim(wanted)
+
+    def _keep(self, place: K, found: Entry | str) -> None:
+        if self.gathered is not None:
+            self.gathered[place] = found
+            if self._soonest is None or place < self._soonest:
+                self._soonest = place
 
     def _trim(self, wanted: dict[K, Entry | str]) -> None:
         """Twice the room is used: keep the smaller half; from the cut on, all is left to the disk."""
@@ -95,12 +100,23 @@ class Window(Generic[K]):
         self._cut = cut if self._cut is None or cut < self._cut else self._cut
         self.gathered = {place: wanted[place] for place in places[: self.limit]}
 
-    def settle(self) -> list[tuple[K, Entry | str]]:
+    def take_below(self, limit: K) -> list[Entry | str]:
+        """What a scan under way has gathered below `limit`: it is taken out."""
+        if self.gathered is None or self._soonest is None or self._soonest >= limit:
+            return []
+        found = [self.gathered.pop(place) for place in sorted(self.gathered) if place < limit]
+        self._soonest = min(self.gathered, default=None)
+        return found
+
+    def settle(self, seen: K | None = None) -> list[tuple[K, Entry | str]]:
         """The scan has ended: what it found that fits, smallest first, and the new bound.
 
-        The caller adds each with `add` after making an entry of it.
+        `seen` is where it ended, if not at the end of all. The caller adds each with `add` after
+        making an entry of it.
         """
         wanted, cut = self.gathered or {}, self._cut
+        if seen is not None:
+            cut = seen if cut is None else min(cut, seen)
         self.gathered = None
         room = max(self.limit - len(self._keys), 1)
         keep = sorted(p for p in wanted if cut is None or p < cut)

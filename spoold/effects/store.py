@@ -191,8 +191,10 @@ class Store:
         try:
             self.disk.move(source, target)
         except Missing:
-            # Somebody took the entry away, or it has been moved already: the record decides.
-            if self.disk.info(target) is None:
+            # Somebody took the entry away, or it has been moved already: the record decides. A task
+            # that stands somewhere else (a second link) does not get a second place.
+            known = self.disk.info(layout.own_copy(task_id))
+            if self.disk.info(target) is None and known is not None and known.nlink == 1:
                 self.disk.link(layout.own_copy(task_id), target)
         if group is not None:
             group.dirs[layout.parent_of(target)] = None

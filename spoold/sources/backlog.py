@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout
 from spool.disk import Missing
-from spool.names import PRIORITIES, date_of, day_start
+from spool.names import PRIORITIES, day_start
 from spoold.core.values import Scanned, Seen
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ SLICE = 2000
 class Backlog:
     """Runs the scans the core asks for, one slice of names each time `step` is called."""
 
-    def __init__(self, disk: Disk, enough: Callable[[], bool]) -> None:
+    def __init__(self, disk: Disk, enough: Callable[[], bool], size: int = SLICE) -> None:
         self.disk = disk
+        self.size = size
         self.enough = enough  # whether a scan of the future has found as much as it can keep
         self._scans: list[tuple[str, Iterator[Seen | Scanned]]] = []
 
@@ -30,13 +31,13 @@ class Backlog:
         """Whether a scan is under way."""
         return bool(self._scans)
 
-    def start(self, kind: str, now: int) -> None:
-        """Begin a scan: `due`, `future` or `held`; one of that kind under way is given up."""
+    def start(self, kind: str, edge: str = "") -> None:
+        """Begin a scan (see `Scan`); one of that kind under way is given up."""
         self._scans = [row for row in self._scans if row[0] != kind]
         if kind == "due":
-            self._scans.insert(0, (kind, self._due(date_of(now))))
+            self._scans.insert(0, (kind, self._due(edge)))
         elif kind == "future":
-            self._scans.append((kind, self._future(date_of(now))))
+            self._scans.append((kind, self._future(edge)))
         else:
             self._scans.append((kind, self._held()))
 
@@ -60,24 +61,24 @@ class Backlog:
         dates = [d for d in self._dates() if d <= today]
         for prio in PRIORITIES:
             for date in dates:
-                for names in self.disk.slices(f"{layout.PENDING}/{date}/{prio}", SLICE):
+                for names in self.disk.slices(f"{layout.PENDING}/{date}/{prio}", self.size):
                     yield Seen("due", date, prio, names)
             yield Scanned("due", prio)
         yield Scanned("due", None)
 
-    def _future(self, today: str) -> Iterator[Seen | Scanned]:
+    def _future(self, bound: str) -> Iterator[Seen | Scanned]:
         for date in self._dates():
-            if date < today:
-                continue
+            if f"{date}/~" <= bound:
+                continue  # what is there is below the bound
             for prio in PRIORITIES:
-                for names in self.disk.slices(f"{layout.PENDING}/{date}/{prio}", SLICE):
+                for names in self.disk.slices(f"{layout.PENDING}/{date}/{prio}", self.size):
                     yield Seen("future", date, prio, names)
             if self.enough():
                 break
         yield Scanned("future", None)
 
     def _held(self) -> Iterator[Seen | Scanned]:
-        for names in self.disk.slices(layout.HELD, SLICE):
+        for names in self.disk.slices(layout.HELD, self.size):
             yield Seen("held", "", "", names)
 
 

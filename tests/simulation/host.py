@@ -156,7 +156,6 @@ class Host:
         self.settings = load(world.settings)
         self.stuck = False  # the disk is full: a group waits for room
         self.stopping = False
-        now = world.now()
         kind = TinyState if world.tiny else State
         self.state = kind(node, self.settings, 3)
         self.state.pauses = _pauses(self.disk)
@@ -168,8 +167,9 @@ class Host:
         world.watch.recovered(self)
         self.handlers = FakeHandlers(world, self)
         state = self.state
-        backlog = Backlog(self.disk, lambda: len(state.future.gathered or ()) > state.future.limit)
-        backlog.start("held", now.wall)
+        size = 3 if world.tiny else 2000
+        backlog = Backlog(self.disk, lambda: len(state.future.gathered or ()) > state.future.limit, size)
+        backlog.start("held")
         self.core = Core(
             state, self.disk, self.store, self.handlers, backlog, OutboxLimits(self.disk, state)
         )
