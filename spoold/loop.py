@@ -14,8 +14,8 @@ from spool.errors import Invalid
 from spool.names import BadName, date_of
 from spool.place import Place
 from spoold.core import deadlines
-from spoold.core.decide import cut_off, decide, settle
-from spoold.core.dispatch import AT_ONCE
+from spoold.core.decide import cut_off, decide, elapse
+from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.values import (
     Ask,
     Kill,
@@ -95,7 +95,10 @@ class Core:
         self._events.extend(events)
         self.again = self._changed = False
         self._decide(now)
-        self._actions += settle(self.state, now)
+        self._actions += elapse(self.state, now)
+        self._changed |= bool(self._actions)
+        self._perform(now)  # a task whose deadline has passed may be the first to start
+        self._actions += dispatch(self.state, now)
         self.more = len(self._actions) >= AT_ONCE
         self._changed |= bool(self._actions)
         self.finish(now)

@@ -82,7 +82,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Stop():
             return _stop(state)
         case Tick():
-            return []  # `settle` looks at the clock
+            return []  # `elapse` looks at the clock
         case _:
             assert_never(event)
 
@@ -96,15 +96,15 @@ def _told(state: State, actions: list[Action]) -> list[Action]:
     return actions
 
 
-def settle(state: State, now: Now) -> list[Action]:
-    """After the events of one round: what time has brought, then what may start."""
+def elapse(state: State, now: Now) -> list[Action]:
+    """After the events of one round: what time has brought. Then `dispatch` looks at what may start."""
     if now.wall < state.latest - SECOND:
         state.forget_all()  # the clock was set back: what was ready may not be
     state.latest = now.wall
     out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)
     out += deadlines.due(state, now)
-    return _told(state, out) + dispatch.dispatch(state, now)
+    return _told(state, out)
 
 
 def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
