@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 PRIORITIES = ("high", "medium", "low")
 EVENTS = (
@@ -109,6 +110,7 @@ def date_of(us: int) -> str:
     return found
 
 
+@lru_cache(4096)
 def day_start(date: str) -> int:
     """The first instant of a UTC date YYYY-MM-DD; ValueError where it is none."""
     parsed = datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
@@ -138,11 +140,13 @@ def _stamp(us: int) -> str:
 
 
 def _unstamp(text: str) -> int:
-    if len(text) != 16 or not text.endswith("Z"):
+    digits = text[:8] + text[9:15]
+    plain = digits.isascii() and digits.isdecimal()
+    if not plain or len(text) != 16 or text[8] + text[15] != "TZ":
         msg = f"{text!r} is not an instant YYYYMMDDTHHMMSSZ"
         raise BadName(msg)
     try:
-        parsed = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        parsed = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadName(str(error)) from None
     return int(parsed.timestamp()) * 1_000_000

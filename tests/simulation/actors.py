@@ -127,7 +127,8 @@ class Parents:
             folder = f"{layout.OUTBOX}/{parent}"
             if not stat.S_ISDIR(disk._file(folder).mode):
                 continue
-            for name in sorted(disk.names(folder)):
+            names = disk.names(folder)
+            for name in sorted(names):
                 try:
                     content = orjson.loads(disk.read(f"{folder}/{name}", 1 << 24))
                 except orjson.JSONDecodeError:
@@ -140,7 +141,7 @@ class Parents:
                 disk.remove(f"{folder}/{name}")
                 if content["event"] == "ready":
                     self.ready[content["id"]] = parent, content["attempt"]
-            if sure:
+            if sure and names:
                 disk.sync_dirs([folder])
         return found
 

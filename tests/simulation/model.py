@@ -54,7 +54,7 @@ class Node:
     children: dict[str, int] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Op:
     """One namespace operation: `node` leaves the slot `out`, comes into the slot `into`, or both.
 
@@ -65,10 +65,10 @@ class Op:
     ctime: int
     out: Slot | None = None
     into: Slot | None = None
+    slots: tuple[Slot, ...] = field(init=False)
 
-    @property
-    def slots(self) -> tuple[Slot, ...]:
-        return tuple(s for s in (self.out, self.into) if s is not None)
+    def __post_init__(self) -> None:
+        self.slots = tuple(s for s in (self.out, self.into) if s is not None)
 
 
 class ModelDisk:
@@ -78,6 +78,7 @@ class ModelDisk:
         self.clock = clock
         self.uid = uid
         self.room = Free(1 << 40, 1 << 30)
+        self.changes = 0  # how often a name came, went or moved
         self.log: list[Op] = []
         self.synced: set[Op] = set()  # of these, the renames that wait for their directory
         self.above: dict[int, Slot] = {}  # where each directory was made
@@ -296,6 +297,7 @@ class ModelDisk:
         for node in kept.values():  # one that came back may have lent its number to another
             node.ino = node.key + (1 << 20) if node.ino in used else node.ino
             used.add(node.ino)
+        self.changes += 1
         self.nodes, self.log, self.synced = kept, [], set()
         self.durable = {k: dict(n.children) for k, n in kept.items() if n.children is not None}
         self._dirs.clear()
@@ -345,6 +347,7 @@ class ModelDisk:
             self._inos.append(node.ino)
 
     def _note(self, op: Op) -> None:
+        self.changes += 1
         self.log.append(op)
         if len(self.log) > LOG_LIMIT:
             for old in self.log[: LOG_LIMIT // 2]:

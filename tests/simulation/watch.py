@@ -13,6 +13,7 @@ from spoold.core import order
 if TYPE_CHECKING:
     from spoold.core.values import Now, Start
     from tests.simulation.host import Host
+    from tests.simulation.model import ModelDisk
     from tests.simulation.world import World
 
 
@@ -144,6 +145,12 @@ def check_memory(world: World, host: Host, now: Now) -> None:
 def pending(world: World) -> list[str]:
     """Paths of all that stands in pending/."""
     disk = world.disk
+    if world.known[0] != disk.changes:
+        world.known = disk.changes, _pending(disk)
+    return world.known[1]
+
+
+def _pending(disk: ModelDisk) -> list[str]:
     return [
         f"{folder}/{name}"
         for folder in look.folders(disk, (layout.PENDING,))

@@ -55,6 +55,7 @@ class World:
         self.deaths: list[str] = []  # what daemons died of
         self.strangers = 0  # files put where only spoold should write
         self.store_hook: Callable[[Store], None] | None = None
+        self.known: tuple[int, list[str]] = (-1, [])  # pending/ as of so many changes of the disk
         self.watch = Watch(self)
         self.writers = Writers(self)
         self.parents = Parents(self)
