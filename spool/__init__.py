@@ -18,12 +18,15 @@ if TYPE_CHECKING:
         SpoolError,
         TimedOut,
     )
+    from spool.tasks import Cancelled, Fail, Retry, Snooze, SoftTimeout, current, task
     from spool.views import Event, Listed, TaskView
 
 __all__ = [
     "Busy",
+    "Cancelled",
     "ConfigError",
     "Event",
+    "Fail",
     "Full",
     "Invalid",
     "Listed",
@@ -31,14 +34,24 @@ __all__ = [
     "NotASpool",
     "NotAllowed",
     "Refused",
+    "Retry",
+    "Snooze",
+    "SoftTimeout",
     "Spool",
     "SpoolError",
     "TaskView",
     "TimedOut",
     "__version__",
+    "current",
+    "task",
 ]
 
-_MODULES = {"Spool": "client", "Event": "views", "Listed": "views", "TaskView": "views"}
+_TASKS = ("Cancelled", "Fail", "Retry", "Snooze", "SoftTimeout", "current", "task")
+_MODULES = {
+    "Spool": "client",
+    **dict.fromkeys(("Event", "Listed", "TaskView"), "views"),
+    **dict.fromkeys(_TASKS, "tasks"),
+}
 
 
 def __getattr__(name: str) -> Any:

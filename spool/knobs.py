@@ -73,7 +73,13 @@ ROWS: dict[str, Field] = dict((
 HANDLER_ROWS: dict[str, Field] = dict((
     _row("exec", "words", None, _FREE, "program and arguments; no shell, args as JSON on stdin"),
     _row("notify", "name", None, _FREE, "the parent that does the work itself"),
-    _row("python", "later", None, _FREE, "module with functions marked @task"),
+    _row("python", "module", None, _FREE, "module with functions marked @task"),
+    _row("interpreter", "path", None, _FREE, "the Python that runs it; default: spoold's own"),
+    _row("async_tasks", "count", 100, (1, 10_000), "async tasks one worker runs at once"),
+    _row("recycle_tasks", "count", 10_000, (1, 10**9), "tasks after which a worker is replaced"),
+    _row("recycle_age", "duration", "1d", (SECOND, 365 * DAY), "age at which a worker is replaced"),
+    _row("recycle_rss", "size", "1GiB", (MIB, KIB * TIB), "memory at which a worker is replaced"),
+    _row("idle", "duration", "1m", (SECOND, DAY), "how long a worker more than one waits for tasks"),
     _row("timeout", "duration", None, (1, MAX_WAIT), "how long an attempt may take"),
     _row("retries", "count", None, (0, 1000), "attempts after a failed one"),
     _row("backoff", "backoff", None, _FREE, "wait before a retry"),
@@ -138,6 +144,12 @@ def _path(row: Field, value: object) -> str:
     return check_cwd(value, row.name)
 
 
+def _module(_row: Field, value: object) -> str:
+    if not isinstance(value, str) or not all(part.isidentifier() for part in value.split(".")):
+        raise wrong("must be the dotted name of a module, such as myapp.tasks")
+    return value
+
+
 def _env(row: Field, value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise wrong("must be a table of texts")
@@ -158,6 +170,7 @@ def _versions(row: Field, value: object) -> tuple[int | str, ...]:
 
 _READ: dict[str, Callable[[Field, Any], Any]] = {
     "env": _env,
+    "module": _module,
     "path": _path,
     "place": _place,
     "size": _size,

@@ -18,6 +18,7 @@ CANCELLED = "cancelled"
 ATTEMPTS = "attempts"
 IDS = "ids"
 LOGS = "logs"
+CHECKPOINTS = "checkpoints"
 OUTBOX = "outbox"
 REJECTED = "rejected"
 CORRUPT = "corrupt"
@@ -83,6 +84,11 @@ def record(task_id: str, attempt: int) -> str:
 def log(task_id: str, attempt: int) -> str:
     """Path of what one attempt printed."""
     return f"{LOGS}/{date_of(id_time(task_id))}/{task_id}.{attempt}.log"
+
+
+def checkpoint(task_id: str) -> str:
+    """Path of what a Python task has kept for its next attempt."""
+    return f"{CHECKPOINTS}/{date_of(id_time(task_id))}/{task_id}.json"
 
 
 def journal(node: str, at: int) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 RECORD_LIMIT = 8 << 20
-OUTCOMES = ("ok", "error", "timeout", "crashed", "lost", "cancelled", "rejected")
+OUTCOMES = ("ok", "error", "timeout", "crashed", "lost", "snoozed", "cancelled", "rejected")
 
 
 def record(  # noqa: PLR0913 - the facts of an attempt

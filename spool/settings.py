@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from spool.backoff import Backoff
 
 FILE = "spool.toml"
+PYTHON_ONLY = (
+    "interpreter", "async_tasks", "recycle_tasks", "recycle_age", "recycle_rss", "idle"
+)  # fmt: skip
 _CACHED = 4096
 
 
@@ -36,6 +39,13 @@ class Handler:
     memory: int | None
     replayable: bool
     versions: tuple[int | str, ...]
+    python: str | None = None
+    interpreter: str | None = None
+    async_tasks: int = 1
+    recycle_tasks: int = 0
+    recycle_age: int = 0
+    recycle_rss: int = 0
+    idle: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +133,9 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
     ways = [way for way in ("exec", "notify", "python") if way in body]
     if len(ways) != 1:
         raise ConfigError(path, prefix, None, "must have exactly one of exec, notify and python")
-    del values["python"]
+    for name in PYTHON_ONLY:
+        if name in body and "python" not in body:
+            raise ConfigError(path, f"{prefix}.{name}", body[name], "goes with python and nothing else")
     return Handler(pattern=pattern, **values)
 
 

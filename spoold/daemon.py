@@ -120,7 +120,8 @@ def _run(  # noqa: PLR0913 - what it was started with
 
     def apply(new: Settings) -> None:
         store.durable = new.durability == "durable"
-        handlers.settings = intake.settings = new
+        intake.settings = new
+        handlers.configure(new)
         intake.zone = machine.zone_of(new.timezone)
 
     status = Status(disk, state, now.wall)

@@ -273,7 +273,8 @@ class Loop:
         waits = [deadlines.next_wake(self.core.state, now), max(0, self._next_care - now.mono)]
         if (wait := self.intake.next_look()) is not None:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
-        waits += [w for w in (self.status.due(now), self.core.limits.due(now)) if w is not None]
+        others = (self.status.due(now), self.core.limits.due(now), self.core.handlers.due())
+        waits += [w for w in others if w is not None]
         if self._stop_by is not None:
             waits.append(max(0, self._stop_by - now.mono))
         self.timer.arm(min(waits))
@@ -285,7 +286,7 @@ class Loop:
                 self.timer.drain(fd)
         now = clock()
         events: list[Event] = []
-        if self.core.handlers.fd in ready:
+        if self.core.handlers.fd in ready or self.core.handlers.due() == 0:
             events += self.core.handlers.events()
         if self.signals.fd in ready:
             events += self._asked(now)
@@ -363,11 +364,13 @@ class Loop:
         events: list[Event] = []
         for name in self.signals.drain():
             if name == "reload":
+                self.core.handlers.workers.reload()
                 events += self._reloaded(always=True)
             elif self._stop_by is None:
                 grace = self.core.state.settings.drain_grace
                 self._stop_by = now.mono + grace
                 log.info("stopping: waiting up to %g s for what runs", grace / 1e6)
+                self.core.handlers.workers.drain()
                 events.append(Stop())
             else:
                 self._stop_by = now.mono  # asked twice: no more waiting

@@ -23,6 +23,7 @@ TELLS = {
     "fail": "retrying",
     "lose": "retrying",
     "interrupt": "retrying",
+    "snooze": "retrying",
     "poison": "recurring-error",
     "cancel": "cancelled",
     "drop": "cancelled",

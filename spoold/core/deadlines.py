@@ -124,7 +124,7 @@ def timeouts(state: State, now: Now) -> list[Action]:
     while (run := state.next_limit()) is not None and run.limit <= now.mono:
         if run.handler is not None and not run.handler.notify:
             run.ending = "timeout"
-            out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace))
+            out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending))
         else:
             span = policy.timeout(run.task, run.handler, state.settings) / 1e6
             out += attempts.lose(state, run, f"no word from {run.parent} within {span:g} s", now)

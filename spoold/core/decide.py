@@ -9,10 +9,12 @@ from spool.actions import Ack, Control, Extend, Fail, Progress, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.records import error
 from spool.times import SECOND
-from spoold.core import attempts, control, deadlines, dispatch, scans, table, verbs
+from spoold.core import answers, attempts, control, deadlines, dispatch, scans, table, verbs
 from spoold.core.submit import submit
 from spoold.core.values import (
+    Answered,
     Arrived,
+    Begun,
     Crashed,
     Exited,
     Invalidated,
@@ -20,7 +22,9 @@ from spoold.core.values import (
     Looked,
     NotStarted,
     Outboxes,
+    Progressed,
     Recovered,
+    Registered,
     Reloaded,
     Room,
     Scan,
@@ -29,6 +33,7 @@ from spoold.core.values import (
     Stop,
     Tick,
     Undone,
+    Waits,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +50,14 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
     match event:
         case Exited():
             return attempts.exited(state, event, now)
+        case Answered():
+            return answers.answered(state, event, now)
+        case Waits() | Begun():
+            return answers.begun(state, event, now)
+        case Progressed():
+            return answers.progressed(state, event, now)
+        case Registered():
+            return answers.registered(state, event)
         case Arrived():
             return _arrived(state, event, now)
         case Looked():
@@ -67,7 +80,9 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             # One that began before all was forgotten has not told us what it saw.
             return scans.scanned(state, event, now) if event.scan in state.scanning else []
         case Reloaded():
-            state.settings = event.settings
+            old, state.settings = state.settings.handlers, event.settings
+            same = {p for p, handler in event.settings.handlers.items() if old.get(p) == handler}
+            state.code = {p: takes for p, takes in state.code.items() if p in same}
             state.forget_all()
             return [Scan("held")]
         case Outboxes():
@@ -179,5 +194,5 @@ def cut_off(state: State) -> list[Action]:
     for run in state.runs.values():
         if run.handler is not None and not run.handler.notify and not run.ending:
             run.ending = "interrupt"
-            out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace))
+            out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending))
     return out

@@ -95,6 +95,9 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
     if handler is None and worker is None:
         unreserve(state, entry.id)
         return [park(entry, path)]
+    if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
+        unreserve(state, entry.id)
+        return [park(entry, path, why)]
     parent = policy.parent(task, handler)
     if parent != layout.DEFAULT_PARENT and state.is_full(parent):
         unreserve(state, entry.id)  # stays on disk, and is found again when the parent has read

@@ -52,3 +52,20 @@ def runnable(task: Task, handler: Handler | None) -> bool:
     if handler is not None:
         return True
     return task.notify is not None
+
+
+def unfit(task: Task, handler: Handler | None, takes: dict[str, frozenset[int | str]] | None) -> str:
+    """Why a handler cannot run a task, as a held entry tells it; empty where it can.
+
+    `takes`: the versions its Python code takes by task name; None where that is not known (yet).
+    """
+    if handler is None:
+        return ""
+    version = task.version
+    if version is not None and handler.versions and version not in handler.versions:
+        return "version"
+    if handler.python is None or takes is None:
+        return ""
+    if task.task not in takes:
+        return "no-handler"
+    return "version" if version is not None and version not in takes[task.task] else ""

@@ -97,13 +97,13 @@ def released(state: State, event: Seen, now: Now) -> list[Action]:
     """Of what is held for want of a handler, what has one now."""
     out: list[Action] = []
     for name in event.names:
-        if "w=no-handler" not in name:
+        if "w=no-handler" not in name and "w=version" not in name:
             continue
         try:
             entry = parse_entry(name)
         except BadName:
             continue
-        if state.settings.handler_for(entry.task) is None:
+        if not _may_run(state, entry):
             continue
         free = replace(entry, why="")
         state.insert(free, now.wall)
@@ -119,6 +119,14 @@ def released(state: State, event: Seen, now: Now) -> list[Action]:
             )
         )
     return out
+
+
+def _may_run(state: State, entry: Entry) -> bool:
+    """Whether something here knows a task's name; which versions it takes is seen at its claim."""
+    handler = state.settings.handler_for(entry.task)
+    if handler is None or handler.python is None:
+        return handler is not None
+    return entry.task in state.code.get(handler.pattern, {})
 
 
 def entry_of(text: str) -> Entry:

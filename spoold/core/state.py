@@ -44,6 +44,7 @@ class State:
         self.shut = ""  # why nothing may start (no room on disk), for people
         self.counts = {"started": 0, "done": 0, "failed": 0, "retried": 0, "taken": 0, "refused": 0}
         self.busy: dict[str, int] = {}  # running per handler pattern
+        self.code: dict[str, dict[str, frozenset[int | str]]] = {}  # handler -> task -> versions
         self.processes = 0
         self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
         self._deadlines: list[tuple[int, str]] = []

@@ -47,6 +47,8 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "give_up": FAILED,  # a failed attempt, and none is left
         "lose": PENDING,  # the daemon, the machine or the worker died
         "interrupt": PENDING,  # a drain cut it off
+        "snooze": PENDING,  # it asked to run later
+        "park": HELD,  # the code here cannot run it
         "poison": HELD,  # it has taken its worker down too often
         "kill": RUNNING,  # its cancel is accepted, and its process told to end
         "cancel": CANCELLED,

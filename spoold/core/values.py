@@ -98,6 +98,61 @@ class Exited:
     result_error: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A worker tells how an attempt of a Python task has ended, or has died with it (`crashed`).
+
+    `outcome`: done, failed, timeout, snoozed, cancelled, parked (`why`: no code can run it) or
+    crashed. `final`: to try again cannot help. `delay` us until the next try, `until` us UTC.
+    `facts` go into the record.
+    """
+
+    id: str
+    attempt: int
+    outcome: str
+    result: Any = None
+    error: dict[str, Any] | None = None
+    final: bool = False
+    delay: int | None = None
+    until: int | None = None
+    why: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """An attempt waits for its worker to be ready: its time does not count."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that had to wait for its worker to be ready runs from now on."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A running attempt tells how far it is."""
+
+    id: str
+    attempt: int
+    percent: float
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The code of some handlers (their patterns) was imported: task name -> versions it takes."""
+
+    patterns: tuple[str, ...]
+    takes: dict[str, frozenset[int | str]]
+
+
 @dataclass(frozen=True, slots=True)
 class NotStarted:
     """A handler could not be started at all."""
@@ -174,6 +229,11 @@ Event = (
     | Scanned
     | Looked
     | Exited
+    | Answered
+    | Waits
+    | Begun
+    | Progressed
+    | Registered
     | NotStarted
     | Crashed
     | Recovered
@@ -243,11 +303,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End a handler: TERM, `grace` us, KILL."""
+    """End a handler: TERM, `grace` us, KILL. `why`: timeout, cancelled or interrupt."""
 
     id: str
     attempt: int
     grace: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

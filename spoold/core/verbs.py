@@ -146,7 +146,7 @@ def _on_attempt(
     state: State, request: Ack | Fail | Extend | Progress, run: Run, now: Now
 ) -> list[Action]:
     if isinstance(request, Progress):
-        return [_progress(state, request, run, now)]
+        return [progress(state, run, request.percent, request.note, now)]
     if isinstance(request, Extend):
         return _extend(state, request, run, now)
     if run.handler is not None and not run.handler.notify:
@@ -165,8 +165,9 @@ def _on_attempt(
     )
 
 
-def _progress(state: State, request: Progress, run: Run, now: Now) -> Tell:
-    run.progress = {"percent": request.percent, "note": request.note, "at": now.wall}
+def progress(state: State, run: Run, percent: float | None, note: str | None, now: Now) -> Tell:
+    """How far an attempt is, told to the parent of its task."""
+    run.progress = {"percent": percent, "note": note, "at": now.wall}
     content = record(
         event="progress",
         task=run.task,
@@ -175,8 +176,8 @@ def _progress(state: State, request: Progress, run: Run, now: Now) -> Tell:
         parent=run.parent,
         now=now.wall,
         started=run.started,
-        percent=request.percent,
-        note=request.note,
+        percent=percent,
+        note=note,
     )
     entry = run.entry
     return Tell(Message("progress", run.parent, state.told_at(now.wall), entry.id, entry.task, content))
@@ -216,7 +217,7 @@ def cancel_run(state: State, run: Run, by: dict[str, Any], now: Now) -> list[Act
         run.ending, run.who = "cancelled", by
         move = rename_run(state, run, replace(run.entry, why="cancelled"), "kill")
         move.note["by"] = by
-        return [move, Kill(run.entry.id, run.entry.attempt, state.settings.grace)]
+        return [move, Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending)]
     return [attempts.end(state, run, "cancel", "cancelled", now, by=by)]
 
 

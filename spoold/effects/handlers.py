@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import select
+import signal
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,6 +17,7 @@ from spool.times import format_utc
 from spoold.core.values import Crashed, Exited, NotStarted
 from spoold.effects import reports
 from spoold.effects.runner import Runner
+from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -38,14 +41,27 @@ class Handlers:
         self._base = _base()
         self._runner = Runner(keep_fds=[lock])
         self._runner.start_keeper()
+        self.workers = Workers(self._runner, root, node, self._base)
+        self._epoll = select.epoll()
+        self._epoll.register(self._runner.fileno(), select.EPOLLIN)
+        self._epoll.register(self.workers.fd, select.EPOLLIN)
+        self.workers.configure(settings)
 
     @property
     def fd(self) -> int:
         """Readable when `events` has something to say."""
-        return self._runner.fileno()
+        return self._epoll.fileno()
+
+    def configure(self, settings: Settings) -> None:
+        """Settings that were read again."""
+        self.settings = settings
+        self.workers.configure(settings)
 
     def start(self, start: Start) -> None:
         """Run the handler of a claimed task."""
+        if start.handler.python is not None:
+            self.workers.start(start)
+            return
         entry, task = start.entry, start.task
         args: dict[str, Any] = task.args if start.handler.pattern == RUN else {}
         env = (
@@ -65,26 +81,42 @@ class Handlers:
 
     def kill(self, kill: Kill) -> None:
         """End one: TERM, grace, KILL; its exit is heard of as any other."""
+        self.workers.kill(kill)
         self._runner.kill(_key(kill.id, kill.attempt), kill.grace / 1e6)
 
     def events(self) -> list[Event]:
         """What has become of handlers since the last call."""
-        found: list[Event] = []
+        found = self.workers.events()  # before any death: what was said before it counts
         for event in self._runner.events():
             match event:
+                case reports.Exited() if _is_worker(event.key):
+                    found += self.workers.died(event.key, _how(event), event.tail)
                 case reports.Exited():
                     found.append(self._exited(event))
+                case reports.NotStarted() if _is_worker(event.key):
+                    found += self.workers.died(event.key, event.error, "")
                 case reports.NotStarted():
                     found.append(NotStarted(*_id_of(event.key), event.error))
                 case reports.KeeperLost():
-                    why = "the keeper of the handlers died"
-                    found += [Crashed(*_id_of(key), why) for key in event.keys]
+                    found += self._keeper_lost(event)
                 case reports.Started():
                     pass
         return found
 
+    def _keeper_lost(self, event: reports.KeeperLost) -> list[Event]:
+        why = "the keeper of the handlers died"
+        found: list[Event] = []
+        for key in event.keys:
+            found += self.workers.died(key, why, "") if _is_worker(key) else [Crashed(*_id_of(key), why)]
+        return found
+
+    def due(self) -> int | None:
+        """In how many us `events` has something to do whether `fd` is readable or not."""
+        return self.workers.due()
+
     def close(self) -> None:
         """End the keeper and whatever still runs."""
+        self.workers.close()
         self._runner.close()
 
     def _env(self, entry: Entry, task: Task) -> dict[str, str]:
@@ -156,6 +188,21 @@ class Handlers:
 
 def _key(task_id: str, attempt: int) -> str:
     return f"{task_id}.{attempt}"
+
+
+def _is_worker(key: str) -> bool:
+    return "." not in key
+
+
+def _how(event: reports.Exited) -> str:
+    """How a worker has ended, in words."""
+    if event.signal is None:
+        return f"exit {event.exit}"
+    try:
+        name = signal.Signals(event.signal).name
+    except ValueError:
+        name = "a real-time signal"
+    return f"signal {event.signal} ({name})"
 
 
 def _id_of(key: str) -> tuple[str, int]:

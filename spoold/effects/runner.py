@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from spoold import keeper
@@ -59,6 +60,7 @@ class Runner:
         self._sock: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._inbox, self._outbox = bytearray(), bytearray()
+        self._passing: deque[tuple[int, socket.socket]] = deque()  # place in the outbox, descriptor
         self._armed = False  # does the epoll tell us when the keeper takes more?
         self._live: dict[str, int] = {}  # key -> process id, 0 until it is known
         self._born, self._deaths = 0.0, 0
@@ -111,7 +113,7 @@ class Runner:
             self._sock.close()
             self._sock = None
         self._inbox.clear()
-        self._outbox.clear()
+        self._forget_orders()
         self._armed = False
 
     def _replace(self) -> KeeperLost:
@@ -155,17 +157,22 @@ class Runner:
         stdin: str,
         log: str,
         log_limit: int,
+        sock: socket.socket | None = None,
     ) -> None:
         """Start a handler. `key` names the attempt (ID.N) and must not be in use.
 
         argv: argv[0] without a slash is looked up on env's PATH. env: the whole environment; give
         it SPOOL_ID and SPOOL_ATTEMPT, by which what it leaves behind is recognised. cwd: None for "/".
+        `sock` is what it reads in place of `stdin`; it is ours no more, whatever happens.
         log: absolute path, made at the first byte of output, at most `log_limit` bytes of it.
         """
         if key in self._live:
             raise RunnerError(f"attempt {key} runs already")
         self._live[key] = 0
-        order = {"op": "start", "key": key, "argv": argv, "env": dict(env), "cwd": cwd}
+        order: dict[str, Any] = {"op": "start", "key": key, "argv": argv, "env": dict(env), "cwd": cwd}
+        if sock is not None:
+            order["socket"] = True
+            self._passing.append((len(self._outbox), sock))
         self._send({**order, "stdin": stdin, "log": log, "log_limit": log_limit})
 
     def kill(self, key: str, grace: float) -> None:
@@ -189,15 +196,35 @@ class Runner:
             return
         try:
             while self._outbox:
-                del self._outbox[: self._sock.send(self._outbox)]
+                self._hand_over(self._sock)
         except BlockingIOError:
             pass
         except OSError:
-            self._outbox.clear()  # it is dead: events() will find the end of file and say so
+            self._forget_orders()  # it is dead: events() will find the end of file and say so
         if bool(self._outbox) != self._armed:
             self._armed = not self._armed
             wanted = select.EPOLLIN | (select.EPOLLOUT if self._armed else 0)
             self._epoll.modify(self._sock, wanted)
+
+    def _hand_over(self, keeper: socket.socket) -> None:
+        """Some of the outbox; a descriptor goes with the first byte of its message."""
+        if not self._passing:
+            del self._outbox[: keeper.send(self._outbox)]
+            return
+        place, sock = self._passing[0]
+        if place:
+            sent = keeper.send(memoryview(self._outbox)[:place])
+        else:
+            sent = socket.send_fds(keeper, [self._outbox], [sock.fileno()])
+            self._passing.popleft()
+            sock.close()
+        del self._outbox[:sent]
+        self._passing = deque((at - sent, one) for at, one in self._passing)
+
+    def _forget_orders(self) -> None:
+        self._outbox.clear()
+        while self._passing:
+            self._passing.popleft()[1].close()
 
     # --- events ---
 

@@ -6,7 +6,7 @@ Stand-alone: these modules and the standard library. Descriptors after --keep (l
 the end. FD is a socket to spoold; JSON objects, one a line, go over it:
 
     hello    no_new_privs                                        first, options
-    start    key argv env cwd stdin log log_limit                -> started | refused
+    start    key argv env cwd stdin log log_limit [socket]       -> started | refused
     kill     key grace                                           -> the exit that follows
     quit                                                         -> end of file
 
@@ -14,6 +14,8 @@ the end. FD is a socket to spoold; JSON objects, one a line, go over it:
     exit     key exit signal rss cpu seconds logged truncated tail log_error
     refused  key errno error                                     it was never started
     protocol error                                               the line was not understood
+
+With `socket` true a descriptor comes beside the message (SCM_RIGHTS), and is what the handler reads.
 
 Every orphan of a handler becomes a child of the keeper (a subreaper), so nothing escapes by setsid
 or a double fork. When spoold dies in any way, everything below the keeper is killed at once.

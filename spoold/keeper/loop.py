@@ -86,13 +86,22 @@ class Keeper:
 
     def start(self, message: dict[str, object]) -> None:
         """Start a handler or say why not."""
+        fd = self.wire.fds.popleft() if message.get("socket") else None
+        try:
+            self.spawn(message, fd)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def spawn(self, message: dict[str, object], fd: int | None) -> None:
+        """Start a handler that reads `fd`, or the `stdin` of the order."""
         key = text(message, "key")
         refused: dict[str, object] = {"ev": "refused", "key": key, "errno": None}
         if key in self.running:
             self.wire.say({**refused, "errno": errno.EEXIST, "error": "this attempt runs already"})
             return
         try:
-            attempt = Attempt(StartOrder(message), self.epoll)
+            attempt = Attempt(StartOrder(message, fd), self.epoll)
         except OSError as error:
             self.wire.say({**refused, "errno": error.errno, "error": why(error)})
             return

@@ -6,9 +6,11 @@ from __future__ import annotations
 class StartOrder:
     """All that a handler is started from."""
 
-    __slots__ = ("argv", "cwd", "env", "key", "limit", "log", "stdin")
+    __slots__ = ("argv", "cwd", "env", "input", "key", "limit", "log", "stdin")
 
-    def __init__(self, message: dict[str, object]) -> None:
+    def __init__(self, message: dict[str, object], fd: int | None = None) -> None:
+        """`fd`: what the handler reads instead of `stdin`."""
+        self.input = fd
         limit = message.get("log_limit")
         if not isinstance(limit, int) or limit < 0:
             raise ValueError("log_limit: must be a number of bytes")

@@ -17,13 +17,15 @@ EVERY_SIGNAL = {*range(1, 32), *range(signal.SIGRTMIN, signal.NSIG)} - {signal.S
 
 
 def spawn(order: StartOrder) -> tuple[int, int]:
-    """Start it: its process id and the reading end of its output. An error leaves nothing open."""
+    """Start it: its process id and the reading end of its output. An error leaves only `input` open."""
     reader, writer = os.pipe()
     spent = [writer]
     try:
         os.set_blocking(reader, False)
-        source = _stdin(order.stdin.encode("utf-8", "surrogateescape"))
-        spent.append(source)
+        source = order.input
+        if source is None:
+            source = _stdin(order.stdin.encode("utf-8", "surrogateescape"))
+            spent.append(source)
         if order.cwd is not None:
             os.chdir(order.cwd)
         pid = os.posix_spawn(

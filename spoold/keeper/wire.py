@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import _socket  # without the Python around it, which takes long to import
 import json
 import os
 import select
+import sys
+from collections import deque
 
 CHUNK = 1 << 16
 LINE_LIMIT = 1 << 26  # bytes of one message; the args of a task are 1 MiB at most
+FD = 4  # bytes of a descriptor in a message
 BACKLOG = 1 << 20  # bytes spoold has not read yet; above it nothing more is read from spoold
 
 
 class Wire:
-    """JSON objects, one a line, over a socket that does not block."""
+    """JSON objects, one a line, over a socket that does not block; descriptors come beside them."""
 
     def __init__(self, sock: int, epoll: select.epoll) -> None:
         self.sock, self.epoll = sock, epoll
+        self._socket = _socket.socket(fileno=sock)
+        self.fds: deque[int] = deque()  # in the order of the messages that speak of them
         self.open = True
         self._inbox, self._outbox = bytearray(), bytearray()
         self._skipping = False  # inside a line that is too long
@@ -29,11 +35,18 @@ class Wire:
         if not self.open or not events & select.EPOLLIN:
             return []
         try:
-            data = os.read(self.sock, CHUNK)
+            data, beside, _, _ = self._socket.recvmsg(
+                CHUNK, _socket.CMSG_SPACE(FD), _socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return []
         except OSError:
             data = b""
+        for level, kind, packed in beside:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                self.fds += [
+                    int.from_bytes(packed[i : i + FD], sys.byteorder) for i in range(0, len(packed), FD)
+                ]
         self.open = bool(data)
         return self._lines(data)
 

@@ -1,0 +1,113 @@
+"""Inside a task: which one it is, how far it is, whether it is to stop, where it left off."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRESS_EVERY = 1.0  # seconds; each that is told is a file for the parent
+_current: ContextVar[Context] = ContextVar("spool_task")
+
+
+class Context:
+    """The attempt that runs. Instants are aware datetimes in UTC."""
+
+    def __init__(  # noqa: PLR0913 - what there is to tell
+        self,
+        *,
+        id: str,  # noqa: A002 - named as the field is
+        attempt: int,
+        task: str,
+        at: int,
+        deadline: int | None,
+        tell: Callable[[dict[str, Any]], None] = lambda _: None,
+        poll: Callable[[], None] = lambda: None,
+        checkpoints: Checkpoints | None = None,
+        meta: dict[str, Any] | None = None,
+        trace: str | None = None,
+    ) -> None:
+        self.id = id
+        self.attempt = attempt
+        self.task = task
+        self.meta = meta or {}
+        self.trace = trace
+        self.stopping = ""  # why: drain, cancelled, timeout, interrupt
+        self._at, self._deadline = at, deadline
+        self._tell, self._poll = tell, poll
+        self._checkpoints = checkpoints
+        self._told = 0.0
+
+    @property
+    def scheduled(self) -> datetime:
+        """When this attempt was to start."""
+        return datetime.fromtimestamp(self._at / 1e6, UTC)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the task should be done."""
+        return None if self._deadline is None else datetime.fromtimestamp(self._deadline / 1e6, UTC)
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger under the task's name; its lines go to the log of this attempt."""
+        return logging.getLogger(self.task)
+
+    def progress(self, part: float, note: str | None = None) -> None:
+        """Tell the parent how far it is: `part` from 0 to 1. At most one a second is passed on."""
+        if not 0 <= part <= 1:
+            raise ValueError(f"progress: must be from 0 to 1, not {part}")
+        now = time.monotonic()
+        if self._told and now - self._told < PROGRESS_EVERY and part < 1:
+            return
+        self._told = now
+        shown = None if note is None else str(note)[:1000]
+        self._tell({"ev": "progress", "percent": part * 100, "note": shown})
+
+    def should_stop(self) -> bool:
+        """Whether to come to an end: a drain, somebody's cancel, or the deadline has passed."""
+        self._poll()
+        return bool(self.stopping) or (self._deadline is not None and time.time() * 1e6 >= self._deadline)
+
+    @property
+    def last_checkpoint(self) -> Any:
+        """What an earlier attempt, or this one, has kept last; None where nothing was."""
+        return self._checkpoints.read(self.id) if self._checkpoints else None
+
+    def checkpoint(self, value: Any) -> None:
+        """Keep any JSON for the next attempt; it is on disk when this returns. Raises Invalid."""
+        if self._checkpoints:
+            self._checkpoints.write(self.id, value)
+
+
+class Checkpoints:
+    """Where checkpoints are kept."""
+
+    def read(self, task_id: str) -> Any:
+        raise NotImplementedError
+
+    def write(self, task_id: str, value: Any) -> None:
+        raise NotImplementedError
+
+
+def current() -> Context:
+    """The attempt that runs in this thread or coroutine; RuntimeError outside of a task."""
+    found = _current.get(None)
+    if found is None:
+        raise RuntimeError("no task runs here: current() works inside a function that a worker runs")
+    return found
+
+
+def entered(context: Context) -> Any:
+    """The attempt runs from now on; give what it returns to `left`."""
+    return _current.set(context)
+
+
+def left(token: Any) -> None:
+    """The attempt has ended."""
+    _current.reset(token)

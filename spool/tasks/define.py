@@ -1,0 +1,238 @@
+"""`@task`: a function that can be called, or submitted to run later in a worker."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass, field, replace
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, overload
+
+from spool.body import fields
+from spool.errors import Invalid
+from spool.names import is_task
+from spool.tasks import registry
+from spool.tasks.signature import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Literal, Unpack
+
+    from spool.body import Backoff, Span, When
+    from spool.client import Spool
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Args = dict[str, Any]
+Upgrade = "Callable[[Args], Args]"
+
+
+class Options(TypedDict, total=False):
+    """What a submission may say beside its arguments: the fields of spool(5)."""
+
+    at: When
+    deadline: When
+    lead: Span
+    tz: str
+    priority: Literal["high", "medium", "low"]
+    position: Literal["front", "back"]
+    retries: int
+    backoff: Backoff
+    timeout: Span
+    notify: str
+    on_miss: Literal["run", "drop", "fail"]
+    trace: str
+    meta: Mapping[str, Any]
+    id: str
+
+
+class Task(Generic[P, R]):
+    """A function marked with `@task`. Calling it runs it plainly, here and now."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str,
+        version: int,
+        options: Options,
+        policy: Policy,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.version = version
+        self.options = options
+        self.policy = policy
+        self.aliases = policy.aliases
+        self.where = f"{function.__module__}.{function.__qualname__}"
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.signature = Signature(function, name)
+        self._upgrades: dict[int | str, tuple[int, Callable[[Args], Args]]] = {}
+        update_wrapper(self, function)
+        registry.register(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name!r} version {self.version}: {self.where}>"
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Submit a call of this function and return the id of the task: 32 hex digits.
+
+        Raises Invalid, naming the parameter, where an argument does not fit its annotation or is
+        not JSON; Full, NotAllowed, NotASpool as Spool.submit does.
+        """
+        return Bound(self, {}, None).submit(*args, **kwargs)
+
+    def with_options(self, *, spool: Spool | None = None, **options: Unpack[Options]) -> Bound[P, R]:
+        """The same task with other options for one submission: at="+2h", priority="high", ...
+
+        `spool`: where it goes; default: what `use` has set, else $SPOOL_DIR, else the user's own.
+        """
+        return Bound(self, options, spool)
+
+    # What was submitted by other versions of the code.
+
+    def upgrade(
+        self, *, from_version: int | str, to_version: int | None = None
+    ) -> Callable[[Callable[[Args], Args]], Callable[[Args], Args]]:
+        """Mark a function that turns the args of one version into those of a later one.
+
+        It gets the object of arguments and returns one. `to_version`: from_version + 1, where that
+        is a number, else this task's version. Upgrades are chained until the version of the task.
+        """
+        default = from_version + 1 if isinstance(from_version, int) else self.version
+        target = default if to_version is None else to_version
+        if target > self.version or (isinstance(from_version, int) and target <= from_version):
+            rule = f"must lead to a later version, at most {self.version}, not to {target}"
+            raise Invalid("from_version", from_version, rule)
+
+        def mark(function: Callable[[Args], Args]) -> Callable[[Args], Args]:
+            self._upgrades[from_version] = (target, function)
+            return function
+
+        return mark
+
+    def takes(self) -> set[int | str]:
+        """The versions that can be run: this one, and those an upgrade leads to it from."""
+        return {self.version} | {v for v in self._upgrades if self._leads(v)}
+
+    def _leads(self, version: int | str) -> bool:
+        while version in self._upgrades:
+            version = self._upgrades[version][0]
+        return version == self.version
+
+    def upgraded(self, args: Any, version: int | str | None) -> Any:
+        """The args of another version as this one takes them."""
+        while version is not None and version != self.version:
+            version, step = self._upgrades[version]
+            args = step(args)
+        return args
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a task says about its own failures and names."""
+
+    retry_on: tuple[type[BaseException], ...] | None = None  # only these; None: all but fail_on
+    fail_on: tuple[type[BaseException], ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound(Generic[P, R]):
+    """A task with options for one submission."""
+
+    task: Task[P, R]
+    options: Options
+    spool: Spool | None = field(default=None)
+
+    def with_options(self, *, spool: Spool | None = None, **options: Unpack[Options]) -> Bound[P, R]:
+        """The same with further options."""
+        return replace(self, options={**self.options, **options}, spool=spool or self.spool)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Submit a call and return the id of the task; see Task.submit."""
+        return (self.spool or here()).submit_one(self.document(*args, **kwargs))
+
+    def document(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """The action that `submit` would drop, for `Spool.submit_many`; Invalid as there."""
+        task = self.task
+        packed = task.signature.pack(args, kwargs)
+        said: dict[str, Any] = {**task.options, **self.options}
+        return {"task": task.name, "args": packed, "version": task.version, **fields(**said)}
+
+
+@overload
+def task(name: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    name: str | None = None,
+    /,
+    *,
+    version: int = 1,
+    aliases: Sequence[str] = (),
+    retry_on: Sequence[type[BaseException]] | None = None,
+    fail_on: Sequence[type[BaseException]] = (),
+    **options: Unpack[Options],
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(
+    name: str | Callable[..., Any] | None = None,
+    /,
+    *,
+    version: int = 1,
+    aliases: Sequence[str] = (),
+    retry_on: Sequence[type[BaseException]] | None = None,
+    fail_on: Sequence[type[BaseException]] = (),
+    **options: Unpack[Options],
+) -> Any:
+    """Mark a function, or an `async def`, as a task.
+
+    `name`: default MODULE.FUNCTION. `version`: goes up when the arguments change their meaning.
+    `aliases`: former names. `retry_on`: only these exceptions are tried again; `fail_on`: these
+    never are. The other options are the defaults of each submission. Raises Invalid.
+    """
+    if callable(name):
+        return task()(name)
+    if type(version) is not int or version < 0:
+        raise Invalid("version", version, "must be an integer, 0 or more")
+    policy = Policy(
+        retry_on=None if retry_on is None else tuple(retry_on),
+        fail_on=tuple(fail_on),
+        aliases=tuple(aliases),
+    )
+
+    def mark(function: Callable[P, R]) -> Task[P, R]:
+        own = name or f"{function.__module__}.{function.__qualname__}"
+        for one in (own, *policy.aliases):
+            if not is_task(one):
+                rule = (
+                    "must be 1 to 64 letters, digits, dots, dashes or underscores; name it: @task(NAME)"
+                )
+                raise Invalid("task", one, rule)
+        return Task(function, own, version, options, policy)
+
+    return mark
+
+
+_chosen: Spool | None = None
+_found: tuple[str | None, Spool] | None = None
+
+
+def use(spool: Spool | None) -> None:
+    """Set the spool that tasks of this process are submitted to; None: $SPOOL_DIR, else the user's."""
+    global _chosen  # noqa: PLW0603 - one for the process is what it is for
+    _chosen = spool
+
+
+def here() -> Spool:
+    """The spool that tasks are submitted to."""
+    global _found  # noqa: PLW0603 - kept open
+    if _chosen is not None:
+        return _chosen
+    where = os.environ.get("SPOOL_DIR")
+    if _found is None or _found[0] != where:
+        from spool.client import Spool
+
+        _found = (where, Spool())
+    return _found[1]

@@ -1,0 +1,128 @@
+"""The arguments of a task: a call becomes JSON, JSON becomes a call, both checked by the annotations."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from spool.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Call = tuple[list[Any], dict[str, Any]]
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Signature:
+    """The parameters of one function. `args` of a task are an object: parameter -> value."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function = function
+        self.name = name
+        self.parameters = inspect.signature(function).parameters
+        self._bind = inspect.signature(function).bind
+        self._struct: Any = None
+        for parameter in self.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                raise Invalid(f"task {name}", f"*{parameter.name}", "must have a name for every argument")
+
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """A call as the `args` of a task; Invalid names the parameter that does not fit."""
+        import msgspec
+
+        try:
+            bound = self._bind(*args, **kwargs)
+        except TypeError as problem:
+            raise Invalid(f"args of {self.name}", None, str(problem)) from None
+        given: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            variable = self.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+            given |= value if variable else {name: value}
+        packed: dict[str, Any] = {}
+        for name, value in given.items():
+            try:
+                packed[name] = msgspec.to_builtins(value, str_keys=True)
+            except (TypeError, RecursionError) as problem:
+                raise Invalid(f"args.{name}", value, f"must be JSON: {problem}") from None
+        self.unpack(packed)
+        return packed
+
+    def unpack(self, args: object) -> Call:
+        """The call that the `args` of a task stand for; Invalid names the parameter."""
+        if not isinstance(args, dict):
+            raise Invalid("args", args, f"must be an object with the parameters of {self.name}")
+        import msgspec
+
+        struct = self._struct or self.compiled()
+        extra = {} if not self._open else {k: v for k, v in args.items() if k not in self.parameters}
+        known = {k: v for k, v in args.items() if k not in extra} if extra else args
+        try:
+            found = msgspec.convert(known, struct, strict=True, str_keys=True)
+        except msgspec.ValidationError as problem:
+            raise self._misfit(str(problem), known) from None
+        positional, named = self._order
+        have = found.__struct_fields__
+        values = {n: v for n in have if (v := getattr(found, n)) is not msgspec.UNSET}
+        plain = [values.pop(n) for n in positional if n in values]
+        return plain, {n: values[n] for n in named if n in values} | extra
+
+    def compiled(self) -> Any:
+        """The check itself, made on first use; Invalid where an annotation cannot be checked."""
+        import msgspec
+
+        hints = self._hints()
+        fields: list[Any] = []
+        for parameter in self.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                continue
+            kind = hints.get(parameter.name, Any)
+            if parameter.default is inspect.Parameter.empty:
+                fields.append((parameter.name, kind))
+            else:  # left to the function itself
+                fields.append((parameter.name, kind | msgspec.UnsetType, msgspec.UNSET))
+        try:
+            struct = msgspec.defstruct(
+                "args", fields, kw_only=True, forbid_unknown_fields=True, frozen=True
+            )
+            msgspec.convert({}, msgspec.defstruct("probe", [("args", struct | None, None)]))
+        except (TypeError, ValueError) as problem:
+            text = " ".join(str(problem).split())
+            raise Invalid(
+                f"task {self.name}", None, f"has an annotation JSON cannot fill: {text}"
+            ) from None
+        kinds = {p.name: p.kind for p in self.parameters.values()}
+        self._open = inspect.Parameter.VAR_KEYWORD in kinds.values()
+        self._order = (
+            [n for n, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_ONLY],
+            [n for n, kind in kinds.items() if kind in _NAMED],
+        )
+        self._struct = struct
+        return struct
+
+    def _hints(self) -> dict[str, Any]:
+        try:
+            return get_type_hints(self.function, include_extras=True)
+        except Exception as problem:  # noqa: BLE001 - an annotation may be any expression
+            rule = f"has an annotation that cannot be read at run time: {problem}"
+            raise Invalid(f"task {self.name}", None, rule) from None
+
+    def _misfit(self, text: str, args: dict[str, Any]) -> Invalid:
+        """What msgspec says, with the parameter's name in front."""
+        what, _, where = text.partition(" - at `$")
+        if "unknown field" in what or "missing required field" in what:
+            name = what.split("`")[1]
+            if not where or where == "`":
+                if name in args:
+                    from spool.fields import nearest
+
+                    rule = f"is no parameter of {self.name}"
+                    return Invalid(f"args.{name}", args[name], rule, nearest(name, self.parameters))
+                return Invalid(f"args.{name}", None, "is required")
+        path = where.rstrip("`").lstrip(".")
+        name = path.partition(".")[0].partition("[")[0]
+        rule = f"must fit its annotation: {what[:1].lower()}{what[1:]}"
+        return Invalid(f"args.{path}" if path else "args", args.get(name), rule)
+
+    _open = False
+    _order: tuple[list[str], list[str]] = ([], [])

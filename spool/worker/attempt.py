@@ -1,0 +1,105 @@
+"""One attempt: the message that starts it becomes a call, the call an end. Used by tests as well."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from spool.errors import Invalid
+from spool.tasks import registry
+from spool.tasks.context import Context, entered, left
+from spool.tasks.outcomes import Cancelled, SoftTimeout
+from spool.worker import ends
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spool.tasks import Task
+    from spool.tasks.context import Checkpoints
+    from spool.tasks.signature import Call
+
+
+class Attempt:
+    """A task that is about to run, or the end it came to before (`end`)."""
+
+    def __init__(
+        self,
+        message: dict[str, Any],
+        *,
+        result_limit: int,
+        tell: Callable[[dict[str, Any]], None],
+        poll: Callable[[], None],
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.key = (message["id"], message["attempt"])
+        self.result_limit = result_limit
+        self.end: ends.End | None = None
+        self.task: Task[..., Any] | None = None
+        self.call: Call = ([], {})
+        self.context = Context(
+            id=message["id"],
+            attempt=message["attempt"],
+            task=message["task"],
+            at=message["at"],
+            deadline=message["deadline"],
+            meta=message["meta"],
+            trace=message["trace"],
+            tell=lambda told: tell({**told, "id": self.key[0], "attempt": self.key[1]}),
+            poll=poll,
+            checkpoints=checkpoints,
+        )
+        try:
+            self._prepare(message)
+        except registry.NoCode as problem:
+            self.end = {"outcome": "parked", "why": problem.why, "error": None}
+        except Invalid as problem:
+            self.end = ends.failure(ends.error("Invalid", str(problem)), final=True)
+        except Exception as problem:  # noqa: BLE001 - an upgrade may raise anything
+            self.end = ends.raised(problem, self.task)
+
+    def _prepare(self, message: dict[str, Any]) -> None:
+        version = message["version"]
+        self.task = registry.find(message["task"], version)
+        self.call = self.task.signature.unpack(self.task.upgraded(message["args"], version))
+
+    @property
+    def is_async(self) -> bool:
+        return self.task is not None and self.task.is_async
+
+    def run(self) -> ends.End:
+        """Run a plain function to its end."""
+        if self.end is not None or self.task is None:
+            return self.end or {}
+        token = entered(self.context)
+        args, kwargs = self.call
+        try:
+            self.end = ends.result_end(self.task.function(*args, **kwargs), self.result_limit)
+        except BaseException as problem:  # noqa: BLE001 - SystemExit is one attempt's end, not ours
+            self.end = ends.raised(problem, self.task)
+        finally:
+            left(token)
+        return self.end
+
+    async def run_async(self) -> ends.End:
+        """Run a coroutine function to its end; to stop it, set `stopping` and cancel its task."""
+        if self.end is not None or self.task is None:
+            return self.end or {}
+        token = entered(self.context)
+        args, kwargs = self.call
+        try:
+            self.end = ends.result_end(await self.task.function(*args, **kwargs), self.result_limit)
+        except asyncio.CancelledError as problem:
+            asked = self.stopped()
+            self.end = ends.raised(asked or problem, self.task)
+        except BaseException as problem:  # noqa: BLE001 - as above
+            self.end = ends.raised(problem, self.task)
+        finally:
+            left(token)
+        return self.end
+
+    def stopped(self) -> BaseException | None:
+        """What is raised inside the function because of what spoold has asked."""
+        why = self.context.stopping
+        if why == "timeout":
+            return SoftTimeout("it took longer than its timeout")
+        return Cancelled(why) if why in ("cancelled", "interrupt") else None

@@ -1,0 +1,159 @@
+"""How an attempt has ended, as a message: results, outcomes and exceptions in words."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool.tasks.outcomes import Cancelled, Fail, Retry, Snooze, SoftTimeout
+from spool.times import parse_duration, parse_time
+
+if TYPE_CHECKING:
+    from spool.tasks import Task
+
+MESSAGE, TRACE, KIND = 10_000, 65_536, 200  # characters, as in a fail action
+End = dict[str, Any]
+
+
+def result_end(value: Any, limit: int) -> End:
+    """What a function has returned: its result, or an outcome as a value."""
+    if isinstance(value, Retry | Fail | Snooze | Cancelled):
+        return raised(value, None)
+    if value is None:
+        return {"outcome": "done"}
+    try:
+        data = orjson.dumps(value, default=_struct)
+    except (TypeError, ValueError, RecursionError) as problem:
+        return _bad_result(f"the result is not JSON: {said(problem)}")
+    if len(data) > limit:
+        return _bad_result(f"the result is {len(data)} bytes, result_limit is {limit}")
+    if b"null" in data and _nan(value):
+        return _bad_result("the result is not JSON: it holds NaN or infinity")
+    return {"outcome": "done", "result": orjson.Fragment(data)}
+
+
+def _struct(value: Any) -> Any:
+    if hasattr(value, "__struct_fields__"):
+        import msgspec
+
+        return msgspec.to_builtins(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _nan(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_nan, value.values()))
+    return isinstance(value, list | tuple) and any(map(_nan, value))
+
+
+def _bad_result(text: str) -> End:
+    return failure(error("result", text), final=True)
+
+
+def raised(problem: BaseException, task: Task[..., Any] | None) -> End:
+    """What a function has raised."""
+    try:
+        return _raised(problem, task)
+    except ValueError as wrong:  # of a duration or an instant in the outcome itself
+        kind = type(problem).__name__
+        return failure(error(kind, f"{kind}: {said(wrong)}", trace(problem)), final=True)
+
+
+def _raised(problem: BaseException, task: Task[..., Any] | None) -> End:
+    match problem:
+        case Retry():
+            delay = None if problem.after is None else _span(problem.after)
+            return failure(error("Retry", problem.reason), delay=delay)
+        case Fail():
+            return failure(error("Fail", problem.reason), final=True)
+        case Snooze():
+            reason = error("Snooze", problem.reason) if problem.reason else None
+            return {"outcome": "snoozed", "until": _until(problem), "error": reason}
+        case Cancelled():
+            return {"outcome": "cancelled", "error": error("Cancelled", problem.reason)}
+        case SoftTimeout():
+            text = problem.reason or "raised by the task itself"
+            return {**failure(error("timeout", text, trace(problem))), "outcome": "timeout"}
+        case _:
+            return failure(caught(problem), final=_is_final(problem, task))
+
+
+def _is_final(problem: BaseException, task: Task[..., Any] | None) -> bool:
+    """Whether the policy of a task says that another attempt is of no use."""
+    if task is None:
+        return False
+    policy = task.policy
+    if isinstance(problem, policy.fail_on):
+        return True
+    return policy.retry_on is not None and not isinstance(problem, policy.retry_on)
+
+
+def _span(value: Any) -> int:
+    seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
+    return parse_duration(seconds)
+
+
+def _until(snooze: Snooze) -> int:
+    now = time.time_ns() // 1000
+    if snooze.after is not None:
+        return now + _span(snooze.after)
+    when: Any = snooze.until
+    if hasattr(when, "total_seconds"):
+        return now + _span(when)
+    if hasattr(when, "isoformat"):
+        when = when.isoformat()
+    return parse_time(when, now_us=now, zone=UTC, base_us=now)
+
+
+def failure(problem: dict[str, Any], *, final: bool = False, delay: int | None = None) -> End:
+    """A failed attempt."""
+    return {"outcome": "failed", "error": problem, "final": final, "delay": delay}
+
+
+def caught(problem: BaseException) -> dict[str, Any]:
+    """An exception as the error of a record."""
+    return error(type(problem).__name__, said(problem), trace(problem))
+
+
+def error(kind: str, message: str, shown: str | None = None) -> dict[str, Any]:
+    """The error of a record, within the limits of a `fail` action."""
+    return {
+        "type": _text(kind, KIND),
+        "message": _text(message, MESSAGE),
+        "trace": None if shown is None else _text(shown, TRACE, end=True),
+        "fingerprint": None,
+    }
+
+
+def said(problem: BaseException) -> str:
+    """What an exception says, even where its str() raises."""
+    try:
+        return str(problem)
+    except BaseException as second:  # noqa: BLE001 - whatever a stranger's __str__ does
+        return f"(its str() raised {type(second).__name__})"
+
+
+def trace(problem: BaseException) -> str:
+    """The traceback, without the frames of the worker itself."""
+    try:
+        told = traceback.TracebackException.from_exception(problem, compact=True)
+        while told.stack and "/spool/worker/" in told.stack[0].filename:
+            del told.stack[0]
+        return "".join(told.format())
+    except BaseException as second:  # noqa: BLE001 - as above
+        return f"(its traceback cannot be shown: {type(second).__name__})"
+
+
+def _text(value: Any, limit: int, *, end: bool = False) -> str:
+    """Text of at most so many characters that JSON can hold."""
+    text = str(value).replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    if len(text) <= limit:
+        return text
+    return "..." + text[3 - limit :] if end else text[: limit - 3] + "..."

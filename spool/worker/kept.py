@@ -1,0 +1,57 @@
+"""Checkpoints as files: one for each task, replaced as a whole."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import orjson
+
+from spool import layout
+from spool.errors import Invalid
+from spool.tasks.context import Checkpoints
+
+LIMIT = 1 << 20
+
+
+class Kept(Checkpoints):
+    """The checkpoints of a spool."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def read(self, task_id: str) -> Any:
+        """What was kept last; None where nothing was, or what is there is damaged."""
+        try:
+            with open(self._path(task_id), "rb") as file:
+                return orjson.loads(file.read(LIMIT + 1))
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return None
+
+    def write(self, task_id: str, value: Any) -> None:
+        """Keep a value: on disk, file and name, when this returns."""
+        try:
+            data = orjson.dumps(value)
+        except TypeError as problem:
+            raise Invalid("checkpoint", None, f"must be JSON: {problem}") from None
+        if len(data) > LIMIT:
+            raise Invalid("checkpoint", None, f"must be at most {LIMIT} bytes, not {len(data)}")
+        path = self._path(task_id)
+        folder = os.path.dirname(path)
+        staged = f"{folder}/.{task_id}.{os.getpid()}"
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(staged, path)
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder_fd)
+        finally:
+            os.close(folder_fd)
+
+    def _path(self, task_id: str) -> str:
+        return os.path.join(self.root, layout.checkpoint(task_id))

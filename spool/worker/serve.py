@@ -1,0 +1,299 @@
+"""The worker at work: plain functions one after the other, coroutines side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.tasks import registry
+from spool.worker import ends
+from spool.worker.attempt import Attempt
+from spool.worker.kept import Kept
+from spool.worker.output import Log, Output, own_log
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from spool.worker.line import Line
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _Leave(BaseException):
+    """TERM, and nothing runs: go."""
+
+
+class Worker:
+    """Everything the process does; functions run in its main thread."""
+
+    def __init__(self, line: Line, hello: dict[str, Any]) -> None:
+        self.line = line
+        self.hello = hello
+        self.root = hello["spool"]
+        self.output = Output(hello["scratch"], hello["log_limit"])
+        self.kept = Kept(self.root)
+        self.waiting: deque[dict[str, Any]] = deque()
+        self.attempts: dict[tuple[str, int], Attempt] = {}
+        self.running: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self.inside: Attempt | None = None  # a plain function, which TERM interrupts
+        self.idle = False
+        self.last = False  # leave after what runs
+        self._listening = threading.Lock()
+        self.drains = False
+        self.children = 0
+        self.spoilt = False  # to be replaced
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+
+    def run(self) -> int:
+        """Import the application, serve until told to leave; an exit status."""
+        signal.signal(signal.SIGTERM, self._term)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        logging.basicConfig(level=logging.INFO, format=FORMAT, stream=sys.stderr)
+        try:
+            if not self._import():
+                return 1
+            self.children = _children()
+            self._serve()
+        except _Leave:
+            pass
+        return 0
+
+    def _import(self) -> bool:
+        try:
+            importlib.import_module(self.hello["module"])
+            asyncs = [name for name, task in registry.REGISTRY.items() if task.is_async]
+            for task in registry.REGISTRY.values():
+                task.signature.compiled()
+            takes = registry.takes()
+        except _Leave:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - SystemExit in a module as well
+            self.line.send({"ev": "broken", "error": ends.caught(problem)})
+            return False
+        said = self.output.taken()
+        self.line.send({"ev": "ready", "takes": takes, "asyncs": asyncs, "said": said})
+        return True
+
+    def _serve(self) -> None:
+        while self.waiting or not self.last:
+            if not self.waiting:
+                self._listen(wait=True)
+                continue
+            attempt = self._attempt(self.waiting.popleft())
+            if attempt.is_async and attempt.end is None:
+                self._side_by_side(attempt)
+            else:
+                self._plain(attempt)
+
+    def _attempt(self, message: dict[str, Any]) -> Attempt:
+        attempt = Attempt(
+            message,
+            result_limit=self.hello["result_limit"],
+            tell=self.line.send,
+            poll=self._listen,
+            checkpoints=self.kept,
+        )
+        self.attempts[attempt.key] = attempt
+        if self.drains:
+            attempt.context.stopping = "drain"
+        return attempt
+
+    # Being told.
+
+    def _listen(self, *, wait: bool = False) -> None:
+        if not self._listening.acquire(blocking=False):
+            return  # another thread of the task, or what TERM has interrupted, listens already
+        try:
+            self.idle = wait
+            messages = self.line.receive(wait=wait)
+            self.idle = False
+            self._hear(messages)
+        finally:
+            self._listening.release()
+
+    def _hear(self, messages: list[dict[str, Any]]) -> None:
+        for message in messages:
+            match message["op"]:
+                case "start":
+                    self.waiting.append(message)
+                case "stop":
+                    self._stop(message)
+                case "drain":
+                    self.drains = True
+                    for attempt in self.attempts.values():
+                        attempt.context.stopping = attempt.context.stopping or "drain"
+                case "quit":
+                    self.last = True
+                case unknown:
+                    raise ValueError(f"spoold says {unknown!r}, which this worker does not know")
+
+    def _stop(self, message: dict[str, Any]) -> None:
+        key = (message["id"], message["attempt"])
+        attempt = self.attempts.get(key)
+        if attempt is None:
+            return  # it has just ended
+        attempt.context.stopping = message["why"]
+        if (running := self.running.get(key)) is not None:
+            running.cancel()
+
+    def _term(self, _number: int, _frame: FrameType | None) -> None:
+        """TERM: what runs is to stop, why has been said on the line; nothing runs: leave."""
+        self.last = True
+        if self.inside is not None:
+            self._listen()
+            problem = self.inside.stopped()
+            if problem is not None:
+                raise problem
+        elif self.idle:
+            raise _Leave
+
+    # Plain functions.
+
+    def _plain(self, attempt: Attempt) -> None:
+        began = _Usage()
+        self.inside = attempt
+        try:
+            end = attempt.run()
+            self.inside = None
+        except BaseException as problem:  # noqa: BLE001 - TERM came a moment after its end
+            self.inside = None
+            end = attempt.end or ends.raised(problem, attempt.task)
+        if os.getpid() != self.line.owner:
+            os._exit(0)  # the child of a fork in the function
+        if signal.getsignal(signal.SIGTERM) != self._term:
+            signal.signal(signal.SIGTERM, self._term)
+        self._tell(attempt, end, began, self._settled(attempt))
+
+    def _settled(self, attempt: Attempt) -> int:
+        try:
+            return self.output.settle(self._log(attempt))
+        except OSError:  # the function has closed our descriptors, or the disk is full
+            self.spoilt = True
+            return 0
+
+    def _tell(self, attempt: Attempt, end: ends.End, began: _Usage, logged: int) -> None:
+        del self.attempts[attempt.key]
+        facts = began.until_now()
+        facts["log"] = layout.log(*attempt.key) if logged else None
+        # Processes it has left behind end with this worker.
+        self.spoilt |= not self.running and _children() > self.children
+        self.line.send(
+            {
+                "ev": "end",
+                "id": attempt.key[0],
+                "attempt": attempt.key[1],
+                **end,
+                "facts": facts,
+                "recycle": self.spoilt,
+            }
+        )
+
+    def _log(self, attempt: Attempt) -> str:
+        return os.path.join(self.root, layout.log(*attempt.key))
+
+    # Coroutines.
+
+    def _side_by_side(self, first: Attempt) -> None:
+        """Run a coroutine, and those that come while one runs."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._coroutines(first))
+
+    async def _coroutines(self, first: Attempt) -> None:
+        loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        closed: list[Exception] = []
+
+        def heard() -> None:
+            try:
+                self._listen()
+            except Exception as problem:  # noqa: BLE001 - Closed above all
+                closed.append(problem)
+            if self._wake is not None:
+                self._wake.set()
+
+        loop.add_reader(self.line.fileno(), heard)
+        try:
+            self._begin(first)
+            self._begin_waiting()  # it may have come with others
+            while self.running and not closed:
+                await self._wake.wait()
+                self._wake.clear()
+                self._begin_waiting()
+        finally:
+            loop.remove_reader(self.line.fileno())
+            self._wake = None
+        if closed:
+            raise closed[0]
+
+    def _begin_waiting(self) -> None:
+        """Coroutines start; a plain function waits until none runs."""
+        while self.waiting and registry.REGISTRY.get(self.waiting[0]["task"]) is not None:
+            task = registry.REGISTRY[self.waiting[0]["task"]]
+            if not task.is_async:
+                return
+            self._begin(self._attempt(self.waiting.popleft()))
+
+    def _begin(self, attempt: Attempt) -> None:
+        running = asyncio.get_running_loop().create_task(self._coroutine(attempt))
+        self.running[attempt.key] = running
+
+    async def _coroutine(self, attempt: Attempt) -> None:
+        began = _Usage()
+        log = Log(self._log(attempt), self.hello["log_limit"])
+        token = own_log.set(log)
+        try:
+            end = await attempt.run_async()
+        except BaseException as problem:  # noqa: BLE001 - cancelled before its first step
+            end = ends.raised(attempt.stopped() or problem, attempt.task)
+        finally:
+            own_log.reset(token)
+            log.close()
+        logged = max(log.size, self._settled(attempt))
+        self.running.pop(attempt.key, None)
+        self._tell(attempt, end, began, logged)
+        if self._wake is not None:
+            self._wake.set()
+
+
+class _Usage:
+    """What an attempt has used; of the whole process, so coroutines that overlap share it."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._cpu = time.process_time()
+
+    def until_now(self) -> dict[str, Any]:
+        return {
+            "seconds": round(time.perf_counter() - self._since, 6),
+            "cpu": round(time.process_time() - self._cpu, 6),
+            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
+def _children() -> int:
+    """How many children this process has; one call where there is none."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    count = 0
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{thread}/children") as file:
+                count += len(file.read().split())
+        except OSError:
+            continue  # the thread has ended, or this kernel does not tell
+    return max(count, 1)

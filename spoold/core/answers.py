@@ -1,0 +1,143 @@
+"""What workers tell of Python tasks: how an attempt has ended, how far it is, what their code takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.records import error
+from spoold.core import attempts, order, policy, table, verbs
+from spoold.core.values import Move, Scan, Waits
+
+if TYPE_CHECKING:
+    from spoold.core.state import State
+    from spoold.core.values import Action, Answered, Begun, Now, Progressed, Registered, Run
+
+# What an attempt that was told to end may answer because of that; any other answer is its own.
+CUT_SHORT = {
+    "timeout": ("cancelled", "crashed"),
+    "interrupt": ("cancelled", "crashed", "failed", "timeout"),
+}
+NEVER = 2**62  # us
+PARKED = ("no-handler", "version")  # why a task is held until there is code for it
+
+
+def answered(state: State, event: Answered, now: Now) -> list[Action]:
+    """An attempt in a worker has ended."""
+    run = state.runs.get(event.id)
+    if run is None or run.entry.attempt != event.attempt:
+        return []  # an attempt that was ended before its worker answered
+    if run.ending and (run.ending == "cancelled" or event.outcome in CUT_SHORT[run.ending]):
+        return _killed(state, run, event, now)
+    match event.outcome:
+        case "done":
+            state.learn(run.entry.task, int(event.facts.get("seconds", 0) * 1e6))
+            ended = attempts.end(state, run, "succeed", "ok", now, result=event.result, **event.facts)
+        case "parked":
+            ended = _park(state, run, event.why)
+        case "snoozed":
+            ended = _snooze(state, run, event, now)
+        case "cancelled" if not state.stopping:
+            problem = event.error
+            ended = attempts.end(state, run, "cancel", "cancelled", now, error=problem, **event.facts)
+        case "crashed":
+            ended = _crashed(state, run, event, now)
+        case _:
+            return _not_done(state, run, event, now)
+    return [ended]
+
+
+def _not_done(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
+    """It has failed, or gave up its turn because spoold is to stop."""
+    if event.outcome == "cancelled":
+        return attempts.interrupt(state, run, now, **event.facts)
+    outcome = "timeout" if event.outcome == "timeout" else "error"
+    problem = event.error or error(outcome, "")
+    return attempts.failed(
+        state, run, outcome, problem, now, final=event.final, delay=event.delay, **event.facts
+    )
+
+
+def _killed(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
+    """It has ended because we wanted it to."""
+    if run.ending == "cancelled":
+        return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who, **event.facts)]
+    if run.ending == "interrupt":
+        return attempts.interrupt(state, run, now, **event.facts)
+    limit = policy.timeout(run.task, run.handler, state.settings) / 1e6
+    trace = (event.error or {}).get("trace")
+    problem = error("timeout", f"took longer than {limit:g} s, and grace: its worker was killed", trace)
+    return attempts.failed(state, run, "timeout", problem, now, **event.facts)
+
+
+def _crashed(state: State, run: Run, event: Answered, now: Now) -> Move:
+    """Its worker died with it: back to the queue after a pause, or held as poison."""
+    lost = run.entry.lost + 1
+    problem = event.error or error("crashed", "its worker died")
+    if lost >= state.settings.poison_after:
+        text = f"{problem['message']}, for the {lost}. time; held until somebody releases it"
+        problem = error("poison", text, problem["trace"])
+        entry = replace(run.entry, lost=lost, timeout=None, why="poison")
+        return attempts.end(state, run, "poison", "crashed", now, to=entry, error=problem, **event.facts)
+    wait = policy.backoff(run.task, run.handler, state.settings)
+    pause = order.backoff(wait, run.entry.id, lost)
+    entry = replace(run.entry, lost=lost, timeout=None, time=now.wall + pause)
+    return attempts.end(state, run, "lose", "crashed", now, to=entry, error=problem, **event.facts)
+
+
+def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
+    """It asked to run later: no attempt is used, its class stays."""
+    until = event.until if event.until is not None else now.wall + (event.delay or 0)
+    entry = replace(
+        run.entry,
+        time=max(until, now.wall),
+        interrupted=run.entry.interrupted + 1,
+        front=False,
+        timeout=None,
+    )
+    problem = event.error
+    return attempts.end(state, run, "snooze", "snoozed", now, to=entry, error=problem, **event.facts)
+
+
+def _park(state: State, run: Run, why: str) -> Move:
+    """Nothing of it has run: held, with no attempt used and no record."""
+    attempts.release(state, run)
+    held = replace(run.entry, why=why if why in PARKED else PARKED[0], timeout=None)
+    return Move(
+        event="park",
+        entry=held,
+        before=table.RUNNING,
+        after=table.after(table.RUNNING, "park"),
+        source=run.path,
+        target=layout.held(held),
+        note={"why": held.why},
+    )
+
+
+def begun(state: State, event: Waits | Begun, now: Now) -> list[Action]:
+    """Its time counts when its worker is ready: it is not to blame for the start of a worker."""
+    run = state.runs.get(event.id)
+    if run is None or run.entry.attempt != event.attempt or run.ending:
+        return []
+    if isinstance(event, Waits):
+        state.extend(run, NEVER)
+    else:
+        run.began, run.started = now.mono, now.wall
+        state.extend(run, now.mono + policy.timeout(run.task, run.handler, state.settings))
+    return []
+
+
+def progressed(state: State, event: Progressed, now: Now) -> list[Action]:
+    """How far it is goes to its parent."""
+    run = state.runs.get(event.id)
+    if run is None or run.entry.attempt != event.attempt:
+        return []
+    return [verbs.progress(state, run, event.percent, event.note, now)]
+
+
+def registered(state: State, event: Registered) -> list[Action]:
+    """Code was imported: what is held for want of it is looked at."""
+    known = [state.code.get(pattern) for pattern in event.patterns]
+    state.code |= dict.fromkeys(event.patterns, event.takes)
+    return [] if all(one == event.takes for one in known) else [Scan("held")]

@@ -1,0 +1,432 @@
+"""The workers of one application: started for tasks that wait, replaced, sent home."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import spool
+from spool import layout
+from spool.records import error
+from spool.safe import safe
+from spoold.core.values import Answered, Begun, Progressed, Registered, Waits
+from spoold.effects.worker import Key, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from spool.settings import Handler, Settings
+    from spoold.core.values import Event, Kill, Start
+    from spoold.effects.runner import Runner
+
+log = logging.getLogger("spoold")
+# It speaks with this very spool, whichever the application's environment has, and takes all else
+# from there.
+ENTRY = (
+    "import os, sys; sys.path[0] = sys.argv.pop(1); import spool; sys.path[0] = os.getcwd(); "
+    "from spool.worker.__main__ import main; sys.exit(main())"
+)
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(spool.__file__)))
+PATIENCE = 60_000_000  # us for a worker to import its application
+LOOK = 1_000_000  # us between looks at the output of what runs
+
+
+class App(NamedTuple):
+    """What makes workers the same: they serve all handlers that agree in it."""
+
+    module: str
+    interpreter: str | None
+    cwd: str | None
+    env: tuple[tuple[str, str], ...]
+
+
+def app_of(handler: Handler) -> App:
+    """The application of a `python` handler."""
+    return App(handler.python or "", handler.interpreter, handler.cwd, tuple(sorted(handler.env.items())))
+
+
+class Pool:
+    """The workers of one application. Tasks are handed over one at a time, in the order they come."""
+
+    def __init__(  # noqa: PLR0913 - what a worker is started with
+        self,
+        app: App,
+        handlers: Sequence[Handler],
+        runner: Runner,
+        root: str,
+        node: str,
+        base: dict[str, str],
+        settings: Settings,
+        watch: Callable[[Worker], None],
+    ) -> None:
+        self.app = app
+        self.handlers = handlers
+        self.settings = settings
+        self.workers: dict[str, Worker] = {}
+        self.waiting: deque[Start] = deque()
+        self.takes: dict[str, frozenset[int | str]] | None = None  # task name -> versions
+        self.retired = False
+        self.problem: dict[str, Any] | None = None  # why the last worker could not import the module
+        self._runner, self._root, self._node, self._base = runner, root, node, base
+        self._watch = watch
+        self._next: Worker | None = None  # a worker with newer code, until it is ready
+
+    # What the core asks.
+
+    def start(self, start: Start, now: int) -> list[Event]:
+        """Run a task in the first worker that is free."""
+        if not self.waiting:
+            worker = self._free(start.entry.task)
+            if worker is not None:
+                self._hand_over(worker, start, now)
+                return []
+        self.waiting.append(start)
+        self._grow(now)
+        return [Waits(*_key(start))]
+
+    def kill(self, kill: Kill, now: int) -> list[Event]:
+        """End an attempt: told to stop, then its worker is killed."""
+        key = (kill.id, kill.attempt)
+        for start in self.waiting:
+            if _key(start) == key:
+                self.waiting.remove(start)
+                return [Answered(id=kill.id, attempt=kill.attempt, outcome="crashed")]
+        worker = self._worker_of(key)
+        if worker is None:
+            return []
+        worker.send({"op": "stop", "id": kill.id, "attempt": kill.attempt, "why": kill.why})
+        self._watch(worker)
+        if worker.is_plain:
+            worker.leaving = True
+            self._runner.kill(worker.name, kill.grace / 1e6)
+        else:
+            worker.deadlines[key] = now + kill.grace
+        return []
+
+    def drain(self) -> None:
+        """A stop is near: who asks `should_stop` is told."""
+        for worker in self.workers.values():
+            worker.send({"op": "drain"})
+
+    def reload(self, now: int) -> None:
+        """New code: a new worker imports it; when it is ready the others finish and leave."""
+        self._next = self._spawn(now)
+
+    def retire(self) -> None:
+        """No handler is bound to this application any more: finish and leave."""
+        self.retired = True
+        for worker in self.workers.values():
+            self._dismiss(worker)
+
+    # What workers say.
+
+    def heard(self, worker: Worker, now: int) -> list[Event]:
+        """Everything a worker has to say now."""
+        messages, closed = worker.receive()
+        events: list[Event] = []
+        for message in messages:
+            match message["ev"]:
+                case "end":
+                    events += self._ended(worker, message, now)
+                case "progress":
+                    events.append(
+                        Progressed(message["id"], message["attempt"], message["percent"], message["note"])
+                    )
+                case "ready":
+                    events += self._ready(worker, message, now)
+                case "broken":
+                    events += self._broken(worker, message["error"])
+                case unknown:
+                    raise ValueError(f"a worker says {unknown!r}")
+        if closed:
+            worker.closed = True
+            self._watch(worker)
+        return events + self._feed(now)
+
+    def died(self, name: str, how: str, tail: str, now: int) -> list[Event]:
+        """A worker is gone: so are the attempts it had."""
+        worker = self.workers.pop(name)
+        self._collect_output(worker)
+        events: list[Event] = []
+        for key, start in worker.runs.items():
+            problem = error("crashed", f"its worker died: {how}", self._tail(start) or tail or None)
+            log = layout.log(*key)
+            facts = {"log": log if os.path.exists(os.path.join(self._root, log)) else None}
+            events.append(
+                Answered(id=key[0], attempt=key[1], outcome="crashed", error=problem, facts=facts)
+            )
+        _unlink(worker.scratch)
+        worker.closed = True
+        self._watch(worker)
+        worker.sock.close()
+        if not worker.ready and not worker.broken:
+            text = f"the worker for {self.app.module} did not start: {how}"
+            events += self._broken(worker, error("worker", text, tail or None))
+        if worker is self._next:
+            self._next = None
+        self._grow(now)
+        return events
+
+    def _ready(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
+        worker.ready = True
+        worker.since = now
+        worker.asyncs = frozenset(message["asyncs"])
+        if message["said"]:
+            log.info("%s, imported: %s", self.app.module, safe(message["said"]))
+        self.problem = None
+        if worker is self._next:
+            self._next = None
+            for old in list(self.workers.values()):
+                if old is not worker and old.ready:
+                    self._dismiss(old)
+        self.takes = {name: frozenset(versions) for name, versions in message["takes"].items()}
+        return self.registered()
+
+    def registered(self) -> list[Event]:
+        """What the code of these handlers takes, if that is known."""
+        patterns = tuple(handler.pattern for handler in self.handlers)
+        return [] if self.takes is None else [Registered(patterns, self.takes)]
+
+    def _broken(self, worker: Worker, problem: dict[str, Any]) -> list[Event]:
+        """The module cannot be imported: whatever waits for it has a failed attempt."""
+        worker.leaving = worker.broken = True
+        self.problem = problem
+        if worker is self._next and any(w.ready and not w.leaving for w in self.workers.values()):
+            return []  # new code that does not work: the old goes on
+        failed = [
+            Answered(id=start.entry.id, attempt=start.entry.attempt, outcome="failed", error=problem)
+            for start in self.waiting
+        ]
+        self.waiting.clear()
+        return [*failed]
+
+    def _ended(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
+        key = (message["id"], message["attempt"])
+        if worker.runs.pop(key, None) is None:
+            return []
+        worker.deadlines.pop(key, None)
+        worker.since = now
+        facts = message["facts"]
+        if message["recycle"] or self._worn(worker, facts["peak_rss"], now):
+            self._dismiss(worker)
+        return [
+            Answered(
+                id=key[0],
+                attempt=key[1],
+                outcome=message["outcome"],
+                result=message.get("result"),
+                error=message.get("error"),
+                final=message.get("final", False),
+                delay=message.get("delay"),
+                until=message.get("until"),
+                why=message.get("why", ""),
+                facts=facts,
+            )
+        ]
+
+    # Growing and shrinking.
+
+    def warm(self, now: int) -> None:
+        """At least one worker: it says what its code takes."""
+        if not self.workers:
+            self._spawn(now)
+
+    def due(self, now: int) -> int | None:
+        """In how many us `tend` has something to do; None where it has not."""
+        moments = [at for worker in self.workers.values() for at in worker.deadlines.values()]
+        moments += [w.born + PATIENCE for w in self.workers.values() if not w.ready and not w.leaving]
+        moments += [worker.since + LOOK for worker in self.workers.values() if worker.runs]
+        spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
+        moments += [worker.since + self.handlers[0].idle for worker in spare[1:]]
+        return max(0, min(moments) - now) if moments else None
+
+    def tend(self, now: int) -> None:
+        """Spare workers leave, coroutines that do not stop are killed, logs are made visible."""
+        idle = self.handlers[0].idle
+        spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
+        for worker in spare[1:]:
+            if now - worker.since >= idle:
+                self._dismiss(worker)
+        for worker in self.workers.values():
+            if not worker.ready and not worker.leaving and now - worker.born >= PATIENCE:
+                worker.leaving = True
+                self._runner.kill(worker.name, 0)
+            if any(at <= now for at in worker.deadlines.values()):
+                worker.leaving = True
+                worker.deadlines.clear()
+                self._runner.kill(worker.name, 0)
+            if worker.runs and now - worker.since >= LOOK:
+                worker.since = now
+                self._collect_output(worker)
+
+    def _feed(self, now: int) -> list[Event]:
+        """Hand over what has waited; it begins only now."""
+        begun: list[Event] = []
+        while self.waiting:
+            worker = self._free(self.waiting[0].entry.task)
+            if worker is None:
+                break
+            start = self.waiting.popleft()
+            self._hand_over(worker, start, now)
+            begun.append(Begun(*_key(start)))
+        self._grow(now)
+        return begun
+
+    def _free(self, task: str) -> Worker | None:
+        width = self.handlers[0].async_tasks
+        able = [w for w in self.workers.values() if w.takes(task, width)]
+        return max(able, key=lambda w: len(w.runs), default=None)
+
+    def _hand_over(self, worker: Worker, start: Start, now: int) -> None:
+        worker.runs[_key(start)] = start
+        worker.tasks += 1
+        worker.since = now
+        worker.send(_message(start))
+        if worker.wants_write:
+            self._watch(worker)
+
+    def _grow(self, now: int) -> None:
+        """One worker for each task that waits and has none on its way."""
+        coming = sum(1 for w in self.workers.values() if not w.ready and not w.leaving)
+        asyncs = next((w.asyncs for w in self.workers.values() if w.ready), frozenset())
+        plain = sum(1 for start in self.waiting if start.entry.task not in asyncs)
+        width = self.handlers[0].async_tasks
+        wanted = plain + -(-(len(self.waiting) - plain) // width)
+        for _ in range(wanted - coming):
+            self._spawn(now)
+
+    def _worn(self, worker: Worker, rss: int, now: int) -> bool:
+        rule = self.handlers[0]
+        return (
+            worker.tasks >= rule.recycle_tasks
+            or rss >= rule.recycle_rss
+            or now - worker.born >= rule.recycle_age
+        )
+
+    def _dismiss(self, worker: Worker) -> None:
+        worker.leaving = True
+        worker.send({"op": "quit"})
+        if worker.wants_write:
+            self._watch(worker)
+
+    def _spawn(self, now: int) -> Worker:
+        ours, theirs = socket.socketpair()
+        self._count += 1
+        name = f"worker-{os.getpid()}-{self._count}"
+        scratch = os.path.join(self._root, layout.RUNNING, self._node, f".{name}.out")
+        env = {
+            **self._base,
+            "SPOOL_ID": name,
+            "SPOOL_ATTEMPT": "0",
+            "SPOOL_DIR": self._root,
+            "SPOOL_NODE": self._node,
+            **dict(self.app.env),
+        }
+        worker = self.workers[name] = Worker(name, ours, now, scratch)
+        self._watch(worker)
+        argv = [self.app.interpreter or sys.executable, "-c", ENTRY, FOLDER]
+        cwd = self.app.cwd or self._base["HOME"]
+        self._runner.start(name, argv, env, cwd, "", f"{scratch}.early", 1 << 16, theirs)
+        worker.send(
+            {
+                "op": "hello",
+                "module": self.app.module,
+                "spool": self._root,
+                "node": self._node,
+                "scratch": scratch,
+                "log_limit": self.settings.log_limit,
+                "result_limit": self.settings.result_limit,
+            }
+        )
+        return worker
+
+    _count = 0
+
+    # Output.
+
+    def _collect_output(self, worker: Worker) -> None:
+        """What a plain function has printed becomes visible as its log, and keeps to its limit."""
+        try:
+            size = os.stat(worker.scratch).st_size
+        except FileNotFoundError:
+            return
+        if not size or not worker.runs:
+            return
+        if size > self.settings.log_limit:
+            os.truncate(
+                worker.scratch, self.settings.log_limit
+            )  # it appends: what follows is counted anew
+        path = self._log(next(iter(worker.runs.values())))
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        try:
+            os.link(worker.scratch, path)
+        except FileExistsError:
+            pass
+
+    def _tail(self, start: Start) -> str:
+        try:
+            with open(self._log(start), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+                return file.read(4096).decode("utf-8", "backslashreplace")
+        except FileNotFoundError:
+            return ""
+
+    def _log(self, start: Start) -> str:
+        return os.path.join(self._root, layout.log(start.entry.id, start.entry.attempt))
+
+    # Looking, and the end.
+
+    def content(self) -> dict[str, Any]:
+        """This pool as the status file shows it."""
+        workers = list(self.workers.values())
+        return {
+            "module": self.app.module,
+            "handlers": sorted(handler.pattern for handler in self.handlers),
+            "workers": len(workers),
+            "starting": sum(1 for w in workers if not w.ready and not w.leaving),
+            "busy": sum(1 for w in workers if w.runs),
+            "leaving": sum(1 for w in workers if w.leaving),
+            "tasks": None if self.takes is None else len(self.takes),
+            "problem": self.problem,
+        }
+
+    def forget(self) -> None:
+        """Close the lines and remove what is left of workers."""
+        for worker in self.workers.values():
+            worker.sock.close()
+            _unlink(worker.scratch)
+
+    def _worker_of(self, key: Key) -> Worker | None:
+        return next((w for w in self.workers.values() if key in w.runs), None)
+
+
+def _key(start: Start) -> Key:
+    return start.entry.id, start.entry.attempt
+
+
+def _message(start: Start) -> dict[str, Any]:
+    entry, task = start.entry, start.task
+    return {
+        "op": "start",
+        "id": entry.id,
+        "attempt": entry.attempt,
+        "task": entry.task,
+        "version": task.version,
+        "args": task.args,
+        "at": entry.time,
+        "deadline": entry.deadline,
+        "meta": task.meta,
+        "trace": task.trace,
+    }
+
+
+def _unlink(path: str) -> None:
+    for one in (path, f"{path}.early"):
+        try:
+            os.unlink(one)
+        except FileNotFoundError:
+            pass

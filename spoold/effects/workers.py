@@ -1,0 +1,144 @@
+"""All the workers: one pool for each application, one descriptor that tells of all of them."""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING, Any
+
+from spoold.effects.pool import Pool, app_of
+
+if TYPE_CHECKING:
+    from spool.settings import Handler, Settings
+    from spoold.core.values import Event, Kill, Start
+    from spoold.effects.pool import App
+    from spoold.effects.runner import Runner
+    from spoold.effects.worker import Worker
+
+
+class Workers:
+    """What the handlers with `python` are to the rest: tasks in, events out. Nothing here waits."""
+
+    def __init__(self, runner: Runner, root: str, node: str, base: dict[str, str]) -> None:
+        self._made = (runner, root, node, base)
+        self._pools: dict[App, Pool] = {}
+        self._epoll = select.epoll()
+        self._watched: dict[int, Worker] = {}
+        self._events: list[Event] = []
+
+    @property
+    def fd(self) -> int:
+        """Readable when a worker has something to say."""
+        return self._epoll.fileno()
+
+    def configure(self, settings: Settings) -> None:
+        """Pools for the `python` handlers there are; each gets a worker, which tells what it takes."""
+        wanted: dict[App, list[Handler]] = {}
+        for handler in settings.handlers.values():
+            if handler.python is not None:
+                wanted.setdefault(app_of(handler), []).append(handler)
+        for app, pool in list(self._pools.items()):
+            if app not in wanted:
+                pool.retire()
+                if not pool.workers:
+                    del self._pools[app]
+        for app, handlers in wanted.items():
+            found = self._pools.get(app)
+            if found is None:
+                found = self._pools[app] = Pool(app, handlers, *self._made, settings, self._watch)
+            found.handlers, found.settings, found.retired = handlers, settings, False
+            found.warm(_now())
+            self._events += found.registered()
+
+    def start(self, start: Start) -> None:
+        """Run a claimed task."""
+        pool = self._pools.get(app_of(start.handler))
+        if pool is None:  # claimed a moment before its handler went away
+            pool = Pool(app_of(start.handler), [start.handler], *self._made, self._any(), self._watch)
+            self._pools[app_of(start.handler)] = pool
+        self._events += pool.start(start, _now())
+
+    def kill(self, kill: Kill) -> None:
+        """End an attempt, if it is one of ours."""
+        for pool in self._pools.values():
+            self._events += pool.kill(kill, _now())
+
+    def reload(self) -> None:
+        """There may be new code."""
+        for pool in self._pools.values():
+            pool.reload(_now())
+
+    def drain(self) -> None:
+        """A stop is near."""
+        for pool in self._pools.values():
+            pool.drain()
+
+    def died(self, name: str, how: str, tail: str) -> list[Event]:
+        """The process of this name is gone."""
+        pool = next((p for p in self._pools.values() if name in p.workers), None)
+        if pool is None:
+            return []
+        events = pool.died(name, how, tail, _now())
+        if pool.retired and not pool.workers:
+            del self._pools[pool.app]
+        return events
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call, and what time has brought."""
+        events, self._events = self._events, []
+        if not self._pools:
+            return events
+        now = _now()
+        for fd, mask in self._epoll.poll(0):
+            worker = self._watched.get(fd)
+            if worker is None:
+                continue
+            if mask & select.EPOLLOUT:
+                worker.flush()
+                self._watch(worker)
+            if mask & ~select.EPOLLOUT:
+                events += self._pool_of(worker).heard(worker, now)
+        for pool in self._pools.values():
+            if pool.due(now) == 0:
+                pool.tend(now)
+        return events
+
+    def due(self) -> int | None:
+        """In how many us `events` has something to do though no worker speaks; None where never."""
+        if self._events:
+            return 0
+        now = _now()
+        return min((d for p in self._pools.values() if (d := p.due(now)) is not None), default=None)
+
+    def content(self) -> list[dict[str, Any]]:
+        """The pools as the status file shows them."""
+        return [pool.content() for pool in self._pools.values()]
+
+    def close(self) -> None:
+        """Forget them; their processes are the keeper's to end."""
+        for pool in self._pools.values():
+            pool.forget()
+        self._epoll.close()
+
+    def _pool_of(self, worker: Worker) -> Pool:
+        return next(p for p in self._pools.values() if worker.name in p.workers)
+
+    def _watch(self, worker: Worker) -> None:
+        """Hear of a worker from now on, or no more; and of its taking more, where that is wanted."""
+        fd = worker.sock.fileno()
+        mask = select.EPOLLIN | (select.EPOLLOUT if worker.wants_write else 0)
+        if worker.closed:
+            if self._watched.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
+        elif fd in self._watched:
+            self._epoll.modify(fd, mask)
+        else:
+            self._watched[fd] = worker
+            self._epoll.register(fd, mask)
+
+    def _any(self) -> Settings:
+        return next(iter(self._pools.values())).settings
+
+
+def _now() -> int:
+    return time.monotonic_ns() // 1000
