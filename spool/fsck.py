@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
 
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
-ROOT = {layout.FORMAT, layout.SETTINGS, *layout.TREE}
+ROOT = {layout.FORMAT, layout.SETTINGS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
 

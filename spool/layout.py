@@ -48,6 +48,7 @@ TREE = (
     JOURNAL,
     NODES,
 )
+MADE_WHEN_NEEDED = (CHECKPOINTS,)
 DEFAULT_PARENT = "default"
 
 

@@ -41,11 +41,11 @@ class Handler:
     versions: tuple[int | str, ...]
     python: str | None = None
     interpreter: str | None = None
-    async_tasks: int = 1
-    recycle_tasks: int = 0
-    recycle_age: int = 0
-    recycle_rss: int = 0
-    idle: int = 0
+    async_tasks: int = 100
+    recycle_tasks: int = 10_000
+    recycle_age: int = 86_400_000_000
+    recycle_rss: int = 1 << 30
+    idle: int = 60_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

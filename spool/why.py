@@ -22,6 +22,7 @@ HELD = {
     "asked": "held because somebody asked; `spool release {id}` lets it go on",
     "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
     "no-handler": 'no handler for `{task}`: bind one in spool.toml ([handlers."{task}"])',
+    "version": "no code for its version: deploy some that takes it, then HUP to spoold",
 }
 
 

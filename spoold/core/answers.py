@@ -20,7 +20,6 @@ CUT_SHORT = {
     "interrupt": ("cancelled", "crashed", "failed", "timeout"),
 }
 NEVER = 2**62  # us
-PARKED = ("no-handler", "version")  # why a task is held until there is code for it
 
 
 def answered(state: State, event: Answered, now: Now) -> list[Action]:
@@ -103,7 +102,7 @@ def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
 def _park(state: State, run: Run, why: str) -> Move:
     """Nothing of it has run: held, with no attempt used and no record."""
     attempts.release(state, run)
-    held = replace(run.entry, why=why if why in PARKED else PARKED[0], timeout=None)
+    held = replace(run.entry, why=why if why in policy.WANTING else policy.NO_HANDLER, timeout=None)
     return Move(
         event="park",
         entry=held,

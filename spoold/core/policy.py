@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from spool.actions import Backoff, Task
     from spool.settings import Handler, Settings
 
+NO_HANDLER, VERSION = WANTING = ("no-handler", "version")  # held until there is code for it
+
 
 def retries(task: Task, handler: Handler | None, settings: Settings) -> int:
     """How many failed attempts are followed by another one."""
@@ -63,9 +65,9 @@ def unfit(task: Task, handler: Handler | None, takes: dict[str, frozenset[int | 
         return ""
     version = task.version
     if version is not None and handler.versions and version not in handler.versions:
-        return "version"
+        return VERSION
     if handler.python is None or takes is None:
         return ""
     if task.task not in takes:
-        return "no-handler"
-    return "version" if version is not None and version not in takes[task.task] else ""
+        return NO_HANDLER
+    return VERSION if version is not None and version not in takes[task.task] else ""

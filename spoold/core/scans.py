@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout
 from spool.names import PRIORITIES, BadName, date_of, parse_entry
-from spoold.core import order, table
+from spoold.core import order, policy, table
 from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Move, Quarantine, Scan
 
@@ -97,7 +97,7 @@ def released(state: State, event: Seen, now: Now) -> list[Action]:
     """Of what is held for want of a handler, what has one now."""
     out: list[Action] = []
     for name in event.names:
-        if "w=no-handler" not in name and "w=version" not in name:
+        if not any(f"w={why}" in name for why in policy.WANTING):
             continue
         try:
             entry = parse_entry(name)

@@ -25,7 +25,7 @@ from spool.command.verbs import VERBS
 from spool.owncopy import decode_task
 from spool.settings import Settings, load
 from spoold import daemon
-from spoold.core import table
+from spoold.core import policy, table
 from tests.docs import mdoc
 from tests.docs.mdoc import MAN, PAGES, ROOT, items, section, words
 from tests.e2e.live import Live, until
@@ -201,7 +201,7 @@ def test_every_event_is_in_the_manual() -> None:
 
 def test_every_directory_and_state_is_in_the_manual() -> None:
     shown = {word.split("/")[0] for word in items(section("spool.5", "The tree", below="Ss"), "Pa")}
-    assert shown == {*layout.TREE, layout.FORMAT, layout.SETTINGS}
+    assert shown == {*layout.TREE, *layout.MADE_WHEN_NEEDED, layout.FORMAT, layout.SETTINGS}
     assert set(layout.STATES) == set(table.TABLE) - {table.NEW}
 
 
@@ -236,7 +236,7 @@ def _constants(name: str) -> Iterator[str]:
 
 def test_every_reason_to_be_held_is_in_the_manual() -> None:
     shown = items(section("spool.5", "Entries", below="Ss"), "Cm")
-    assert {item for item in shown if not item.endswith("=")} == set(_constants("why"))
+    assert {item for item in shown if not item.endswith("=")} == {*_constants("why"), *policy.WANTING}
 
 
 def test_every_transition_is_explained_in_the_manual() -> None:

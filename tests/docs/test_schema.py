@@ -27,9 +27,19 @@ def test_a_committed_schema_is_that_of_the_code(name: str) -> None:
     Validator.check_schema(json.loads(schema.text(name)))
 
 
+PUT_OFF = """
+from spool import Snooze, current, task
+@task("put.off")
+def off():
+    if current().attempt == 1:
+        raise Snooze(after=0)
+"""
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
     """All records and events of a run in which nearly everything happens."""
+    place = tmp_path_factory.mktemp("schema")
     toml = "".join(
         [
             "backoff = 0\npoison_after = 2\n",
@@ -38,9 +48,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, An
             handler("gone.*", "exec sleep 60", timeout="0.1s", retries=0),
             handler("slow.*", "exec sleep 60"),
             handler("order.*", notify="shop", timeout="1m"),
+            handler("put.*", python="put", cwd=str(place)),
         ]
     )
-    live = Live(tmp_path_factory.mktemp("schema"), toml).start()
+    (place / "put.py").write_text(PUT_OFF)
+    live = Live(place, toml).start()
     try:
         yield _everything(live)
     finally:
@@ -51,6 +63,7 @@ def _everything(live: Live) -> list[dict[str, Any]]:
     live.submit("good.one", meta={"a": 1}, version="1.2", args=[1, None])
     live.submit("bad.one")
     live.submit("gone.one")
+    put = live.submit("put.off")
     slow = live.submit("slow.one", deadline="+0.1s")
     order, other = live.submit("order.ship"), live.submit("order.ship")
     waits = live.submit("good.two", at="+1d", deadline="+2d")
@@ -65,6 +78,7 @@ def _everything(live: Live) -> list[dict[str, Any]]:
     for name in ("shop/*,done", "shop/*,failed", "default/*,good.one,done", "default/*,bad.one,failed",
                  "default/*,gone.one,failed", "default/*,rejected"):  # fmt: skip
         _seen(live, f"outbox/{name}.json")
+    _seen(live, f"outbox/default/*,{put},*,done.json")
     live.kill9()
     live.start()
     _seen(live, f"running/*/*,{slow},*x=1.json")

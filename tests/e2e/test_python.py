@@ -241,9 +241,9 @@ def test_outcomes_raised_and_returned(app) -> None:
 def how(what: str) -> object:
     first = current().attempt == 1
     match what:
-        case "retry": 
+        case "retry":
             if first: raise Retry("not yet", after="1ms")
-        case "returned": 
+        case "returned":
             if first: return Retry(after=0)
         case "fail": raise Fail("never")
         case "snooze":

@@ -37,7 +37,7 @@ def test_every_line_of_the_sample_file_is_true() -> None:
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
     public = {f.name for f in fields(Settings) if not f.name.startswith("_")}
     assert public == {*knobs.ROWS, "handlers"}
-    assert {f.name for f in fields(Handler)} == {*knobs.HANDLER_ROWS, "pattern"} - {"python"}
+    assert {f.name for f in fields(Handler)} == {*knobs.HANDLER_ROWS, "pattern"}
 
 
 def test_every_row_has_a_text() -> None:
@@ -137,7 +137,8 @@ def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
         ('[handlers."a b"]', "handlers", None),
         ("[handlers.a]", 'handlers."a"', None),
         ('[handlers.a]\nexec = ["x"]\nnotify = "p"', 'handlers."a"', None),
-        ('[handlers.a]\npython = "m"', 'handlers."a".python', None),
+        ('[handlers.a]\npython = "m-x"', 'handlers."a".python', None),
+        ('[handlers.a]\nnotify = "p"\nidle = 3', 'handlers."a".idle', None),
         ('[handlers.a]\nexec = "ls"', 'handlers."a".exec', None),
         ("[handlers.a]\nexec = []", 'handlers."a".exec', None),
         ('[handlers.a]\nexec = [""]', 'handlers."a".exec', None),
