@@ -52,7 +52,7 @@ def test_a_directory_that_is_no_spool_is_refused(spool_at: Make) -> None:
         ("[handlers.x]\n", ['handlers."x"', "exactly one"]),
         ('[handlers.x]\nexec = ["a"]\nnotify = "b"\n', ['handlers."x"', "exactly one"]),
         ('[handlers.x]\nexec = ["a"]\ntimeot = 3\n', ["timeot", "timeout"]),
-        ('[handlers.x]\npython = "m"\n', ["python", "not supported yet"]),
+        ('[handlers.x]\npython = "m x"\n', ["python", "dotted name of a module"]),
         ("a = [\n", ["TOML"]),
     ],
 )
