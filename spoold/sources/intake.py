@@ -56,11 +56,12 @@ KINDS = (
 
 @dataclass(slots=True)
 class Waiting:
-    """A file that is not ready: since when (monotonic), and as what it was last seen."""
+    """A file that is not ready: as what it was last seen, since when (monotonic), since which listing."""
 
     ino: int
     since: int
     size: int
+    listing: int
 
 
 class NotYet(Exception):
@@ -81,6 +82,7 @@ class Intake:
         self.zone = zone
         self.immovable: set[tuple[str, int]] = set()  # done with, and not to be removed
         self._rung = True
+        self._listing = 0
         self._names: list[str] = []
         self._waiting: dict[str, Waiting] = {}
         self._ignored: set[str] = set()
@@ -105,17 +107,28 @@ class Intake:
         return AGAIN if self._waiting else None
 
     def look(self, now: Now) -> list[Arrived | Invalidated]:
-        """The next slice of files as events. What is on disk by now is no longer in passing."""
+        """The next slice of files as events, in the order they were dropped in.
+
+        A slice is what comes next by name: among files named after new ids that is by time as well.
+        What is on disk by now is no longer in passing.
+        """
         self._passing.clear()
         if not self._names and self._rung:
             self._rung = False
-            self._names = self.disk.names(layout.INCOMING)
+            self._listing += 1
+            self._names = sorted(self.disk.names(layout.INCOMING))
             gone = self._waiting.keys() - set(self._names)
             for name in gone:
                 del self._waiting[name]
             self._ignored.intersection_update(self._names)
         batch, self._names = self._names[:SLICE], self._names[SLICE:]
-        found = [self._one(name, now) for name in batch]
+        infos = {
+            name: self.disk.info(f"{layout.INCOMING}/{name}")
+            for name in batch
+            if not _is_unfinished(name)
+        }
+        there = sorted((info.ctime_us, name, info) for name, info in infos.items() if info is not None)
+        found = [self._one(name, info, now) for _, name, info in there]
         return [event for event in found if event is not None]
 
     def stale(self, now: Now) -> list[Invalidated]:
@@ -133,13 +146,10 @@ class Intake:
                 found.append(self._refusal(source, problem, None))
         return found
 
-    def _one(self, name: str, now: Now) -> Arrived | Invalidated | None:
-        if _is_unfinished(name):
-            return None
+    def _one(self, name: str, info: Info, now: Now) -> Arrived | Invalidated | None:
         path = f"{layout.INCOMING}/{name}"
-        info = self.disk.info(path)
-        if info is None or (path, info.ino) in self.immovable:
-            return None  # the writer took it back; or it is done with
+        if (path, info.ino) in self.immovable:
+            return None  # it is done with
         if stat.S_ISDIR(info.mode):
             self._ignored.add(name)  # a directory cannot be refused, only left alone
             return None
@@ -158,9 +168,10 @@ class Intake:
     def _patient(self, name: str, info: Info, now: Now, patience: int) -> bool:
         seen = self._waiting.get(name)
         if seen is None or seen.ino != info.ino or seen.size != info.size:
-            self._waiting[name] = Waiting(info.ino, now.mono, info.size)
+            self._waiting[name] = Waiting(info.ino, now.mono, info.size, self._listing)
             return True
-        return now.mono - seen.since < patience
+        # What it waits for may be missing in the listing it was first seen in, not in the one after.
+        return now.mono - seen.since < patience or self._listing < seen.listing + 2
 
     def _read(
         self, name: str, path: str, info: Info, source: Source, now: Now
@@ -223,8 +234,7 @@ class Intake:
         except BlockingIOError:  # somebody holds a lease on it
             problem = Invalid("file", name, "is kept from being read by a lease")
             raise NotYet(problem, PATIENCE) from None
-        after = self.disk.info(path)
-        if after is None or (after.ino, after.size) != (info.ino, len(data)):
+        if self.disk.info(path) != info or len(data) != info.size:
             raise NotYet(Invalid("file", name, "changes while it is read"), PATIENCE)
         return decode(data, limit=self.settings.max_action_bytes)
 

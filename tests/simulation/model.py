@@ -27,6 +27,7 @@ import errno
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from spool.disk import DiskFull, Exists, Free, Info, Missing, NotRegular, TooLarge
 
@@ -93,7 +94,7 @@ class ModelDisk:
     # The verbs.
 
     def names(self, path: str) -> list[str]:
-        return list(self._dir(path)[1])
+        return sorted(self._dir(path)[1], key=_hash)  # no order anybody could rely on
 
     def slices(self, path: str, size: int) -> Iterator[list[str]]:
         try:
@@ -375,6 +376,10 @@ class ModelDisk:
         if key is None:
             raise Missing(errno.ENOENT, "no such file", path)
         return self.nodes[key]
+
+
+def _hash(name: str) -> int:
+    return crc32(name.encode("utf-8", "surrogateescape"))
 
 
 def _apply(world: dict[int, dict[str, int]], op: Op) -> bool:

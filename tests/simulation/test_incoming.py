@@ -1,0 +1,108 @@
+"""What stands in incoming/: taken in the order it was dropped in, and never mistaken for another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+
+from spool import layout, look
+from spoold.core.values import Arrived
+from spoold.sources.intake import SLICE, Intake
+from tests.crash.scenarios import ident, submit, wait
+from tests.simulation import invariants
+from tests.simulation.faults import WRITES, Wrapper
+from tests.simulation.host import load
+from tests.simulation.world import SECOND, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAME = "same.json"
+
+
+def world() -> World:
+    made = World()
+    made.boot()
+    return made
+
+
+def drop(world: World, name: str, doc: dict[str, Any]) -> None:
+    """A file, and a moment later."""
+    world.writers.put(orjson.dumps(doc), name=name)
+    world.pass_time(1000)
+
+
+@pytest.mark.parametrize("names", [("a.json", "z.json"), ("z.json", "a.json")])
+@pytest.mark.parametrize(
+    ("verbs", "state"), [(("hold", "release"), "pending"), (("release", "hold"), "held")]
+)
+def test_verbs_are_carried_out_in_the_order_of_their_drops(
+    names: tuple[str, str], verbs: tuple[str, str], state: str
+) -> None:
+    here = world()
+    submit({"task": "run.a", "n": 1, "at": "+1h"})(here)
+    wait(1)(here)
+    for name, verb in zip(names, verbs, strict=True):
+        drop(here, name, {"action": verb, "ids": [ident(1)]})
+    wait(1)(here)
+    assert [path.split("/")[0] for path, _ in look.entries(here.disk, layout.STATES)] == [state]
+
+
+def test_a_verb_is_not_refused_while_its_task_may_stand_further_down_the_listing() -> None:
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    drop(here, "a.json", {"action": "cancel", "ids": [ident(1)]})
+    for n in range(SLICE):
+        drop(here, f"b{n}.json", {"task": "run.a"})
+    assert len(intake.look(here.now())) == SLICE - 1  # the cancel waits for its task
+    drop(here, "c.json", {"task": "run.a", "id": ident(1)})  # the listing came too early for it
+    intake.ring()
+    for _ in range(3):
+        here.pass_time(60 * SECOND)
+        assert all(isinstance(event, Arrived) for event in intake.look(here.now()))
+
+
+class Meanwhile(Wrapper):
+    """Somebody does something before the n-th change, but never between a look and the removal."""
+
+    def __init__(self, disk: Any, n: int, act: Callable[[], None]) -> None:
+        super().__init__(disk)
+        self.left = n
+        self.act = act
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb not in WRITES or str(args[0]).startswith(layout.INCOMING):
+            return
+        self.left -= 1
+        if self.left == -1:
+            self.act()
+
+
+@pytest.mark.parametrize(
+    "first", [{"task": "run.a"}, {"task": "run.a", "prio": 1}], ids=["valid", "refused"]
+)
+@pytest.mark.parametrize("n", range(12))
+def test_a_new_file_under_the_name_of_an_old_one_is_not_removed_with_it(
+    n: int, first: dict[str, Any]
+) -> None:
+    """Not even where it got the number of the old one's inode."""
+    here = World()
+
+    def replace() -> None:
+        path = f"{layout.INCOMING}/{SAME}"
+        if here.disk.info(path) is None:
+            return
+        here.disk.remove(path)
+        here.pass_time(1000)
+        doc = {"task": "run.b", "args": {"mark": "new"}}
+        here.writers._wish(doc, *here.writers.put(orjson.dumps(doc), name=SAME), sure=True)
+
+    here.boot(wrap=lambda disk: Meanwhile(disk, n + 1, replace))
+    drop(here, SAME, first)
+    here.run(SECOND)
+    invariants.at_rest(here)
+    here.drain()
+    invariants.at_end(here)
