@@ -37,6 +37,14 @@ class Invalid(SpoolError):
         return f"{self.field}{shown}: {self.rule}{hint}"
 
 
+class Damaged(Invalid):
+    """A file of the spool is not what its place says: `spool fsck --repair`. Fields: path, rule."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, None, why)
+        self.path = path
+
+
 class ConfigError(SpoolError):
     """spool.toml breaks a rule: mend the file. Fields: path, key, value, rule, near."""
 

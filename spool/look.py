@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
-from spool.disk import Missing
-from spool.errors import Invalid
+from spool.disk import Missing, NotRegular, TooLarge
+from spool.errors import Damaged, Invalid
 from spool.names import PRIORITIES, BadName, date_of, id_time, is_id, parse_entry
 from spool.owncopy import decode_task
 from spool.place import Place
@@ -40,9 +40,12 @@ def entry_at(path: str) -> Entry:
 
 
 def at(disk: Disk, path: str) -> Place:
-    """The task whose entry is at a path; Missing, BadName or Invalid."""
+    """The task whose entry is at a path; Missing, BadName or Damaged."""
     entry = entry_at(path)
-    task = read_task(disk, path)
+    try:
+        task = read_task(disk, path)
+    except (Invalid, NotRegular, TooLarge) as problem:
+        raise Damaged(path, str(problem)) from None
     parts = path.split("/")
     node = parts[1] if parts[0] == layout.RUNNING else None
     return Place(parts[0], path, entry, task, last_record(disk, entry.id), node)
@@ -71,7 +74,7 @@ def last_record(disk: Disk, task_id: str) -> dict[str, Any] | None:
 
 
 def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:
-    """Where a task is, None where it is nowhere.
+    """Where a task is, None where it is nowhere; Damaged names the path of what cannot be read.
 
     Costs one open where the hint or the newest record is right, else a look at the names of
     running/, held/ and pending/. A task that moves meanwhile is looked for twice.

@@ -187,7 +187,7 @@ class Core:
             path = ask.paths.get(task_id)
             place: Place | None
             try:
-                if ask.why == "claim" and path is not None:
+                if ask.why in ("claim", "release") and path is not None:
                     place = _plain(self.disk, path)
                 else:
                     place = look.find(self.disk, task_id, path)
@@ -195,7 +195,7 @@ class Core:
                 place = None
             except DAMAGED as problem:
                 place = None
-                self._damaged(task_id, path, problem)
+                self._damaged(task_id, getattr(problem, "path", path), problem)
             found[task_id] = place
         return found
 
@@ -206,7 +206,7 @@ class Core:
 
 
 def _plain(disk: Disk, path: str) -> Place:
-    """A task that is to start: its records are of no interest."""
+    """A task that is to start, or to wait again: its records are of no interest."""
     return Place(path.partition("/")[0], path, look.entry_at(path), look.read_task(disk, path))
 
 

@@ -72,7 +72,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return _undone(state, event, now)
         case Seen():
             if event.scan == "held":
-                return scans.released(state, event, now)
+                return scans.released(state, event)
             if event.scan in state.scanning:
                 scans.seen(state, event, now)
             return []
@@ -138,6 +138,8 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
 def _looked(state: State, event: Looked, now: Now) -> list[Action]:
     if event.ask.why == "claim":
         return dispatch.looked(state, event.found, now)
+    if event.ask.why == "release":
+        return scans.freed(state, event.found, now)
     if event.ask.why == "late":
         return deadlines.looked(state, event.found, now)
     return verbs.looked(state, event, now)

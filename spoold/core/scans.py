@@ -9,10 +9,11 @@ from spool import layout
 from spool.names import PRIORITIES, BadName, date_of, parse_entry
 from spoold.core import order, policy, table
 from spoold.core.state import LOWEST_KEY
-from spoold.core.values import Move, Quarantine, Scan
+from spoold.core.values import Ask, Move, Quarantine, Scan
 
 if TYPE_CHECKING:
     from spool.names import Entry
+    from spool.place import Place
     from spoold.core.state import State
     from spoold.core.values import Action, Now, Scanned, Seen
     from spoold.core.window import Window
@@ -93,9 +94,9 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
         window.offer(order.key_of_stamp(place, front="p=f" in rest), text)
 
 
-def released(state: State, event: Seen, now: Now) -> list[Action]:
-    """Of what is held for want of a handler, what has one now."""
-    out: list[Action] = []
+def released(state: State, event: Seen) -> list[Action]:
+    """Of what is held for want of a handler, what has one now: names may be old, so the disk is asked."""
+    paths: dict[str, str] = {}
     for name in event.names:
         if not any(f"w={why}" in name for why in policy.WANTING):
             continue
@@ -103,9 +104,18 @@ def released(state: State, event: Seen, now: Now) -> list[Action]:
             entry = parse_entry(name)
         except BadName:
             continue
-        if not _may_run(state, entry):
+        if _may_run(state, entry):
+            paths[entry.id] = f"{layout.HELD}/{name}"
+    return [Ask("release", tuple(paths), paths)] if paths else []
+
+
+def freed(state: State, found: dict[str, Place | None], now: Now) -> list[Action]:
+    """What still stands in held/ for want of a handler goes on."""
+    out: list[Action] = []
+    for place in found.values():
+        if place is None:
             continue
-        free = replace(entry, why="")
+        free = replace(place.entry, why="")
         state.insert(free, now.wall)
         out.append(
             Move(
@@ -113,7 +123,7 @@ def released(state: State, event: Seen, now: Now) -> list[Action]:
                 entry=free,
                 before=table.HELD,
                 after=table.after(table.HELD, "release"),
-                source=layout.held(entry),
+                source=place.path,
                 target=layout.pending(free),
                 note={"why": "a handler is there now"},
             )

@@ -18,27 +18,33 @@ Writes = Move | Tell | Drop | Refuse | Pauses
 class Group:
     """Transitions that go to disk together, and how far they have come."""
 
-    def __init__(self, actions: list[Writes]) -> None:
+    def __init__(self, actions: list[Writes], undone: list[Undone] | None = None) -> None:
         self.moves: list[Move] = []
         self.tells: list[Message] = []
         self.drops: list[Drop] = []
         self.refusals: list[Refuse] = []
         self.pauses: list[Pauses] = []
-        self.undone: list[Undone] = []
+        self.undone: list[Undone] = undone or []
         self.gone: set[int] = set()  # the same transitions
         self.step = 0
         self.done: set[tuple[int, int]] = set()  # (step, part) that a full disk need not repeat
         self.refuges: dict[int, str] = {}  # where refused files go
         self.files: dict[str, None] = {}  # staged, to be synced
         self.dirs: dict[str, None] = {}  # changed, to be synced
+        self._taken: dict[int, Drop] = {}  # take-ins, and the action each came from
+        fresh: list[Move] = []
         for action in actions:
             match action:
                 case Move():
                     self.moves.append(action)
+                    if action.body is not None:
+                        fresh.append(action)
                 case Tell():
                     self.tells.append(action.message)
                 case Drop():
                     self.drops.append(action)
+                    self._taken |= {id(move): action for move in fresh}
+                    fresh = []
                 case Refuse():
                     self.refusals.append(action)
                     self.tells.append(action.message)
@@ -77,25 +83,37 @@ class Group:
         self.gone |= {id(m) for m in gone}
         self.undone += [Undone(m, why) for m in gone]
         self.moves = [m for m in self.moves if id(m) not in self.gone]
-        if move.body is not None:
-            self.drops = []  # the actions stay; those that were taken in are known by their id
+        # The action stays; what else it brings is known by its id then.
+        self.drops = [drop for drop in self.drops if drop is not self._taken.get(id(move))]
         return gone
 
 
 def groups(actions: Iterable[Action]) -> list[Group]:
-    """Actions in groups such that none needs what the same group leaves behind late (step 7)."""
-    out: list[list[Writes]] = [[]]
+    """Actions in groups such that none needs what the same group leaves behind late (step 7).
+
+    Of two moves of one task from one place the first has it: the other, and what builds on it, did
+    not happen, and nothing of it is written.
+    """
+    out: list[tuple[list[Writes], list[Undone]]] = [([], [])]
     left: set[str] = set()
+    gone: set[str] = set()
     for action in actions:
         if not isinstance(action, Writes):
             continue
+        if isinstance(action, Move) and action.source is not None:
+            if action.source in gone:
+                gone.add(action.target)
+                out[-1][1].append(Undone(action, "gone"))
+                continue
+            gone.add(action.source)
         if isinstance(action, Move):
+            gone.discard(action.target)
             if action.source in left:
-                out.append([])
+                out.append(([], []))
                 left = set()
             if action.record is not None:
                 left.add(action.target)
                 if action.source is not None:
                     left.add(action.source)  # it leaves there late: nobody else may take it first
-        out[-1].append(action)
-    return [Group(part) for part in out if part]
+        out[-1][0].append(action)
+    return [Group(part, undone) for part, undone in out if part or undone]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,18 +13,24 @@ from spool.names import event_name
 from spool.times import format_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spoold.core.values import Message, Move, Refuse
 
 
-def safe_name(name: str, task_id: str) -> str:
-    """A name for a refused file: its own where that is harmless, else one made of an id."""
+def safe_names(name: str, refusal: Refuse) -> Iterator[str]:
+    """Names for a refused file, best first: its own where that is harmless, else made of its id."""
     body = name.removesuffix(".json")
     harmless = (
         0 < len(body) <= 128
         and body[0].isalnum()
         and all(c.isascii() and (c.isalnum() or c in "._-") for c in body)
     )
-    return name if harmless else f"{task_id}.json"
+    if harmless and not name.endswith(".reason.json"):
+        yield name
+    stem = refusal.message.id
+    yield f"{stem}.json"
+    yield from (f"{stem}.{refusal.source.ctime}.{number}.json" for number in count())
 
 
 def name_of(message: Message) -> str:

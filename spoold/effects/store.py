@@ -28,13 +28,14 @@ no task is established or ended without its event (4), whatever part of a step a
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 
 from spool import layout, records
 from spool.actions import encode_task
-from spool.disk import DiskFull, Exists, Missing
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
 from spool.names import PRIORITIES, date_of
 from spool.quarantine import quarantine
 from spoold.effects import lines
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spool.disk import Disk
-    from spoold.core.values import Message, Move, Refuse, Undone
+    from spoold.core.values import Message, Move, Refuse, Source, Undone
     from spoold.effects.group import Group
 
 log = logging.getLogger("spoold")
@@ -98,12 +99,16 @@ class Store:
                     self._write(group, self._own(move), encode_task(move.body))
                 except DiskFull:
                     group.undo(move, "full")
+        taken: set[str] = set()
+        group.tells = [self._untold(message, taken) for message in group.tells]
         for message in self._messages(group):
+            if self._box(message.parent):
+                group.dirs[layout.OUTBOX] = None
             self._write(group, self._staged(message), records.encode(message.content))
         for pauses in group.pauses[-1:]:  # the last rows say it all
             self._write(group, self._pauses_stage, orjson.dumps(pauses.written()))
-        for refusal in group.refusals:
-            self._write(group, self._reason_stage(refusal), lines.reason(refusal))
+        for number, refusal in enumerate(group.refusals):
+            self._write(group, self._reason_stage(number), lines.reason(refusal))
 
     def _journal(self, group: Group, now: int) -> None:
         text = [lines.transition(self.node, move, now) for move in group.moves]
@@ -147,10 +152,10 @@ class Store:
                 self.disk.move(self._pauses_stage, layout.PAUSES)
                 group.done.add((group.step, id(pauses)))
                 group.dirs[layout.NODES] = None
-        for refusal in group.refusals:
+        for number, refusal in enumerate(group.refusals):
             reason = f"{self._refuge(group, refusal)}.reason.json"
             self._ensure(group, reason)
-            self._reason_first(refusal, reason)
+            self._reason_first(self._reason_stage(number), reason)
             group.dirs[layout.parent_of(reason)] = None
         if group.files:
             group.dirs[self.stage_dir] = None
@@ -168,7 +173,7 @@ class Store:
                 self.leave(group, move.source, move.target, move.entry.id)
         for refusal in group.refusals:
             target = self._refuge(group, refusal)
-            self._take_away(refusal.source.path, target, refusal.source.ino)
+            self._take_away(refusal.source, target)
             group.dirs[layout.parent_of(target)] = None
 
     def _announce(self, group: Group, now: int) -> None:
@@ -181,7 +186,7 @@ class Store:
     def _clear(self, group: Group, now: int) -> None:
         del now
         for drop in group.drops:
-            self._take_away(drop.source.path, None, drop.source.ino)
+            self._take_away(drop.source, None)
 
     # What the steps are made of; recovery uses the public ones as well.
 
@@ -206,10 +211,26 @@ class Store:
         self.disk.move(staged, target)
 
     def announce(self, staged: str, parent: str, name: str) -> None:
-        """An event becomes visible to its parent."""
-        target = f"{layout.OUTBOX}/{parent}/{name}"
-        self._ensure(None, target)
-        self.disk.move(staged, target)
+        """An event becomes visible to its parent, in an outbox whose own name is on disk."""
+        box = f"{layout.OUTBOX}/{parent}"
+        if self._box(parent) and self.durable:
+            self.disk.sync_dirs([layout.OUTBOX])
+        try:
+            self.disk.move(staged, f"{box}/{name}")
+        except Missing:
+            if self.disk.info(box) is not None:
+                raise
+            self._made.discard(box)  # its parent has removed it
+            self.announce(staged, parent, name)
+
+    def _box(self, parent: str) -> bool:
+        """The outbox of a parent is there; whether its name is yet to be synced."""
+        box = f"{layout.OUTBOX}/{parent}"
+        if box in self._made:
+            return False
+        self.disk.make_dir(box)
+        self._made.add(box)
+        return True
 
     def quarantine(self, path: str, why: str) -> None:
         """What is damaged is kept in corrupt/, with the reason beside it."""
@@ -285,10 +306,16 @@ class Store:
                 self.disk.remove(self._staged(message))
                 group.files.pop(self._staged(message), None)
 
-    def _take_away(self, path: str, target: str | None, ino: int) -> None:
-        """An incoming file goes, unless another one has come under its name meanwhile."""
-        found = self.disk.info(path)
-        if found is None or found.ino != ino:
+    def _take_away(self, source: Source, target: str | None) -> None:
+        """An incoming file goes, unless another one has come under its name meanwhile.
+
+        Inode numbers are used again at once: only with its ctime does one tell a file from the next,
+        but for one with a second name, whose ctime changes when that one goes.
+        """
+        path, found = source.path, self.disk.info(source.path)
+        if found is None or found.ino != source.ino:
+            return
+        if found.ctime_us != source.ctime and found.nlink == 1:
             return
         try:
             if target is None:
@@ -298,18 +325,18 @@ class Store:
         except Missing:
             pass  # the writer took it back in this very moment
         except PermissionError as problem:  # chattr +i, or a directory that is not ours
-            self.immovable.add((path, ino))
+            self.immovable.add((path, source.ino))
             log.warning("%s is done with and cannot be removed: %s", ascii(path), problem.strerror)
 
-    def _reason_first(self, refusal: Refuse, target: str) -> None:
+    def _reason_first(self, staged: str, target: str) -> None:
         """The reason is there before what it is about, whole, whenever it is seen."""
         try:
-            self.disk.move(self._reason_stage(refusal), target)
+            self.disk.move(staged, target)
         except Missing:
             pass  # moved before the disk was full, in an earlier try of this group
 
-    def _reason_stage(self, refusal: Refuse) -> str:
-        return f"{self.stage_dir}/.reason.{refusal.source.ino}"
+    def _reason_stage(self, number: int) -> str:
+        return f"{self.stage_dir}/.reason.{number}"
 
     def _write(self, group: Group, path: str, data: bytes) -> None:
         if path in group.files:
@@ -350,14 +377,32 @@ class Store:
         return f"{self.stage_dir}/.pauses"
 
     def _refuge(self, group: Group, refusal: Refuse) -> str:
-        """Where a refused file goes: its own name if that is harmless and free, else its id's."""
+        """Where a refused file goes: under the best name that is free."""
         found = group.refuges.get(id(refusal))
         if found is None:
-            source, task_id = refusal.source, refusal.message.id
             folder = f"{layout.REJECTED}/{date_of(refusal.message.at)}"
-            found = f"{folder}/{lines.safe_name(source.path.rpartition('/')[2], task_id)}"
-            taken = self.disk.info(found)
-            if taken is not None and taken.ino != source.ino:
-                found = f"{folder}/{task_id}.{source.ctime}.json"
-            group.refuges[id(refusal)] = found
-        return found
+            for name in lines.safe_names(refusal.source.path.rpartition("/")[2], refusal):
+                found = f"{folder}/{name}"
+                taken = self.disk.info(found)
+                free = taken is None or taken.ino == refusal.source.ino  # moved in an earlier try
+                if free and found not in group.refuges.values():
+                    break
+            group.refuges[id(refusal)] = found or folder
+        return group.refuges[id(refusal)]
+
+    def _untold(self, message: Message, taken: set[str]) -> Message:
+        """A refusal is named by its drop: where another one has this name, it is told 1 us later."""
+        while message.event == "rejected":
+            path = f"{layout.OUTBOX}/{message.parent}/{lines.name_of(message)}"
+            if path not in taken and (self.disk.info(path) is None or self._says(path, message)):
+                taken.add(path)
+                break
+            message = replace(message, at=message.at + 1)
+        return message
+
+    def _says(self, path: str, message: Message) -> bool:
+        """Whether an event tells this already: it was told just before a crash."""
+        try:
+            return self.disk.read(path, records.RECORD_LIMIT) == records.encode(message.content)
+        except (Missing, NotRegular, TooLarge):
+            return False

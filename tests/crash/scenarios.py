@@ -258,6 +258,10 @@ STORIES: dict[str, list[Step]] = {
         submit({"task": "later.x", "n": 1}, {"task": "later.y", "n": 2}), wait(1),
         act("cancel", 2), wait(1), new_settings, wait(3),
     ],
+    "a handler comes and a cancel": [
+        submit({"task": "later.x", "n": 1}, {"task": "later.y", "n": 2, "at": "+1h"}), wait(1),
+        act("cancel", 1), act("hold", 2), new_settings, turn(2), act("cancel", 2), wait(3),
+    ],
     "the same id again": [
         submit({**RUN, "n": 1}), again(1), turn(), again(1), turn(), again(1), wait(3), again(1),
         wait(1), again(1, task="run.c"), wait(1),
@@ -277,6 +281,7 @@ STORIES: dict[str, list[Step]] = {
 # Where the tasks of a story end, wherever it is interrupted: what somebody asked for is done.
 ENDS: dict[str, dict[int, str]] = {
     "cancel a process": {1: "cancelled", 2: "cancelled"},
+    "a handler comes and a cancel": {1: "cancelled", 2: "cancelled"},
     "cancel twice in one turn": {1: "cancelled"},
     "a word before the end": {1: "cancelled", 2: "done"},
 }

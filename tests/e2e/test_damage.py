@@ -115,3 +115,21 @@ def test_a_file_where_a_directory_should_be_stops_nobody(spool_at):
     assert live.end(live.submit("ok.y"))["event"] == "done"
     for path in strangers:
         path.unlink()
+
+
+@pytest.mark.parametrize("verb", ["cancel", "release", "move"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_damaged_task_that_a_verb_meets_is_put_aside(spool_at, body, verb):
+    live = spool_at(handler("ok.*", "true"))
+    task_id = live.submit("ok.x", at="+1d")
+    live.start()
+    live.entry(task_id, "pending")
+    live.do({"action": "hold", "ids": [task_id]})
+    (path,) = live.paths("held")
+    (live.root / path).write_bytes(body)
+    name = live.verb(verb, task_id, **({"priority": "high"} if verb == "move" else {}))
+    assert live.refusal(name)["value"] == task_id
+    until(lambda: not list(live.paths("held")), "it is out of the way")
+    (reason,) = (live.root / "corrupt").glob(f"*{task_id}*.reason.json")
+    assert path in reason.read_text()
+    assert live.end(live.submit("ok.y"))["event"] == "done"

@@ -190,11 +190,9 @@ def _same(world: World, record: dict[str, Any], events: list[dict[str, Any]]) ->
 def _journal(world: World, found: Survey) -> None:
     """The last line of each task says where it stands; a line may be there again, none is missing."""
     last: dict[str, tuple[str, str]] = {}
-    # A task that got a handler and was cancelled in the same turn has a line of a release that was
-    # undone: the scan of held/ works from names, and a name may be older than the verb.
     entries: defaultdict[str, set[str]] = defaultdict(set)
     for line in journal(world):
-        if "entry" not in line or line.get("why") == "a handler is there now":
+        if "entry" not in line:
             continue
         entries[line["id"]].add(line["entry"])
         if (known := last.get(line["id"])) is None or known[0] <= line["at"] or world.nodes == 1:

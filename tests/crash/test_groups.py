@@ -1,0 +1,186 @@
+"""What one round does to several tasks: nobody's file is taken for another's, nobody is in two places."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import orjson
+import pytest
+
+from spool import layout, look
+from spoold.core.values import Drop, Move, Source
+from spoold.effects.group import Group, groups
+from spoold.effects.store import Store
+from tests.crash.scenarios import ident, submit, wait
+from tests.simulation.faults import Counting
+from tests.simulation.world import SECOND, World
+
+BAD = {"task": "run.a", "prio": 1}
+
+
+def refused(world: World) -> set[str]:
+    """Names of the refused files of all days; each stands with a reason that names it."""
+    names: set[str] = set()
+    for date in world.disk.names(layout.REJECTED):
+        folder = f"{layout.REJECTED}/{date}"
+        here = set(world.disk.names(folder))
+        files = {name for name in here if world.disk.info(f"{folder}/{name}.reason.json")}
+        assert here == files | {f"{name}.reason.json" for name in files}
+        names |= files
+    return names
+
+
+def reasons(world: World) -> list[str]:
+    """Of which dropped files the reasons are."""
+    folders = [f"{layout.REJECTED}/{date}" for date in world.disk.names(layout.REJECTED)]
+    paths = [f"{f}/{n}" for f in folders for n in world.disk.names(f) if n.endswith(".reason.json")]
+    return sorted(orjson.loads(world.disk.read(path, 1 << 20))["name"] for path in paths)
+
+
+def told(world: World) -> int:
+    return len(world.disk.names(f"{layout.OUTBOX}/{layout.DEFAULT_PARENT}"))
+
+
+# Refusals.
+
+
+def test_two_names_of_one_file_are_refused_with_a_reason_each() -> None:
+    world = World()
+    world.boot()
+    world.writers.put(orjson.dumps(BAD), name="a.json")
+    world.disk.link("incoming/a.json", "incoming/b.json")
+    world.run(90 * SECOND)
+    assert refused(world) == {"a.json", "b.json"}
+    assert reasons(world) == ["a.json", "b.json"]
+
+
+def test_a_file_that_is_called_like_a_reason_replaces_none() -> None:
+    world = World()
+    world.boot()
+    for name in ("x.json", "x.json.reason.json"):
+        world.writers.put(orjson.dumps(BAD), name=name)
+    world.run(SECOND)
+    assert len(refused(world)) == 2
+    assert reasons(world) == ["x.json", "x.json.reason.json"]
+
+
+def test_refused_files_of_one_name_id_and_instant_are_all_kept_and_told() -> None:
+    world = World()
+    names = [f"{n:03d}.json" for n in range(300)]  # more than one round takes
+    for _ in range(2):
+        for name in names:
+            world.writers.put(orjson.dumps({**BAD, "id": ident(1)}), name=name)
+        world.boot()
+        world.run(SECOND)
+        world.crash()
+    assert len(refused(world)) == 600
+    assert reasons(world) == sorted(names * 2)
+    assert told(world) == 600
+
+
+# Moves.
+
+
+def placed(world: World) -> list[tuple[str, str]]:
+    return sorted((e.id, path.split("/")[0]) for path, e in look.entries(world.disk, layout.STATES))
+
+
+def moved(kind: str, task_id: str, number: int, source: str, target: str) -> Move:
+    """A transition as far as the store looks at it."""
+    from spoold.core.values import Message
+
+    content: dict[str, Any] = {"id": task_id, "attempt": number, "event": kind, "entry": target}
+    ends = kind == "cancelled"
+    return Move(
+        event=kind,
+        entry=look.entry_at(target),
+        before="pending",
+        after=target.split("/", maxsplit=1)[0],
+        source=source,
+        target=target,
+        record=content if ends else None,
+        message=Message(kind, "default", number, task_id, "run.a", content) if ends else None,
+    )
+
+
+@pytest.mark.parametrize("kinds", list(product(("hold", "cancelled"), repeat=3)), ids="-".join)
+def test_moves_of_one_task_in_one_round_never_give_it_two_places(kinds: tuple[str, ...]) -> None:
+    """Who comes first has it, whatever the others are; and what builds on those is undone with them."""
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "at": "+1h"}, {"task": "run.a", "n": 2, "at": "+1h"})(world)
+    wait(1)(world)
+    ((source, entry),) = [row for row in look.entries(world.disk, ("pending",)) if row[1].id == ident(1)]
+    targets = [layout.held(entry), layout.ended("cancelled", 0, entry), layout.ended("failed", 0, entry)]
+    asked = [moved(k, entry.id, n, source, targets[n]) for n, k in enumerate(kinds)]
+    asked.append(moved("hold", entry.id, 9, targets[1], layout.ended("done", 0, entry)))  # builds on it
+    store = Store(world.disk, "n1", durable=True)
+    undone = [row.move for group in groups(asked) for row in store.perform(group, world.wall)]
+    assert undone == asked[1:]
+    assert placed(world) == [(ident(1), targets[0].split("/")[0]), (ident(2), "pending")]
+    lines = world.disk.read(next(_journals(world)), 1 << 20).splitlines()
+    assert sum(ident(1).encode() in line for line in lines) == 2  # it came in, and its first move
+
+
+def _journals(world: World) -> Any:
+    return (path for path in world.disk.walk(layout.JOURNAL))
+
+
+def test_what_cannot_come_in_keeps_no_other_action_in_incoming() -> None:
+    """An action that was carried out goes; carried out again, it could undo what came after it."""
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "at": "+1h"})(world)
+    wait(1)(world)
+    ((path, entry),) = look.entries(world.disk, ("pending",))
+    body = look.read_task(world.disk, path)
+    first, second, verb = (Drop(Source(f"incoming/{n}.json", n, n, 0)) for n in range(3))
+    come = [
+        Move(
+            event="submit",
+            entry=entry,
+            before="new",
+            after="pending",
+            source=None,
+            target=path,
+            body=body,
+        )
+        for _ in range(3)
+    ]
+    hold = moved("hold", entry.id, 1, path, layout.held(entry))
+    group = Group([come[0], come[1], first, hold, verb, come[2], second])
+    group.undo(come[1], "full")
+    assert group.drops == [verb, second]
+    group.undo(come[2], "full")
+    assert group.drops == [verb]
+
+
+# Events.
+
+
+def test_the_first_event_of_a_parent_is_told_when_its_outbox_is_on_disk() -> None:
+    world = World()
+    disk = Counting(world.disk)
+    world.boot(wrap=lambda _: disk)
+    submit({"task": "order.a", "n": 1})(world)
+    wait(1)(world)
+    box = f"{layout.OUTBOX}/shop"
+    made = disk.story.index(f"make_dir {box}")
+    event = next(i for i, step in enumerate(disk.story) if f"-> {box}/" in step)
+    synced = [
+        i
+        for i, s in enumerate(disk.story)
+        if s.startswith("sync_dirs") and layout.OUTBOX in s.split(", ")[0]
+    ]
+    assert any(made < i < event for i in synced), disk.story
+
+
+def test_an_outbox_that_somebody_removed_is_made_again() -> None:
+    world = World()
+    world.boot()
+    for n in (1, 2):
+        submit({"task": "order.a", "n": n})(world)
+        wait(1)(world)
+        assert [e["id"] for e in world.parents.read()] == [ident(n)]
+        assert world.disk.remove_dir(f"{layout.OUTBOX}/shop")
