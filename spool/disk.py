@@ -83,7 +83,7 @@ class Disk(Protocol):
         ...
 
     def append(self, path: str, data: bytes) -> None:
-        """Bytes at the end of a file, which is made where it is missing."""
+        """Bytes at the end of a file, all or none; it is made where it is missing. One writer at a time."""
         ...
 
     def move(self, source: str, target: str) -> None:
@@ -216,7 +216,12 @@ class RealDisk:
         with _told():
             fd = os.open(path, flags, 0o600, dir_fd=self.fd)
             try:
-                _write_all(fd, data)
+                size = os.fstat(fd).st_size
+                try:
+                    _write_all(fd, data)
+                except BaseException:
+                    os.ftruncate(fd, size)  # no half of a line
+                    raise
             finally:
                 os.close(fd)
 

@@ -33,6 +33,8 @@ class Status:
         self.extra: dict[str, Any] = {}
         self._written = -SOON
         self._changed = True
+        self._next_file = f"{layout.NODES}/.{state.node}.json"
+        self._prepared = False
 
     def change(self) -> None:
         """Something happened: the file is out of date."""
@@ -48,17 +50,25 @@ class Status:
             return
         self._changed, self._written = False, now.mono
         data = orjson.dumps(self.content(now), option=orjson.OPT_APPEND_NEWLINE)
-        path = layout.status(self.state.node)
-        staged = f"{layout.NODES}/.{self.state.node}.json"
         try:
-            try:
-                self.disk.write(staged, data)
-            except Exists:  # a leftover of a daemon that died just here
-                self.disk.remove(staged)
-                self.disk.write(staged, data)
-            self.disk.move(staged, path)
+            self._prepare()
+            self.disk.append(self._next_file, data)
+            self.disk.move(self._next_file, layout.status(self.state.node))
+            self._prepared = False
+            self._prepare()
         except (DiskFull, Missing):
             self._changed = True  # no sign of life is better than none of the queue
+
+    def _prepare(self) -> None:
+        """An empty file for the next status, made ahead: a disk without inodes is to be told of."""
+        if self._prepared:
+            return
+        try:
+            self.disk.write(self._next_file, b"")
+        except Exists:  # a leftover of an earlier daemon
+            self.disk.remove(self._next_file)
+            self.disk.write(self._next_file, b"")
+        self._prepared = True
 
     def content(self, now: Now) -> dict[str, Any]:
         """The status as a value."""

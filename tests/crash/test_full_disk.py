@@ -89,3 +89,22 @@ def test_no_inodes_left_is_a_full_disk_too(small):
     for path in full.iterdir():
         path.unlink()
     assert live.end(task_id)["event"] == "done"
+
+
+def test_the_status_is_fresh_though_not_one_inode_is_left(small):
+    toml = 'min_free_bytes = 0\nmin_free_inodes = 40\nhousekeeping = "200ms"\n'
+    live = small("size=8m,nr_inodes=300", toml + handler("ok.*", "true"))
+    live.start()
+    full = live.place / "many"
+    full.mkdir()
+    with pytest.raises(OSError, match="No space left"):
+        for i in range(300):
+            (full / str(i)).touch()
+    assert os.statvfs(live.place).f_favail == 0
+    seen = live.status(lambda s: "inodes" in s["state"], "status says that inodes are short")
+    for _ in range(3):
+        last = seen["written_at"]
+        seen = live.status(lambda s, last=last: s["written_at"] > last, "status is written again")
+    for path in full.iterdir():
+        path.unlink()
+    assert live.end(live.submit("ok.after"))["event"] == "done"

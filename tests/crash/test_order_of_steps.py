@@ -91,7 +91,7 @@ MUTANTS: dict[str, tuple[Callable[[Store], None], tuple[str, ...]]] = {
     "announced before it is on record": (
         moved("announce", before="establish"), ("give up", "fail and try again")),
     "cleared before it is established": (moved("clear", before="establish"), ("a word before the end",)),
-    "cleared before it is synced": (moved("clear", before="sync dirs"), ("a word before the end",)),
+    "cleared before it is synced": (moved("clear", before="sync dirs"), ("cancel a process",)),
 }  # fmt: skip
 
 
