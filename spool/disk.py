@@ -83,7 +83,7 @@ class Disk(Protocol):
         ...
 
     def append(self, path: str, data: bytes) -> None:
-        """Bytes at the end of a file, all or none; it is made where it is missing. One writer at a time."""
+        """Bytes at the end of a file, all or none; a missing one is made. One writer at a time."""
         ...
 
     def move(self, source: str, target: str) -> None:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold")
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
 FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
+INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
 
@@ -313,7 +314,11 @@ class Loop:
         """A slice of incoming/, if there is room for what it will become."""
         if not self.intake.busy:
             return []
-        return [*self._room(), *(self.intake.look(now) if not self.core.state.shut else [])]
+        told = self._room()
+        if self.core.state.shut:
+            return told
+        spare = self.core.disk.free().inodes - self.core.state.settings.min_free_inodes
+        return [*told, *self.intake.look(now, spare // INODES)]
 
     def _care(self, now: Now) -> list[Event]:
         """Housekeeping, at least once a minute: nothing here is needed for correctness."""

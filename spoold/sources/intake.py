@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import stat
 from dataclasses import dataclass, replace
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     from spool.settings import Settings
     from spoold.core.values import Now
 
+log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
 PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
+FOREVER = 1 << 62
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
 UNFINISHED = (".tmp", ".part", "~", ".swp")
@@ -73,6 +76,14 @@ class NotYet(Exception):
         self.patience = patience
 
 
+class NoRoom(Exception):
+    """A batch of more tasks than there are inodes to spare: it stays where it is. Fields: tasks."""
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__(tasks)
+        self.tasks = tasks
+
+
 class Intake:
     """Looks at incoming/ when told to (`ring`), a slice at a time."""
 
@@ -85,6 +96,8 @@ class Intake:
         self._listing = 0
         self._names: list[str] = []
         self._waiting: dict[str, Waiting] = {}
+        self._room = 0
+        self._large: dict[str, int] = {}  # tasks of files there was no room for
         self._ignored: set[str] = set()
         self._passing: dict[str, str] = {}
 
@@ -106,20 +119,21 @@ class Intake:
         """In how many us files that are not ready want another look; None where there are none."""
         return AGAIN if self._waiting else None
 
-    def look(self, now: Now) -> list[Arrived | Invalidated]:
+    def look(self, now: Now, room: int = FOREVER) -> list[Arrived | Invalidated]:
         """The next slice of files as events, in the order they were dropped in.
 
         A slice is what comes next by name: among files named after new ids that is by time as well.
-        What is on disk by now is no longer in passing.
+        What is on disk by now is no longer in passing. `room`: for how many tasks.
         """
         self._passing.clear()
+        self._room = room
         if not self._names and self._rung:
             self._rung = False
             self._listing += 1
             self._names = sorted(self.disk.names(layout.INCOMING))
-            gone = self._waiting.keys() - set(self._names)
-            for name in gone:
-                del self._waiting[name]
+            for known in (self._waiting, self._large):
+                for name in known.keys() - set(self._names):
+                    known.pop(name)
             self._ignored.intersection_update(self._names)
         batch, self._names = self._names[:SLICE], self._names[SLICE:]
         infos = {
@@ -148,8 +162,8 @@ class Intake:
 
     def _one(self, name: str, info: Info, now: Now) -> Arrived | Invalidated | None:
         path = f"{layout.INCOMING}/{name}"
-        if (path, info.ino) in self.immovable:
-            return None  # it is done with
+        if (path, info.ino) in self.immovable or self._large.get(name, 0) > self._room:
+            return None  # it is done with, or there is no room for it yet
         if stat.S_ISDIR(info.mode):
             self._ignored.add(name)  # a directory cannot be refused, only left alone
             return None
@@ -160,8 +174,15 @@ class Intake:
             if self._patient(name, info, now, later.patience):
                 return None
             found = self._refusal(source, later.problem, None)
+        except NoRoom as short:
+            if name not in self._large:
+                words = "%s waits: it brings %d tasks, and there is room for %d (min_free_inodes)"
+                log.warning(words, name, short.tasks, self._room)
+            self._large[name] = short.tasks
+            return None
         except Missing:
             return None
+        self._large.pop(name, None)
         self._waiting.pop(name, None)
         return found
 
@@ -186,7 +207,10 @@ class Intake:
             dropped = min(info.ctime_us, now.wall)
             request = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
             if isinstance(request, Submit):
+                if len(request.tasks) > self._room:
+                    raise NoRoom(len(request.tasks))
                 request = self._identify(request, source)
+                self._room -= len(request.tasks)
             elif not isinstance(request, Control):
                 self._check_ids(request)
         except Invalid as problem:
@@ -201,7 +225,8 @@ class Intake:
         for task_id in ids:
             info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
             if task_id not in self._passing and (info is None or info.nlink < 2):
-                raise NotYet(Invalid("id", task_id, "no task has this id"), OVERTAKEN)
+                patience = FOREVER if self._large else OVERTAKEN  # it may be one that has no room
+                raise NotYet(Invalid("id", task_id, "no task has this id"), patience)
 
     def _check(self, name: str, info: Info) -> None:
         for is_kind, words in KINDS:

@@ -108,3 +108,21 @@ def test_the_status_is_fresh_though_not_one_inode_is_left(small):
     for path in full.iterdir():
         path.unlink()
     assert live.end(live.submit("ok.after"))["event"] == "done"
+
+
+def test_a_batch_of_more_tasks_than_inodes_waits_and_holds_up_nobody(small):
+    toml = 'min_free_bytes = 0\nmin_free_inodes = 40\nhousekeeping = "200ms"\n'
+    live = small("size=8m,nr_inodes=300", toml + handler("ok.*", "true"))
+    live.start()
+    full = live.place / "many"
+    full.mkdir()
+    for i in range(100):
+        (full / str(i)).touch()
+    ids = live.submit_all([{"task": "ok.batch", "at": "+1d"} for _ in range(100)])
+    assert live.end(live.submit("ok.single"))["event"] == "done"
+    until(lambda: "100 tasks" in live.says(), "it says what waits")
+    assert live.count("pending") == 0
+    assert os.statvfs(live.place).f_favail >= 40
+    for path in full.iterdir():
+        path.unlink()
+    live.wait_count(len(ids), "pending")

@@ -106,3 +106,24 @@ def test_a_new_file_under_the_name_of_an_old_one_is_not_removed_with_it(
     invariants.at_rest(here)
     here.drain()
     invariants.at_end(here)
+
+
+def test_a_batch_waits_until_there_is_an_inode_for_each_of_its_tasks() -> None:
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    tasks = [{"task": "run.a", "id": ident(n)} for n in range(5)]
+    drop(here, "a.json", {"tasks": tasks})
+    for n in range(3):
+        drop(here, f"b{n}.json", {"task": "run.a"})
+    drop(here, "c.json", {"action": "cancel", "ids": [ident(1)]})  # not refused: its task is there
+
+    def names(room: int) -> list[str]:
+        intake.ring()
+        here.pass_time(60 * SECOND)
+        found = intake.look(here.now(), room)
+        assert all(isinstance(event, Arrived) for event in found)
+        return [event.source.path.rpartition("/")[2] for event in found]
+
+    assert names(room=2) == ["b0.json", "b1.json"]
+    assert names(room=4) == ["b0.json", "b1.json", "b2.json"]  # nothing was removed: they come again
+    assert names(room=5) == ["a.json", "c.json"]
