@@ -110,8 +110,11 @@ class Disk(Protocol):
         """lstat(2), None where there is nothing."""
         ...
 
-    def sync(self, paths: Iterable[str]) -> None:
-        """The contents of these files are on disk when it returns; a missing one raises Missing."""
+    def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
+        """The contents of these files are on disk when it returns, and the names in these directories.
+
+        A missing one raises Missing.
+        """
         ...
 
     def sync_dirs(self, paths: Iterable[str]) -> None:
@@ -270,11 +273,12 @@ class RealDisk:
             found.st_mode,
         )
 
-    def sync(self, paths: Iterable[str]) -> None:
-        self._each(list(dict.fromkeys(paths)), os.O_RDONLY | os.O_NOFOLLOW)
+    def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
+        files = dict.fromkeys(paths, os.O_RDONLY | os.O_NOFOLLOW)
+        self._each({**files, **dict.fromkeys(dirs, os.O_RDONLY | os.O_DIRECTORY)})
 
     def sync_dirs(self, paths: Iterable[str]) -> None:
-        self._each(list(dict.fromkeys(paths)), os.O_RDONLY | os.O_DIRECTORY)
+        self._each(dict.fromkeys(paths, os.O_RDONLY | os.O_DIRECTORY))
 
     def free(self) -> Free:
         found = os.fstatvfs(self.fd)
@@ -282,10 +286,12 @@ class RealDisk:
         inodes = found.f_favail if found.f_files else 1 << 40
         return Free(found.f_bavail * found.f_frsize, inodes)
 
-    def _each(self, paths: list[str], flags: int) -> None:
+    def _each(self, paths: dict[str, int]) -> None:
+        """All at the same time: they share the commits of the file system's journal."""
+
         def one(path: str) -> None:
             with _told():
-                fd = os.open(path, flags | os.O_CLOEXEC, dir_fd=self.fd)
+                fd = os.open(path, paths[path] | os.O_CLOEXEC, dir_fd=self.fd)
                 try:
                     os.fsync(fd)
                 finally:
@@ -299,8 +305,14 @@ class RealDisk:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
-        for done in [self._pool.submit(one, path) for path in paths]:
-            done.result()
+        last, *others = paths
+        waiting = [self._pool.submit(one, path) for path in others]
+        try:
+            one(last)
+        finally:
+            problems = [done.exception() for done in waiting]
+        for problem in filter(None, problems):
+            raise problem
 
 
 def _read_all(fd: int, limit: int, path: str) -> bytes:

@@ -129,10 +129,10 @@ class Store:
 
     def _sync(self, group: Group, now: int) -> None:
         """What is staged, and its names: an established task or record never lacks its event."""
+        del now
         if self.durable and group.files:
-            self.disk.sync(group.files)
-            group.dirs[self.stage_dir] = None
-            self._sync_dirs(group, now)
+            self.disk.sync(group.files, [*group.dirs, self.stage_dir])
+            group.dirs = {}
 
     def _establish(self, group: Group, now: int) -> None:
         del now

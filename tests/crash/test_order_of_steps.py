@@ -18,7 +18,7 @@ NAMES = (
     "stage", "know", "journal", "sync", "establish",
     "sync dirs", "leave", "sync dirs again", "announce", "clear",
 )  # fmt: skip
-SEEDS = 12
+SEEDS = 40
 
 
 def order(*names: str) -> Callable[[Store], None]:
@@ -52,8 +52,8 @@ def quiet(*, files: bool = False, dirs: bool = False) -> Callable[[Store], None]
             def __getattr__(self, name: str) -> object:
                 return getattr(below, name)
 
-            def sync(self, paths: object) -> None:
-                return None if files else below.sync(paths)
+            def sync(self, paths: object, names: object = ()) -> None:
+                below.sync(() if files else paths, () if dirs else names)
 
             def sync_dirs(self, paths: object) -> None:
                 return None if dirs else below.sync_dirs(paths)

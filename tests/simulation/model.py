@@ -202,9 +202,10 @@ class ModelDisk:
             return None
         return Info(len(node.data), node.nlink, node.ctime, node.ino, node.uid, node.mode)
 
-    def sync(self, paths: Iterable[str]) -> None:
+    def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
         for node in [self._file(path) for path in dict.fromkeys(paths)]:
             node.safe = len(node.data)
+        self.sync_dirs(dirs)
 
     def sync_dirs(self, paths: Iterable[str]) -> None:
         wanted = {self._dir(path)[0] for path in paths}

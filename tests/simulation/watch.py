@@ -111,7 +111,8 @@ class Watch:
         about = content["attempt"] or content["error"]
         key = parent, f"{name} {about}", self.world.cuts
         self.seen[key] += 1
-        if self.seen[key] > 1:
+        # Progress may be told again where the daemon died before its action was gone.
+        if self.seen[key] > 1 + (self.world.crashes if content["event"] == "progress" else 0):
             raise Broken(f"{parent} is told {name} twice")
         self.told[content["id"], content["attempt"], content["event"]].append(content)
 

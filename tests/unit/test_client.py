@@ -132,9 +132,9 @@ class Faulty(RealDisk):
         self._step()
         super().move(source, target)
 
-    def sync(self, paths: Any) -> None:
+    def sync(self, paths: Any, dirs: Any = ()) -> None:
         self._step()
-        super().sync(paths)
+        super().sync(paths, dirs)
 
     def sync_dirs(self, paths: Any) -> None:
         self._step()
@@ -387,9 +387,9 @@ def test_relaxed_syncs_nothing_and_durable_file_then_directory(root: Path) -> No
             seen.append("move")
             super().move(source, target)
 
-        def sync(self, paths: Any) -> None:
+        def sync(self, paths: Any, dirs: Any = ()) -> None:
             seen.append("sync")
-            super().sync(paths)
+            super().sync(paths, dirs)
 
         def sync_dirs(self, paths: Any) -> None:
             seen.extend(paths)
