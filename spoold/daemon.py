@@ -125,6 +125,7 @@ def _run(  # noqa: PLR0913 - what it was started with
         intake.zone = machine.zone_of(new.timezone)
 
     status = Status(disk, state, now.wall)
+    status.workers = handlers.workers.content
     loop = Loop(
         core,
         intake,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 
+from spool.errors import EX_SOFTWARE
 from spool.worker.line import Closed, Line
 
 
@@ -22,11 +25,11 @@ def main() -> int:
         worker = Worker(line, hello)
         worker.waiting.extend(m for m in rest if m["op"] == "start")
         return worker.run()
-    except Closed:
-        return 0
+    except Closed as problem:
+        with contextlib.suppress(OSError):  # a task may have closed that as well
+            print(f"the line to spoold is closed: {problem}", file=sys.stderr)
+        return EX_SOFTWARE
 
 
 if __name__ == "__main__":
-    import sys
-
     sys.exit(main())

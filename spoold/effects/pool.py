@@ -13,7 +13,7 @@ import spool
 from spool import layout
 from spool.records import error
 from spool.safe import safe
-from spoold.core.values import Answered, Begun, Progressed, Registered, Waits
+from spoold.core.values import Answered, Begun, Progressed, Registered, Tick, Waits
 from spoold.effects.worker import Key, Worker
 
 if TYPE_CHECKING:
@@ -195,8 +195,9 @@ class Pool:
         """The module cannot be imported: whatever waits for it has a failed attempt."""
         worker.leaving = worker.broken = True
         self.problem = problem
+        log.error("%s: %s: %s", self.app.module, problem["type"], safe(problem["message"]))
         if worker is self._next and any(w.ready and not w.leaving for w in self.workers.values()):
-            return []  # new code that does not work: the old goes on
+            return [Tick()]  # new code that does not work: the old goes on
         failed = [
             Answered(id=start.entry.id, attempt=start.entry.attempt, outcome="failed", error=problem)
             for start in self.waiting

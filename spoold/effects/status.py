@@ -15,6 +15,8 @@ from spool.times import format_utc
 from spoold.core import deadlines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spool.disk import Disk
     from spoold.core.state import State
     from spoold.core.values import Now
@@ -31,6 +33,7 @@ class Status:
         self.state = state
         self.started = started
         self.extra: dict[str, Any] = {}
+        self.workers: Callable[[], list[dict[str, Any]]] = list  # the pools of `python` handlers
         self._written = -SOON
         self._changed = True
         self._next_file = f"{layout.NODES}/.{state.node}.json"
@@ -98,6 +101,7 @@ class Status:
             "pauses": [_pause(row) for row in state.pauses],
             "full_outboxes": sorted(state.full),
             "counts": dict(state.counts),
+            "python": self.workers(),
             **self.extra,
         }
 

@@ -1,0 +1,200 @@
+"""Whatever a Python task does, it ends as one recorded attempt with a clear error, and others go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.live import alive, handler, until
+from tests.e2e.test_python import app, python, write  # noqa: F401 - the fixture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OK = """
+@task("t.ok")
+def ok() -> str:
+    return "fine"
+"""
+CASES = {
+    "an exception that no other program can import": ("""
+def run():
+    class Mine(Exception): ...
+    raise Mine("local")
+""", "Mine", "local"),
+    "an exception whose str() raises": ("""
+class Rude(Exception):
+    def __str__(self): raise RuntimeError("no")
+def run(): raise Rude()
+""", "Rude", "its str() raised RuntimeError"),
+    "an exception whose str() is no text": ("""
+class Odd(Exception):
+    def __str__(self): return 7
+def run(): raise Odd()
+""", "Odd", "its str() raised TypeError"),
+    "an exception with a message of megabytes": ("""
+def run(): raise ValueError("x" * 50_000_000)
+""", "ValueError", "xxx..."),
+    "an exception with half of a surrogate pair": ("""
+def run(): raise ValueError("\\ud800 and \\x00")
+""", "ValueError", "\\ud800 and \\0"),
+    "a result that is no JSON": ("def run(): return object()", "result", "not JSON"),
+    "a result with NaN in it": ("def run(): return [1.0, float('nan')]", "result", "NaN"),
+    "a result of 200 MB": ("def run(): return 'x' * 200_000_000", "result", "result_limit"),
+    "a result that holds itself": ("""
+def run():
+    a = []
+    a.append(a)
+    return a
+""", "result", "not JSON"),
+    "sys.exit": ("def run(): sys.exit(3)", "SystemExit", "3"),
+    "a keyboard interrupt": ("def run(): raise KeyboardInterrupt", "KeyboardInterrupt", ""),
+    "endless recursion": ("def run(): return run()", "RecursionError", "recursion"),
+    "os._exit": ("def run(): os._exit(0)", "crashed", "exit 0"),
+    "a segmentation fault": ("def run(): ctypes.string_at(0)", "crashed", "SIGSEGV"),
+    "a kill of its own process": ("def run(): os.kill(os.getpid(), signal.SIGKILL)", "crashed", "SIGKILL"),
+    "descriptors closed": ("def run(): os.closerange(0, 1000)", "crashed", "exit 70"),
+    "a generator": ("def run(): yield 1", "result", "not JSON"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_it_ends_as_one_recorded_attempt(app, what: str) -> None:  # noqa: F811
+    source, kind, words = CASES[what]
+    source = source.strip().replace("def run()", '@task("t.run")\ndef run()')
+    spool = app(OK + source, more="poison_after = 1\n")
+    task_id = spool.submit("t.run", retries=0)
+    spool.entry(task_id, "failed", "held")
+    (record,) = spool.records(task_id)
+    assert record["error"]["type"] in (kind, "poison"), record["error"]
+    assert words in record["error"]["message"]
+    assert spool.end(spool.submit("t.ok"))["result"] == "fine"
+
+
+IMPORTS = {
+    "a module that is not there": (None, "ModuleNotFoundError", "apptasks"),
+    "a syntax error": ("def :", "SyntaxError", "invalid syntax"),
+    "an import that fails": ("import no_such_module_anywhere", "ModuleNotFoundError", "no_such_module"),
+    "an exception at import": ("raise RuntimeError('not today')", "RuntimeError", "not today"),
+    "sys.exit at import": ("sys.exit('bye')", "SystemExit", "bye"),
+    "os._exit at import": ("os._exit(9)", "worker", "exit 9"),
+    "two functions of one name": ("""
+@task("t.ok")
+def one(): ...
+@task("t.ok")
+def two(): ...
+""", "Invalid", "two functions"),
+    "an annotation nobody can convert": ("""
+class Odd: ...
+@task("t.ok")
+def one(x: Nowhere): ...
+""", "Invalid", "Nowhere"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", IMPORTS)
+def test_what_cannot_be_imported_is_a_failed_attempt(spool_at, tmp_path: Path, what: str) -> None:
+    source, kind, words = IMPORTS[what]
+    if source is not None:
+        write(tmp_path, source)
+    note = handler("note", "echo fine")
+    spool = spool_at(note + python(tmp_path)).start()
+    failed = spool.end(spool.submit("t.ok", retries=0))
+    assert (failed["attempt"], failed["error"]["type"]) == (1, kind), failed["error"]
+    assert words in failed["error"]["message"]
+    assert spool.end(spool.submit("note"))["event"] == "done"
+
+
+def test_an_interpreter_that_is_not_there_is_a_failed_attempt(spool_at, tmp_path: Path) -> None:
+    write(tmp_path, OK)
+    spool = spool_at(python(tmp_path, interpreter="/no/such/python")).start()
+    failed = spool.end(spool.submit("t.ok", retries=0))
+    assert "No such file" in failed["error"]["message"]
+
+
+def test_a_forked_child_that_comes_back_is_no_second_worker(app) -> None:  # noqa: F811
+    spool = app(OK + """
+@task("t.fork")
+def fork() -> int:
+    child = os.fork()
+    return child
+""")  # fmt: skip
+    done = spool.end(spool.submit("t.fork"))
+    assert done["result"] > 0
+    assert len(spool.records(done["id"])) == 1
+    assert spool.end(spool.submit("t.ok"))["result"] == "fine"
+
+
+def test_children_it_leaves_end_with_its_worker(app) -> None:  # noqa: F811
+    spool = app(OK + """
+@task("t.leave")
+def leave() -> list[int]:
+    one = subprocess.Popen(["sleep", "1000"])
+    two = subprocess.Popen(["setsid", "sleep", "1000"])
+    return [one.pid, two.pid]
+""")  # fmt: skip
+    pids = spool.end(spool.submit("t.leave"))["result"]
+    for pid in pids:
+        until(lambda pid=pid: not alive(pid), "its children are gone")
+    assert spool.end(spool.submit("t.ok"))["result"] == "fine"
+
+
+def test_megabytes_without_a_newline_are_kept_up_to_the_limit(app) -> None:  # noqa: F811
+    spool = app("""
+@task("t.loud")
+def loud() -> None:
+    for _ in range(64):
+        sys.stdout.write("x" * 100_000)
+    os.system("head -c 5000000 /dev/zero")
+""", more='log_limit = "1MiB"\n')  # fmt: skip
+    done = spool.end(spool.submit("t.loud"))
+    assert done["event"] == "done"
+    log = spool.log(done["id"])
+    assert log.startswith(b"x" * (1 << 20))
+    assert len(log) < (1 << 20) + 100
+    assert b"truncated" in log[1 << 20 :]
+
+
+def test_a_worker_that_has_grown_too_big_is_replaced(app) -> None:  # noqa: F811
+    spool = app("""
+LEAK = []
+@task("t.leak")
+def leak() -> int:
+    LEAK.append(b"x" * 80_000_000)
+    return os.getpid()
+""", concurrency=1, recycle_rss="64MiB")  # fmt: skip
+    first, second = (spool.end(spool.submit("t.leak"))["result"] for _ in range(2))
+    assert first != second
+    until(lambda: not alive(first), "the first worker has left")
+
+
+def test_a_worker_is_replaced_after_so_many_tasks(app) -> None:  # noqa: F811
+    spool = app("""
+@task("t.pid")
+def pid() -> int:
+    return os.getpid()
+""", concurrency=1, recycle_tasks=3)  # fmt: skip
+    ids = [spool.submit("t.pid") for _ in range(9)]
+    pids = [spool.end(task_id)["result"] for task_id in ids]
+    assert sorted(pids.count(pid) for pid in set(pids)) == [3, 3, 3]
+
+
+def test_spare_workers_leave(app) -> None:  # noqa: F811
+    spool = app("""
+@task("t.meet")
+def meet(me: int) -> int:
+    note("here", me)
+    while len(open(f"{NOTES}/here").readlines()) < 3:
+        time.sleep(0.01)
+    return os.getpid()
+""", more="concurrency = 3\n", idle="1s")  # fmt: skip
+    pids = [spool.end(t)["result"] for t in [spool.submit("t.meet", args={"me": n}) for n in range(3)]]
+    until(lambda: sum(map(alive, pids)) == 1, "one worker stays")
+
+
+def test_output_at_import_is_no_log_of_a_task(app) -> None:  # noqa: F811
+    spool = app('print("importing")\n' + OK)
+    done = spool.end(spool.submit("t.ok"))
+    assert done["log"] is None
+    assert "importing" in spool.says()
