@@ -25,5 +25,6 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "init": ("init", "Keep", "make a spool, or complete one"),
     "doctor": ("doctor", "Keep", "check that a spool can work here"),
     "fsck": ("fsck", "Keep", "check that everything is where it belongs"),
+    "check-deploy": ("check_deploy", "Keep", "check that new code can run the tasks that wait"),
     "completion": ("completion", "Keep", "print completions for bash, zsh or fish"),
 }

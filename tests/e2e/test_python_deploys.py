@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
-from tests.e2e.live import until
+from tests.e2e.live import ROOT, handler, until
 from tests.e2e.test_python import app, python, write  # noqa: F401 - the fixture
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.e2e.live import Live
 
 ONE = """
 @task("t.hello")
@@ -129,3 +135,59 @@ def test_new_code_that_cannot_be_imported_changes_nothing(app, tmp_path: Path) -
     shown = spool.status(lambda s: s["python"][0]["problem"], "the status tells of it")
     assert "half a deploy" in shown["python"][0]["problem"]["message"]
     assert spool.end(spool.submit("t.hello", args={"name": "b"}))["result"] == "one b"
+
+
+def check(spool: Live, place: Path, *words: str) -> tuple[int, list[dict[str, Any]], str]:
+    """`spool check-deploy --json` in a process of its own: status, rows, standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spool", "--spool", str(spool.root), "check-deploy", "--json",
+         "--path", str(place), *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NOTES": str(spool.notes)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def test_check_deploy_holds_every_task_against_the_code_and_runs_none(spool_at, tmp_path: Path) -> None:
+    write(tmp_path, ONE)
+    spool = spool_at(python(tmp_path) + handler("other", "true")).start()
+    spool.do({"action": "pause"})
+    for _ in range(3):
+        spool.submit("t.hello", args={"name": "ada"}, version=1)
+    spool.submit("t.hello", args={"name": 7}, version=1, at="+1d")
+    spool.submit("t.gone")
+    spool.submit("other")
+    spool.wait_count(6, "pending")
+    spool.stop()
+    new = tmp_path / "new"
+    new.mkdir()
+    write(new, 'print("imported")\n' + ONE)
+    status, rows, _ = check(spool, new, "apptasks")
+    assert status == 1
+    assert [(r["task"], r["version"], r["count"]) for r in rows] == [
+        ("t.gone", None, 1),
+        ("t.hello", 1, 1),
+    ]
+    assert "args.name" in rows[1]["reason"]
+    write(new, TWO)
+    _, rows, _ = check(spool, new)
+    assert [(r["task"], r["count"]) for r in rows] == [("t.gone", 1), ("t.hello", 4)]
+    assert "version 2, not 1" in rows[1]["reason"]
+    write(
+        new, TWO + UPGRADE.replace('args["name"]', 'str(args["name"])') + '@task("t.gone")\ndef g(): ...'
+    )
+    assert check(spool, new)[:2] == (0, [])
+    write(new, "import nothing_of_this_name")
+    status, _, said = check(spool, new)
+    assert (status, "nothing_of_this_name" in said) == (65, True)
+    assert spool.lines("ran") == []
+
+
+def test_check_deploy_looks_at_what_was_dropped_and_not_taken_in(spool_at, tmp_path: Path) -> None:
+    write(tmp_path, ONE)
+    spool = spool_at(python(tmp_path))
+    spool.submit("t.hello", args={"name": "ada"})
+    spool.submit_all([{"task": "t.hello", "args": {}}, {"task": "t.hello", "args": {"name": "bob"}}])
+    status, rows, _ = check(spool, tmp_path)
+    assert (status, [row["count"] for row in rows]) == (1, [1])
+    assert rows[0]["reason"] == "args.name: is required"

@@ -1,0 +1,59 @@
+"""`spool check-deploy`: whether the code on disk can run the tasks that wait."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from spool.command import parser as options_of
+
+if TYPE_CHECKING:
+    import argparse
+
+UNFIT = 1
+EPILOG = """
+Run it where the new code is, before the switch: it imports MODULE (default: those that handlers
+name) and holds the name, version and args of every task that is dropped, waits, is held or runs
+against it. No task is run and no daemon is needed. Exit status: 0, or 1 with a list.
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "modules", nargs="*", metavar="MODULE", help="a module with functions marked @task"
+    )
+    parser.add_argument("--path", metavar="DIR", help="import from there (default: where you are)")
+    options_of.add_json(parser, "print one JSON object a reason")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import, compare, list."""
+    from spool.command import render
+    from spool.tasks.deploy import check
+
+    spool = options_of.open_spool(args)
+    if args.path is not None:
+        os.chdir(args.path)
+    report = check(spool.disk, args.modules)
+    if args.json:
+        for one in report.problems:
+            print(
+                render.json_line(
+                    {
+                        "task": one.task,
+                        "version": one.version,
+                        "count": one.count,
+                        "reason": one.reason,
+                        "ids": one.ids,
+                    }
+                )
+            )
+    elif report.problems:
+        rows = [(p.task, p.version or "-", p.count, p.reason) for p in report.problems]
+        render.table(("TASK", "VERSION", "TASKS", "REASON"), rows)
+    if not report.problems and sys.stdout.isatty():
+        print(f"{report.checked} tasks, and the code can run them all")
+    return UNFIT if report.problems else 0
