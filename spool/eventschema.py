@@ -81,6 +81,7 @@ _OF_A_TASK: Schema = {
 }
 _SOMETIMES: Schema = {
     "cpu": _NUMBER,
+    "passed": _maybe(_TEXT),
     "percent": _maybe({"type": "number", "minimum": 0, "maximum": 100}),
     "note": _maybe(_TEXT),
 }

@@ -91,6 +91,19 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("replayable", "flag", _NO, _FREE, "whether done tasks may run again"),
     _row("versions", "versions", [], _FREE, "versions of tasks it takes; empty: all"),
 ))
+ADMISSION_ROWS: dict[str, Field] = dict((
+    _row("enabled", "flag", _YES, _FREE, "whether the machine is asked before a process starts"),
+    _row("floor", "count", 1, (0, 10_000), "so many processes may run whatever the machine says"),
+    _row("load", "band", [2.0, 1.5], (0, 1000), "load for each CPU: closes above, opens below"),
+    _row("memory", "band", [90, 85], (0, 100), "memory in use, %"),
+    _row("cpu_pressure", "band", [100, 100], (0, 100), "share of time something waits for a CPU, %"),
+    _row("memory_pressure", "band", [20, 10], (0, 100), "the same for memory, %"),
+    _row("io_pressure", "band", [90, 70], (0, 100), "the same for disks, %"),
+    _row("swap", "band", [64, 16], (0, MIB), "swapped in and out, MiB a second"),
+    _row("heat", "band", [95, 90], (0, 200), "temperature, % of the critical one"),
+    _row("battery", "band", [20, 25], (0, 100), "charge without mains, %: closes below, opens above"),
+    _row("first_memory", "size", "128MiB", (0, KIB * TIB), "need of a task that has never run"),
+))
 # fmt: on
 
 
@@ -161,6 +174,20 @@ def _env(row: Field, value: object) -> dict[str, str]:
     return value
 
 
+def _band(row: Field, value: object) -> tuple[float, float]:
+    """Where a gate closes, then where it opens again."""
+    low, high = row.low or 0, row.high or 0
+    numbers = value if isinstance(value, list) else []
+    good = [n for n in numbers if type(n) in (int, float) and low <= n <= high]
+    if len(good) != 2 or len(numbers) != 2:
+        raise wrong(f"must be two numbers from {low} to {high}: where it closes, where it opens")
+    closes, opens = good
+    falls = row.default[0] < row.default[1]
+    if closes > opens if falls else closes < opens:
+        raise wrong(f"must open {'above' if falls else 'below'} where it closes, or at the same value")
+    return float(closes), float(opens)
+
+
 def _versions(row: Field, value: object) -> tuple[int | str, ...]:
     if not isinstance(value, list):
         raise wrong("must be a list of versions")
@@ -169,6 +196,7 @@ def _versions(row: Field, value: object) -> tuple[int | str, ...]:
 
 
 _READ: dict[str, Callable[[Field, Any], Any]] = {
+    "band": _band,
     "env": _env,
     "module": _module,
     "path": _path,

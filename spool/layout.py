@@ -102,6 +102,11 @@ def status(node: str) -> str:
     return f"{NODES}/{node}.json"
 
 
+def usage(node: str) -> str:
+    """Path of what tasks have needed on a node; no .json, which would make it a node's status."""
+    return f"{NODES}/{node}.usage"
+
+
 def parent_of(path: str) -> str:
     """The directory a path stands in."""
     return path.rpartition("/")[0]

@@ -33,7 +33,7 @@ def record(  # noqa: PLR0913 - the facts of an attempt
     """What one attempt came to, or (outcome None) what is true of a task that runs.
 
     `now` and `started` are us UTC; `more` fills in: result, error, exit, signal, seconds,
-    peak_rss, cpu, log, next_at (us), will_retry, entry (path the task moved to), note.
+    peak_rss, cpu, log, next_at (us), will_retry, passed, entry (path the task moved to), note.
     """
     ended = now if outcome is not None else None
     found = {
@@ -63,6 +63,7 @@ def record(  # noqa: PLR0913 - the facts of an attempt
         "log": None,
         "next_at": None,
         "will_retry": False,
+        "passed": None,
         "class": entry.prio,
         "parent": parent,
         "entry": None,

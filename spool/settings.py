@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spool import patterns
 from spool.errors import ConfigError, Invalid
 from spool.fields import Field, nearest
-from spool.knobs import HANDLER_ROWS, ROWS, read_knob, sample
+from spool.knobs import ADMISSION_ROWS, HANDLER_ROWS, ROWS, read_knob, sample
 from spool.strict import label
 
 if TYPE_CHECKING:
@@ -48,6 +48,26 @@ class Handler:
     idle: int = 60_000_000
 
 
+Band = tuple[float, float]  # where a gate closes, where it opens again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The table [admission]: what the machine must have left before a process starts."""
+
+    enabled: bool
+    floor: int
+    load: Band
+    memory: Band
+    cpu_pressure: Band
+    memory_pressure: Band
+    io_pressure: Band
+    swap: Band
+    heat: Band
+    battery: Band
+    first_memory: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The spool's settings; durations are us, sizes bytes. The rows say what each one means."""
@@ -73,6 +93,7 @@ class Settings:
     allow_run: bool
     min_free_bytes: int
     min_free_inodes: int
+    admission: Admission
     handlers: dict[str, Handler]
     _found: dict[str, Handler | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -99,9 +120,14 @@ def load(text: str, *, path: str = FILE) -> Settings:
     handlers = table.pop("handlers", {})
     if not isinstance(handlers, dict):
         raise ConfigError(path, "handlers", handlers, 'must be tables such as [handlers."thumb.*"]')
+    admission = table.pop("admission", {})
+    if not isinstance(admission, dict):
+        raise ConfigError(path, "admission", admission, "must be a table: [admission]")
     values = _read(ROWS, table, path, "")
     return Settings(
-        **values, handlers={name: _handler(name, body, path) for name, body in handlers.items()}
+        **values,
+        admission=Admission(**_read(ADMISSION_ROWS, admission, path, "admission.")),
+        handlers={name: _handler(name, body, path) for name, body in handlers.items()},
     )
 
 
@@ -109,7 +135,7 @@ def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str)
     """Every row's value: what the table says, else the default; unknown keys are refused."""
     for key in table:
         if key not in rows:
-            rule = "is no setting" if not prefix else "is no setting of a handler"
+            rule = "is no setting of a handler" if prefix.startswith("handlers.") else "is no setting"
             raise ConfigError(path, f"{prefix}{label(key)}", None, rule, nearest(key, rows))
     values = {}
     for key, row in rows.items():
@@ -148,6 +174,10 @@ DEFAULT_TOML = "\n".join(
         "# Settings of this spool. What is commented out shows the default.",
         "# Durations: seconds as a number, or 90s, 2h30m, 3d. Sizes: bytes as a number, or 64MiB.",
         *map(_sample_line, ROWS.values()),
+        "",
+        "# What the machine must have left before a process starts.",
+        "# [admission]",
+        *map(_sample_line, ADMISSION_ROWS.values()),
         "",
         "# What runs a task is bound to its name, exact or with *; the most specific wins.",
         '# [handlers."thumb.*"]',

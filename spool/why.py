@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look
 from spool.errors import SpoolError
+from spool.gated import sentence
 from spool.names import PRIORITIES, date_of
 from spool.patterns import matches
 from spool.times import format_span
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 HELD = {
     "asked": "held because somebody asked; `spool release {id}` lets it go on",
     "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
+    "no-room": "needs more memory than this machine has, as it has shown; spool.toml(5), admission",
     "no-handler": 'no handler for `{task}`: bind one in spool.toml ([handlers."{task}"])',
     "version": "no code for its version: deploy some that takes it, then HUP to spoold",
 }
@@ -100,7 +102,9 @@ class Why:
         for status in self.alive:
             for row in status.get("held_back") or []:
                 if row.get("handler") == pattern and task.priority in (row.get("classes") or []):
-                    return str(row.get("why"))
+                    why = str(row.get("why"))
+                    shut = sentence(status, self.now, self.say)
+                    return shut if f": {why}" in shut else why
             if status.get("state") not in ("running", "pause", "drain"):
                 return str(status.get("state"))
         return ""

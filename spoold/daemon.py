@@ -22,6 +22,7 @@ from spool.times import parse_utc
 from spoold.core.state import State
 from spoold.effects.handlers import RUN, Handlers
 from spoold.effects.leftovers import kill_leftovers
+from spoold.effects.memory import UsageFile
 from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.status import Status
 from spoold.effects.store import Store
@@ -30,6 +31,7 @@ from spoold.recovery import recover
 from spoold.sources.backlog import Backlog
 from spoold.sources.doorbell import Doorbell
 from spoold.sources.intake import Intake
+from spoold.sources.machine import Gauge
 from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
 
@@ -108,6 +110,8 @@ def _run(  # noqa: PLR0913 - what it was started with
     now = clock()
     state = State(node, found, machine.usable_cpus())
     state.pauses = _pauses(disk)
+    usage = UsageFile(disk, node, state.history)
+    usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
     disk.make_dir(store.stage_dir)
     doorbell = _doorbell(root)
@@ -115,7 +119,8 @@ def _run(  # noqa: PLR0913 - what it was started with
     handlers = Handlers(disk, root, node, found, lock)
     backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
     backlog.start("held")
-    core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state))
+    gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)
+    core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
     intake = Intake(disk, found, machine.zone_of(found.timezone))
 
     def apply(new: Settings) -> None:
@@ -134,6 +139,7 @@ def _run(  # noqa: PLR0913 - what it was started with
         signals,
         status,
         _reloader(disk, root, apply, status),
+        usage,
         until_idle=until_idle,
     )
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
@@ -143,6 +149,7 @@ def _run(  # noqa: PLR0913 - what it was started with
         handlers.close()
         if doorbell is not None:
             doorbell.close()
+    usage.save()
     status.extra["state"] = "stopped"
     status.write(clock(), always=True)
     log.info("stopped")

@@ -20,6 +20,8 @@ from spoold.core.values import (
     Ask,
     Kill,
     Looked,
+    Measure,
+    Measured,
     Move,
     Now,
     Quarantine,
@@ -41,12 +43,14 @@ if TYPE_CHECKING:
     from spoold.core.values import Action, Event
     from spoold.effects.group import Group
     from spoold.effects.handlers import Handlers
+    from spoold.effects.memory import UsageFile
     from spoold.effects.outboxes import OutboxLimits
     from spoold.effects.status import Status
     from spoold.effects.store import Store
     from spoold.sources.backlog import Backlog
     from spoold.sources.doorbell import Doorbell
     from spoold.sources.intake import Intake
+    from spoold.sources.machine import Gauge
     from spoold.sources.signals import Signals
     from spoold.sources.timer import Timer
 
@@ -73,6 +77,7 @@ class Core:
         handlers: Handlers,
         backlog: Backlog,
         limits: OutboxLimits,
+        gauge: Gauge,
     ) -> None:
         self.state = state
         self.disk = disk
@@ -80,6 +85,7 @@ class Core:
         self.handlers = handlers
         self.backlog = backlog
         self.limits = limits
+        self.gauge = gauge
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
@@ -142,6 +148,9 @@ class Core:
                 self._starts[action.entry.id] = action
             case Kill():
                 self.handlers.kill(action)
+            case Measure():
+                measured = Measured(self.gauge.look(now.mono))
+                self._actions.extendleft(reversed(decide(self.state, measured, now)))
             case Scan():
                 self.backlog.start(action.kind, action.edge)
             case Quarantine():
@@ -223,6 +232,7 @@ class Loop:
         signals: Signals,
         status: Status,
         reload: Callable[[], Settings | None],
+        usage: UsageFile,
         *,
         until_idle: bool = False,
     ) -> None:
@@ -234,6 +244,7 @@ class Loop:
         self.signals = signals
         self.status = status
         self.reload = reload
+        self.usage = usage
         self.until_idle = until_idle
         self._stop_by: int | None = None
         self._next_care = 0
@@ -326,6 +337,7 @@ class Loop:
         self.status.write(now, always=True)
         if self.doorbell is not None and not self.doorbell.sound:
             log.error("the watch on incoming/ was lost; start spoold again to be quick")
+        self.usage.save()
         self.core.store.tidy(date_of(now.wall))
         events: list[Event] = [Tick(), *self._room(), *self._reloaded(), *self.intake.stale(now)]
         shut, blind = self.core.state.shut, self.doorbell is None
@@ -403,4 +415,8 @@ class Loop:
     def _idle(self) -> bool:
         state, core = self.core.state, self.core
         busy = self.intake.busy or self.intake.unsettled or core.backlog.busy or core.again
-        return not (busy or state.runs or state.claiming or state.head() or state.scanning)
+        if busy or state.runs or state.claiming or state.head() or state.scanning:
+            return False
+        if state.gate.shut:
+            log.warning("nothing runs and the gate is shut, the rest stays: %s", state.gate.why)
+        return True

@@ -40,6 +40,7 @@ NODE = "NODE"
 WIDTH = 25  # of a step
 WRITES = ("write", "append", "move", "link", "remove", "sync", "sync_dirs")
 TOML = """
+admission.enabled = false
 [handlers."work.*"]
 exec = ["/bin/true"]
 [handlers."order.*"]
@@ -118,7 +119,7 @@ class Daemon:
         self.backlog = Backlog(self.disk, lambda: False)
         self.intake = Intake(self.disk, found, ZoneInfo("UTC"))
         parts = (self.state, self.disk, self.store, self, self.backlog)
-        self.core = Core(*parts, OutboxLimits(self.disk, self.state))
+        self.core = Core(*parts, OutboxLimits(self.disk, self.state), None)
 
     def start(self, start: Any) -> None:
         """Instead of a process."""

@@ -84,13 +84,19 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
 
 def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     from spool.command import render
+    from spool.gated import sentence
     from spool.times import parse_utc
 
     following = node.get("next")
     if following:
         due = render.until(parse_utc(following["at"]), now)
         yield "next", f"{following['id']} {following['task']} ({following['class']}) {due}"
+    shut = sentence(node, now, lambda us: render.clock(us, now))
+    if shut:
+        yield "gate", shut
     for row in node.get("held_back") or []:
+        if shut and row.get("why") == node["gate"].get("why"):
+            continue
         classes = "/".join(row.get("classes") or [])
         yield "held back", f"{row.get('ready')} {classes}: {row.get('why')}"
 

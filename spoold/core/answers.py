@@ -27,14 +27,14 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
     run = state.runs.get(event.id)
     if run is None or run.entry.attempt != event.attempt:
         return []  # an attempt that was ended before its worker answered
+    attempts.learn(state, run, event.facts, ended=event.outcome == "done")
     if run.ending and (run.ending == "cancelled" or event.outcome in CUT_SHORT[run.ending]):
         return _killed(state, run, event, now)
     match event.outcome:
         case "done":
-            state.learn(run.entry.task, int(event.facts.get("seconds", 0) * 1e6))
             ended = attempts.end(state, run, "succeed", "ok", now, result=event.result, **event.facts)
         case "parked":
-            ended = _park(state, run, event.why)
+            ended = _park(state, run, event.why, now)
         case "snoozed":
             ended = _snooze(state, run, event, now)
         case "cancelled" if not state.stopping:
@@ -99,9 +99,9 @@ def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
     return attempts.end(state, run, "snooze", "snoozed", now, to=entry, error=problem, **event.facts)
 
 
-def _park(state: State, run: Run, why: str) -> Move:
+def _park(state: State, run: Run, why: str, now: Now) -> Move:
     """Nothing of it has run: held, with no attempt used and no record."""
-    attempts.release(state, run)
+    attempts.release(state, run, now)
     held = replace(run.entry, why=why if why in policy.WANTING else policy.NO_HANDLER, timeout=None)
     return Move(
         event="park",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Exited, Now, Run
 
+SIGKILL = 9
 PERMANENT = {64, 65, 66, 69, 70, 76, 77, 78}  # sysexits(3): trying again cannot help
 TELLS = {
     "succeed": "done",
@@ -44,6 +45,9 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
         "cpu": round(event.cpu, 6),
         "log": layout.log(event.id, event.attempt) if event.logged else None,
     }
+    ended = event.exit == 0 and event.result_error is None
+    killed = event.signal == SIGKILL and not run.ending  # most likely the kernel had no more
+    learn(state, run, facts, ended=ended, more=event.rss // 4 if killed else 0)
     if run.ending == "interrupt":
         return interrupt(state, run, now, **facts)
     if run.ending == "cancelled":
@@ -53,11 +57,20 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
         problem = error("timeout", f"took longer than {limit:g} s", event.tail or None)
         return failed(state, run, "timeout", problem, now, **facts)
     if event.exit == 0 and event.result_error is None:
-        state.learn(run.entry.task, int(event.seconds * 1e6))
         return [end(state, run, "succeed", "ok", now, result=event.result, **facts)]
     problem = _problem(event)
     final = event.exit in PERMANENT
     return failed(state, run, "error", problem, now, final=final, **facts)
+
+
+def learn(state: State, run: Run, facts: dict[str, Any], *, ended: bool, more: int = 0) -> None:
+    """What an attempt needed. One that was cut off tells of memory alone, and that it needs `more`."""
+    took, cpu = 0, None
+    if ended and not run.ending:
+        took = int((facts.get("seconds") or 0) * 1e6)
+        cpu = int(facts["cpu"] * 1e6) if facts.get("cpu") is not None else None
+    memory = (facts.get("peak_rss") or 0) + more
+    state.history.learn(run.entry.task, took=took, cpu=cpu, memory=memory)
 
 
 def _problem(event: Exited) -> dict[str, Any]:
@@ -128,7 +141,9 @@ def end(  # noqa: PLR0913 - the facts of one attempt
     **facts: Any,
 ) -> Move:
     """The one way out of running: forget the run, write the record, move the entry, tell."""
-    release(state, run)
+    release(state, run, now)
+    if run.passed:
+        facts["passed"] = run.passed
     facts.setdefault("seconds", round(max(0, now.mono - run.began) / 1e6, 6))
     return ending(
         state,
@@ -199,13 +214,14 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     )
 
 
-def release(state: State, run: Run) -> None:
+def release(state: State, run: Run, now: Now) -> None:
     """A run gives back its slots."""
     state.runs.pop(run.entry.id, None)
     if run.handler is not None:
         state.busy[run.handler.pattern] = state.busy.get(run.handler.pattern, 1) - 1
         if not run.handler.notify:
             state.processes -= 1
+            state.gate.unbook(run.entry.id, now)
 
 
 def _target(after: str, entry: Entry, now: Now) -> str:

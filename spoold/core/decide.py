@@ -20,6 +20,7 @@ from spoold.core.values import (
     Invalidated,
     Kill,
     Looked,
+    Measured,
     NotStarted,
     Outboxes,
     Progressed,
@@ -83,6 +84,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             old, state.settings = state.settings.handlers, event.settings
             same = {p for p, handler in event.settings.handlers.items() if old.get(p) == handler}
             state.code = {p: takes for p, takes in state.code.items() if p in same}
+            state.gate.look = 0
             state.forget_all()
             return [Scan("held")]
         case Outboxes():
@@ -94,6 +96,9 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Room():
             state.shut = event.why
             return []
+        case Measured():
+            state.gate.measured(event.machine)
+            return dispatch.dispatch(state, now)
         case Stop():
             return _stop(state)
         case Tick():
@@ -174,13 +179,12 @@ def _undone(state: State, event: Undone, now: Now) -> list[Action]:
     if move.after == table.RUNNING and move.before == table.PENDING:
         run = state.runs.get(move.entry.id)
         if run is not None:
-            attempts.release(state, run)
+            attempts.release(state, run, now)
     elif move.after == table.PENDING:
         known = state.waiting.get(move.entry.id)
         state.discard(move.entry)
         if known is not None and known != move.entry:
             state.waiting[known.id] = known  # it waits, under another name
-    del now
     return []
 
 

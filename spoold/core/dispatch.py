@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.names import MAX_US
 from spool.records import record
-from spoold.core import policy, scans, table
+from spoold.core import gate, policy, scans, table
 from spoold.core.values import Ask, Message, Move, Run, Start
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ def dispatch(state: State, now: Now) -> list[Action]:
     state.ripen(now.wall)
     out: list[Action] = []
     wanted: list[Entry] = []
+    state.gate.look_again(now)
     while not state.paused() and len(out) + len(wanted) < AT_ONCE:
-        entry = state.head()
+        entry = state.head() or state.gate.passer(state, now)
         if entry is None:
             break
         if entry.id in state.runs or entry.id in state.claiming:
@@ -38,8 +39,16 @@ def dispatch(state: State, now: Now) -> list[Action]:
             state.discard(entry)
             state.insert(entry, now.wall)
             continue
+        answer = state.gate.ask(state, entry, state.handler_of(entry), now)
+        if answer == gate.BLIND:
+            break
+        if answer == gate.NEVER:
+            state.discard(entry)
+            out.append(park(entry, layout.pending(entry), policy.NO_ROOM))
+        if answer != gate.YES:
+            continue
         task = state.bodies.pop(entry.id, None)
-        reserve(state, entry)
+        reserve(state, entry, now)
         if task is None:
             wanted.append(entry)
         else:
@@ -47,10 +56,11 @@ def dispatch(state: State, now: Now) -> list[Action]:
     if wanted:
         paths = {entry.id: layout.pending(entry) for entry in wanted}
         out.append(Ask("claim", tuple(paths), paths))
+    out += state.gate.settle(state.counts, now)
     return out + scans.wanted(state, now)
 
 
-def reserve(state: State, entry: Entry) -> None:
+def reserve(state: State, entry: Entry, now: Now) -> None:
     """Take an entry out of the windows, and a slot of its handler."""
     state.discard(entry)
     state.claiming[entry.id] = entry
@@ -59,9 +69,10 @@ def reserve(state: State, entry: Entry) -> None:
         state.busy[handler.pattern] = state.busy.get(handler.pattern, 0) + 1
         if not handler.notify:
             state.processes += 1
+            state.gate.book(entry.id, gate.demand(state, entry, handler), now)
 
 
-def unreserve(state: State, task_id: str) -> Entry | None:
+def unreserve(state: State, task_id: str, now: Now) -> Entry | None:
     """Give back what `reserve` took."""
     entry = state.claiming.pop(task_id, None)
     if entry is None:
@@ -71,6 +82,7 @@ def unreserve(state: State, task_id: str) -> Entry | None:
         state.busy[handler.pattern] = state.busy.get(handler.pattern, 1) - 1
         if not handler.notify:
             state.processes -= 1
+            state.gate.unbook(task_id, now)
     return entry
 
 
@@ -82,7 +94,7 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
         if entry is None:
             continue
         if place is None or place.state != table.PENDING:
-            unreserve(state, task_id)  # someone was faster, or it is damaged and in quarantine
+            unreserve(state, task_id, now)  # someone was faster, or it is damaged and in quarantine
             continue
         out += claim(state, entry, place.task, place.path, now)
     return out
@@ -93,14 +105,14 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
     handler = state.handler_of(entry)
     worker = policy.does_work(task, handler)
     if handler is None and worker is None:
-        unreserve(state, entry.id)
+        unreserve(state, entry.id, now)
         return [park(entry, path)]
     if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
-        unreserve(state, entry.id)
+        unreserve(state, entry.id, now)
         return [park(entry, path, why)]
     parent = policy.parent(task, handler)
     if parent != layout.DEFAULT_PARENT and state.is_full(parent):
-        unreserve(state, entry.id)  # stays on disk, and is found again when the parent has read
+        unreserve(state, entry.id, now)  # stays on disk, and is found again when the parent has read
         return []
     state.claiming.pop(entry.id, None)
     span = policy.timeout(task, handler, state.settings)
@@ -115,6 +127,7 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         started=now.wall,
         began=now.mono,
         limit=now.mono + span,
+        passed=state.gate.passing_why if entry.id == state.gate.passing else "",
     )
     state.run(run)
     state.counts["started"] += 1
@@ -126,15 +139,20 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         source=path,
         target=run.path,
         message=_ready(state, run, worker, now) if worker is not None else None,
-        note={
-            "attempt": entry.attempt,
-            "handler": handler.pattern if handler else None,
-            "parent": parent,
-        },
+        note=_claim_note(state, run),
     )
     if worker is not None or handler is None:
         return [move]
     return [move, Start(entry, task, handler)]
+
+
+def _claim_note(state: State, run: Run) -> dict[str, Any]:
+    handler = run.handler.pattern if run.handler else None
+    note = {"attempt": run.entry.attempt, "handler": handler, "parent": run.parent}
+    if not run.passed:
+        return note
+    state.counts["gate_passed"] += 1
+    return {**note, "passed": run.passed}
 
 
 def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
@@ -153,7 +171,7 @@ def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
 
 
 def park(entry: Entry, path: str, why: str = "no-handler") -> Move:
-    """No code for a task that waits: held, with no attempt used."""
+    """Nothing here can run a task that waits: held, with no attempt used."""
     held = replace(entry, why=why)
     return Move(
         event="park",
@@ -170,7 +188,7 @@ def adopt(state: State, place: Place, since: int, now: Now) -> Run:
     """A task found in running/ at start: it counts as running until its end is decided."""
     entry, task = place.entry, place.task
     handler: Handler | None = state.handler_of(entry)
-    reserve(state, entry)
+    reserve(state, entry, now)
     state.claiming.pop(entry.id, None)
     left = (entry.timeout or now.wall) - now.wall
     run = Run(

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from spool.actions import Backoff, Task
     from spool.settings import Handler, Settings
 
-NO_HANDLER, VERSION = WANTING = ("no-handler", "version")  # held until there is code for it
+# held until there is code for it, or a machine it fits on
+NO_HANDLER, VERSION, NO_ROOM = WANTING = ("no-handler", "version", "no-room")
 
 
 def retries(task: Task, handler: Handler | None, settings: Settings) -> int:

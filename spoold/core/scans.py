@@ -95,7 +95,7 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
 
 
 def released(state: State, event: Seen) -> list[Action]:
-    """Of what is held for want of a handler, what has one now: names may be old, so the disk is asked."""
+    """Of what nothing here could run, what may run now: names may be old, so the disk is asked."""
     paths: dict[str, str] = {}
     for name in event.names:
         if not any(f"w={why}" in name for why in policy.WANTING):
@@ -125,7 +125,7 @@ def freed(state: State, found: dict[str, Place | None], now: Now) -> list[Action
                 after=table.after(table.HELD, "release"),
                 source=place.path,
                 target=layout.pending(free),
-                note={"why": "a handler is there now"},
+                note={"why": "something here may run it now"},
             )
         )
     return out

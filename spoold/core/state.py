@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from spool.names import PRIORITIES
 from spool.patterns import matches
 from spoold.core import order
+from spoold.core.gate import Gate
+from spoold.core.usage import History
 from spoold.core.window import Window
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from spool.settings import Handler, Settings
     from spoold.core.values import Run
 
+COUNTED = (
+    "started", "done", "failed", "retried", "taken", "refused",
+    "gate_closed", "gate_opened", "gate_passed",
+)  # fmt: skip
 LOWEST_KEY = ""
 LOWEST_MOMENT = (-1, "")
 KEPT_BODIES = 512
@@ -38,11 +43,12 @@ class State:
         self.pauses: list[dict[str, Any]] = []
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
-        self.durations: dict[str, deque[int]] = {}
+        self.history = History()
+        self.gate = Gate()
         self.latest = 0  # wall clock of the last round
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people
-        self.counts = {"started": 0, "done": 0, "failed": 0, "retried": 0, "taken": 0, "refused": 0}
+        self.counts = dict.fromkeys(COUNTED, 0)
         self.busy: dict[str, int] = {}  # running per handler pattern
         self.code: dict[str, dict[str, frozenset[int | str]]] = {}  # handler -> task -> versions
         self.processes = 0
@@ -146,21 +152,14 @@ class State:
 
     def p95(self, task: str) -> int:
         """The usual run time of a task name, us; 0 where none has run."""
-        seen = self.durations.get(task)
-        if not seen:
-            return 0
-        return sorted(seen)[max(0, -(-len(seen) * 95 // 100) - 1)]
-
-    def learn(self, task: str, took: int) -> None:
-        """A run of this name took so many us."""
-        if task not in self.durations and len(self.durations) >= KEPT_NAMES:
-            self.durations.pop(next(iter(self.durations)))
-        self.durations.setdefault(task, deque(maxlen=64)).append(took)
+        known = self.history.of(task)
+        return known.usual if known is not None else 0
 
     # What waits.
 
     def insert(self, entry: Entry, now: int) -> None:
         """An entry that waits in pending/ comes into memory where there is room for it."""
+        self.gate.meet(entry, self.p95(entry.task))
         left = self._place(entry, now)
         self.waiting[entry.id] = entry
         for gone in left:
@@ -232,6 +231,15 @@ class State:
 
     def blocked(self, lane: Lane) -> str:
         """Why nothing of a lane may start now, in words; empty where it may."""
+        return self.busy_with(lane) or (self.gate.why if self.gate.shut and self.gated(lane) else "")
+
+    def gated(self, lane: Lane) -> bool:
+        """Whether the tasks of a lane are processes, which the gate may hold."""
+        handler = self.settings.handlers.get(lane[0])
+        return handler is not None and not handler.notify
+
+    def busy_with(self, lane: Lane) -> str:
+        """The same, whatever the machine has room for."""
         pattern, paused = lane
         if paused:
             return f"paused ({', '.join(paused)})"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.place import Place
     from spool.settings import Handler, Settings
+    from spoold.core.admit import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,13 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """The answer to a Measure."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The daemon is asked to end: start nothing, let what runs finish within the grace."""
 
@@ -241,6 +249,7 @@ Event = (
     | Reloaded
     | Outboxes
     | Room
+    | Measured
     | Stop
     | Tick
 )
@@ -347,6 +356,19 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """Look at the machine: a task waits at the gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that is of no task, for the journal."""
+
+    event: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Pauses:
     """What is paused, all of it, to be kept."""
 
@@ -366,7 +388,7 @@ class Quarantine:
     why: str
 
 
-Action = Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Pauses | Quarantine
+Action = Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Measure | Note | Pauses | Quarantine
 
 
 # What the core keeps of a task that runs.
@@ -386,4 +408,5 @@ class Run:
     limit: int  # monotonic instant of the time-out
     ending: str = ""  # why it is being killed: timeout, cancelled, interrupt
     who: dict[str, Any] | None = None
+    passed: str = ""  # what the gate said when the deadline let it pass
     progress: dict[str, Any] | None = None

@@ -153,7 +153,7 @@ def _on_attempt(
         text = "its handler is a process: its exit ends the attempt"
         raise Denied(text)
     if isinstance(request, Ack):
-        state.learn(run.entry.task, now.mono - run.began)
+        state.history.learn(run.entry.task, took=now.mono - run.began)
         return [attempts.end(state, run, "succeed", "ok", now, result=request.result)]
     problem = error(
         str(request.error.get("type") or "error"),
@@ -235,7 +235,7 @@ def _on_place(  # noqa: PLR0913 - one more than five
     if place is None:
         text = "no task has this id"
         raise Denied(text)
-    dispatch.unreserve(state, task_id)  # it was about to start, or to be told late
+    dispatch.unreserve(state, task_id, now)  # it was about to start, or to be told late
     state.asked.pop(task_id, None)
     if isinstance(request, Ack | Fail | Extend | Progress):
         return _late_word(request, place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spoold.core.values import Drop, Message, Move, Pauses, Refuse, Tell, Undone
+from spoold.core.values import Drop, Message, Move, Note, Pauses, Refuse, Tell, Undone
 from spoold.effects import lines
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from spoold.core.values import Action
 
-Writes = Move | Tell | Drop | Refuse | Pauses
+Writes = Move | Tell | Drop | Refuse | Note | Pauses
 
 
 class Group:
@@ -24,6 +24,7 @@ class Group:
         self.drops: list[Drop] = []
         self.refusals: list[Refuse] = []
         self.pauses: list[Pauses] = []
+        self.notes: list[Note] = []
         self.undone: list[Undone] = undone or []
         self.gone: set[int] = set()  # the same transitions
         self.step = 0
@@ -50,6 +51,8 @@ class Group:
                     self.tells.append(action.message)
                 case Pauses():
                     self.pauses.append(action)
+                case Note():
+                    self.notes.append(action)
         self.tells = lines.apart(self.tells)
         self.targets = self._merge()
 

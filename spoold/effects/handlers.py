@@ -114,6 +114,12 @@ class Handlers:
         """In how many us `events` has something to do whether `fd` is readable or not."""
         return self.workers.due()
 
+    def pids(self) -> dict[str, int]:
+        """The process of every task that runs, by the task's id."""
+        pids = self._runner.pids()
+        found = {_id_of(key)[0]: pid for key, pid in pids.items() if not _is_worker(key)}
+        return found | {task: pids.get(name, 0) for task, name in self.workers.running().items()}
+
     def close(self) -> None:
         """End the keeper and whatever still runs."""
         self.workers.close()

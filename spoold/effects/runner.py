@@ -228,6 +228,10 @@ class Runner:
 
     # --- events ---
 
+    def pids(self) -> dict[str, int]:
+        """The process id of every handler that runs, 0 where it is not known yet, by its key."""
+        return dict(self._live)
+
     def fileno(self) -> int:
         """Readable when there is something for events() to do; the same number for ever."""
         return self._epoll.fileno()

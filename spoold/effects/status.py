@@ -97,6 +97,7 @@ class Status:
                 "future": len(state.future),
                 "deadlines": len(state.urgent),
             },
+            "gate": state.gate.plain(now),
             "held_back": _held_back(state),
             "pauses": [_pause(row) for row in state.pauses],
             "full_outboxes": sorted(state.full),
@@ -141,12 +142,14 @@ def _pause(row: dict[str, Any]) -> dict[str, Any]:
 
 def _held_back(state: State) -> list[dict[str, Any]]:
     """Lanes with ready tasks that may not start, and why, in words."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for prio, lanes in state.lanes.items():
         for lane, window in lanes.items():
             why = state.blocked(lane)
             if why and len(window):
-                row = found.setdefault(why, {"why": why, "handler": lane[0] or None, "ready": 0})
+                row = found.setdefault(
+                    (why, lane[0]), {"why": why, "handler": lane[0] or None, "ready": 0}
+                )
                 row["ready"] += len(window)
                 row.setdefault("classes", []).append(prio)
     return list(found.values())

@@ -114,6 +114,7 @@ class Store:
         text = [lines.transition(self.node, move, now) for move in group.moves]
         text += [lines.refusal(self.node, refusal, now) for refusal in group.refusals]
         text += [lines.other(self.node, pauses.note, now) for pauses in group.pauses]
+        text += [lines.other(self.node, {"event": n.event, **n.facts}, now) for n in group.notes]
         if not text:
             return
         path = layout.journal(self.node, now)

@@ -63,6 +63,11 @@ class Workers:
         for pool in self._pools.values():
             self._events += pool.kill(kill, _now())
 
+    def running(self) -> dict[str, str]:
+        """The worker, by name, that runs each task."""
+        workers = (w for pool in self._pools.values() for w in pool.workers.values())
+        return {key[0]: worker.name for worker in workers for key in worker.runs}
+
     def reload(self) -> None:
         """There may be new code."""
         for pool in self._pools.values():

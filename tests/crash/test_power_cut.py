@@ -32,6 +32,7 @@ pytestmark = [
 TOML = """
 durability = "durable"
 concurrency = 2
+admission.enabled = false
 [handlers."ok.*"]
 exec = ["/bin/true"]
 [handlers."bad.*"]

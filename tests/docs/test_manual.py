@@ -131,6 +131,16 @@ def test_every_setting_is_in_the_manual_with_its_default_and_bounds() -> None:
         assert all(f"Cm {choice}" in body for choice in row.choices), name
 
 
+def test_every_setting_of_admission_is_in_the_manual_with_its_default_and_bounds() -> None:
+    found = items(section("spool.toml.5", "ADMISSION"), "Va")
+    assert set(found) == set(knobs.ADMISSION_ROWS)
+    for name, row in knobs.ADMISSION_ROWS.items():
+        head, body = found[name].split("\n", 1)
+        default = knobs.sample(row).replace('"', "\\(dq")
+        assert head == f"Va {name} No = {default}"
+        assert all(bound in body for bound in bounds(row)), (name, bounds(row))
+
+
 def test_every_key_of_a_handler_is_in_the_manual_with_its_bounds() -> None:
     found = items(section("spool.toml.5", "HANDLERS"), "Va")
     assert set(found) == set(knobs.HANDLER_ROWS)
@@ -245,7 +255,9 @@ def test_every_transition_is_explained_in_the_manual() -> None:
 
 
 def test_every_other_event_of_the_journal_is_in_the_manual() -> None:
-    assert {"refuse", *fields.CONTROLS} <= words(section("spool.5", "The journal", below="Ss"), "Cm")
+    assert {"refuse", "gate", *fields.CONTROLS} <= words(
+        section("spool.5", "The journal", below="Ss"), "Cm"
+    )
 
 
 def test_every_outcome_is_in_the_manual() -> None:

@@ -47,6 +47,8 @@ def moves(rng: Random, steps: int, cuts: int, nodes: int) -> list[Move]:
     made = [Move(rng.choice(kinds), rng.getrandbits(32)) for _ in range(steps)]
     for _ in range(cuts):
         made.insert(rng.randrange(len(made) + 1), Move("cut", rng.getrandbits(32)))
+    for _ in range(steps // 12):
+        made.insert(rng.randrange(len(made) + 1), Move("press", rng.getrandbits(32)))
     if nodes == 1:
         made = [m if m.kind != "beside" else Move("turn", m.seed) for m in made]
     return made
@@ -194,6 +196,15 @@ def _step(world: World, rng: Random) -> None:
     world.step_clock(rng.choice((-DAY, -3600 * SECOND, -5 * SECOND, 5 * SECOND, DAY)))
 
 
+def _press(world: World, rng: Random) -> None:
+    """The machine gets busy, or has room again."""
+    world.machine = rng.choice((
+        {}, {}, {"load": 7.0}, {"load": 5.0}, {"memory_pressure": 30.0}, {"memory_pressure": 15.0},
+        {"available": 1 << 30}, {"available": 1 << 19}, {"available": 0}, {"battery": 10.0},
+        {"total": 1 << 19, "available": 1 << 18}, {"short": "logs: 0 MiB free"},
+    ))  # fmt: skip
+
+
 # Trouble.
 
 
@@ -297,6 +308,7 @@ ACTS: dict[str, tuple[int, Callable[[World, Random], None]]] = {
     "turn": (12, _turn),
     "parents": (8, lambda world, rng: world.parents.dawdle(rng)),
     "step": (1, _step),
+    "press": (0, _press),
     "kill": (2, _kill),
     "die": (4, _die),
     "fail": (3, _fail),

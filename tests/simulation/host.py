@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from spool import layout, settings
 from spool.disk import DiskFull
 from spoold.core import deadlines
+from spoold.core.admit import Machine
 from spoold.core.decide import cut_off
 from spoold.core.state import State
 from spoold.core.values import Crashed, Exited, Kill, NotStarted, Reloaded, Stop, Tick
@@ -138,12 +139,27 @@ class FakeHandlers:
             signal=signal,
             seconds=(self.world.mono - run.began) / SECOND,
             rss=1 << 20,
-            cpu=0.1,
+            cpu=min(0.1, (self.world.mono - run.began) / SECOND),
             logged=0,
             tail="" if ok else "it went wrong",
             result={"of": run.attempt} if ok else None,
             result_error="the result is not JSON" if run.outcome == "bad-result" else None,
         )
+
+
+class FakeGauge:
+    """What spoold.sources.machine is to the core: the world says how the machine is."""
+
+    def __init__(self, world: World, host: Host) -> None:
+        self.world = world
+        self.host = host
+        self.looks = 0
+
+    def look(self, mono: int) -> Machine:
+        self.looks += 1
+        resident = {run.id: 1 << 20 for run in self.host.handlers.active.values()}
+        usual = {"at": mono, "cpus": 3, "cores": 3, "total": 1 << 34, "available": 1 << 33, "load": 0.5}
+        return Machine(**usual | self.world.machine, resident=resident)
 
 
 class Host:
@@ -170,8 +186,15 @@ class Host:
         size = 3 if world.tiny else 2000
         backlog = Backlog(self.disk, lambda: len(state.future.gathered or ()) > state.future.limit, size)
         backlog.start("held")
+        self.gauge = FakeGauge(world, self)
         self.core = Core(
-            state, self.disk, self.store, self.handlers, backlog, OutboxLimits(self.disk, state)
+            state,
+            self.disk,
+            self.store,
+            self.handlers,
+            backlog,
+            OutboxLimits(self.disk, state),
+            self.gauge,
         )
         self.intake = Intake(self.disk, self.settings, ZoneInfo("UTC"))
         self._next_care = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 from tests.simulation import invariants
 from tests.simulation.chance import Move, act, moves
@@ -36,6 +37,7 @@ class Story:
     problem: BaseException | None = None
     tasks: int = 0
     told: list[str] = field(default_factory=list)
+    journal: list[dict[str, Any]] = field(default_factory=list)
 
     def __str__(self) -> str:
         words = " ".join(str(m) for m in self.moves)
@@ -67,6 +69,7 @@ def play(plan: Plan, todo: list[Move]) -> Story:
                 invariants.at_rest(world)
         world.drain()
         invariants.at_end(world)
+        story.journal = invariants.journal(world)
     except Exception as problem:
         story.problem = problem
     story.tasks = len(world.writers.wishes)

@@ -49,6 +49,7 @@ class World:
         self.tiny = tiny
         self.nodes = nodes
         self.cuts = 0
+        self.machine: dict[str, Any] = {}  # how the machine differs from one with room
         self.stepped = False  # the clock was set: dates say nothing of what came first
         self.crashes = 0
         self.keep_log = False  # the power may fail before the kernel has written anything
@@ -155,6 +156,7 @@ class World:
     def drain(self) -> None:
         """Everything goes on until every task has ended."""
         self.learn()
+        self.machine = {}
         for node, host in self.hosts.items():
             if host is None:
                 self.boot(node)

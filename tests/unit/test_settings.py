@@ -9,7 +9,7 @@ import pytest
 from spool import knobs, times
 from spool.backoff import Backoff
 from spool.errors import ConfigError
-from spool.settings import DEFAULT_TOML, Handler, Settings, load
+from spool.settings import DEFAULT_TOML, Admission, Handler, Settings, load
 
 MEBI = 1 << 20
 
@@ -26,22 +26,33 @@ def test_an_empty_file_means_the_defaults() -> None:
 
 def test_every_line_of_the_sample_file_is_true() -> None:
     assert load(DEFAULT_TOML) == load("")
-    head, _, handlers = DEFAULT_TOML.partition("\n\n")
+    head, admission, handlers = DEFAULT_TOML.split("\n\n")
     uncommented = [line[2:] for line in head.splitlines() if " = " in line.split("#")[1]]
     assert load("\n".join(uncommented)) == load("")
     assert len(uncommented) == len(knobs.ROWS)
+    lines = [line[2:] for line in admission.splitlines()[1:]]
+    assert load("\n".join(lines)) == load("")
+    assert len(lines) == 1 + len(knobs.ADMISSION_ROWS)
     lines = [line[2:] for line in handlers.splitlines()[1:]]
     assert load("\n".join(lines)).handler_for("thumb.make")
 
 
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
     public = {f.name for f in fields(Settings) if not f.name.startswith("_")}
-    assert public == {*knobs.ROWS, "handlers"}
+    assert public == {*knobs.ROWS, "handlers", "admission"}
+    assert {f.name for f in fields(Admission)} == set(knobs.ADMISSION_ROWS)
     assert {f.name for f in fields(Handler)} == {*knobs.HANDLER_ROWS, "pattern"}
 
 
 def test_every_row_has_a_text() -> None:
-    assert all(row.text for row in (*knobs.ROWS.values(), *knobs.HANDLER_ROWS.values()))
+    tables = (knobs.ROWS, knobs.ADMISSION_ROWS, knobs.HANDLER_ROWS)
+    assert all(row.text for table in tables for row in table.values())
+
+
+def test_admission_is_typed() -> None:
+    found = load("[admission]\nenabled = false\nmemory = [95, 80.5]\nbattery = [5, 10]").admission
+    assert (found.enabled, found.memory, found.battery) == (False, (95.0, 80.5), (5.0, 10.0))
+    assert found.load == (2.0, 1.5)
 
 
 def test_a_handler_is_typed() -> None:
@@ -114,6 +125,14 @@ def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
         ("retires = 3", "retires", "retries"),
         ("retries = true", "retries", None),
         ("retries = 3.0", "retries", None),
+        ("admission = 3", "admission", None),
+        ("admission.memry = [2, 1]", "admission.memry", "memory"),
+        ("admission.memory = 90", "admission.memory", None),
+        ("admission.memory = [90]", "admission.memory", None),
+        ("admission.memory = [true, false]", "admission.memory", None),
+        ("admission.memory = [85, 90]", "admission.memory", None),
+        ("admission.memory = [101, 90]", "admission.memory", None),
+        ("admission.battery = [20, 10]", "admission.battery", None),
         ("retries = -1", "retries", None),
         ("retries = 1001", "retries", None),
         ('durability = "fast"', "durability", None),

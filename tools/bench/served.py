@@ -20,6 +20,7 @@ PATIENCE = 60.0
 TOML = """\
 durability = "{durability}"
 outbox_limit = 1000000
+admission.enabled = false
 [handlers."stamp"]
 exec = {stamp}
 [handlers."noop"]

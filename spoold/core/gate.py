@@ -1,0 +1,196 @@
+"""The gate of admission: what was admitted, whether it is shut, and when it is looked at again.
+
+It is asked before a process is started, with a look at the machine that is at most INTERVAL old; the
+core asks for a new one (Measure) only when a task waits at the gate. While it is shut all handlers
+that are processes are blocked, so nothing lower passes a higher task that waits here. A task whose
+deadline is near passes all the same, one at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from spool.names import PRIORITIES
+from spool.times import SECOND, format_utc
+from spoold.core import order
+from spoold.core.admit import Demand, Limits, admit, foresee
+from spoold.core.values import Measure, Note
+
+if TYPE_CHECKING:
+    from spool.names import Entry
+    from spool.settings import Handler
+    from spoold.core.admit import Machine, Verdict
+    from spoold.core.state import State
+    from spoold.core.values import Action, Now
+
+INTERVAL = SECOND  # us that a look at the machine is good for
+TRACE = 60 * SECOND  # us in which the load average forgets all but 1/e
+FOREVER = 1 << 62
+YES, NO, NEVER, BLIND = "yes", "no", "never", "blind"
+
+
+class Gate:
+    """What is known of the machine, and what it keeps from starting."""
+
+    def __init__(self) -> None:
+        self.machine: Machine | None = None
+        self.booked: dict[str, Demand] = {}  # what processes that run, or are about to, will need
+        self.closed: frozenset[str] = frozenset()  # signals beyond their threshold
+        self.shut = False
+        self.since: Now | None = None  # when it began to hold back
+        self.why = ""
+        self.look = 0  # monotonic instant of the next look, while it is shut
+        self.pass_at = 0  # wall instant at which the next deadline lets a task pass
+        self.pass_task = ""
+        self.passing = ""  # the id of the task that passes because of its deadline
+        self.passing_why = ""
+        self._tried = False  # a task was to pass, and not even its deadline let it
+        self._blind = False
+        self._cores = 0.0  # what booked tasks keep busy
+        self._trace = 0.0  # what the load average shows of that
+        self._ticked = 0
+
+    # What was admitted.
+
+    def book(self, task_id: str, demand: Demand, now: Now) -> None:
+        """A process is about to start."""
+        self._tick(now.mono)
+        self.booked[task_id] = demand
+        self._cores += demand.cores
+
+    def unbook(self, task_id: str, now: Now) -> None:
+        """It has ended, or did not start: others may."""
+        found = self.booked.pop(task_id, None)
+        if found is not None:
+            self._tick(now.mono)
+            self._cores = sum(need.cores for need in self.booked.values())
+            self.look = 0
+        if task_id == self.passing:
+            self.passing = ""
+
+    def _tick(self, mono: int) -> None:
+        past = math.exp(min(0, self._ticked - mono) / TRACE)
+        self._trace = self._cores + (self._trace - self._cores) * past
+        self._ticked = mono
+
+    # Looking.
+
+    def measured(self, machine: Machine) -> None:
+        """A look at the machine."""
+        self.machine = machine
+        self._blind = False
+
+    def look_again(self, now: Now) -> None:
+        """It is open until somebody is refused."""
+        if self.shut and now.mono >= self.look:
+            self.shut = self._tried = False
+            self.pass_at = 0
+
+    def ask(self, state: State, entry: Entry, handler: Handler | None, now: Now) -> str:
+        """Whether a task may start: YES, NO, NEVER (not on this machine), BLIND (look first)."""
+        admission = state.settings.admission
+        if handler is None or handler.notify or not admission.enabled:
+            return YES
+        if self.machine is None or not 0 <= now.mono - self.machine.at < INTERVAL:
+            self._blind = True
+            return BLIND
+        self._tick(now.mono)
+        since = self.since.mono if self.since is not None else None
+        limits = Limits(admission=admission, closed=self.closed, since=since)
+        ahead = foresee(self.machine, self.booked, self._trace)
+        verdict = admit(ahead, demand(state, entry, handler), limits, now.mono)
+        self.closed = verdict.closed
+        if entry.id == self.passing:
+            return self._pass(verdict)
+        if verdict.yes or verdict.never:
+            return YES if verdict.yes else NEVER
+        self.shut, self.why, self.look = True, verdict.why, verdict.look
+        return NO
+
+    def _pass(self, verdict: Verdict) -> str:
+        if verdict.hard:
+            self.passing, self._tried = "", True
+            return NO
+        self.passing_why = verdict.why
+        return YES
+
+    def settle(self, counts: dict[str, int], now: Now) -> list[Action]:
+        """After all that may start has: a look that is wanted, and whether the gate has changed."""
+        if self._blind:
+            return [Measure()]
+        if self.shut == (self.since is not None):
+            return []
+        counts["gate_closed" if self.shut else "gate_opened"] += 1
+        if self.shut:
+            self.since = now
+            return [Note("gate", {"open": False, "why": self.why})]
+        held = now.mono - self.since.mono if self.since is not None else 0
+        self.since, self.why = None, ""
+        return [Note("gate", {"open": True, "held": round(held / SECOND, 3)})]
+
+    # Deadlines.
+
+    def meet(self, entry: Entry, usual: int) -> None:
+        """A task with a deadline waits: it may be the next to pass."""
+        if entry.deadline is not None:
+            self._pass_at(entry.deadline - order.lead(entry, usual), entry)
+
+    def _pass_at(self, at: int, entry: Entry) -> None:
+        if at < self.pass_at:
+            self.pass_at, self.pass_task = at, entry.task
+
+    def passer(self, state: State, now: Now) -> Entry | None:
+        """The first task whose deadline lets it pass the gate; the others of those wait for its end."""
+        if not self.shut or self._tried or now.wall < self.pass_at:
+            return None
+        self.pass_at = FOREVER
+        if self.passing in state.runs or self.passing in state.claiming:
+            return None
+        best: str | None = None
+        found: Entry | None = None
+        for lane, window in state.lanes[PRIORITIES[0]].items():
+            if state.busy_with(lane):
+                continue
+            for key, entry in window.entries.items():
+                if entry.deadline is None:
+                    continue
+                at = entry.deadline - order.lead(entry, state.p95(entry.task))
+                if at > now.wall:
+                    self._pass_at(at, entry)
+                elif best is None or key < best:
+                    best, found = key, entry
+        if found is not None:
+            self.passing, self.pass_at = found.id, 0
+        return found
+
+    def next_wake(self, now: Now) -> int:
+        """The us until something may change here."""
+        if not self.shut:
+            return FOREVER
+        passes = FOREVER if self._tried else self.pass_at - now.wall
+        return max(0, min(self.look - now.mono, passes))
+
+    def plain(self, now: Now) -> dict[str, Any]:
+        """For the status: instants as RFC 3339."""
+        passes = self.pass_at if self.shut and now.wall < self.pass_at < FOREVER else None
+        return {
+            "open": not self.shut,
+            "since": format_utc(self.since.wall) if self.since is not None else None,
+            "why": self.why or None,
+            "look_at": format_utc(now.wall + max(0, self.look - now.mono)) if self.shut else None,
+            "deadline_at": format_utc(passes) if passes is not None else None,
+            "deadline_task": self.pass_task if passes is not None else None,
+        }
+
+
+def demand(state: State, entry: Entry, handler: Handler) -> Demand:
+    """What a task will need: as its name has shown, else as its handler says, else as a setting does."""
+    known = state.history.of(entry.task)
+    most = handler.memory
+    cores = min(known.cores, float(state.cpus)) if known is not None else 1.0
+    if known is None or not known.need:
+        memory = most or state.settings.admission.first_memory
+        return Demand(task=entry.task, memory=memory, cores=cores, shown=False)
+    memory = min(known.need, most) if most else known.need  # it gets no more
+    return Demand(task=entry.task, memory=memory, cores=cores, shown=True)

@@ -1,0 +1,100 @@
+"""A real daemon holds what the machine has no room for, says why, and learns what tasks need."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tests.e2e.live import ROOT, Live, handler, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Spools = Callable[[str], Live]
+
+NEVER = (
+    "load = [1000, 1000]\nmemory = [100, 100]\nmemory_pressure = [100, 100]\nio_pressure = [100, 100]\n"
+)
+OPEN = f"[admission]\nfloor = 0\n{NEVER}swap = [1000000, 1000000]\nbattery = [0, 0]\n"
+SHUT = OPEN.replace("memory = [100, 100]", "memory = [0, 0]", 1)
+WORK = handler("work.*", "echo $SPOOL_TASK >> $NOTES/ran")
+
+
+def say(live: Live, *words: str) -> str:
+    """What `spool ...` prints."""
+    command = [sys.executable, "-m", "spool", *words]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "SPOOL_DIR": str(live.root)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+
+def gate(live: Live, *, is_open: bool) -> dict[str, Any]:
+    """The gate in the status, once it is as said."""
+    found = live.status(lambda s: s["gate"]["open"] is is_open, f"the gate is open: {is_open}")
+    return dict(found["gate"])
+
+
+def test_it_holds_says_why_and_goes_on(live: Spools) -> None:
+    spool = live(SHUT + WORK)
+    task = spool.submit("work.one")
+    shut = gate(spool, is_open=False)
+    assert shut["why"].startswith("memory ")
+    assert "% used, opens below 0 %" in shut["why"]
+    assert spool.status_now()["held_back"][0]["ready"] == 1  # type: ignore[index]
+    for shown in (say(spool, "why", task), say(spool, "status")):
+        assert "1 ready, held since " in shown
+        assert "next look in " in shown or "looks now" in shown
+    spool.settings(OPEN + WORK)
+    assert spool.end(task)["event"] == "done"
+    gate(spool, is_open=True)
+    assert [line["open"] for line in spool.journal("gate")] == [False, True]
+    assert spool.lines("ran") == ["work.one"]
+
+
+def test_what_was_learned_outlives_the_daemon_and_may_be_deleted(live: Spools) -> None:
+    spool = live(OPEN + WORK)
+    spool.end(spool.submit("work.one"))
+    spool.stop()
+    kept = spool.root / "nodes" / "here.usage"
+    tasks = json.loads(kept.read_bytes())["tasks"]
+    assert len(tasks["work.one"]["took"]) == len(tasks["work.one"]["memory"]) == 1
+    spool.start()
+    spool.end(spool.submit("work.one"))
+    spool.stop()
+    assert len(json.loads(kept.read_bytes())["tasks"]["work.one"]["took"]) == 2
+    kept.write_bytes(b'{"torn')
+    spool.start()
+    spool.end(spool.submit("work.one"))
+    spool.stop()
+    assert "is of no use" in spool.says()
+    assert len(json.loads(kept.read_bytes())["tasks"]["work.one"]["took"]) == 1
+    kept.unlink()
+    spool.start()
+    spool.end(spool.submit("work.one"))
+
+
+def test_until_idle_does_not_wait_for_a_gate_that_stays_shut(spool_at: Spools) -> None:
+    spool = spool_at(SHUT + WORK)
+    task = spool.submit("work.one")
+    assert spool.once("--until-idle") == 0
+    assert spool.entry(task, "pending").task == "work.one"
+    assert "the gate is shut, the rest stays: memory " in spool.says()
+    spool.settings(SHUT.replace("floor = 0", "floor = 1") + WORK)
+    spool.submit("work.two")
+    assert spool.once("--until-idle") == 0
+    until(lambda: len(spool.lines("ran")) == 2, "the floor lets them run, one after the other")
+
+
+def test_a_need_that_is_too_large_is_held_as_such(live: Spools) -> None:
+    spool = live(OPEN + WORK)
+    spool.stop()
+    row = {"memory": [1 << 50], "cpu": [1], "took": [1]}
+    (spool.root / "nodes" / "here.usage").write_text(json.dumps({"v": 1, "tasks": {"work.big": row}}))
+    spool.start()
+    big, small = spool.submit("work.big"), spool.submit("work.small")
+    spool.end(small)
+    assert spool.entry(big, "held").why == "no-room"
+    assert "more memory than this machine has" in say(spool, "why", big)
+    assert "no-room" in spool.journal("park")[0]["why"]

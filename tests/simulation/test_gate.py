@@ -1,0 +1,225 @@
+"""The gate in a simulated daemon: strict order, one deadline at a time, next looks, and no idle looks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from tests.simulation import invariants
+from tests.simulation.run import simulate
+from tests.simulation.world import SECOND, World
+
+BUSY = {"load": 30.0}
+
+
+def world(more: str = "admission.floor = 0", **machine: Any) -> World:
+    """A served spool on a machine that is as said."""
+    made = World(more=more)
+    made.machine = machine
+    made.boot()
+    return made
+
+
+def submit(world: World, *docs: dict[str, Any]) -> list[str]:
+    """Tasks, by the id each got."""
+    ids = []
+    for doc in docs:
+        world.pass_time(1)  # what is dropped in one instant is in the order of its ids
+        task_id = world.writers.new_id(Random(len(world.writers.wishes)))
+        ids.append(task_id)
+        args = {"run": [["ok", doc.pop("took", 1)]]}
+        world.writers.submit({"id": task_id, "args": args, **doc})
+    return ids
+
+
+def started(world: World) -> list[str]:
+    """Ids in the order their processes started."""
+    return [task_id for task_id, _, _ in world.watch.starts]
+
+
+def gate(world: World) -> Any:
+    """The gate of the one daemon."""
+    return world.up()[0].state.gate
+
+
+def looks(world: World) -> int:
+    """How often the machine was looked at."""
+    return world.up()[0].gauge.looks
+
+
+def test_nothing_starts_while_the_machine_is_busy_and_all_does_afterwards() -> None:
+    made = world(**BUSY)
+    ids = submit(made, {"task": "run.a"}, {"task": "run.b"}, {"task": "solo"})
+    made.run(20 * SECOND)
+    assert started(made) == []
+    assert gate(made).shut
+    made.machine = {}
+    made.run(6 * SECOND)
+    assert sorted(started(made)) == sorted(ids)
+    assert not gate(made).shut
+
+
+def test_two_samples_after_there_is_room_it_goes_on() -> None:
+    made = world(**BUSY)
+    submit(made, {"task": "run.a"})
+    made.run(3 * SECOND)
+    made.machine = {}
+    seen = looks(made)
+    while not started(made):
+        made.run(SECOND // 10)
+    assert looks(made) - seen <= 2
+
+
+def test_an_idle_daemon_looks_at_nothing_and_a_busy_one_once_a_second() -> None:
+    made = world()
+    made.run(100 * SECOND)
+    assert looks(made) == 0
+    submit(made, *[{"task": "run.a", "took": 0} for _ in range(30)])
+    made.run(SECOND // 2)
+    assert len(started(made)) == 30
+    assert looks(made) == 1
+
+
+def test_a_held_daemon_looks_less_and_less_often() -> None:
+    made = world(**BUSY)
+    submit(made, {"task": "run.a"})
+    made.run(60 * SECOND)
+    assert 10 <= looks(made) <= 20
+
+
+def test_nothing_lower_passes_a_task_that_waits_at_the_gate() -> None:
+    made = world(available=1 << 30)  # of 16: too little for anything
+    high, low = submit(made, {"task": "run.a", "priority": "high"}, {"task": "run.b", "priority": "low"})
+    made.run(5 * SECOND)
+    made.machine = {}
+    made.run(10 * SECOND)
+    assert started(made) == [high, low]
+
+
+def test_a_small_task_waits_behind_a_big_one() -> None:
+    made = world(available=5 << 30)
+    state = made.up()[0].state
+    state.history.learn("run.a", memory=4 << 30, took=1)
+    state.history.learn("run.b", memory=1 << 20, took=1)
+    big, small = submit(made, {"task": "run.a"}, {"task": "run.b"})
+    made.run(5 * SECOND)
+    assert started(made) == []
+    assert "run.a needs about 4.0 GiB, 5.0 GiB free" in gate(made).why
+    made.machine = {"available": 9 << 30}
+    made.run(10 * SECOND)
+    assert started(made) == [big, small]
+
+
+def test_what_parents_do_is_not_held() -> None:
+    made = world(**BUSY)
+    submit(made, {"task": "run.a", "priority": "high"}, {"task": "order.a"})
+    made.run(SECOND)
+    assert [run.entry.task for run in made.up()[0].state.runs.values()] == ["order.a"]
+
+
+def test_the_floor_runs_one_at_a_time_on_a_busy_machine() -> None:
+    made = world("admission.floor = 1", **BUSY)
+    ids = submit(made, *[{"task": "run.a", "took": 2} for _ in range(3)])
+    made.run(1 * SECOND)
+    assert len(started(made)) == 1
+    made.run(6 * SECOND)
+    assert sorted(started(made)) == sorted(ids)
+    seconds = [at // SECOND for _, _, at in made.watch.starts]
+    assert all(later - earlier >= 2 for earlier, later in pairwise(seconds))
+
+
+def test_deadlines_pass_one_at_a_time_and_the_record_says_so() -> None:
+    made = world(**BUSY)
+    first, second, later = submit(
+        made,
+        {"task": "run.a", "deadline": "+30s", "lead": 20, "took": 4},
+        {"task": "urgent.a", "deadline": "+31s", "lead": 20, "took": 4},
+        {"task": "run.b", "priority": "high"},
+    )
+    made.run(9 * SECOND)
+    assert started(made) == []
+    made.run(2 * SECOND)
+    assert started(made) == [first]
+    assert gate(made).shut
+    made.run(5 * SECOND)  # a deadline is kept to the second
+    assert started(made) == [first, second]
+    made.run(60 * SECOND)
+    assert started(made) == [first, second]
+    made.machine = {}
+    made.run(10 * SECOND)
+    assert started(made) == [first, second, later]
+    records = invariants.survey(made).records
+    assert records[first][1]["passed"] == "load 10.0 for each CPU, opens below 1.5"
+    assert records[later][1]["passed"] is None
+    claims = [line for line in invariants.journal(made) if line["event"] == "claim"]
+    assert ["passed" in line for line in claims] == [True, True, False]
+
+
+def test_not_even_a_deadline_starts_what_would_be_killed() -> None:
+    made = world(available=1 << 20)
+    made.up()[0].state.history.learn("run.a", memory=1 << 30, took=1)
+    (task,) = submit(made, {"task": "run.a", "deadline": "+8s"})
+    made.run(100 * SECOND)
+    assert started(made) == []
+    made.machine = {}
+    made.run(10 * SECOND)
+    assert started(made) == [task]
+
+
+def test_what_needs_more_than_there_is_lets_others_pass_and_is_tried_again() -> None:
+    made = world()
+    made.up()[0].state.history.learn("run.a", memory=1 << 40, took=1)
+    big, small = submit(made, {"task": "run.a"}, {"task": "run.b"})
+    made.run(5 * SECOND)
+    assert started(made) == [small]
+    path, entry = invariants.survey(made).places[big][0]
+    assert (path.split("/")[0], entry.why) == ("held", "no-room")
+    made.machine = {"total": 1 << 42, "available": 1 << 42}
+    made.up()[0].reload()
+    made.run(5 * SECOND)
+    assert started(made) == [small, big]
+
+
+def test_every_change_is_in_the_journal_and_counted() -> None:
+    made = world(**BUSY)
+    submit(made, {"task": "run.a"})
+    made.run(3 * SECOND)
+    made.machine = {}
+    made.run(10 * SECOND)
+    lines = [line for line in invariants.journal(made) if line["event"] == "gate"]
+    assert [line["open"] for line in lines] == [False, True]
+    assert lines[0]["why"].startswith("load 10.0 for each CPU")
+    assert 3 <= lines[1]["held"] <= 6
+    counts = made.up()[0].state.counts
+    assert (counts["gate_closed"], counts["gate_opened"], counts["gate_passed"]) == (1, 1, 0)
+
+
+def test_switched_off_it_holds_nothing_and_looks_at_nothing() -> None:
+    made = world("admission.enabled = false", **BUSY)
+    submit(made, {"task": "run.a"})
+    made.run(SECOND)
+    assert len(started(made)) == 1
+    assert looks(made) == 0
+
+
+def test_switching_it_off_opens_it() -> None:
+    made = world(**BUSY)
+    submit(made, {"task": "run.a"})
+    made.run(3 * SECOND)
+    assert started(made) == []
+    made.settings = ('durability = "durable"\nadmission.enabled = false', 400)
+    made.up()[0].reload()
+    made.run(SECOND)
+    assert len(started(made)) == 1
+
+
+def test_histories_by_chance_close_and_open_the_gate() -> None:
+    """The moves of the simulation reach what they are there for."""
+    seen = {"gate_closed": 0, "gate_opened": 0, "gate_passed": 0}
+    for seed in range(12):
+        for line in simulate(seed, cuts=0).journal:
+            if line.get("event") == "gate":
+                seen["gate_opened" if line["open"] else "gate_closed"] += 1
+            seen["gate_passed"] += bool(line.get("passed"))
+    assert min(seen.values()) >= 1, seen
