@@ -8,6 +8,7 @@ from spool.backoff import Backoff
 from spool.errors import Invalid
 from spool.fields import (
     ACTIONS,
+    CARES,
     CONTROLS,
     LATER_ACTIONS,
     MAX_TASKS,
@@ -18,7 +19,19 @@ from spool.fields import (
 )
 from spool.kinds import Moment, read
 from spool.owncopy import Task, decode_task, digest_of, encode_task
-from spool.requests import Ack, Action, Control, Extend, Fail, Move, Progress, Submit, Verb
+from spool.requests import (
+    Ack,
+    Action,
+    Care,
+    Control,
+    Extend,
+    Fail,
+    Match,
+    Move,
+    Progress,
+    Submit,
+    Verb,
+)
 from spool.runargs import RUN, check_run_args
 from spool.strict import Incomplete, decode, label
 
@@ -26,8 +39,9 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 __all__ = [
-    "Ack", "Action", "Backoff", "Control", "Extend", "Fail", "Incomplete", "Move", "Progress",
-    "Submit", "Task", "Verb", "check_run_args", "decode", "decode_task", "encode_task", "interpret",
+    "Ack", "Action", "Backoff", "Care", "Control", "Extend", "Fail", "Incomplete", "Match", "Move",
+    "Progress", "Submit", "Task", "Verb", "check_run_args", "decode", "decode_task", "encode_task",
+    "interpret",
 ]  # fmt: skip
 
 
@@ -157,6 +171,10 @@ def _one_of(body: object, where: str, moment: Moment, uid: int | None) -> Task:
 
 def _check_together(kind: str, given: dict[str, Any]) -> None:
     """The rules that no field can tell by itself."""
+    if "match" in TAKES[kind] and ("ids" in given) == ("match" in given):
+        both = "match" in given
+        rule = "must not be given with ids: one or the other" if both else "is required, or match"
+        raise Invalid("match" if both else "ids", None, rule)
     if kind == "move" and not given.keys() & {"priority", "position", "at", "deadline"}:
         raise Invalid("move", None, "must say at least one of priority, position, at, deadline")
     if kind in CONTROLS and "node" in given and "task" in given:
@@ -177,6 +195,7 @@ def _made(kind: str, given: dict[str, Any]) -> Action:
 _SHAPES: dict[str, Any] = {
     **dict.fromkeys(VERBS, Verb),
     **dict.fromkeys(CONTROLS, Control),
+    **dict.fromkeys(CARES, Care),
     "move": Move,
     "ack": Ack,
     "fail": Fail,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from spool import layout
@@ -23,6 +24,7 @@ from spool.peek import DURABLE, RELAXED, client_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from spool.actions import Match
     from spool.body import Backoff, Span, When
     from spool.views import Event, Listed, TaskView
 
@@ -152,6 +154,16 @@ class Spool(Control):
         self._drop(f"{stem}.json", self.preview(action))
         return stem
 
+    def match(self, action: str, match: Mapping[str, Any]) -> Match:
+        """What a `match` of an action means, as spoold reads it. Invalid."""
+        from spool.actions import decode, interpret
+
+        doc = decode(self.preview({"action": action, "match": dict(match), **_ANYWHERE.get(action, {})}))
+        now = _now()
+        found: Any = interpret(doc, now=now, dropped=now, zone=UTC, uid=None)
+        read: Match = found.match
+        return read
+
     def carried_out(self, stem: str, timeout: float | None = None) -> None:
         """Wait until the action of this name is carried out; Refused, or TimedOut after `timeout` s."""
         from spool import waiting
@@ -256,6 +268,9 @@ class Spool(Control):
             "pauses": daemons.pauses(self.disk),
             "outboxes": daemons.unread(self.disk),
         }
+
+
+_ANYWHERE = {"move": {"priority": "low"}}  # a move must say where to
 
 
 def _incoming(disk: RealDisk) -> int:

@@ -84,6 +84,7 @@ _SOMETIMES: Schema = {
     "passed": _maybe(_TEXT),
     "percent": _maybe({"type": "number", "minimum": 0, "maximum": 100}),
     "note": _maybe(_TEXT),
+    "group": _OBJECT,
 }
 
 

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 VERBS = ("cancel", "retry", "hold", "release")
 CONTROLS = ("pause", "resume", "drain")
-ACTIONS = ("submit", *VERBS, "move", "ack", "fail", "extend", "progress", *CONTROLS)
+CARES = ("resolve", "mute", "reopen")
+ACTIONS = ("submit", *VERBS, "move", "ack", "fail", "extend", "progress", *CONTROLS, *CARES)
 LATER_ACTIONS = ("replay",)
 MAX_IDS = 10_000
+MAX_ERRORS = 1000
 MAX_TASKS = 10_000
 MAX_META = 64 * 1024
 MAX_ATTEMPT = 10**9
@@ -47,11 +49,12 @@ def _row(name: str, kind: str, actions: str, text: str, **more: Any) -> Field:
 _BY_IDS = " ".join((*VERBS, "move"))
 _BY_ATTEMPT = "ack fail extend progress"
 _CONTROL = " ".join(CONTROLS)
+_CARE = " ".join(CARES)
 
 _WAIT = {"low": 0, "high": MAX_WAIT}
 _SPAN = {"low": 1, "high": MAX_WAIT}  # more than 0
 _MUST = {"required": True}
-_TZ = "submit move pause drain"
+_TZ = f"submit {_BY_IDS} pause drain mute"
 _MISS = ("run", "drop", "fail")
 _ENDS = ("front", "back")
 
@@ -79,8 +82,8 @@ FIELDS: tuple[Field, ...] = (
     _row("key", "later", "submit", "at most one waiting task with this key"),
     _row("key_for", "later", "submit", "how long the key is taken"),
     _row("on_duplicate", "later", "submit", "what a taken key means"),
-    _row("ids", "ids", _BY_IDS, "the tasks it is about", low=1, high=MAX_IDS, **_MUST),
-    _row("match", "later", _BY_IDS, "the tasks it is about, by what they are"),
+    _row("ids", "ids", _BY_IDS, "the tasks it is about", default=(), low=1, high=MAX_IDS),
+    _row("match", "match", _BY_IDS, "instead: by task, state, since, until, error"),
     _row("id", "id", _BY_ATTEMPT, "the task whose attempt it is about", **_MUST),
     _row("attempt", "count", _BY_ATTEMPT, "its number; a stale one changes nothing",
          low=1, high=MAX_ATTEMPT, **_MUST),
@@ -94,8 +97,9 @@ FIELDS: tuple[Field, ...] = (
     _row("node", "name", _CONTROL, "the node it is about; left out, all of them"),
     _row("task", "pattern", _CONTROL, "the task names it is about, * for any characters"),
     _row("who", "text", _CONTROL, "who asked for it", high=200),
-    _row("why", "text", f"{_BY_IDS} {_CONTROL}", "the reason, for whoever asks later", high=1000),
-    _row("until", "time", "pause drain", "when it ends by itself"),
+    _row("why", "text", f"{_BY_IDS} {_CONTROL} {_CARE}", "the reason, for whoever asks later", high=1000),
+    _row("until", "time", "pause drain mute", "when it ends by itself"),
+    _row("errors", "errors", _CARE, "the fingerprints of the groups", low=1, high=MAX_ERRORS, **_MUST),
 )
 # fmt: on
 

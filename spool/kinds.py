@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import names, patterns, times
+from spool import layout, names, patterns, times
 from spool.backoff import Backoff, parse_backoff
 from spool.errors import Invalid
+from spool.fingerprint import FINGERPRINT
+from spool.requests import Match
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,7 @@ MAX_VERSION = 2**31
 TRACE = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
 NAME_RULE = "must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
 
+_FINGERPRINT = re.compile(FINGERPRINT)
 _TRACE = re.compile(rf"(?!ff)(?!..-0{{32}})(?!.{{36}}0{{16}}){TRACE}")
 _EARLIEST_ID = times.EARLIEST
 _LATEST_ID = 4_102_444_800 * times.SECOND  # 2100-01-01
@@ -127,6 +130,39 @@ def _flag(_field: Field, value: object, _moment: Moment) -> bool:
     return value
 
 
+def _match(field: Field, value: object, moment: Moment) -> Match:
+    """An object of at least one part; each part is read as a field of this kind is."""
+    if not isinstance(value, dict) or not value:
+        raise wrong(f"must be an object of at least one of {', '.join(_PARTS)}")
+    found: dict[str, Any] = {}
+    for name, part in value.items():
+        if name not in _PARTS:
+            raise wrong(f"must be an object of {', '.join(_PARTS)} and nothing else")
+        try:
+            found[name] = _PARTS[name](field, part, moment)
+        except ValueError as error:
+            raise Invalid(f"{field.name}.{name}", part, str(error)) from None
+    return Match(**found)
+
+
+def _state(_field: Field, value: object, _moment: Moment) -> str:
+    if value not in layout.STATES:
+        raise wrong(f"must be one of {', '.join(layout.STATES)}")
+    return str(value)
+
+
+def _fingerprint(_field: Field, value: object, _moment: Moment) -> str:
+    if not isinstance(value, str) or _FINGERPRINT.fullmatch(value) is None:
+        raise wrong("must be the fingerprint of an error: 16 lower-case hex digits")
+    return value
+
+
+def _errors(field: Field, value: object, moment: Moment) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= (field.high or 1):
+        raise wrong(f"must be a list of 1 to {field.high} fingerprints")
+    return tuple(dict.fromkeys(_fingerprint(field, one, moment) for one in value))
+
+
 def _percent(_field: Field, value: object, _moment: Moment) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
         raise wrong("must be a number from 0 to 100")
@@ -186,6 +222,13 @@ def _error(field: Field, value: object, _moment: Moment) -> dict[str, str]:
     return made
 
 
+_PARTS: dict[str, Callable[[Field, Any, Moment], Any]] = {
+    "task": _pattern,
+    "state": _state,
+    "since": _time,
+    "until": _time,
+    "error": _fingerprint,
+}
 _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "any": _any,
     "backoff": _backoff,
@@ -193,10 +236,12 @@ _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "count": _count,
     "duration": _duration,
     "error": _error,
+    "errors": _errors,
     "flag": _flag,
     "id": _id,
     "ids": _ids,
     "later": _later,
+    "match": _match,
     "meta": _meta,
     "name": _name,
     "pattern": _pattern,

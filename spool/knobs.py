@@ -61,6 +61,8 @@ ROWS: dict[str, Field] = dict((
     _row("grace", "duration", "10s", (0, HOUR), "from TERM to KILL"),
     _row("drain_grace", "duration", "30s", (0, DAY), "what runs may finish at a stop"),
     _row("poison_after", "count", 3, (1, 100), "lost attempts until a task is held"),
+    _row("recurring_count", "count", 20, (2, 1000), "failures of one kind that are frequent"),
+    _row("recurring_window", "duration", "10m", (SECOND, DAY), "within this time"),
     _row("outbox_limit", "count", 10_000, (1, 10**7), "unread events of a parent; then it waits"),
     _row("log_limit", "size", "10MiB", (0, TIB), "output kept of one attempt"),
     _row("result_limit", "size", "1MiB", (0, 64 * MIB), "largest result of a handler"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Damaged, Invalid
-from spool.names import PRIORITIES, BadName, date_of, id_time, is_id, parse_entry
+from spool.names import PRIORITIES, BadName, is_id, parse_entry
 from spool.owncopy import decode_task
 from spool.place import Place
 from spool.records import RECORD_LIMIT, decode
@@ -51,16 +51,20 @@ def at(disk: Disk, path: str) -> Place:
     return Place(parts[0], path, entry, task, last_record(disk, entry.id), node)
 
 
+def record(disk: Disk, task_id: str, attempt: int) -> dict[str, Any]:
+    """The record of one attempt; Missing, or Invalid where it is damaged."""
+    return decode(disk.read(layout.record(task_id, attempt), RECORD_LIMIT))
+
+
 def records(disk: Disk, task_id: str) -> list[dict[str, Any]]:
     """The attempt records of a task, oldest first; damaged ones are left out."""
-    folder = f"{layout.ATTEMPTS}/{date_of(id_time(task_id))}"
     found: list[dict[str, Any]] = []
     misses = 0
     number = 0
     while misses < 4:
         number += 1
         try:
-            found.append(decode(disk.read(f"{folder}/{task_id}.{number}.json", RECORD_LIMIT)))
+            found.append(record(disk, task_id, number))
             misses = 0
         except (Missing, Invalid):
             misses += 1

@@ -18,11 +18,27 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Tasks by what they are; None is no condition. Instants are us UTC.
+
+    `task`: a name or pattern. `state`: one of the six. `since`, `until`: the time in the entry's
+    name. `error`: the fingerprint of the newest failed attempt.
+    """
+
+    task: str | None = None
+    state: str | None = None
+    since: int | None = None
+    until: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """cancel, retry, hold or release these tasks."""
+    """cancel, retry, hold or release these tasks: either `ids` or those that `match`."""
 
     kind: str
     ids: tuple[str, ...]
+    match: Match | None
     why: str | None
 
 
@@ -31,6 +47,7 @@ class Move:
     """Give these tasks another place or time; None leaves it as it is, one is always given."""
 
     ids: tuple[str, ...]
+    match: Match | None
     priority: str | None
     front: bool | None
     at: int | None
@@ -89,4 +106,14 @@ class Control:
     until: int | None
 
 
-Action: TypeAlias = Submit | Verb | Move | Ack | Fail | Extend | Progress | Control
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """resolve, mute or reopen groups of errors, by their fingerprints; `until` ends a mute."""
+
+    kind: str
+    errors: tuple[str, ...]
+    until: int | None
+    why: str | None
+
+
+Action: TypeAlias = Submit | Verb | Move | Ack | Fail | Extend | Progress | Control | Care

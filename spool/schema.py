@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from spool.backoff import DEFAULT_FACTOR, MAX_FACTOR, MAX_WAIT
 from spool.fields import ACTIONS, CONTROLS, MAX_TASKS, REQUIRED, TAKES
+from spool.fingerprint import FINGERPRINT
 from spool.kinds import ERROR_PARTS, MAX_VERSION, TRACE
+from spool.layout import STATES
 from spool.patterns import PATTERN
 from spool.times import DURATION, SECOND, TIME
 
@@ -25,6 +27,7 @@ Schema = dict[str, Any]
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _ID = r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"
+_fingerprint = {"type": "string", "pattern": f"^{FINGERPRINT}$"}
 _NO_NUL = r"^[^\x00]*$"
 
 
@@ -46,6 +49,8 @@ def _action(action: str) -> Schema:
     if action == "move":
         names = ("priority", "position", "at", "deadline")
         made["anyOf"] = [{"required": [name]} for name in names]
+    if "match" in TAKES[action]:
+        made["oneOf"] = [{"required": [name]} for name in ("ids", "match")]
     if action in CONTROLS:
         made["not"] = {"required": ["node", "task"]}
     return {"title": action, **made}
@@ -82,7 +87,7 @@ def _properties(action: str) -> Schema:
     for row in TAKES[action].values():
         if row.kind != "later":
             found[row.name] = {**_SCHEMAS[row.kind](row), "description": row.text}
-            if row.default is not None:
+            if row.default not in (None, ()):
                 found[row.name]["default"] = row.default
     return found
 
@@ -127,6 +132,21 @@ def _ids(row: Field) -> Schema:
     return {"type": "array", "minItems": row.low, "maxItems": row.high, "items": one}
 
 
+def _match(_row: Field) -> Schema:
+    parts = {
+        "task": {"type": "string", "pattern": f"^{PATTERN}$"},
+        "state": {"enum": list(STATES)},
+        "since": _time(_row),
+        "until": _time(_row),
+        "error": _fingerprint,
+    }
+    return {**_closed(parts), "minProperties": 1}
+
+
+def _errors(row: Field) -> Schema:
+    return {"type": "array", "minItems": row.low, "maxItems": row.high, "items": _fingerprint}
+
+
 def _version(_row: Field) -> Schema:
     number = {"type": "integer", "minimum": 0, "maximum": MAX_VERSION}
     return {"anyOf": [number, {"type": "string", "pattern": _NAME}]}
@@ -143,9 +163,11 @@ _SCHEMAS: dict[str, Callable[[Field], Schema]] = {
     "count": lambda row: {"type": "integer", "minimum": row.low, "maximum": row.high},
     "duration": lambda row: _duration(row.low or 0, row.high or 0),
     "error": _error,
+    "errors": _errors,
     "flag": lambda _row: {"type": "boolean"},
     "id": _pattern(_ID),
     "ids": _ids,
+    "match": _match,
     "meta": lambda _row: {"type": "object"},
     "name": _pattern(_NAME),
     "pattern": _pattern(f"^{PATTERN}$"),

@@ -85,6 +85,8 @@ class Settings:
     grace: int
     drain_grace: int
     poison_after: int
+    recurring_count: int
+    recurring_window: int
     outbox_limit: int
     log_limit: int
     result_limit: int

@@ -20,6 +20,7 @@ from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.times import parse_utc
 from spoold.core.state import State
+from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.handlers import RUN, Handlers
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.memory import UsageFile
@@ -131,6 +132,8 @@ def _run(  # noqa: PLR0913 - what it was started with
 
     status = Status(disk, state, now.wall)
     status.workers = handlers.workers.content
+    error_files = ErrorFiles(disk, state, root)
+    error_files.load(now.wall)
     loop = Loop(
         core,
         intake,
@@ -140,6 +143,7 @@ def _run(  # noqa: PLR0913 - what it was started with
         status,
         _reloader(disk, root, apply, status),
         usage,
+        (error_files,),
         until_idle=until_idle,
     )
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
@@ -147,6 +151,7 @@ def _run(  # noqa: PLR0913 - what it was started with
         loop.run(events)
     finally:
         handlers.close()
+        error_files.close()
         if doorbell is not None:
             doorbell.close()
     usage.save()

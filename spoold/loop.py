@@ -6,7 +6,7 @@ import logging
 import selectors
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from spool import look
 from spool.disk import DiskFull, Missing, NotRegular, TooLarge
@@ -28,6 +28,7 @@ from spoold.core.values import (
     Reloaded,
     Room,
     Scan,
+    Seek,
     Start,
     Stop,
     Tick,
@@ -35,7 +36,7 @@ from spoold.core.values import (
 from spoold.effects.group import groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from spool.disk import Disk
     from spool.settings import Settings
@@ -64,6 +65,18 @@ DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 def clock() -> Now:
     """The clocks of this machine."""
     return Now(time.time_ns() // 1000, time.monotonic_ns() // 1000)
+
+
+class Chore(Protocol):
+    """Work that nothing waits for: a little of it in each round, when it is due."""
+
+    def due(self, now: Now) -> int | None:
+        """In how many us there is something to do; None where nothing is."""
+        ...
+
+    def step(self, now: Now) -> None:
+        """Do a little of it, if it is due: at most some milliseconds."""
+        ...
 
 
 class Core:
@@ -153,6 +166,8 @@ class Core:
                 self._actions.extendleft(reversed(decide(self.state, measured, now)))
             case Scan():
                 self.backlog.start(action.kind, action.edge)
+            case Seek():
+                self.backlog.seek(action)
             case Quarantine():
                 self.store.quarantine(action.path, action.why)
             case _:
@@ -199,6 +214,8 @@ class Core:
             try:
                 if ask.why in ("claim", "release") and path is not None:
                     place = _plain(self.disk, path)
+                elif ask.why == "match" and path is not None:
+                    place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
                 else:
                     place = look.find(self.disk, task_id, path)
             except Missing:
@@ -233,6 +250,7 @@ class Loop:
         status: Status,
         reload: Callable[[], Settings | None],
         usage: UsageFile,
+        chores: Sequence[Chore] = (),
         *,
         until_idle: bool = False,
     ) -> None:
@@ -245,6 +263,7 @@ class Loop:
         self.status = status
         self.reload = reload
         self.usage = usage
+        self.chores = chores
         self.until_idle = until_idle
         self._stop_by: int | None = None
         self._next_care = 0
@@ -268,6 +287,8 @@ class Loop:
             if changed or events:  # a stop or a full outbox may lead to nothing and is to be seen
                 self.status.change()
             self.status.write(clock())
+            for chore in self.chores:
+                chore.step(clock())
             if self._over():
                 return
             ready = {key.fd for key, _ in self._selector.select(self._patience())}
@@ -286,7 +307,7 @@ class Loop:
         if (wait := self.intake.next_look()) is not None:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
         others = (self.status.due(now), self.core.limits.due(now), self.core.handlers.due())
-        waits += [w for w in others if w is not None]
+        waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
         if self._stop_by is not None:
             waits.append(max(0, self._stop_by - now.mono))
         self.timer.arm(min(waits))

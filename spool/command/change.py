@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+
+    from spool.client import Spool
 
 CHUNK = 1000  # ids in one action
 EPILOG = """
+Tasks are named by their ids, or by what they are; without a --state {states}.
 Says how many tasks it was asked for. Where a daemon is alive it waits up to 2 s, so that a refusal
 is seen: exit status 65, and the others were done. --wait waits longer: 75 where it was in vain.
 
 examples:
   spool {verb} 0193a5b27c4d7e8f9a0b1c2d3e4f5a6b{more} --why 'asked for by Zoe'
-  spool ls {state} --task 'thumb.*' --ids | spool {verb} -{more}
+  spool {verb} --task 'thumb.*' --since 2h{more} --dry-run
 """
-STATES = {"cancel": "pending", "retry": "failed", "hold": "pending", "release": "held", "move": "pending"}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verbs take."""
+    from spool.match import STATES
+
     verb = parser.get_default("verb")
     more = " --priority high" if verb == "move" else ""
-    parser.epilog = EPILOG.format(verb=verb, state=STATES[verb], more=more)
-    options_of.add_ids(parser)
+    states = f"it is about {' and '.join(STATES[verb])}"
+    parser.epilog = EPILOG.format(verb=verb, states=states, more=more)
+    options_of.add_match(parser)
     if verb == "move":
         parser.add_argument("--front", action="store_true", help="short for --position front")
         parser.add_argument("--back", action="store_true", help="short for --position back")
-    options_of.add_fields(parser, verb, ("ids",))
+    options_of.add_fields(parser, verb, ("ids", "match") if verb == "move" else ("ids", "match", "tz"))
     add_wait(parser)
     options_of.add_json(parser)
 
@@ -45,10 +52,38 @@ def run(args: argparse.Namespace) -> int:
         if args.front or args.back:
             fields["position"] = "front" if args.front else "back"
     spool = options_of.open_spool(args)
-    ids = options_of.ids_of(args.ids)
-    chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
-    for chunk in chunks:
-        spool.preview({"action": args.verb, "ids": chunk, **fields})  # all of it is valid, or none
-    stems = [spool.act({"action": args.verb, "ids": chunk, **fields}) for chunk in chunks]
-    count = f"{len(ids)} task{'s' * (len(ids) != 1)}"
-    return see(spool, stems, args, f"{args.verb}: asked for {count}", {"asked": len(ids)})
+    match = options_of.match_of(args, spool)
+    ids = options_of.ids_of(args.ids) if match is None else list(matching(spool, args.verb, match))
+    if args.dry_run:
+        return show(ids)
+    if match is None:
+        chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
+        actions = [{"action": args.verb, "ids": chunk, **fields} for chunk in chunks]
+    else:
+        actions = [{"action": args.verb, "match": match, **fields}] if ids else []
+    for action in actions:
+        spool.preview(action)  # all of it is valid, or none
+    stems = [spool.act(action) for action in actions]
+    return see(spool, stems, args, f"{args.verb}: asked for {counted(ids)}", {"asked": len(ids)})
+
+
+def matching(spool: Spool, verb: str, match: dict[str, Any]) -> Iterator[str]:
+    """The ids of the tasks that an action with this `match` would be about now."""
+    from spool.match import find
+
+    for paths in find(spool.disk, verb, spool.match(verb, match)):
+        yield from paths
+
+
+def show(ids: list[str]) -> int:
+    """What --dry-run prints: ids, for another command, and how many for who looks on."""
+    for task_id in ids:
+        print(task_id)
+    if sys.stdout.isatty():
+        print(counted(ids), file=sys.stderr)
+    return 0
+
+
+def counted(ids: list[str]) -> str:
+    """How many tasks, in words."""
+    return f"{len(ids)} task{'s' * (len(ids) != 1)}"

@@ -56,6 +56,39 @@ def ids_of(words: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def add_match(parser: argparse.ArgumentParser) -> None:
+    """Tasks by their ids, or by what they are."""
+    parser.add_argument("ids", nargs="*", metavar="ID", help=ID_HELP)
+    parser.add_argument("--task", metavar="PATTERN", help="those of these names; * for any characters")
+    parser.add_argument("--state", metavar="STATE", help="those in this state")
+    parser.add_argument("--error", metavar="FP", help="those whose newest failure has this fingerprint")
+    parser.add_argument("--since", metavar="TIME", help="those whose time is not before this one")
+    parser.add_argument("--until", metavar="TIME", help="those whose time is before this one")
+    parser.add_argument("--all", action="store_true", help="all that there are, if nothing else is said")
+    parser.add_argument("--dry-run", action="store_true", help="print the ids of those it is about")
+
+
+def match_of(args: argparse.Namespace, spool: Spool) -> dict[str, Any] | None:
+    """What the options of `add_match` say, as an action writes it; None where there are ids."""
+    from spool.errorgroups import expand
+    from spool.times import format_utc
+
+    found = {name: getattr(args, name) for name in ("task", "state") if getattr(args, name) is not None}
+    for name in ("since", "until"):
+        us = instant(getattr(args, name), f"--{name}")
+        if us is not None:
+            found[name] = format_utc(us)
+    if args.error is not None:
+        found["error"] = expand(spool.disk, args.error)
+    if args.ids:
+        if found or args.all:
+            usage(args, "ids and filters do not go together")
+        return None
+    if not found and not args.all:
+        usage(args, "name tasks by ID or by filter, or say --all")
+    return found or {"task": "*"}
+
+
 def open_spool(args: argparse.Namespace) -> Spool:
     """The spool that --spool names, else the default one."""
     from spool.client import Spool

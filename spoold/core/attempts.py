@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
+from spool.fingerprint import fingerprint
 from spool.records import error, record
-from spoold.core import order, policy, table
+from spoold.core import groups, order, policy, table
 from spoold.core.values import Message, Move
 
 if TYPE_CHECKING:
@@ -195,10 +196,14 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
         **facts,
     )
     content["entry"] = target
+    note = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
+    if event in groups.COUNTED and content["error"]:
+        mark = fingerprint(entry.task, content["error"])
+        content["error"] = {**content["error"], "fingerprint": mark}
+        note |= {"error": mark, "type": content["error"]["type"]}
     if after == table.PENDING:
         state.insert(moved, now.wall)
     _count(state, after)
-    note = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
     if by:
         note["by"] = by
     return Move(

@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from spool import layout
-from spool.actions import Ack, Control, Extend, Fail, Progress, Submit, Verb
+from spool.actions import Ack, Care, Control, Extend, Fail, Progress, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.records import error
 from spool.times import SECOND
-from spoold.core import answers, attempts, control, deadlines, dispatch, scans, table, verbs
+from spoold.core import (
+    answers,
+    attempts,
+    bulk,
+    care,
+    control,
+    deadlines,
+    dispatch,
+    groups,
+    scans,
+    table,
+    verbs,
+)
 from spoold.core.submit import submit
 from spoold.core.values import (
     Answered,
@@ -20,6 +32,7 @@ from spoold.core.values import (
     Invalidated,
     Kill,
     Looked,
+    Matched,
     Measured,
     NotStarted,
     Outboxes,
@@ -44,7 +57,7 @@ if TYPE_CHECKING:
 
 def decide(state: State, event: Event, now: Now) -> list[Action]:
     """What one event leads to."""
-    return _told(state, _decide(state, event, now))
+    return _told(state, _decide(state, event, now), now)
 
 
 def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0911, C901, PLR0912 - one arm an event
@@ -63,6 +76,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return _arrived(state, event, now)
         case Looked():
             return _looked(state, event, now)
+        case Matched():
+            return bulk.matched(state, event)
         case Invalidated():
             return verbs.invalidated(state, event)
         case NotStarted() | Crashed():
@@ -107,8 +122,9 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             assert_never(event)
 
 
-def _told(state: State, actions: list[Action]) -> list[Action]:
-    """Count what is about to be told; `ready` has been counted when its task was claimed."""
+def _told(state: State, actions: list[Action], now: Now) -> list[Action]:
+    """Count failures and what is about to be told; `ready` was counted when its task was claimed."""
+    actions += groups.told(state, actions, now)
     for action in actions:
         message = getattr(action, "message", None)
         if message is not None and message.event != "ready":
@@ -124,7 +140,7 @@ def elapse(state: State, now: Now) -> list[Action]:
     out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)
     out += deadlines.due(state, now)
-    return _told(state, out)
+    return _told(state, out, now)
 
 
 def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
@@ -132,10 +148,14 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
     match request:
         case Submit():
             return submit(state, event, request, now)
+        case Verb() | MoveRequest() if request.match is not None:
+            return bulk.begin(state, event, request)
         case Verb() | MoveRequest() | Ack() | Fail() | Extend() | Progress():
             return verbs.arrived(state, event, request, now)
         case Control():
             return control.control(state, event, request, now)
+        case Care():
+            return care.care(state, event, request, now)
         case _:
             assert_never(request)
 
@@ -147,6 +167,8 @@ def _looked(state: State, event: Looked, now: Now) -> list[Action]:
         return scans.freed(state, event.found, now)
     if event.ask.why == "late":
         return deadlines.looked(state, event.found, now)
+    if event.ask.why == "match":
+        return bulk.looked(state, event, now)
     return verbs.looked(state, event, now)
 
 

@@ -9,6 +9,7 @@ from spool.names import PRIORITIES
 from spool.patterns import matches
 from spoold.core import order
 from spoold.core.gate import Gate
+from spoold.core.groups import Groups
 from spoold.core.usage import History
 from spoold.core.window import Window
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from spool.actions import Task
     from spool.names import Entry
     from spool.settings import Handler, Settings
-    from spoold.core.values import Run
+    from spoold.core.values import Run, Seeking, Source
 
 COUNTED = (
     "started", "done", "failed", "retried", "taken", "refused",
@@ -41,6 +42,8 @@ class State:
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
         self.bodies: dict[str, Task] = {}  # of what was taken in lately
         self.pauses: list[dict[str, Any]] = []
+        self.groups = Groups()
+        self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.history = History()

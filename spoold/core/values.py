@@ -75,6 +75,15 @@ class Scanned:
 
 
 @dataclass(frozen=True, slots=True)
+class Matched:
+    """Some of the tasks an action is about, by id where each stands; `done`: there are no more."""
+
+    source: Source
+    paths: dict[str, str]
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Looked:
     """The answer to a Look: every id asked for, found or None."""
 
@@ -235,6 +244,7 @@ Event = (
     | Invalidated
     | Seen
     | Scanned
+    | Matched
     | Looked
     | Exited
     | Answered
@@ -381,6 +391,14 @@ class Pauses:
 
 
 @dataclass(frozen=True, slots=True)
+class Seek:
+    """Look for the tasks an action is about by what they are, a slice at a time."""
+
+    source: Source
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantine:
     """A file that cannot be what its place says: to corrupt/, with the reason."""
 
@@ -388,10 +406,22 @@ class Quarantine:
     why: str
 
 
-Action = Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Measure | Note | Pauses | Quarantine
+Action = (
+    Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Seek | Measure | Note | Pauses | Quarantine
+)
 
 
-# What the core keeps of a task that runs.
+# What the core keeps.
+
+
+@dataclass(slots=True)
+class Seeking:
+    """An action whose tasks are being looked for: how many were found, changed and denied so far."""
+
+    request: Request
+    found: int = 0
+    changed: int = 0
+    denied: dict[str, int] = field(default_factory=dict)  # why -> how many
 
 
 @dataclass(slots=True, kw_only=True)

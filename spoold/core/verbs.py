@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.actions import Ack, Extend, Fail, Progress, Verb
 from spool.actions import Move as MoveRequest
-from spool.names import MAX_US, whole_second
+from spool.names import MAX_US, id_from, whole_second
 from spool.records import error, record
 from spool.times import format_utc
 from spoold.core import attempts, dispatch, policy, table
@@ -52,21 +53,36 @@ def carry_out(
     out: list[Action] = []
     denied: dict[str, str] = {}
     ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
-    by = {"uid": source.uid}
-    if isinstance(request, Verb | MoveRequest) and request.why:
-        by["why"] = request.why  # type: ignore[assignment]
+    by = asker(request, source)
     for task_id in ids:
         try:
-            run = state.runs.get(task_id)
-            if run is not None:
-                out += _on_run(state, request, run, by, now)
-            else:
-                out += _on_place(state, request, task_id, found.get(task_id), by, now)
+            out += on_one(state, request, task_id, found.get(task_id), by, now)
         except (Denied, table.Illegal) as problem:
             denied[task_id] = str(problem)
     if not denied:
         return [*out, Drop(source)]
     return [*out, _refusal(state, request, source, denied, found)]
+
+
+def asker(request: Asked, source: Source) -> dict[str, Any]:
+    """Who asked, and why."""
+    why = request.why if isinstance(request, Verb | MoveRequest) else None
+    return {"uid": source.uid, "why": why} if why else {"uid": source.uid}
+
+
+def on_one(  # noqa: PLR0913 - one more than five
+    state: State, request: Asked, task_id: str, place: Place | None, by: dict[str, Any], now: Now
+) -> list[Action]:
+    """A verb on one task; Denied, or table.Illegal."""
+    run = state.runs.get(task_id)
+    if run is not None:
+        return _on_run(state, request, run, by, now)
+    return _on_place(state, request, task_id, place, by, now)
+
+
+def id_of(source: Source) -> str:
+    """An id for what belongs to no task: the same whenever the same file is refused."""
+    return id_from(source.ctime, hashlib.sha256(source.path.encode("utf-8", "replace")).digest())
 
 
 def _refusal(

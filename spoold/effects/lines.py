@@ -77,7 +77,7 @@ def refusal(node: str, refusal: Refuse, now: int) -> bytes:
 
 
 def other(node: str, note: dict[str, Any], now: int) -> bytes:
-    """The line of what belongs to no task: pauses, the gate."""
+    """The line of what belongs to no task."""
     return _dump({"at": format_utc(now), **note, "node": node})
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from spool import layout
+from spool import layout, match
+from spool.actions import Move, Verb
 from spool.disk import Missing
 from spool.names import PRIORITIES, day_start
-from spoold.core.values import Scanned, Seen
+from spoold.core.values import Matched, Scanned, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from spool.disk import Disk
+    from spoold.core.values import Seek
 
+E = TypeVar("E")
+R = TypeVar("R")
 SLICE = 2000
 
 
@@ -25,11 +29,12 @@ class Backlog:
         self.size = size
         self.enough = enough  # whether a scan of the future has found as much as it can keep
         self._scans: list[tuple[str, Iterator[Seen | Scanned]]] = []
+        self._seeks: list[Iterator[Matched]] = []
 
     @property
     def busy(self) -> bool:
         """Whether a scan is under way."""
-        return bool(self._scans)
+        return bool(self._scans or self._seeks)
 
     def start(self, kind: str, edge: str = "") -> None:
         """Begin a scan (see `Scan`); one of that kind under way is given up."""
@@ -41,14 +46,13 @@ class Backlog:
         else:
             self._scans.append((kind, self._held()))
 
-    def step(self) -> list[Seen | Scanned]:
-        """The next slice of the scan under way."""
-        while self._scans:
-            event = next(self._scans[0][1], None)
-            if event is not None:
-                return [event]
-            del self._scans[0]
-        return []
+    def seek(self, seek: Seek) -> None:
+        """Begin to look for the tasks of an action, after those of earlier ones."""
+        self._seeks.append(_sought(self.disk, seek))
+
+    def step(self) -> list[Seen | Scanned | Matched]:
+        """The next slice of the scan under way, and of the search."""
+        return [*_next(self._scans, lambda row: row[1]), *_next(self._seeks, lambda row: row)]
 
     def _dates(self) -> list[str]:
         try:
@@ -80,6 +84,25 @@ class Backlog:
     def _held(self) -> Iterator[Seen | Scanned]:
         for names in self.disk.slices(layout.HELD, self.size):
             yield Seen("held", "", "", names)
+
+
+def _next(rows: list[R], steps: Callable[[R], Iterator[E]]) -> Iterator[E]:
+    """One more event of the first of these rows that has one; those that are spent go."""
+    while rows:
+        event = next(steps(rows[0]), None)
+        if event is not None:
+            yield event
+            return
+        del rows[0]
+
+
+def _sought(disk: Disk, seek: Seek) -> Iterator[Matched]:
+    request = seek.request
+    if isinstance(request, Verb | Move) and request.match is not None:
+        kind = request.kind if isinstance(request, Verb) else "move"
+        for paths in match.find(disk, kind, request.match):
+            yield Matched(seek.source, paths)
+    yield Matched(seek.source, {}, done=True)
 
 
 def _is_date(name: str) -> bool:

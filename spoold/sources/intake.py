@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.actions import (
     Ack,
+    Care,
     Control,
     Extend,
     Fail,
@@ -211,7 +212,7 @@ class Intake:
                     raise NoRoom(len(request.tasks))
                 request = self._identify(request, source)
                 self._room -= len(request.tasks)
-            elif not isinstance(request, Control):
+            elif not isinstance(request, Control | Care):
                 self._check_ids(request)
         except Invalid as problem:
             if isinstance(problem, Incomplete):

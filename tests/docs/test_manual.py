@@ -18,7 +18,7 @@ import pytest
 
 import spool
 import spoold
-from spool import errors, fields, knobs, layout, names, records, times
+from spool import errors, fields, fingerprint, group, knobs, layout, names, records, times
 from spool.command import main, wait
 from spool.command import parser as command_parser
 from spool.command.verbs import VERBS
@@ -452,6 +452,13 @@ def test_a_record_has_the_fields_the_manual_shows(run: Live) -> None:
     assert shape(shown(title)) == shape(found)
     progress = read(run, "outbox/shop/*progress*")
     assert set(items(section("spool.5", title, below="Ss"), "Cm")) == set(found) | set(progress)
+
+
+def test_a_group_of_errors_has_the_fields_the_manual_shows() -> None:
+    example = shown("A group of errors")
+    assert group.decode(json.dumps(example).encode()).plain() == example
+    fingerprint.fingerprint(example["task"], example)
+    assert list(fingerprint.place(example)) == example["place"]
 
 
 def test_an_own_copy_has_the_fields_the_manual_shows(run: Live) -> None:

@@ -295,3 +295,48 @@ def test_waiting_survives_a_restart_of_the_daemon(shell: Shell) -> None:
     shell.live.start()
     assert spool.wait(task_id, PATIENCE)["result"] == "x"
     assert spool.status()["alive"] is True
+
+
+def test_an_edited_task_takes_the_place_of_the_old_one(shell: Shell, tmp_path: Path) -> None:
+    old = shell.id("submit", "echo", "to=zoe", "--at", "+1h", "--priority", "high", "--front")
+    time = shell.live.entry(old, "pending").time
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nsed -i s/zoe/ann/ "$1"\n')
+    editor.chmod(0o755)
+    shell.env["EDITOR"] = str(editor)
+    new = shell.id("edit", old)
+    assert new != old
+    entry = shell.live.entry(new, "pending")
+    assert (entry.time, entry.prio, entry.front) == (time, "high", True)
+    assert json.loads(shell("show", new, "--json"))["args"] == {"to": "ann"}
+    assert shell.live.entry(old, "cancelled")
+    shell("edit", new, status=0)  # nothing to change: no zoe there
+    assert "nothing has changed" in shell.err
+    editor.write_text('#!/bin/sh\nsed -i s/args/argh/ "$1"\n')
+    shell("edit", new, status=65)
+    assert "did you mean" not in shell.err
+    assert "argh" in shell.err
+    assert shell.live.entry(new, "pending")
+    editor.write_text(f'#!/bin/sh\nsed -i s/ann/eve/ "$1"; {sys.executable} -m spool cancel {new}\n')
+    shell("edit", new, status=65)
+    assert "nothing was changed" in shell.err
+
+
+def test_filters_name_tasks_and_nothing_is_done_to_all_unless_it_is_said(shell: Shell) -> None:
+    ids = [shell.id("submit", name, "--at", "+1h") for name in ("echo", "echo", "bad")]
+    for task_id in ids:
+        shell.live.entry(task_id, "pending")
+    shell("cancel", status=64)
+    assert "--all" in shell.err
+    shell("cancel", ids[0], "--task", "echo", status=64)
+    assert set(shell("cancel", "--task", "echo", "--dry-run").split()) == set(ids[:2])
+    assert "asked for 2 tasks" in shell("cancel", "--task", "echo", "--wait")
+    for task_id in ids[:2]:
+        assert shell.live.entry(task_id, "cancelled")
+    assert "asked for 0 tasks" in shell("cancel", "--task", "echo", "--wait")
+    assert "asked for 1 task" in shell("hold", "--all", "--wait")
+    assert shell.live.entry(ids[2], "held")
+    assert "asked for 0 tasks" in shell("release", "--until", "1h", "--wait")
+    assert "asked for 1 task" in shell("release", "--since", "1h", "--wait")
+    shell("retry", "--error", "abc", status=65)
+    assert "no error group" in shell.err

@@ -160,6 +160,7 @@ def _attempts(
 
 def _told(world: World, found: Survey) -> None:
     """Each record was told to a parent as an event, once; nothing else was told."""
+    _groups_told(world)
     told = {key for key in world.watch.told if key[2] in (*ENDS, "retrying", "recurring-error")}
     recorded = {
         (task_id, attempt, record["event"])
@@ -177,6 +178,23 @@ def _told(world: World, found: Survey) -> None:
             works = works and not world.cuts  # an event that was not read goes with its task's end
             if works and (task_id, attempt, "ready") not in world.watch.told:
                 raise Broken(f"{task_id} ran as attempt {attempt} and its parent never heard of it")
+
+
+def _groups_told(world: World) -> None:
+    """What is told of a group is the record of one of its failures, and why; it is put aside here."""
+    for key in [key for key in world.watch.told if key[2] == "recurring-error"]:
+        records = []
+        for event in world.watch.told[key]:
+            if "group" not in event:
+                records.append(event)
+            elif (
+                event["group"]["why"] not in ("new", "frequent", "back")
+                or not event["error"]["fingerprint"]
+            ):
+                raise Broken(f"told of a group: {event}")
+        world.watch.told[key] = records
+        if not records:
+            del world.watch.told[key]
 
 
 def _same(world: World, record: dict[str, Any], events: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ NOW = times.parse_utc("2026-11-21T12:00:00Z")
 DROPPED = NOW - times.MINUTE
 ROME = times.zone("Europe/Rome")
 ID = id_from(NOW, bytes(10))
+FP = "0123456789abcdef"
 OTHER = id_from(NOW, bytes(9) + b"\1")
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 MEBI = 1 << 20
@@ -202,7 +203,6 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(field: str, value: obje
 def test_what_is_not_supported_yet_is_refused_not_ignored(field: str) -> None:
     assert "not supported yet" in refused({"task": "a", field: "x"}).rule
     assert "not supported yet" in refused({"action": "replay", "ids": [ID]}).rule
-    assert "not supported yet" in refused({"action": "cancel", "match": {}}).rule
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:
@@ -251,10 +251,20 @@ def test_what_is_wrong_with_a_batch_is_named(doc: dict[str, Any], field: str) ->
 
 def test_every_other_action_is_typed() -> None:
     assert ask({"action": "cancel", "ids": [ID, OTHER, ID], "why": "old"}) == actions.Verb(
-        kind="cancel", ids=(ID, OTHER), why="old"
+        kind="cancel", ids=(ID, OTHER), match=None, why="old"
     )
     assert ask({"action": "move", "ids": [ID], "position": "back"}) == actions.Move(
-        ids=(ID,), priority=None, front=False, at=None, deadline=None, why=None
+        ids=(ID,), match=None, priority=None, front=False, at=None, deadline=None, why=None
+    )
+    wanted = {"task": "mail.*", "state": "failed", "since": "+1h", "error": FP}
+    assert ask({"action": "retry", "match": wanted}) == actions.Verb(
+        kind="retry",
+        ids=(),
+        match=actions.Match(task="mail.*", state="failed", since=DROPPED + times.HOUR, error=FP),
+        why=None,
+    )
+    assert ask({"action": "mute", "errors": [FP, FP], "until": "+1h"}) == actions.Care(
+        kind="mute", errors=(FP,), until=DROPPED + times.HOUR, why=None
     )
     assert ask({"action": "ack", "id": ID, "attempt": 1}) == actions.Ack(id=ID, attempt=1, result=None)
     assert ask({"action": "fail", "id": ID, "attempt": 2, "error": "no"}) == actions.Fail(
@@ -280,6 +290,18 @@ def test_every_other_action_is_typed() -> None:
     [
         ({"action": "cancel"}, "ids"),
         ({"action": "cancel", "ids": []}, "ids"),
+        ({"action": "cancel", "ids": [ID], "match": {"task": "a"}}, "match"),
+        ({"action": "cancel", "match": {}}, "match"),
+        ({"action": "cancel", "match": "a"}, "match"),
+        ({"action": "cancel", "match": {"id": ID}}, "match"),
+        ({"action": "cancel", "match": {"task": "a b"}}, "match.task"),
+        ({"action": "cancel", "match": {"state": "new"}}, "match.state"),
+        ({"action": "cancel", "match": {"since": "soon"}}, "match.since"),
+        ({"action": "cancel", "match": {"error": "x"}}, "match.error"),
+        ({"action": "resolve"}, "errors"),
+        ({"action": "resolve", "errors": []}, "errors"),
+        ({"action": "resolve", "errors": ["x"]}, "errors"),
+        ({"action": "resolve", "errors": [FP], "until": "+1h"}, "until"),
         ({"action": "cancel", "ids": ID}, "ids"),
         ({"action": "cancel", "ids": [ID, "x"]}, "ids[1]"),
         ({"action": "cancel", "ids": [ID] * 10_001}, "ids"),

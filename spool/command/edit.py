@@ -1,0 +1,127 @@
+"""`spool edit`: a pending task in an editor; what comes out takes its place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from spool.command import parser as options_of
+from spool.errors import EX_TEMPFAIL, Invalid, Refused
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spool.client import Spool
+
+OURS = ("v", "id", "submitted_at", "submitted_by", "digest")
+PATIENCE = 30.0  # seconds for the daemon to hold the old one
+EPILOG = """
+A task never changes once it is taken in: the new one has an id of its own, which is printed, and the
+old one's time, class and place. The old one is held first, so that it cannot start, and cancelled
+when the new one is safe. If it has started while you were writing, nothing is changed. The editor is
+$VISUAL, else $EDITOR, else vi.
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.add_argument("id", metavar="ID", help="id of a task that is pending")
+    options_of.add_json(parser, "print the ids as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Edit, check, put it in place."""
+    from spool import daemons
+
+    spool = options_of.open_spool(args)
+    before = _read(spool, args.id)
+    if not daemons.any_alive(spool.disk, spool.path):
+        print("spool: no spoold serves this spool, which must hold the task", file=sys.stderr)
+        return EX_TEMPFAIL
+    after = _edited(spool, before)
+    if after == before:
+        print("spool: nothing has changed", file=sys.stderr)
+        return 0
+    return _replace(spool, args, after)
+
+
+def _read(spool: Spool, task_id: str) -> dict[str, Any]:
+    """The task as an action would submit it where it stands now."""
+    import orjson
+
+    from spool import layout
+    from spool.look import BODY_LIMIT
+    from spool.times import format_utc
+
+    task = spool.get(task_id)
+    if task.state != layout.PENDING or task.entry is None:
+        raise Invalid("id", task_id, f"is {task.state}; only a pending task can be edited")
+    doc: dict[str, Any] = orjson.loads(spool.disk.read(task.path, BODY_LIMIT))
+    doc = {name: value for name, value in doc.items() if name not in OURS}
+    doc |= {"at": format_utc(task.entry.time), "priority": task.entry.base}
+    if task.entry.deadline is not None:
+        doc["deadline"] = format_utc(task.entry.deadline)
+    doc.pop("position", None)
+    return doc | ({"position": "front"} if task.entry.front else {})
+
+
+def _edited(spool: Spool, doc: dict[str, Any]) -> dict[str, Any]:
+    """What the editor leaves, valid; Invalid says where the text was kept."""
+    import shlex
+
+    import orjson
+
+    from spool.strict import decode
+
+    fd, path = tempfile.mkstemp(suffix=".json", prefix="spool-")
+    with open(fd, "wb") as file:
+        file.write(orjson.dumps(doc, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    while True:
+        done = subprocess.run([*shlex.split(editor), path], check=False)
+        if done.returncode:
+            raise Invalid("editor", editor, f"exited with {done.returncode}; the text is in {path}")
+        try:
+            with open(path, "rb") as file:
+                found = decode(file.read(), limit=spool.max_action_bytes)
+            if "tasks" in found or found.get("action", "submit") != "submit":
+                raise Invalid("action", found.get("action"), "must stay one task")
+            spool.preview(found)
+        except Invalid as problem:
+            if not _again(problem):
+                rule = f"{problem.rule}; the text is in {path}"
+                raise Invalid(problem.field, problem.value, rule) from None
+            continue
+        os.unlink(path)
+        return found
+
+
+def _again(problem: Invalid) -> bool:
+    from spool.safe import safe
+
+    if not sys.stdin.isatty():
+        return False
+    print(f"spool: {safe(problem)}", file=sys.stderr)
+    return input("Edit again? [Y/n] ").strip().lower() not in ("n", "no")
+
+
+def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> int:
+    """Hold the old one, submit the new one, cancel the old one: at every moment one of them may run."""
+    try:
+        spool.carried_out(spool.hold(args.id, why="it is being edited"), PATIENCE)
+    except Refused as problem:
+        raise Refused(args.id, f"{problem.reason}; nothing was changed") from None
+    new = spool.submit_one({name: value for name, value in doc.items() if name != "id"})
+    spool.carried_out(new, PATIENCE)
+    spool.carried_out(spool.cancel(args.id, why=f"edited: {new}"), PATIENCE)
+    if args.json:
+        from spool.command.render import json_line
+
+        print(json_line({"id": new, "instead_of": args.id}))
+    else:
+        print(new)
+    return 0

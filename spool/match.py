@@ -1,0 +1,81 @@
+"""Tasks by what they are: the names in the directories, filtered, a slice at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spool import layout, look
+from spool.disk import Missing
+from spool.errors import Invalid
+from spool.names import BadName, date_of
+from spool.patterns import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spool.names import Entry
+    from spool.requests import Match
+
+SLICE = 500  # names looked at at once
+OPENED = 100  # the same where each wants its record read
+# Where a verb looks for tasks when nobody says in which state.
+STATES: dict[str, tuple[str, ...]] = {
+    "cancel": (layout.PENDING, layout.HELD),
+    "retry": (layout.FAILED,),
+    "hold": (layout.PENDING,),
+    "release": (layout.HELD,),
+    "move": (layout.PENDING, layout.HELD),
+    "replay": layout.ENDED,
+}
+
+
+def states(kind: str, match: Match) -> tuple[str, ...]:
+    """The states in which a verb looks."""
+    return STATES[kind] if match.state is None else (match.state,)
+
+
+def keeps(match: Match, entry: Entry) -> bool:
+    """Whether an entry is meant, as far as its name tells."""
+    if match.task is not None and not matches(match.task, entry.task):
+        return False
+    if match.since is not None and entry.time < match.since:
+        return False
+    return match.until is None or entry.time < match.until
+
+
+def find(disk: Disk, kind: str, match: Match) -> Iterator[dict[str, str]]:
+    """Where the tasks stand that a verb is about, by id; some at a time, or none, to take turns."""
+    for folder in look.folders(disk, states(kind, match)):
+        parts = folder.split("/")
+        ended = parts[0] in layout.ENDED
+        if ended and match.since is not None and parts[1] < date_of(match.since):
+            continue  # whose last run was due then has not ended before
+        if parts[0] == layout.PENDING and match.until is not None and parts[1] > date_of(match.until):
+            continue
+        for batch in disk.slices(folder, SLICE if match.error is None else OPENED):
+            yield dict(_kept(disk, match, folder, batch))
+
+
+def _kept(disk: Disk, match: Match, folder: str, batch: list[str]) -> Iterator[tuple[str, str]]:
+    for name in batch:
+        path = f"{folder}/{name}"
+        try:
+            entry = look.entry_at(path)
+        except BadName:
+            continue
+        if keeps(match, entry) and (match.error is None or failure(disk, entry) == match.error):
+            yield entry.id, path
+
+
+def failure(disk: Disk, entry: Entry) -> str | None:
+    """The fingerprint in the newest record of a task, None where there is none."""
+    for attempt in (entry.attempt, entry.attempt - 1):
+        try:
+            record = look.record(disk, entry.id, attempt)
+        except (Missing, Invalid):
+            continue
+        error = record.get("error")
+        found = error.get("fingerprint") if isinstance(error, dict) else None
+        return found if isinstance(found, str) else None
+    return None

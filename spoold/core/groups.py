@@ -1,0 +1,123 @@
+"""Failures in groups: what is counted of each, and when a parent is told.
+
+The table is in memory and bounded; its files are written later and by somebody else. Nothing waits
+for it: a count that a crash takes along is made again from the journal.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any
+
+from spool.fingerprint import place
+from spool.group import Group
+from spool.times import DAY, HOUR, format_utc
+from spoold.core.values import Message, Move, Tell
+
+if TYPE_CHECKING:
+    from spoold.core.state import State
+    from spoold.core.values import Action, Now
+
+KEPT = 1000  # groups; the one that failed longest ago makes room
+MESSAGE = 500
+COUNTED = ("fail", "give_up", "poison", "expire")  # transitions that are failures of the task
+
+
+class Groups:
+    """The groups by fingerprint, the one that failed last at the end; `dirty` ones want writing."""
+
+    def __init__(self) -> None:
+        self.table: OrderedDict[str, Group] = OrderedDict()
+        self.dirty: dict[str, None] = {}
+        self.gone: list[str] = []  # fingerprints whose files may go
+        self._lately: dict[str, deque[int]] = {}
+        self._hot: set[str] = set()
+
+    def put(self, group: Group) -> None:
+        """A group from elsewhere (its file, or just made), as the newest."""
+        self.table[group.fingerprint] = group
+        while len(self.table) > KEPT:
+            oldest, _ = self.table.popitem(last=False)
+            self._lately.pop(oldest, None)
+            self._hot.discard(oldest)
+            self.dirty.pop(oldest, None)
+            self.gone.append(oldest)
+
+    def count(self, content: dict[str, Any], at: int, limits: tuple[int, int]) -> str:
+        """One failure, as its record tells it; why its parent should hear of it, or nothing.
+
+        `limits`: so many failures within so many us are frequent.
+        """
+        error = content["error"]
+        found = self.table.get(error["fingerprint"])
+        why = ""
+        if found is None:
+            found, why = _new(content, at), "new"
+            self.put(found)
+        elif found.state == "resolved":
+            found.state, found.by, why = "open", None, "back"
+        elif found.state == "muted" and not found.muted(at):
+            found.state, found.until, found.by = "open", None, None
+        self.table.move_to_end(found.fingerprint)
+        example = {"id": content["id"], "attempt": content["attempt"], "at": format_utc(at)}
+        final = content["event"] == "failed"
+        found.add(at, final=final, version=content["version"], node=content["node"], example=example)
+        frequent = self._frequent(found.fingerprint, at, *limits)
+        self.dirty[found.fingerprint] = None
+        return "" if found.muted(at) else why or frequent
+
+    def _frequent(self, fingerprint: str, at: int, many: int, window: int) -> str:
+        """Once, when it has become frequent; again when it had ceased to be."""
+        lately = self._lately.get(fingerprint)
+        if lately is None or lately.maxlen != many:
+            lately = self._lately[fingerprint] = deque(lately or (), maxlen=many)
+        lately.append(at)
+        if len(lately) < many or at - lately[0] > window:
+            self._hot.discard(fingerprint)
+            return ""
+        if fingerprint in self._hot:
+            return ""
+        self._hot.add(fingerprint)
+        return "frequent"
+
+
+def _new(content: dict[str, Any], at: int) -> Group:
+    error = content["error"]
+    return Group(
+        fingerprint=error["fingerprint"],
+        task=content["task"],
+        type=str(error["type"])[:200],
+        message=str(error["message"])[:MESSAGE],
+        place=place(error),
+        first=at,
+        last=at,
+    )
+
+
+def told(state: State, actions: list[Action], now: Now) -> list[Action]:
+    """Count the failures among these actions; the events that tell of groups worth it."""
+    out: list[Action] = []
+    for move in actions:
+        if not isinstance(move, Move) or move.record is None or move.event not in COUNTED:
+            continue
+        settings = state.settings
+        limits = (settings.recurring_count, settings.recurring_window)
+        why = state.groups.count(move.record, now.wall, limits)
+        if why and move.event != "poison":  # that is told as a recurring error already
+            out.append(_tell(state, move.record, why, now))
+    return out
+
+
+def _tell(state: State, record: dict[str, Any], why: str, now: Now) -> Tell:
+    group = state.groups.table[record["error"]["fingerprint"]]
+    said = {
+        "why": why,
+        "count": group.count,
+        "failed": group.failed,
+        "first": format_utc(group.first),
+        "hour": group.within(HOUR, now.wall),
+        "day": group.within(DAY, now.wall),
+    }
+    content = {**record, "event": "recurring-error", "group": said}
+    parent, at = record["parent"], state.told_at(now.wall)
+    return Tell(Message("recurring-error", parent, at, record["id"], record["task"], content))

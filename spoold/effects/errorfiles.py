@@ -1,0 +1,159 @@
+"""The groups of errors as files errors/FINGERPRINT.json: written late, read at start, never waited for.
+
+A file is behind what is in memory by a second at most. What a crash took along is made again at start
+from the end of the journal, whose lines were there before the failures they tell of.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import group, layout, look
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
+from spool.errors import Invalid
+from spool.names import DAY_US, date_of, is_id
+from spool.quarantine import quarantine
+from spool.times import parse_utc
+from spoold.core import care
+from spoold.core.groups import KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spool.group import Group
+    from spoold.core.state import State
+    from spoold.core.values import Now
+
+log = logging.getLogger("spoold")
+SOON = 1_000_000  # us between two rounds of writing
+AT_ONCE = 16  # files written in one round of the loop
+LIMIT = 1 << 20
+TAIL = 16 << 20  # bytes of the journal that are read again at start
+
+
+class ErrorFiles:
+    """Keeps the files after the table; a chore of the loop."""
+
+    def __init__(self, disk: Disk, state: State, root: str) -> None:
+        self.disk = disk
+        self.state = state
+        self.root = root
+        self._next = 0
+
+    def load(self, now: int) -> None:
+        """What the files say, and what the journal knows since. `now`: us UTC."""
+        found: list[Group] = []
+        for name in look.names(self.disk, layout.ERRORS):
+            path = f"{layout.ERRORS}/{name}"
+            if name.startswith(".") or not name.endswith(".json"):
+                continue
+            try:
+                found.append(group.decode(self.disk.read(path, LIMIT)))
+            except (Invalid, NotRegular, TooLarge) as problem:
+                quarantine(self.disk, path, str(problem))
+            except Missing:
+                continue
+        for one in sorted(found, key=lambda g: g.last):
+            self.state.groups.put(one)
+        for line in self._journal(now):
+            self._again(line)
+        self.state.groups.gone.clear()
+
+    def due(self, now: Now) -> int | None:
+        """In how many us files want writing; None where none does."""
+        groups = self.state.groups
+        return max(0, self._next - now.mono) if groups.dirty or groups.gone else None
+
+    def step(self, now: Now) -> None:
+        """Write some of the files that are behind."""
+        if self.due(now) != 0:
+            return
+        self._write(AT_ONCE)
+        if not self.state.groups.dirty:
+            self._next = now.mono + SOON
+
+    def close(self) -> None:
+        """Write all that is left."""
+        self._write(KEPT)
+
+    def _write(self, most: int) -> None:
+        groups = self.state.groups
+        for name in list(groups.dirty)[:most]:
+            del groups.dirty[name]
+            try:
+                self._put(groups.table[name])
+            except (DiskFull, Missing):
+                groups.dirty[name] = None
+                return
+        while groups.gone:
+            try:
+                self.disk.remove(path_of(groups.gone.pop()))
+            except Missing:
+                continue  # never written
+
+    def _put(self, one: Group) -> None:
+        staged = f"{layout.ERRORS}/.{one.fingerprint}.json"
+        try:
+            self.disk.write(staged, group.encode(one))
+        except Exists:  # a leftover of a daemon that died just here
+            self.disk.remove(staged)
+            self.disk.write(staged, group.encode(one))
+        self.disk.move(staged, path_of(one.fingerprint))
+
+    # What a crash took along.
+
+    def _journal(self, now: int) -> Iterator[dict[str, Any]]:
+        """The lines about errors at the end of the journal."""
+        for date in (date_of(now - DAY_US), date_of(now)):
+            try:
+                lines = self._tail(f"{self.root}/{layout.JOURNAL}/{self.state.node}/{date}.jsonl")
+            except OSError:
+                continue  # no line that day
+            for line in lines:
+                if b'"error' not in line:
+                    continue
+                try:
+                    found = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    continue  # torn
+                if isinstance(found, dict):
+                    yield found
+
+    def _tail(self, path: str) -> list[bytes]:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - TAIL))
+            return file.read().splitlines()[1 if size > TAIL else 0 :]
+
+    def _again(self, line: dict[str, Any]) -> None:
+        """One line of the journal, if its group has not heard of it."""
+        groups, kind = self.state.groups, line.get("event")
+        try:
+            at = parse_utc(line["at"])
+            if kind in care.STATES:
+                until = None if line.get("until") is None else parse_utc(line["until"])
+                for name in line["errors"]:
+                    one = groups.table.get(name)
+                    if one is not None and (one.by or {}).get("at", "") < line["by"]["at"]:
+                        care.say(groups, name, kind, line["by"], until)
+                return
+            known = groups.table.get(line["error"])
+            if known is not None and at <= known.last:
+                return
+            if not is_id(line["id"]):
+                return
+            record = look.record(self.disk, line["id"], line["attempt"])
+            if (record.get("error") or {}).get("fingerprint") == line["error"]:
+                groups.count(record, at, (1000, 1))
+        except (KeyError, TypeError, ValueError, Invalid, Missing, NotRegular, TooLarge):
+            return  # not ours, or the attempt never came to be
+
+
+def path_of(fingerprint: str) -> str:
+    """Path of a group's file."""
+    return f"{layout.ERRORS}/{fingerprint}.json"

@@ -1,0 +1,201 @@
+"""Failures of one kind are one group: counted, told once, resolved, muted, retried together."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.e2e.live import Live, handler, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Live]
+
+# Fails for as long as the file is there, in words that differ from attempt to attempt.
+BREAKS = (
+    "if test -e $NOTES/broken; then "
+    'echo "$(date +%s%N) cannot reach relay $SPOOL_ID: $(cat $NOTES/broken)" >&2; exit 1; fi'
+)
+TOML = 'backoff = "1ms"\nretries = 0\n' + handler("mail.*", BREAKS) + handler("order", notify="shop")
+
+
+def groups(spool: Live) -> list[dict[str, Any]]:
+    return [json.loads(p.read_bytes()) for p in sorted((spool.root / "errors").glob("[!.]*.json"))]
+
+
+def group(spool: Live, wanted: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+    return until(lambda: next(filter(wanted, groups(spool)), None), what)
+
+
+def break_it(spool: Live, why: str = "refused") -> None:
+    (spool.notes / "broken").write_text(why)
+
+
+def mend(spool: Live) -> None:
+    (spool.notes / "broken").unlink()
+
+
+def told(spool: Live, parent: str = "default") -> list[str]:
+    """Why each recurring error was told, in order."""
+    paths = sorted((spool.root / "outbox" / parent).glob("*,recurring-error.json"))
+    return [json.loads(path.read_bytes())["group"]["why"] for path in paths]
+
+
+def fail(spool: Live, many: int, task: str = "mail.send") -> list[str]:
+    ids = spool.submit_all([{"task": task} for _ in range(many)])
+    for task_id in ids:
+        spool.entry(task_id, "failed")
+    return ids
+
+
+def test_failures_that_differ_by_chance_are_one_group_and_told_once(live: Make) -> None:
+    spool = live(TOML)
+    break_it(spool)
+    ids = fail(spool, 5)
+    found = group(spool, lambda g: g["count"] == 5, "all five are counted")
+    assert (found["task"], found["type"], found["failed"]) == ("mail.send", "exit 1", 5)
+    assert found["nodes"] == {spool.node: 5}
+    assert {example["id"] for example in found["examples"]} == set(ids)
+    assert sum(found["hours"].values()) == sum(found["minutes"].values()) == 5
+    assert told(spool) == ["new"]
+    record = spool.records(ids[0])[0]
+    assert record["error"]["fingerprint"] == found["fingerprint"]
+    break_it(spool, "and now it answers")
+    other = fail(spool, 1)[0]
+    assert spool.records(other)[0]["error"]["fingerprint"] != found["fingerprint"]
+    assert told(spool) == ["new", "new"]
+    assert len(groups(spool)) == 2 or group(spool, lambda g: g["count"] == 1, "the other one")
+
+
+def test_a_group_is_told_when_it_becomes_frequent_and_not_at_each_failure(live: Make) -> None:
+    spool = live("recurring_count = 4\n" + TOML)
+    break_it(spool)
+    fail(spool, 12)
+    assert told(spool) == ["new", "frequent"]
+
+
+def test_a_parents_failure_is_grouped_as_any_other(live: Make) -> None:
+    spool = live(TOML)
+    for number in (1, 2):
+        task_id = spool.submit("order")
+        spool.event("ready", task_id, "shop")
+        error = {"type": "NoStock", "message": f"none left of article {number}"}
+        spool.do({"action": "fail", "id": task_id, "attempt": 1, "error": error, "retry": False})
+    found = group(spool, lambda g: g["count"] == 2, "both are counted")
+    assert (found["task"], found["type"], found["message"]) == (
+        "order",
+        "NoStock",
+        "none left of article 1",
+    )
+    assert told(spool, "shop") == ["new"]
+
+
+def test_what_was_resolved_and_comes_back_is_told_what_is_muted_is_not(live: Make) -> None:
+    spool = live("recurring_count = 2\n" + TOML)
+    break_it(spool)
+    fail(spool, 1)
+    found = group(spool, lambda g: g["count"] == 1, "it is counted")
+    name = found["fingerprint"]
+    spool.do({"action": "resolve", "errors": [name], "why": "the relay is back"})
+    kept = group(spool, lambda g: g["state"] == "resolved", "it is resolved")
+    assert kept["by"]["why"] == "the relay is back"
+    fail(spool, 1)
+    assert group(spool, lambda g: g["count"] == 2, "it came back")["state"] == "open"
+    assert told(spool) == ["new", "back"]
+    spool.do({"action": "mute", "errors": [name], "until": "+1h"})
+    fail(spool, 4)
+    assert group(spool, lambda g: g["count"] == 6, "all are counted")["state"] == "muted"
+    assert told(spool) == ["new", "back"]
+    spool.do({"action": "reopen", "errors": [name]})
+    assert group(spool, lambda g: g["state"] == "open", "it is open again")["until"] is None
+    assert [line["event"] for line in spool.journal() if "errors" in line] == [
+        "resolve",
+        "mute",
+        "reopen",
+    ]
+
+
+def test_what_is_said_of_an_unknown_group_is_refused(live: Make) -> None:
+    spool = live(TOML)
+    name = spool.drop({"action": "resolve", "errors": ["0123456789abcdef"]})
+    spool.taken(name)
+    refusal = spool.refusal_now(name)
+    assert refusal is not None
+    assert (refusal["field"], refusal["value"]) == ("errors", "0123456789abcdef")
+
+
+def test_counts_and_words_survive_a_kill_at_any_moment(live: Make) -> None:
+    spool = live(TOML)
+    break_it(spool)
+    fail(spool, 3)
+    name = spool.records(next(iter(spool.entries("failed")))[1].id)[0]["error"]["fingerprint"]
+    spool.do({"action": "mute", "errors": [name], "why": "known"})
+    spool.kill9()  # perhaps before any of it was written to errors/
+    spool.start()
+    found = group(spool, lambda g: g["count"] == 3 and g["state"] == "muted", "all of it is there again")
+    assert found["by"]["why"] == "known"
+    fail(spool, 1)
+    group(spool, lambda g: g["count"] == 4, "and it goes on")
+
+
+def test_all_that_failed_the_same_way_are_retried_with_one_action(live: Make) -> None:
+    spool = live(TOML)
+    break_it(spool)
+    same = fail(spool, 30)
+    break_it(spool, "another reason altogether")
+    other = fail(spool, 2)
+    name = spool.records(same[0])[0]["error"]["fingerprint"]
+    mend(spool)
+    spool.do({"action": "retry", "match": {"error": name}, "why": "the relay is back"})
+    for task_id in same:
+        spool.entry(task_id, "done")
+    for task_id in other:
+        spool.entry(task_id, "failed")
+    (line,) = spool.journal("match")
+    assert (line["action"], line["found"], line["changed"]) == ("retry", 30, 30)
+    assert line["by"]["why"] == "the relay is back"
+    assert all(one["by"]["why"] == "the relay is back" for one in spool.journal("retry"))
+
+
+def test_a_bulk_verb_takes_its_filters_by_their_word(live: Make) -> None:
+    spool = live(TOML)
+    ids = spool.submit_all([{"task": f"mail.{n % 2}", "at": "+1h"} for n in range(20)])
+    late = spool.submit("mail.0", at="+2d")
+    spool.entry(late, "pending")
+    spool.do({"action": "hold", "match": {"task": "mail.0", "until": "+1d"}})
+    for task_id in ids:
+        entry = spool.entry(task_id, "held" if ids.index(task_id) % 2 == 0 else "pending")
+        assert entry.task == f"mail.{ids.index(task_id) % 2}"
+    assert spool.entry(late, "pending")
+    spool.do({"action": "release", "match": {"state": "held"}})
+    spool.do({"action": "move", "match": {"task": "mail.*"}, "priority": "high", "position": "front"})
+    assert {e.prio for _, e in spool.entries("pending")} == {"high"}
+    spool.do({"action": "cancel", "match": {"since": "+1d"}})
+    assert [e.id for _, e in spool.entries("cancelled")] == [late]
+
+
+def test_a_verb_no_state_takes_is_refused_as_a_whole(live: Make) -> None:
+    spool = live(TOML)
+    name = spool.drop({"action": "retry", "match": {"state": "done"}})
+    spool.taken(name)
+    refusal = spool.refusal_now(name)
+    assert refusal is not None
+    assert refusal["field"] == "match.state"
+    assert "a task that is done takes no retry" in refusal["rule"]
+
+
+def test_a_bulk_verb_that_a_kill_cut_off_is_finished_after_the_start(live: Make) -> None:
+    spool = live("window = 100\n" + TOML)
+    ids = [
+        i
+        for _ in range(4)
+        for i in spool.submit_all([{"task": "mail.x", "at": "+1h"} for _ in range(500)])
+    ]
+    until(lambda: len(list(spool.paths("pending"))) == len(ids), "all are there")
+    name = spool.drop({"action": "hold", "match": {"task": "mail.x"}})
+    until(lambda: len(list(spool.paths("held"))) > 10, "some are held")
+    spool.kill9()
+    spool.start()
+    spool.taken(name)
+    assert len(list(spool.paths("held"))) == len(ids)
