@@ -29,6 +29,7 @@ from spool.requests import (
     Match,
     Move,
     Progress,
+    Replay,
     Submit,
     Verb,
 )
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ack", "Action", "Backoff", "Care", "Control", "Extend", "Fail", "Incomplete", "Match", "Move",
-    "Progress", "Submit", "Task", "Verb", "check_run_args", "decode", "decode_task", "encode_task",
-    "interpret",
+    "Progress", "Replay", "Submit", "Task", "Verb", "check_run_args", "decode", "decode_task",
+    "encode_task", "interpret",
 ]  # fmt: skip
 
 
@@ -131,6 +132,7 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         notify=get("notify"),
         on_miss=get("on_miss", "run"),
         trace=get("trace"),
+        replay_of=get("replay_of"),
         meta=get("meta", {}),
         extra=extra,
         submitted_at=moment.dropped,
@@ -197,6 +199,7 @@ _SHAPES: dict[str, Any] = {
     **dict.fromkeys(CONTROLS, Control),
     **dict.fromkeys(CARES, Care),
     "move": Move,
+    "replay": Replay,
     "ack": Ack,
     "fail": Fail,
     "extend": Extend,

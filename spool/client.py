@@ -93,6 +93,7 @@ class Spool(Control):
         notify: str | None = None,
         on_miss: Literal["run", "drop", "fail"] | None = None,
         trace: str | None = None,
+        replay_of: str | None = None,
         meta: Mapping[str, Any] | None = None,
         id: str | None = None,  # noqa: A002 - named as the field is
     ) -> str:
@@ -109,7 +110,7 @@ class Spool(Control):
             task=task, args=args, id=id, at=at, deadline=deadline, lead=lead, tz=tz,
             priority=priority, position=position, retries=retries, backoff=backoff,
             timeout=timeout, version=version, notify=notify, on_miss=on_miss, trace=trace,
-            meta=meta,
+            replay_of=replay_of, meta=meta,
         )  # fmt: skip
         return self.submit_one(doc)
 

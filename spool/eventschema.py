@@ -62,6 +62,7 @@ _ALWAYS: Schema = {
 }
 _OF_A_TASK: Schema = {
     "version": _maybe({"type": ["integer", "string"]}),
+    "replay_of": _maybe(_ID),
     "key": _maybe(_TEXT),
     "args": {},
     "meta": _OBJECT,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 VERBS = ("cancel", "retry", "hold", "release")
 CONTROLS = ("pause", "resume", "drain")
 CARES = ("resolve", "mute", "reopen")
-ACTIONS = ("submit", *VERBS, "move", "ack", "fail", "extend", "progress", *CONTROLS, *CARES)
-LATER_ACTIONS = ("replay",)
+ACTIONS = ("submit", *VERBS, "move", "replay", "ack", "fail", "extend", "progress", *CONTROLS, *CARES)
+LATER_ACTIONS: tuple[str, ...] = ()
 MAX_IDS = 10_000
 MAX_ERRORS = 1000
 MAX_TASKS = 10_000
@@ -46,7 +46,7 @@ def _row(name: str, kind: str, actions: str, text: str, **more: Any) -> Field:
     return Field(name=name, kind=kind, actions=tuple(actions.split()), text=text, **more)
 
 
-_BY_IDS = " ".join((*VERBS, "move"))
+_BY_IDS = " ".join((*VERBS, "move", "replay"))
 _BY_ATTEMPT = "ack fail extend progress"
 _CONTROL = " ".join(CONTROLS)
 _CARE = " ".join(CARES)
@@ -77,6 +77,7 @@ FIELDS: tuple[Field, ...] = (
     _row("on_miss", "choice", "submit", "once its deadline passed", default="run", choices=_MISS),
     _row("trace", "trace", "submit", "W3C traceparent, handed to the handler"),
     _row("meta", "meta", "submit", "kept and given back, never read", default={}, high=MAX_META),
+    _row("replay_of", "id", "submit", "the task it repeats: kept, told, and handed to the handler"),
     _row("every", "later", "submit", "repeats the task on a schedule"),
     _row("after", "later", "submit", "waits for other tasks"),
     _row("key", "later", "submit", "at most one waiting task with this key"),
@@ -84,6 +85,8 @@ FIELDS: tuple[Field, ...] = (
     _row("on_duplicate", "later", "submit", "what a taken key means"),
     _row("ids", "ids", _BY_IDS, "the tasks it is about", default=(), low=1, high=MAX_IDS),
     _row("match", "match", _BY_IDS, "instead: by task, state, since, until, error"),
+    _row("id", "id", "replay", "a UUIDv7, so that the same replay may be sent twice safely"),
+    _row("force", "flag", "replay", "replay also what is not replayable", default=False),
     _row("id", "id", _BY_ATTEMPT, "the task whose attempt it is about", **_MUST),
     _row("attempt", "count", _BY_ATTEMPT, "its number; a stale one changes nothing",
          low=1, high=MAX_ATTEMPT, **_MUST),

@@ -90,7 +90,7 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("env", "env", {}, _FREE, "environment variables"),
     _row("cwd", "path", None, _FREE, "working directory"),
     _row("memory", "size", None, (MIB, KIB * TIB), "memory one attempt may use"),
-    _row("replayable", "flag", _NO, _FREE, "whether done tasks may run again"),
+    _row("replayable", "flag", _YES, _FREE, "whether what has ended may be replayed"),
     _row("versions", "versions", [], _FREE, "versions of tasks it takes; empty: all"),
 ))
 ADMISSION_ROWS: dict[str, Field] = dict((

@@ -25,6 +25,7 @@ CORRUPT = "corrupt"
 ERRORS = "errors"
 JOURNAL = "journal"
 NODES = "nodes"
+PACKED = "packed"
 PAUSES = "nodes/pauses.json"
 
 STATES = (PENDING, HELD, RUNNING, DONE, FAILED, CANCELLED)
@@ -47,6 +48,7 @@ TREE = (
     ERRORS,
     JOURNAL,
     NODES,
+    PACKED,
 )
 MADE_WHEN_NEEDED = (CHECKPOINTS,)
 DEFAULT_PARENT = "default"

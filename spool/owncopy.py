@@ -15,7 +15,7 @@ from spool.times import format_utc, parse_duration, parse_utc
 
 VERSION = 1
 _DURATIONS = ("lead", "timeout")
-_TEXTS = ("priority", "notify", "trace")
+_TEXTS = ("priority", "notify", "trace", "replay_of")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class Task:
     notify: str | None
     on_miss: str
     trace: str | None
+    replay_of: str | None = None
     meta: dict[str, Any]
     extra: dict[str, Any]
     submitted_at: int
@@ -140,6 +141,7 @@ def _read(doc: dict[str, Any]) -> Task:
         notify=_take(doc, "notify", str),
         on_miss=_choice(doc, "on_miss", ("run", "drop", "fail"), "run") or "run",
         trace=_take(doc, "trace", str),
+        replay_of=_take(doc, "replay_of", str),
         meta=_take(doc, "meta", dict, {}),
         submitted_at=_sure(doc, "submitted_at"),
         uid=uid,

@@ -42,6 +42,7 @@ def record(  # noqa: PLR0913 - the facts of an attempt
         "id": entry.id,
         "task": entry.task,
         "version": task.version,
+        "replay_of": task.replay_of,
         "key": None,
         "args": task.args,
         "meta": task.meta,

@@ -56,6 +56,20 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Submit what has ended once more: either `ids` or those that `match`.
+
+    The ids of the new tasks are made of `id`, where it is given, else of the file.
+    """
+
+    ids: tuple[str, ...]
+    match: Match | None
+    id: str | None
+    force: bool
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
     """An attempt is done."""
 
@@ -116,4 +130,4 @@ class Care:
     why: str | None
 
 
-Action: TypeAlias = Submit | Verb | Move | Ack | Fail | Extend | Progress | Control | Care
+Action: TypeAlias = Submit | Verb | Move | Replay | Ack | Fail | Extend | Progress | Control | Care

@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     import argparse
 
 IDS = "spool ls --all --ids -n 200 2>/dev/null"
-TAKES_IDS = ("show", "why", "log", "wait", "history", "cancel", "retry", "hold", "release", "move")
+TAKES_IDS = (
+    "show",
+    "why",
+    "log",
+    "wait",
+    "history",
+    "cancel",
+    "retry",
+    "hold",
+    "release",
+    "move",
+    "edit",
+    "replay",
+)
 EPILOG = """
 bash:  spool completion bash > ~/.local/share/bash-completion/completions/spool
 zsh:   spool completion zsh > ~/.spool-completion; echo '. ~/.spool-completion' >> ~/.zshrc

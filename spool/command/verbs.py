@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "hold": ("change", "Change", "keep tasks from running until they are released"),
     "release": ("change", "Change", "let held tasks go on"),
     "move": ("change", "Change", "give waiting tasks another class, place or time"),
+    "replay": ("replay", "Change", "run what has ended once more, here or in another spool"),
     "edit": ("edit", "Change", "change a pending task in an editor"),
     "pause": ("pause", "Change", "start nothing until resume"),
     "resume": ("pause", "Change", "take back a pause or drain"),

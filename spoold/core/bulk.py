@@ -1,4 +1,4 @@
-"""A verb on all tasks that match: found a slice at a time, so that the queue keeps moving.
+"""A verb on all tasks that match, and a replay: a slice at a time, so that the queue keeps moving.
 
 The action stays in incoming/ until all are done: after a crash it is carried out again, and finds
 those that are left. What came to its state after the action was dropped is not meant.
@@ -10,17 +10,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spool.actions import Move as MoveRequest
-from spool.actions import Verb
+from spool.actions import Replay, Verb
 from spool.times import format_utc
 from spoold.core import table, verbs
+from spoold.core.submit import take_in
 from spoold.core.values import Ask, Drop, Note, Seek, Seeking
 
 if TYPE_CHECKING:
     from spool.names import Entry
     from spoold.core.state import State
-    from spoold.core.values import Action, Arrived, Looked, Matched, Now
+    from spoold.core.values import Action, Arrived, Looked, Matched, Now, Refuse
 
-Bulk = Verb | MoveRequest
+REASONS = 50  # different reasons told in one answer
+Bulk = Verb | MoveRequest | Replay
 
 
 def begin(state: State, event: Arrived, request: Bulk) -> list[Action]:
@@ -28,7 +30,7 @@ def begin(state: State, event: Arrived, request: Bulk) -> list[Action]:
     if event.source in state.seeks:
         return []
     wanted = request.match.state if request.match is not None else None
-    if wanted is not None and kind_of(request) not in table.TABLE[wanted]:
+    if wanted is not None and not _takes(wanted, request):
         rule = str(table.Illegal(wanted, kind_of(request)))
         reason = {"field": "match.state", "value": wanted, "rule": rule, "action": kind_of(request)}
         return [verbs.refuse(state, event.source, reason, None, "unknown", verbs.id_of(event.source))]
@@ -36,14 +38,16 @@ def begin(state: State, event: Arrived, request: Bulk) -> list[Action]:
     return [Seek(event.source, request)]
 
 
-def matched(state: State, event: Matched) -> list[Action]:
+def matched(state: State, event: Matched, now: Now) -> list[Action]:
     """Some have been found: the disk says what they are now. Or that was all."""
     found = state.seeks.get(event.source)
     if found is None:
         return []
     if event.done:
         del state.seeks[event.source]
-        return [Note("match", _note(found, event)), Drop(event.source)]
+        return [Note("match", _note(found, event)), _answer(state, found, event)]
+    if isinstance(found.request, Replay):
+        return _replay(state, found, found.request, event, now)
     found.found += len(event.paths)
     if not event.paths:
         return []
@@ -54,7 +58,7 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
     """The verb on some of its tasks; what cannot be done is counted, not refused."""
     request, source = event.ask.request, event.ask.source
     found = state.seeks.get(source) if source is not None else None
-    if source is None or found is None or not isinstance(request, Bulk):
+    if source is None or found is None or not isinstance(request, Verb | MoveRequest):
         return []
     out: list[Action] = []
     by = verbs.asker(request, source)
@@ -66,16 +70,61 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
             out += verbs.on_one(state, request, task_id, place, by, now)
             found.changed += 1
         except (verbs.Denied, table.Illegal) as problem:
-            found.denied[str(problem)] = found.denied.get(str(problem), 0) + 1
+            _deny(found, str(problem))
     return out
 
 
 def kind_of(request: Bulk) -> str:
     """The word for it."""
-    return request.kind if isinstance(request, Verb) else "move"
+    if isinstance(request, Verb):
+        return request.kind
+    return "move" if isinstance(request, MoveRequest) else "replay"
 
 
-def _meant(request: Bulk, entry: Entry, dropped: int) -> bool:
+def _replay(state: State, found: Seeking, request: Replay, event: Matched, now: Now) -> list[Action]:
+    """New tasks, but for those whose handler does not want it."""
+    found.found += len(event.tasks) + len(event.denied) + event.known
+    for why in event.denied:
+        _deny(found, why)
+    out: list[Action] = []
+    for task in event.tasks:
+        handler = state.settings.handler_for(task.task)
+        if handler is not None and not handler.replayable and not request.force:
+            _deny(
+                found, f"handler {handler.pattern} is not replayable: force it, or leave {task.task} out"
+            )
+            continue
+        out.append(take_in(state, task, now))
+        found.changed += 1
+    return out
+
+
+def _answer(state: State, found: Seeking, event: Matched) -> Drop | Refuse:
+    """A replay that left something out is refused in the end, though the rest is done."""
+    if not isinstance(found.request, Replay) or not found.denied:
+        return Drop(event.source)
+    said = [f"{why} ({n} tasks)" if n > 1 else why for why, n in found.denied.items()]
+    reason = {
+        "field": "ids" if found.request.match is None else "match",
+        "value": None,
+        "rule": "; ".join(said),
+        "action": "replay",
+    }
+    return verbs.refuse(state, event.source, reason, None, "unknown", verbs.id_of(event.source))
+
+
+def _deny(found: Seeking, why: str) -> None:
+    if why in found.denied or len(found.denied) < REASONS:
+        found.denied[why] = found.denied.get(why, 0) + 1
+
+
+def _takes(state: str, request: Bulk) -> bool:
+    if isinstance(request, Replay):
+        return state in table.TERMINAL
+    return kind_of(request) in table.TABLE[state]
+
+
+def _meant(request: Verb | MoveRequest, entry: Entry, dropped: int) -> bool:
     """Not what this action, or somebody after it, has put there: it would go round in circles."""
     if isinstance(request, MoveRequest):
         return request.front is None or entry.front != request.front or entry.time <= dropped
@@ -84,14 +133,18 @@ def _meant(request: Bulk, entry: Entry, dropped: int) -> bool:
 
 def _note(found: Seeking, event: Matched) -> dict[str, Any]:
     request = found.request
-    if not isinstance(request, Bulk) or request.match is None:
+    if not isinstance(request, Bulk):
         return {}
-    match = {k: v for k, v in asdict(request.match).items() if v is not None}
+    match = {} if request.match is None else asdict(request.match)
+    match = {k: v for k, v in match.items() if v is not None}
     for name in ("since", "until"):
         if name in match:
             match[name] = format_utc(match[name])
-    note = {"action": kind_of(request), "match": match, "found": found.found}
-    note |= {"changed": found.changed, "by": verbs.asker(request, event.source)}
+    note: dict[str, Any] = {"action": kind_of(request), "match": match or None}
+    note |= {"found": found.found, "changed": found.changed}
+    note["by"] = verbs.asker(request, event.source)
+    if isinstance(request, Replay) and request.force:
+        note["force"] = True
     return note | ({"denied": found.denied} if found.denied else {})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from spool import layout
-from spool.actions import Ack, Care, Control, Extend, Fail, Progress, Submit, Verb
+from spool.actions import Ack, Care, Control, Extend, Fail, Progress, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.records import error
 from spool.times import SECOND
@@ -77,7 +77,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Looked():
             return _looked(state, event, now)
         case Matched():
-            return bulk.matched(state, event)
+            return bulk.matched(state, event, now)
         case Invalidated():
             return verbs.invalidated(state, event)
         case NotStarted() | Crashed():
@@ -148,6 +148,8 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
     match request:
         case Submit():
             return submit(state, event, request, now)
+        case Replay():
+            return bulk.begin(state, event, request)
         case Verb() | MoveRequest() if request.match is not None:
             return bulk.begin(state, event, request)
         case Verb() | MoveRequest() | Ack() | Fail() | Extend() | Progress():

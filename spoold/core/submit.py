@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.owncopy import first_entry
@@ -28,7 +28,9 @@ def take_in(state: State, task: Task, now: Now) -> Move:
     handler = state.settings.handler_for(task.task)
     entry = first_entry(task, policy.priority(task, handler))
     state.counts["taken"] += 1
-    note = {"uid": task.uid, "parent": policy.parent(task, handler)}
+    note: dict[str, Any] = {"uid": task.uid, "parent": policy.parent(task, handler)}
+    if task.replay_of is not None:
+        note["replay_of"] = task.replay_of
     if not policy.runnable(task, handler):
         entry = replace(entry, why="no-handler")
         return Move(

@@ -81,6 +81,9 @@ class Matched:
     source: Source
     paths: dict[str, str]
     done: bool = False
+    tasks: tuple[Task, ...] = ()  # of a replay: what is to be submitted
+    denied: tuple[str, ...] = ()  # of a replay: why some cannot be
+    known: int = 0  # of a replay: so many have been submitted before
 
 
 @dataclass(frozen=True, slots=True)

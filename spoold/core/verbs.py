@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
-from spool.actions import Ack, Extend, Fail, Progress, Verb
+from spool.actions import Ack, Extend, Fail, Progress, Replay, Verb
 from spool.actions import Move as MoveRequest
 from spool.names import MAX_US, id_from, whole_second
 from spool.records import error, record
@@ -64,9 +64,9 @@ def carry_out(
     return [*out, _refusal(state, request, source, denied, found)]
 
 
-def asker(request: Asked, source: Source) -> dict[str, Any]:
+def asker(request: Asked | Replay, source: Source) -> dict[str, Any]:
     """Who asked, and why."""
-    why = request.why if isinstance(request, Verb | MoveRequest) else None
+    why = request.why if isinstance(request, Verb | MoveRequest | Replay) else None
     return {"uid": source.uid, "why": why} if why else {"uid": source.uid}
 
 

@@ -60,8 +60,9 @@ class ErrorFiles:
                 continue
         for one in sorted(found, key=lambda g: g.last):
             self.state.groups.put(one)
+        told = {one.fingerprint: one.last for one in found}  # failures of one round have one instant
         for line in self._journal(now):
-            self._again(line)
+            self._again(line, told)
         self.state.groups.gone.clear()
 
     def due(self, now: Now) -> int | None:
@@ -130,8 +131,8 @@ class ErrorFiles:
             file.seek(max(0, size - TAIL))
             return file.read().splitlines()[1 if size > TAIL else 0 :]
 
-    def _again(self, line: dict[str, Any]) -> None:
-        """One line of the journal, if its group has not heard of it."""
+    def _again(self, line: dict[str, Any], told: dict[str, int]) -> None:
+        """One line of the journal, if its group's file, which is as new as `told`, has not got it."""
         groups, kind = self.state.groups, line.get("event")
         try:
             at = parse_utc(line["at"])
@@ -142,10 +143,7 @@ class ErrorFiles:
                     if one is not None and (one.by or {}).get("at", "") < line["by"]["at"]:
                         care.say(groups, name, kind, line["by"], until)
                 return
-            known = groups.table.get(line["error"])
-            if known is not None and at <= known.last:
-                return
-            if not is_id(line["id"]):
+            if at <= told.get(line["error"], 0) or not is_id(line["id"]):
                 return
             record = look.record(self.disk, line["id"], line["attempt"])
             if (record.get("error") or {}).get("fingerprint") == line["error"]:

@@ -138,6 +138,8 @@ class Handlers:
         }
         if task.version is not None:
             env["SPOOL_VERSION"] = str(task.version)
+        if task.replay_of is not None:
+            env["SPOOL_REPLAY_OF"] = task.replay_of
         if task.trace is not None:
             env["TRACEPARENT"] = task.trace
         return env

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from spool import layout, match
-from spool.actions import Move, Verb
+from spool.actions import Move, Replay, Verb
 from spool.disk import Missing
 from spool.names import PRIORITIES, day_start
 from spoold.core.values import Matched, Scanned, Seen
+from spoold.sources import replays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,6 +99,8 @@ def _next(rows: list[R], steps: Callable[[R], Iterator[E]]) -> Iterator[E]:
 
 def _sought(disk: Disk, seek: Seek) -> Iterator[Matched]:
     request = seek.request
+    if isinstance(request, Replay):
+        yield from replays.sought(disk, seek.source, request)
     if isinstance(request, Verb | Move) and request.match is not None:
         kind = request.kind if isinstance(request, Verb) else "move"
         for paths in match.find(disk, kind, request.match):

@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import layout, packs
 from spool.actions import (
     Ack,
     Care,
@@ -19,6 +19,7 @@ from spool.actions import (
     Incomplete,
     Move,
     Progress,
+    Replay,
     Submit,
     Verb,
     decode,
@@ -212,7 +213,7 @@ class Intake:
                     raise NoRoom(len(request.tasks))
                 request = self._identify(request, source)
                 self._room -= len(request.tasks)
-            elif not isinstance(request, Control | Care):
+            elif not isinstance(request, Control | Care | Replay):
                 self._check_ids(request)
         except Invalid as problem:
             if isinstance(problem, Incomplete):
@@ -280,8 +281,11 @@ class Intake:
             path = layout.own_copy(task_id)
             info = self.disk.info(path)
             if info is None or info.nlink < 2:
-                self._passing[task_id] = task.digest
-                return False
+                digest = packs.known(self.disk, task_id)
+                if digest is None:
+                    self._passing[task_id] = task.digest
+                    return False
+        if digest is None:
             try:
                 digest = decode_task(self.disk.read(path, 64 << 20)).digest
             except (Invalid, NotRegular, TooLarge, Missing) as problem:

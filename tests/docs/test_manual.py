@@ -176,7 +176,7 @@ def test_the_environment_of_a_program_is_in_the_manual() -> None:
     code = (PACKAGES[1] / "effects" / "handlers.py").read_text()
     shown = items(section("spool.toml.5", "PROGRAMS"), "Ev")
     assert {name for name in shown if name.startswith("SPOOL_")} == set(
-        re.findall(r'"(SPOOL_[A-Z]+)"', code)
+        re.findall(r'"(SPOOL_[A-Z_]+)"', code)
     )
 
 

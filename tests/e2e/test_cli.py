@@ -340,3 +340,27 @@ def test_filters_name_tasks_and_nothing_is_done_to_all_unless_it_is_said(shell: 
     assert "asked for 1 task" in shell("release", "--since", "1h", "--wait")
     shell("retry", "--error", "abc", status=65)
     assert "no error group" in shell.err
+
+
+def test_the_past_is_replayed_here_and_in_another_spool(shell: Shell, tmp_path: Path) -> None:
+    ids = [shell.id("submit", "echo", f"n={n}") for n in range(3)]
+    for task_id in ids:
+        shell.live.entry(task_id, "done")
+    assert set(shell("replay", "--task", "echo", "--dry-run").split()) == set(ids)
+    shell("replay", "--task", "echo", status=64)
+    assert "--yes" in shell.err
+    said = json.loads(shell("replay", *ids[:2], "--yes", "--wait", "--json"))
+    assert said["asked"] == 2
+    assert f"spool: replay {said['id']}\n" in shell.err
+    until(lambda: len(list(shell.live.paths("done"))) == 5, "two ran again")
+    shell("replay", *ids[:2], "--yes", "--wait", "--id", said["id"])
+    assert len(list(shell.live.entries())) == 5
+    other = str(tmp_path / "scratch")
+    shell("init", other)
+    made = json.loads(shell("replay", *ids, "--yes", "--into", other, "--json"))
+    again = json.loads(shell("replay", *ids, "--yes", "--into", other, "--json", "--id", made["id"]))
+    assert made["ids"] == again["ids"]
+    assert len(set(made["ids"])) == 3
+    with Spool(other) as scratch:
+        found = [scratch.get(task_id) for task_id in made["ids"]]
+        assert [one.args for one in found] == [{"n": n} for n in range(3)]

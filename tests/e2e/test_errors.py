@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from spool.names import new_id
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
@@ -199,3 +200,74 @@ def test_a_bulk_verb_that_a_kill_cut_off_is_finished_after_the_start(live: Make)
     spool.start()
     spool.taken(name)
     assert len(list(spool.paths("held"))) == len(ids)
+
+
+REPLAYED = (
+    handler("mail.*", 'echo "$SPOOL_REPLAY_OF" >> $NOTES/ran')
+    + handler("pay", "echo paid >> $NOTES/paid", replayable=False)
+    + handler("order", notify="shop")
+)
+
+
+def replays(spool: Live) -> list[dict[str, Any]]:
+    return [line for line in spool.journal("submit") if "replay_of" in line]
+
+
+def test_a_replay_is_a_new_task_as_the_old_one_was(live: Make) -> None:
+    spool = live(REPLAYED)
+    old = spool.submit("mail.send", args={"to": "zoe"}, meta={"k": 1}, priority="high")
+    spool.entry(old, "done")
+    spool.do({"action": "replay", "ids": [old], "why": "once more"})
+    (line,) = until(lambda: replays(spool), "it is submitted")
+    spool.entry(line["id"], "done")
+    one, two = spool.records(old)[0], spool.records(line["id"])[0]
+    assert (one["replay_of"], two["replay_of"]) == (None, old)
+    assert all(one[name] == two[name] for name in ("task", "args", "meta", "class", "parent"))
+    assert (spool.notes / "ran").read_text().split("\n") == ["", old, ""]
+    assert spool.event("done", line["id"])["replay_of"] == old
+
+
+def test_what_is_not_replayable_is_refused_by_its_handlers_name_unless_forced(live: Make) -> None:
+    spool = live(REPLAYED)
+    ids = [spool.submit(task) for task in ("pay", "mail.send", "pay")]
+    for task_id in ids:
+        spool.entry(task_id, "done")
+    waits = spool.submit("mail.send", at="+1h")
+    spool.entry(waits, "pending")
+    name = spool.drop({"action": "replay", "ids": [*ids, waits]})
+    spool.taken(name)
+    refusal = spool.refusal_now(name)
+    assert refusal is not None
+    assert "handler pay is not replayable" in refusal["rule"]
+    assert f"{waits} is pending" in refusal["rule"]
+    assert [line["replay_of"] for line in replays(spool)] == [ids[1]]
+    spool.do({"action": "replay", "match": {"task": "pay"}, "force": True})
+    assert {line["replay_of"] for line in replays(spool)} == set(ids)
+    assert spool.journal("match")[-1]["force"] is True
+
+
+def test_a_replay_of_what_matches_never_replays_its_own_tasks(live: Make) -> None:
+    spool = live(REPLAYED)
+    for task_id in spool.submit_all([{"task": "mail.send"} for _ in range(120)]):
+        spool.entry(task_id, "done")
+    spool.do({"action": "replay", "match": {"task": "mail.*"}})
+    until(lambda: len(list(spool.paths("done"))) == 240, "all ran once more")
+    assert len({line["replay_of"] for line in replays(spool)}) == len(replays(spool)) == 120
+
+
+def test_an_interrupted_replay_runs_nothing_twice(live: Make) -> None:
+    spool = live("window = 100\n" + REPLAYED)
+    ids = spool.submit_all([{"task": "order"} for _ in range(300)])
+    until(lambda: len(list(spool.paths("running"))) == 300, "they are with the parent")
+    for task_id in ids:
+        spool.drop({"action": "ack", "id": task_id, "attempt": 1})
+    until(lambda: len(list(spool.paths("done"))) == 300, "all are done")
+    action = {"action": "replay", "match": {"task": "order"}, "id": new_id()}
+    name = spool.drop(action)
+    until(lambda: len(replays(spool)) > 0, "the first ones are submitted")
+    spool.kill9()
+    spool.start()
+    spool.taken(name)
+    spool.do(action)  # and sent once more
+    made = {e.id for _, e in spool.entries()} - set(ids)
+    assert len(made) == 300

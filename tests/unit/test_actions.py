@@ -202,7 +202,6 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(field: str, value: obje
 @pytest.mark.parametrize("field", ["every", "after", "key", "key_for", "on_duplicate"])
 def test_what_is_not_supported_yet_is_refused_not_ignored(field: str) -> None:
     assert "not supported yet" in refused({"task": "a", field: "x"}).rule
-    assert "not supported yet" in refused({"action": "replay", "ids": [ID]}).rule
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:

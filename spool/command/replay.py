@@ -1,0 +1,181 @@
+"""`spool replay`: what has ended once more, here or in another spool."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from spool.command import parser as options_of
+from spool.command.asked import add_wait, see
+from spool.command.change import counted, show
+from spool.errors import EX_DATAERR, Invalid
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from spool.client import Spool
+    from spool.owncopy import Task
+
+CHUNK = 1000  # ids in one action
+EPILOG = """
+New tasks with ids of their own, `replay_of` the old one, and everything else as it was: a deadline
+is as far ahead as it was. Tasks in packs are found as well. What a handler says is not `replayable`
+is refused, and the others are done. More than one asks first, or needs --yes. A replay that was
+interrupted is gone on with by its --id: what it has submitted already is not submitted again.
+
+examples:
+  spool replay --task 'mail.*' --state failed --since 2h --dry-run
+  spool replay --task 'thumb.*' --since 1d --into /tmp/scratch --yes
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    options_of.add_match(parser)
+    parser.add_argument("--into", metavar="DIR", help="submit to this spool, to try code with the past")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--force", action="store_true", help="also what is not replayable")
+    parser.add_argument("--id", metavar="ID", help="the replay to go on with")
+    parser.add_argument("--why", metavar="TEXT", help="the reason, for whoever asks later")
+    add_wait(parser)
+    options_of.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask for it, or do it in another spool."""
+    from spool.names import is_id, new_id
+
+    spool = options_of.open_spool(args)
+    if args.id is not None and not is_id(args.id):
+        raise Invalid("--id", args.id, "must be the id of a replay")
+    match = options_of.match_of(args, spool)
+    ids = options_of.ids_of(args.ids) if match is None else list(_matching(spool, match))
+    if args.dry_run:
+        return show(ids)
+    if len(ids) > 1 and not args.yes and not _sure(args, ids):
+        return EX_DATAERR
+    key = args.id or new_id()
+    if args.into is not None:
+        return _into(spool, args, ids, key)
+    fields: dict[str, Any] = {"action": "replay", **({"why": args.why} if args.why else {})}
+    fields |= {"force": True} if args.force else {}
+    if match is not None:
+        actions = [{**fields, "match": match, "id": key}] if ids else []
+    else:
+        chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
+        actions = [{**fields, "ids": chunk, "id": key} for chunk in chunks]
+    for action in actions:
+        spool.preview(action)
+    if len(ids) > 1:
+        print(f"spool: replay {key}", file=sys.stderr)
+    stems = [spool.act(action) for action in actions]
+    return see(spool, stems, args, f"replay: asked for {counted(ids)}", {"asked": len(ids), "id": key})
+
+
+def _matching(spool: Spool, match: dict[str, Any]) -> Iterator[str]:
+    """The ids of what has ended and matches, in directories and in packs."""
+    from spool import packs
+    from spool.match import find, keeps, states
+
+    wanted = spool.match("replay", match)
+    for paths in find(spool.disk, "replay", wanted):
+        yield from paths
+    for path in packs.packs(spool.disk):
+        for one in packs.read(spool.disk, path):
+            meant = one.state in states("replay", wanted) and wanted.error in (None, one.error)
+            if meant and keeps(wanted, one.entry):
+                yield one.entry.id
+
+
+def _sure(args: argparse.Namespace, ids: list[str]) -> bool:
+    if not sys.stdin.isatty():
+        options_of.usage(
+            args, f"{counted(ids)} would run once more: say --yes, or --dry-run to list them"
+        )
+    return input(f"Replay {counted(ids)}? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> int:
+    """Submit them to another spool; the same replay into the same spool submits nothing twice."""
+    from spool.client import Spool
+    from spool.safe import safe
+
+    if os.path.realpath(args.into) == os.path.realpath(spool.path):
+        options_of.usage(args, "--into names this spool: leave it out")
+    target = Spool(args.into)
+    refused = _not_replayable(spool) if not args.force else {}
+    docs: list[dict[str, Any]] = []
+    denied: dict[str, int] = {}
+    for task in _tasks(spool, ids):
+        why = next((p for p in refused if refused[p](task.task)), None)
+        if why is not None:
+            denied[why] = denied.get(why, 0) + 1
+        else:
+            docs.append(_doc(task, key))
+    if len(docs) > 1:
+        print(f"spool: replay {key}", file=sys.stderr)
+    made = target.submit_many(docs)
+    for pattern, count in denied.items():
+        why = f"handler {pattern} is not replayable; --force replays it all the same"
+        print(f"spool: refused: {safe(why)} ({counted(['x'] * count)})", file=sys.stderr)
+    if args.json:
+        from spool.command.render import json_line
+
+        print(
+            json_line(
+                {"action": "replay", "id": key, "into": target.path, "ids": made, "refused": denied}
+            )
+        )
+    else:
+        print(f"replay: submitted {counted(made)} to {safe(target.path)}")
+    return EX_DATAERR if denied else 0
+
+
+def _tasks(spool: Spool, ids: list[str]) -> Iterator[Task]:
+    from spool import layout, look, packs
+    from spool.errors import NoSuchTask
+
+    for task_id in ids:
+        place = look.find(spool.disk, task_id)
+        if place is not None and place.state not in layout.ENDED:
+            raise Invalid("id", task_id, f"is {place.state}: only what has ended is replayed")
+        packed = packs.find(spool.disk, task_id) if place is None else None
+        if place is None and packed is None:
+            raise NoSuchTask(task_id)
+        if place is not None:
+            yield place.task
+        elif packed is not None:
+            yield packed.task
+
+
+def _doc(task: Task, key: str) -> dict[str, Any]:
+    """The task as a submission."""
+    import orjson
+
+    from spool.command.edit import OURS
+    from spool.names import id_time
+    from spool.owncopy import encode_task
+    from spool.replay import again
+
+    new = again(task, key, id_time(key), None)
+    doc = orjson.loads(encode_task(new))
+    return {name: value for name, value in doc.items() if name not in OURS} | {"id": new.id}
+
+
+def _not_replayable(spool: Spool) -> dict[str, Any]:
+    """Pattern -> whether it is the handler of a task name, for handlers that do not want it."""
+    from spool import layout, settings
+    from spool.disk import Missing
+
+    try:
+        found = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode())
+    except Missing:
+        return {}
+
+    def bound_to(pattern: str) -> Any:
+        return lambda task: (h := found.handler_for(task)) is not None and h.pattern == pattern
+
+    return {p: bound_to(p) for p, handler in found.handlers.items() if not handler.replayable}

@@ -1,0 +1,129 @@
+"""Tasks of the past in packs: gzip files of JSON lines, one line a task with all its attempts.
+
+`packed/DATE/EXPIRES.N.jsonl.gz` holds tasks whose id is of this UTC date and which are kept until
+the date EXPIRES; `EXPIRES.N.ids` beside it has a line `ID DIGEST` for each, and stays longer.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import layout, look
+from spool.disk import Missing
+from spool.errors import Invalid
+from spool.names import BadName, date_of, id_time, is_id
+from spool.owncopy import decode_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spool.names import Entry
+    from spool.owncopy import Task
+
+PACK = ".jsonl.gz"
+IDS = ".ids"
+NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.([0-9]+)(\.jsonl\.gz|\.ids)")
+LIMIT = 256 << 20  # bytes of a pack, and of what it holds
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One task of a pack: where its entry stood, its own copy, its attempt records, oldest first."""
+
+    path: str
+    task: Task
+    body: dict[str, Any]
+    attempts: tuple[dict[str, Any], ...]
+
+    @property
+    def state(self) -> str:
+        """Its terminal state."""
+        return self.path.partition("/")[0]
+
+    @property
+    def entry(self) -> Entry:
+        """Its entry; BadName where the path is none."""
+        return look.entry_at(self.path)
+
+    @property
+    def error(self) -> str | None:
+        """The fingerprint of its newest attempt."""
+        found = (self.attempts[-1].get("error") or {}) if self.attempts else {}
+        return found.get("fingerprint")
+
+
+def line(path: str, body: bytes, attempts: list[dict[str, Any]]) -> bytes:
+    """A task's line of a pack."""
+    found = {"v": 1, "entry": path, "task": orjson.loads(body), "attempts": attempts}
+    return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def known(disk: Disk, task_id: str) -> str | None:
+    """The digest of a task that was packed, as far back as packs and their lists are kept."""
+    date = date_of(id_time(task_id))
+    for name in look.names(disk, f"{layout.PACKED}/{date}"):
+        if name.endswith(IDS) and name[0] != ".":
+            digest = _digest(disk, f"{layout.PACKED}/{date}/{name}", task_id)
+            if digest is not None:
+                return digest
+    return None
+
+
+def find(disk: Disk, task_id: str) -> Packed | None:
+    """A packed task by its id; None where it is in no pack (any more)."""
+    if not is_id(task_id):
+        return None
+    folder = f"{layout.PACKED}/{date_of(id_time(task_id))}"
+    for name in look.names(disk, folder):
+        path = f"{folder}/{name}"
+        if not name.endswith(IDS) or name[0] == "." or _digest(disk, path, task_id) is None:
+            continue
+        wanted = f'"{task_id}"'.encode()
+        for found in read(disk, path.removesuffix(IDS) + PACK, wanted):
+            if found.task.id == task_id:
+                return found
+    return None
+
+
+def packs(disk: Disk) -> Iterator[str]:
+    """The paths of all packs, oldest date first."""
+    for date in look.names(disk, layout.PACKED):
+        for name in look.names(disk, f"{layout.PACKED}/{date}"):
+            if NAME.fullmatch(name) and name.endswith(PACK):
+                yield f"{layout.PACKED}/{date}/{name}"
+
+
+def read(disk: Disk, path: str, needle: bytes = b"") -> Iterator[Packed]:
+    """The tasks of a pack whose line holds the needle; damage ends it, fsck names it."""
+    try:
+        data = zlib.decompressobj(wbits=31).decompress(disk.read(path, LIMIT), LIMIT)
+    except (Missing, zlib.error):
+        return
+    for text in data.splitlines():
+        if needle in text:
+            try:
+                yield _packed(text)
+            except (Invalid, BadName, ValueError, KeyError, TypeError):
+                continue
+
+
+def _packed(text: bytes) -> Packed:
+    found = orjson.loads(text)
+    task = decode_task(orjson.dumps(found["task"]))
+    return Packed(str(found["entry"]), task, found["task"], tuple(found["attempts"]))
+
+
+def _digest(disk: Disk, path: str, task_id: str) -> str | None:
+    """What a list of ids says of one; read whole: 256 tasks are 17 KB."""
+    try:
+        data = disk.read(path, LIMIT)
+    except Missing:
+        return None
+    at = data.find(task_id.encode())
+    return data[at + 33 : data.index(b"\n", at)].decode() if at >= 0 else None

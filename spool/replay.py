@@ -1,0 +1,32 @@
+"""A task of the past as a new one; the same replay of the same task makes the same one again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from spool.names import id_from
+
+if TYPE_CHECKING:
+    from spool.owncopy import Task
+
+
+def new_id(key: str, base: int, old: str) -> str:
+    """The id of what a task becomes: the same whenever the same replay (`key`, of `base` us UTC) runs."""
+    return id_from(base, hashlib.sha256(f"{key}.{old}".encode("utf-8", "surrogateescape")).digest())
+
+
+def again(task: Task, key: str, base: int, uid: int | None) -> Task:
+    """The new task: everything as it was, due at `base`, its deadline as far ahead as it was."""
+    old = task.id or ""
+    ahead = None if task.deadline is None else base + max(0, task.deadline - task.at)
+    return replace(
+        task,
+        id=new_id(key, base, old),
+        at=base,
+        deadline=ahead,
+        submitted_at=base,
+        uid=uid,
+        replay_of=old,
+    )
