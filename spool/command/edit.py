@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 OURS = ("v", "id", "submitted_at", "submitted_by", "digest")
 PATIENCE = 30.0  # seconds for the daemon to hold the old one
 EPILOG = """
-A task never changes once it is taken in: the new one has an id of its own, which is printed, and the
-old one's time, class and place. The old one is held first, so that it cannot start, and cancelled
-when the new one is safe. If it has started while you were writing, nothing is changed. The editor is
-$VISUAL, else $EDITOR, else vi.
+A task never changes once it is taken in: the new one has an id of its own, which is printed, and
+the old one's time, class and place. The old one is held first, so that it cannot start, and
+cancelled when the new one is safe. If it has started while you were writing, nothing is changed.
+The editor is $VISUAL, else $EDITOR, else vi.
 """
 
 

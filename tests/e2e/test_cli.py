@@ -259,7 +259,7 @@ def test_the_client_is_a_parent_that_does_the_work(shell: Shell) -> None:
     seen = []
     while (again := next(told)).event != "ready":
         seen.append(again.event)
-    assert set(seen) - {"rejected"} == {"progress", "retrying"}
+    assert set(seen) - {"rejected"} == {"progress", "retrying", "recurring-error"}
     assert again.attempt == 2
     spool.ack(task_id, 2, {"ok": True})
     assert spool.wait(task_id, PATIENCE)["result"] == {"ok": True}
