@@ -90,6 +90,10 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("env", "env", {}, _FREE, "environment variables"),
     _row("cwd", "path", None, _FREE, "working directory"),
     _row("memory", "size", None, (MIB, KIB * TIB), "memory one attempt may use"),
+    _row("cpu", "duration", None, (SECOND, MAX_WAIT), "CPU time each of its processes may use"),
+    _row("nice", "count", None, (-20, 19), "its niceness; below 0 needs privileges"),
+    _row("ionice", "choice", None, _FREE, "its class for disks", ("high", "low", "idle")),
+    _row("oom_score_adj", "count", None, (-1000, 1000), "whom the kernel kills first: the highest"),
     _row("replayable", "flag", _YES, _FREE, "whether what has ended may be replayed"),
     _row("versions", "versions", [], _FREE, "versions of tasks it takes; empty: all"),
 ))

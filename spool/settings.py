@@ -19,6 +19,7 @@ FILE = "spool.toml"
 PYTHON_ONLY = (
     "interpreter", "async_tasks", "recycle_tasks", "recycle_age", "recycle_rss", "idle"
 )  # fmt: skip
+EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj")
 _CACHED = 4096
 
 
@@ -37,6 +38,10 @@ class Handler:
     env: dict[str, str]
     cwd: str | None
     memory: int | None
+    cpu: int | None
+    nice: int | None
+    ionice: str | None
+    oom_score_adj: int | None
     replayable: bool
     versions: tuple[int | str, ...]
     python: str | None = None
@@ -161,9 +166,11 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
     ways = [way for way in ("exec", "notify", "python") if way in body]
     if len(ways) != 1:
         raise ConfigError(path, prefix, None, "must have exactly one of exec, notify and python")
-    for name in PYTHON_ONLY:
-        if name in body and "python" not in body:
-            raise ConfigError(path, f"{prefix}.{name}", body[name], "goes with python and nothing else")
+    for way, names in (("python", PYTHON_ONLY), ("exec", EXEC_ONLY)):
+        for name in names:
+            if name in body and way not in body:
+                rule = f"goes with {way} and nothing else"
+                raise ConfigError(path, f"{prefix}.{name}", body[name], rule)
     return Handler(pattern=pattern, **values)
 
 

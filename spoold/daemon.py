@@ -200,6 +200,10 @@ def _run_handler() -> settings.Handler:
         env={},
         cwd=None,
         memory=None,
+        cpu=None,
+        nice=None,
+        ionice=None,
+        oom_score_adj=None,
         replayable=True,
         versions=(),
     )

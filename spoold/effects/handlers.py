@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.names import Entry
     from spool.owncopy import Task
-    from spool.settings import Settings
+    from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Start
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -77,6 +77,7 @@ class Handlers:
             orjson.dumps(task.args, option=orjson.OPT_APPEND_NEWLINE).decode(),
             os.path.join(self.root, layout.log(entry.id, entry.attempt)),
             self.settings.log_limit,
+            niceness=_niceness(start.handler),
         )
 
     def kill(self, kill: Kill) -> None:
@@ -192,6 +193,18 @@ class Handlers:
             pass  # it wrote none
         except OSError as problem:  # a directory
             quarantine(self.disk, path, f"a handler put it where its result belongs: {problem}")
+
+
+def _niceness(handler: Handler) -> dict[str, int | str]:
+    """What its handler says of how a program treats its neighbours."""
+    wanted = {
+        "nice": handler.nice,
+        "ionice": handler.ionice,
+        "oom_score_adj": handler.oom_score_adj,
+        "cpu": None if handler.cpu is None else -(-handler.cpu // 1_000_000),
+        "memory": handler.memory,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _key(task_id: str, attempt: int) -> str:

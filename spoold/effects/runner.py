@@ -158,18 +158,22 @@ class Runner:
         log: str,
         log_limit: int,
         sock: socket.socket | None = None,
+        niceness: Mapping[str, int | str] | None = None,
     ) -> None:
         """Start a handler. `key` names the attempt (ID.N) and must not be in use.
 
         argv: argv[0] without a slash is looked up on env's PATH. env: the whole environment; give
         it SPOOL_ID and SPOOL_ATTEMPT, by which what it leaves behind is recognised. cwd: None for "/".
         `sock` is what it reads in place of `stdin`; it is ours no more, whatever happens.
+        niceness: nice, ionice (high, low, idle), oom_score_adj, cpu (seconds), memory (bytes).
         log: absolute path, made at the first byte of output, at most `log_limit` bytes of it.
         """
         if key in self._live:
             raise RunnerError(f"attempt {key} runs already")
         self._live[key] = 0
         order: dict[str, Any] = {"op": "start", "key": key, "argv": argv, "env": dict(env), "cwd": cwd}
+        if niceness:
+            order["niceness"] = dict(niceness)
         if sock is not None:
             order["socket"] = True
             self._passing.append((len(self._outbox), sock))

@@ -6,7 +6,8 @@ Stand-alone: these modules and the standard library. Descriptors after --keep (l
 the end. FD is a socket to spoold; JSON objects, one a line, go over it:
 
     hello    no_new_privs                                        first, options
-    start    key argv env cwd stdin log log_limit [socket]       -> started | refused
+    start    key argv env cwd stdin log log_limit [socket]
+             [niceness: nice ionice oom_score_adj cpu memory]    -> started | refused
     kill     key grace                                           -> the exit that follows
     quit                                                         -> end of file
 

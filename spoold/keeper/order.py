@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from . import niceness
+
 
 class StartOrder:
     """All that a handler is started from."""
 
-    __slots__ = ("argv", "cwd", "env", "input", "key", "limit", "log", "stdin")
+    __slots__ = ("argv", "cwd", "env", "input", "key", "limit", "log", "niceness", "stdin")
 
     def __init__(self, message: dict[str, object], fd: int | None = None) -> None:
         """`fd`: what the handler reads instead of `stdin`."""
@@ -21,6 +23,7 @@ class StartOrder:
         self.env = _env(message)
         self.cwd = None if message.get("cwd") is None else text(message, "cwd")
         self.stdin = text(message, "stdin")
+        self.niceness = niceness.parse(message.get("niceness"))
 
 
 def text(message: dict[str, object], name: str) -> str:

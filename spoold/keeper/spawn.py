@@ -7,8 +7,12 @@ import fcntl  # here and not late: without descriptors nothing can be imported
 import os
 import signal
 
+from . import niceness
+
 TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from .order import StartOrder
 
 MFD_CLOEXEC, MFD_NOEXEC_SEAL = 1, 8
@@ -28,19 +32,9 @@ def spawn(order: StartOrder) -> tuple[int, int]:
             spent.append(source)
         if order.cwd is not None:
             os.chdir(order.cwd)
-        pid = os.posix_spawn(
-            _program(order.argv[0], order.env),
-            order.argv,
-            order.env,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, source, 0),
-                (os.POSIX_SPAWN_DUP2, writer, 1),
-                (os.POSIX_SPAWN_DUP2, writer, 2),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=EVERY_SIGNAL,
-        )
+        program = _program(order.argv[0], order.env)
+        start = _forked if order.niceness else _spawned
+        pid = start(program, order, source, writer)
     except BaseException:
         os.close(reader)
         raise
@@ -50,6 +44,67 @@ def spawn(order: StartOrder) -> tuple[int, int]:
         if order.cwd is not None:
             os.chdir("/")
     return pid, reader
+
+
+def _spawned(program: str, order: StartOrder, source: int, writer: int) -> int:
+    """The quick way, by the C library."""
+    return os.posix_spawn(
+        program,
+        order.argv,
+        order.env,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, source, 0),
+            (os.POSIX_SPAWN_DUP2, writer, 1),
+            (os.POSIX_SPAWN_DUP2, writer, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=EVERY_SIGNAL,
+    )
+
+
+def _forked(program: str, order: StartOrder, source: int, writer: int) -> int:
+    """The way that leaves a moment to set limits; the keeper is small and has one thread."""
+    reader, told = os.pipe()  # its other end goes with the exec
+    try:
+        pid = os.fork()  # noqa: TID251 - posix_spawn knows no limits
+        if not pid:
+            _become(program, order, (source, writer, writer), told)
+    finally:
+        os.close(told)
+    try:
+        problem = os.read(reader, 4096)
+    finally:
+        os.close(reader)
+    if problem:
+        os.waitpid(pid, 0)
+        code, _, words = problem.decode("utf-8", "backslashreplace").partition(" ")
+        if code == "0":
+            raise ValueError(words)
+        raise OSError(int(code), os.strerror(int(code)), words)
+    return pid
+
+
+def _become(program: str, order: StartOrder, streams: tuple[int, ...], told: int) -> NoReturn:
+    """In the child: never returns."""
+    try:
+        os.setsid()
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        for number in EVERY_SIGNAL:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        niceness.apply(order.niceness)
+        os.execve(program, order.argv, order.env)  # noqa: S606
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, str) else program
+        os.write(told, f"{error.errno} {name}".encode("utf-8", "backslashreplace"))
+    except MemoryError:
+        os.write(told, b"%d memory" % errno.ENOMEM)
+    except BaseException as error:  # noqa: BLE001 - a NUL, a lone surrogate; or a bug of ours
+        os.write(told, f"0 {error}".encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(127)
 
 
 def _stdin(data: bytes) -> int:

@@ -98,3 +98,10 @@ def test_a_need_that_is_too_large_is_held_as_such(live: Spools) -> None:
     assert spool.entry(big, "held").why == "no-room"
     assert "more memory than this machine has" in say(spool, "why", big)
     assert "no-room" in spool.journal("park")[0]["why"]
+
+
+def test_a_handler_is_as_nice_as_it_was_told(live: Spools) -> None:
+    show = "nice > $NOTES/nice; ulimit -d > $NOTES/data; cat /proc/self/oom_score_adj > $NOTES/oom"
+    spool = live(handler("work", show, nice=11, memory="64MiB", oom_score_adj=400, ionice="low"))
+    spool.end(spool.submit("work"))
+    assert [spool.note(name) for name in ("nice", "data", "oom")] == ["11", "65536", "400"]

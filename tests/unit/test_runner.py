@@ -38,6 +38,7 @@ class Handlers:
         self.runner = Runner(**options)  # type: ignore[arg-type]
         self.runner.start_keeper()
         self.seen: list[Event] = []
+        self.niceness: dict[str, int | str] = {}  # of all its handlers
 
     def log(self, key: str) -> Path:
         return self.folder / "logs" / "day" / f"{key}.log"
@@ -51,11 +52,13 @@ class Handlers:
         stdin: str = "",
         log: str | None = None,
         limit: int = 1 << 20,
+        **niceness: int | str,
     ) -> None:
         task, _, attempt = key.partition(".")
         env = {"PATH": PATH, "SPOOL_ID": MINE + task, "SPOOL_ATTEMPT": attempt} if env is None else env
         log = str(self.log(key)) if log is None else log
-        self.runner.start(key, argv, env, cwd, stdin, log, limit)
+        niceness = self.niceness | niceness
+        self.runner.start(key, argv, env, cwd, stdin, log, limit, niceness=niceness)
 
     def shell(self, script: str, **options: object) -> None:
         self.start("sh", "-c", script, **options)  # type: ignore[arg-type]
@@ -93,6 +96,13 @@ def handlers(tmp_path: Path) -> Iterator[Handlers]:
     made = Handlers(tmp_path)
     yield made
     made.runner.close()
+
+
+@pytest.fixture(params=[{}, {"nice": 1}], ids=["spawned", "forked"])
+def either(handlers: Handlers, request: pytest.FixtureRequest) -> Handlers:
+    """Handlers that are started in either way: with limits it is another one."""
+    handlers.niceness = request.param
+    return handlers
 
 
 class Watched:
@@ -152,27 +162,27 @@ def fifo(tmp_path: Path) -> Iterator[Fifo]:
 # --- a handler's life ---
 
 
-def test_a_handler_that_ends_well_is_reported_with_what_it_used(handlers: Handlers) -> None:
-    handlers.start("true")
-    done = handlers.exited()
+def test_a_handler_that_ends_well_is_reported_with_what_it_used(either: Handlers) -> None:
+    either.start("true")
+    done = either.exited()
     assert (done.exit, done.signal, done.logged, done.truncated) == (0, None, 0, False)
     assert done.log_error is None
     assert 0 < done.seconds < LONG
     assert done.rss > 100_000
     assert 0 <= done.cpu < LONG
-    assert not handlers.log("T.1").exists(), "no output, no log"
+    assert not either.log("T.1").exists(), "no output, no log"
 
 
 @pytest.mark.parametrize("code", [1, 75, 255])
-def test_the_exit_code_is_reported(handlers: Handlers, code: int) -> None:
-    handlers.shell(f"exit {code}")
-    assert (handlers.exited().exit, handlers.exited().signal) == (code, None)
+def test_the_exit_code_is_reported(either: Handlers, code: int) -> None:
+    either.shell(f"exit {code}")
+    assert (either.exited().exit, either.exited().signal) == (code, None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGPIPE])
-def test_the_signal_that_ended_it_is_reported(handlers: Handlers, number: int) -> None:
-    handlers.shell(f"kill -{int(number)} $$")
-    assert (handlers.exited().exit, handlers.exited().signal) == (None, number)
+def test_the_signal_that_ended_it_is_reported(either: Handlers, number: int) -> None:
+    either.shell(f"kill -{int(number)} $$")
+    assert (either.exited().exit, either.exited().signal) == (None, number)
 
 
 def test_started_comes_before_exited(handlers: Handlers) -> None:
@@ -196,34 +206,34 @@ def test_a_key_in_use_is_refused_on_the_spot(handlers: Handlers) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10, 1 << 20])
-def test_stdin_holds_the_text_and_ends(handlers: Handlers, size: int) -> None:
-    handlers.start("cat", stdin="ä" * size, limit=1 << 22)
-    assert handlers.exited().logged == 2 * size
+def test_stdin_holds_the_text_and_ends(either: Handlers, size: int) -> None:
+    either.start("cat", stdin="ä" * size, limit=1 << 22)
+    assert either.exited().logged == 2 * size
     if size:
-        assert handlers.log("T.1").read_text() == "ä" * size
+        assert either.log("T.1").read_text() == "ä" * size
 
 
-def test_the_environment_is_exactly_what_was_given(handlers: Handlers) -> None:
-    handlers.start("/usr/bin/env", env={"A": "1", "LONG": "x" * 1000, "BYTES": os.fsdecode(b"\xff")})
-    handlers.exited()
-    lines = handlers.log("T.1").read_bytes().splitlines()
+def test_the_environment_is_exactly_what_was_given(either: Handlers) -> None:
+    either.start("/usr/bin/env", env={"A": "1", "LONG": "x" * 1000, "BYTES": os.fsdecode(b"\xff")})
+    either.exited()
+    lines = either.log("T.1").read_bytes().splitlines()
     assert sorted(lines) == [b"A=1", b"BYTES=\xff", b"LONG=" + b"x" * 1000]
 
 
-def test_only_stdin_and_the_output_pipe_are_inherited(handlers: Handlers) -> None:
+def test_only_stdin_and_the_output_pipe_are_inherited(either: Handlers) -> None:
     for n in range(3):  # more descriptors in the keeper that must not leak
-        handlers.shell("echo x; read never < /dev/zero", key=f"other{n}.1")
+        either.shell("echo x; read never < /dev/zero", key=f"other{n}.1")
     script = "import os\nfor fd in os.listdir('/proc/self/fd'): print(fd)"
-    handlers.start(sys.executable, "-S", "-c", script)
-    assert handlers.exited().tail.split() == ["0", "1", "2", "3"]  # 3: the listing itself
+    either.start(sys.executable, "-S", "-c", script)
+    assert either.exited().tail.split() == ["0", "1", "2", "3"]  # 3: the listing itself
 
 
-def test_a_handler_leads_its_own_session_and_no_signal_is_blocked_or_ignored(handlers: Handlers) -> None:
-    handlers.shell("grep -E '^Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f6 /proc/$$/stat; echo $$")
-    _, blocked, _, ignored, session, pid = handlers.exited().tail.split()
+def test_a_handler_leads_its_own_session_and_no_signal_is_blocked_or_ignored(either: Handlers) -> None:
+    either.shell("grep -E '^Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f6 /proc/$$/stat; echo $$")
+    _, blocked, _, ignored, session, pid = either.exited().tail.split()
     internal = 1 << 31 | 1 << 32  # 32 and 33 are glibc's own
     assert int(blocked, 16) == int(ignored, 16) & ~internal == 0
-    assert session == pid == str(handlers.pid())
+    assert session == pid == str(either.pid())
 
 
 def test_no_new_privileges_where_asked(tmp_path: Path) -> None:
@@ -233,21 +243,19 @@ def test_no_new_privileges_where_asked(tmp_path: Path) -> None:
     handlers.runner.close()
 
 
-def test_it_runs_in_its_directory_and_the_next_one_in_the_root(
-    handlers: Handlers, tmp_path: Path
-) -> None:
-    handlers.start("pwd", cwd=str(tmp_path))
-    handlers.start("pwd", key="U.1")
-    assert handlers.exited().tail == f"{tmp_path}\n"
-    assert handlers.exited("U.1").tail == "/\n"
+def test_it_runs_in_its_directory_and_the_next_one_in_the_root(either: Handlers, tmp_path: Path) -> None:
+    either.start("pwd", cwd=str(tmp_path))
+    either.start("pwd", key="U.1")
+    assert either.exited().tail == f"{tmp_path}\n"
+    assert either.exited("U.1").tail == "/\n"
 
 
-def test_a_program_is_looked_up_on_the_path_of_the_task(handlers: Handlers, tmp_path: Path) -> None:
+def test_a_program_is_looked_up_on_the_path_of_the_task(either: Handlers, tmp_path: Path) -> None:
     program = tmp_path / "only-here"
     program.write_text("#!/bin/sh\necho found\n")
     program.chmod(0o755)
-    handlers.start("only-here", env={"PATH": f"/nowhere:{tmp_path}"})
-    assert handlers.exited().tail == "found\n"
+    either.start("only-here", env={"PATH": f"/nowhere:{tmp_path}"})
+    assert either.exited().tail == "found\n"
 
 
 # --- output ---
@@ -347,12 +355,12 @@ def _script(folder: Path, text: str, mode: int = 0o755) -> str:
     ],
 )
 def test_what_cannot_be_started_is_refused_in_words_and_the_next_one_runs(
-    handlers: Handlers, argv: list[str], options: dict[str, object], says: str
+    either: Handlers, argv: list[str], options: dict[str, object], says: str
 ) -> None:
-    handlers.start(*argv, **options)  # type: ignore[arg-type]
-    assert says in handlers.refused().error
-    handlers.start("true", key="next.1")
-    assert handlers.exited("next.1").exit == 0
+    either.start(*argv, **options)  # type: ignore[arg-type]
+    assert says in either.refused().error
+    either.start("true", key="next.1")
+    assert either.exited("next.1").exit == 0
 
 
 def test_argv_that_is_one_string_is_refused_not_taken_apart(handlers: Handlers) -> None:
@@ -361,15 +369,15 @@ def test_argv_that_is_one_string_is_refused_not_taken_apart(handlers: Handlers) 
 
 
 def test_a_script_without_a_first_line_is_refused_with_the_remedy(
-    handlers: Handlers, tmp_path: Path
+    either: Handlers, tmp_path: Path
 ) -> None:
-    handlers.start(_script(tmp_path, "echo hello\n"))
-    assert "#!/bin/sh" in handlers.refused().error
+    either.start(_script(tmp_path, "echo hello\n"))
+    assert "#!/bin/sh" in either.refused().error
 
 
-def test_a_missing_interpreter_is_named_as_such(handlers: Handlers, tmp_path: Path) -> None:
-    handlers.start(_script(tmp_path, "#!/no/such/python\n"))
-    assert "interpreter" in handlers.refused().error
+def test_a_missing_interpreter_is_named_as_such(either: Handlers, tmp_path: Path) -> None:
+    either.start(_script(tmp_path, "#!/no/such/python\n"))
+    assert "interpreter" in either.refused().error
 
 
 def test_without_descriptors_starts_are_refused_and_go_on_later(tmp_path: Path) -> None:
@@ -394,11 +402,11 @@ def test_without_descriptors_starts_are_refused_and_go_on_later(tmp_path: Path) 
 # --- killing ---
 
 
-def test_term_ends_a_handler_with_its_tree(handlers: Handlers, fifo: Fifo) -> None:
-    handlers.shell(f"setsid sleep {FOREVER} & sleep {FOREVER} & echo $$ $! > {fifo.path}; wait")
+def test_term_ends_a_handler_with_its_tree(either: Handlers, fifo: Fifo) -> None:
+    either.shell(f"setsid sleep {FOREVER} & sleep {FOREVER} & echo $$ $! > {fifo.path}; wait")
     watched = fifo.watched()
-    handlers.runner.kill("T.1", LONG)
-    assert handlers.exited().signal == signal.SIGTERM
+    either.runner.kill("T.1", LONG)
+    assert either.exited().signal == signal.SIGTERM
     assert all(process.dies_within(0) for process in watched)
 
 
@@ -541,14 +549,14 @@ def _with_environ(entry: str) -> list[int]:
 # --- many, and a keeper that is asked odd things ---
 
 
-def test_a_burst_of_200_handlers_is_reported_whole(handlers: Handlers) -> None:
+def test_a_burst_of_200_handlers_is_reported_whole(either: Handlers) -> None:
     keys = [f"{n}.1" for n in range(200)]
     for n, key in enumerate(keys):
-        handlers.shell(f"echo {key}; exit {n % 100}", key=key)
+        either.shell(f"echo {key}; exit {n % 100}", key=key)
     for n, key in enumerate(keys):
-        done = handlers.exited(key)
+        done = either.exited(key)
         assert (done.exit, done.tail) == (n % 100, f"{key}\n")
-    assert len(handlers.seen) == 400
+    assert len(either.seen) == 400
 
 
 class RawKeeper:
@@ -769,3 +777,72 @@ def test_leftovers_of_a_daemon_and_a_keeper_killed_together_are_found_by_their_s
     assert all(process.dies_within(0) for process in watched)
     assert kill_leftovers(f"/{MINE}spool", "here") == 0
     owner.close()
+
+
+# Niceness.
+
+READ_OWN = """
+import os, resource, json, sys
+print(json.dumps({
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "oom": int(open("/proc/self/oom_score_adj").read()),
+    "cpu": resource.getrlimit(resource.RLIMIT_CPU),
+    "memory": resource.getrlimit(resource.RLIMIT_DATA)[0],
+}))
+"""
+
+
+def test_niceness_holds_before_the_program_is_there(handlers: Handlers) -> None:
+    wanted = {"nice": 7, "ionice": "idle", "oom_score_adj": 300, "cpu": 60, "memory": 1 << 30}
+    handlers.start(sys.executable, "-c", READ_OWN, **wanted)  # type: ignore[arg-type]
+    found = json.loads(handlers.exited().tail)
+    assert found == {"nice": 7, "oom": 300, "cpu": [60, 65], "memory": 1 << 30}
+
+
+def test_the_class_for_disks_is_set(handlers: Handlers) -> None:
+    import psutil
+
+    handlers.start("sleep", FOREVER, ionice="idle")
+    assert psutil.Process(handlers.pid()).ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
+
+
+def test_who_wants_more_memory_than_its_limit_does_not_get_it(handlers: Handlers) -> None:
+    eat = "data = bytearray(300 << 20)"
+    handlers.start(sys.executable, "-c", eat, key="A.1", memory=100 << 20)
+    assert handlers.exited("A.1").exit == 1
+    assert "MemoryError" in handlers.exited("A.1").tail
+    handlers.start(sys.executable, "-c", eat, key="B.1", memory=600 << 20)
+    assert handlers.exited("B.1").exit == 0
+
+
+def test_who_uses_up_its_cpu_time_is_ended(handlers: Handlers) -> None:
+    handlers.shell("while :; do :; done", cpu=1)
+    assert handlers.exited().signal == signal.SIGXCPU
+
+
+def test_limits_are_of_one_handler_and_not_of_the_next(handlers: Handlers) -> None:
+    handlers.start(sys.executable, "-c", READ_OWN, key="A.1", nice=5, memory=1 << 30)
+    handlers.exited("A.1")
+    handlers.start(sys.executable, "-c", READ_OWN, key="B.1")
+    assert json.loads(handlers.exited("B.1").tail)["nice"] == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"nice": "much"}, "niceness: nice cannot be 'much'"),
+        ({"speed": 1}, "niceness: must be an object of nice, "),
+        ({"ionice": "odd"}, "ionice odd"),
+    ],
+)
+def test_niceness_that_cannot_be_is_refused_in_words(
+    handlers: Handlers, wrong: dict[str, int | str], words: str
+) -> None:
+    handlers.start("true", **wrong)  # type: ignore[arg-type]
+    assert words in handlers.refused().error
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may do this")
+def test_niceness_without_the_privilege_is_refused_in_words(handlers: Handlers) -> None:
+    handlers.start("true", nice=-5)
+    assert handlers.refused().error == "nice -5: Permission denied"
