@@ -31,6 +31,7 @@ class Context:
         checkpoints: Checkpoints | None = None,
         meta: dict[str, Any] | None = None,
         trace: str | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = id
         self.attempt = attempt
@@ -42,6 +43,7 @@ class Context:
         self._tell, self._poll = tell, poll
         self._checkpoints = checkpoints
         self._told = 0.0
+        self._clock = clock
 
     @property
     def scheduled(self) -> datetime:
@@ -72,7 +74,9 @@ class Context:
     def should_stop(self) -> bool:
         """Whether to come to an end: a drain, somebody's cancel, or the deadline has passed."""
         self._poll()
-        return bool(self.stopping) or (self._deadline is not None and time.time() * 1e6 >= self._deadline)
+        return bool(self.stopping) or (
+            self._deadline is not None and self._clock() * 1e6 >= self._deadline
+        )
 
     @property
     def last_checkpoint(self) -> Any:

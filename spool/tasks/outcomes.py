@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spool.body import Span, When
+    from datetime import datetime
+
+    from spool.body import Span
 
 
 class Retry(Exception):
@@ -31,7 +33,9 @@ class Fail(Exception):
 class Snooze(Exception):
     """Not now: run again at `until`, or `after` that long. It uses no attempt."""
 
-    def __init__(self, reason: str = "", *, until: When | None = None, after: Span | None = None) -> None:
+    def __init__(
+        self, reason: str = "", *, until: datetime | str | None = None, after: Span | None = None
+    ) -> None:
         if (until is None) == (after is None):
             raise TypeError("Snooze takes exactly one of until and after")
         super().__init__(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from spool.errors import Invalid
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class Attempt:
     """A task that is about to run, or the end it came to before (`end`)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         message: dict[str, Any],
         *,
@@ -30,6 +31,7 @@ class Attempt:
         tell: Callable[[dict[str, Any]], None],
         poll: Callable[[], None],
         checkpoints: Checkpoints | None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.key = (message["id"], message["attempt"])
         self.result_limit = result_limit
@@ -47,6 +49,7 @@ class Attempt:
             tell=lambda told: tell({**told, "id": self.key[0], "attempt": self.key[1]}),
             poll=poll,
             checkpoints=checkpoints,
+            clock=clock,
         )
         try:
             self._prepare(message)

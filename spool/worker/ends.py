@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from spool.machine import zone_of
 from spool.tasks.outcomes import Cancelled, Fail, Retry, Snooze, SoftTimeout
 from spool.times import parse_duration, parse_time
 
@@ -75,7 +75,9 @@ def _raised(problem: BaseException, task: Task[..., Any] | None) -> End:
             return failure(error("Fail", problem.reason), final=True)
         case Snooze():
             reason = error("Snooze", problem.reason) if problem.reason else None
-            return {"outcome": "snoozed", "until": _until(problem), "error": reason}
+            delay = None if problem.after is None else _span(problem.after)
+            until = None if problem.until is None else _instant(problem.until)
+            return {"outcome": "snoozed", "delay": delay, "until": until, "error": reason}
         case Cancelled():
             return {"outcome": "cancelled", "error": error("Cancelled", problem.reason)}
         case SoftTimeout():
@@ -100,16 +102,11 @@ def _span(value: Any) -> int:
     return parse_duration(seconds)
 
 
-def _until(snooze: Snooze) -> int:
+def _instant(when: Any) -> int:
     now = time.time_ns() // 1000
-    if snooze.after is not None:
-        return now + _span(snooze.after)
-    when: Any = snooze.until
-    if hasattr(when, "total_seconds"):
-        return now + _span(when)
     if hasattr(when, "isoformat"):
         when = when.isoformat()
-    return parse_time(when, now_us=now, zone=UTC, base_us=now)
+    return parse_time(when, now_us=now, zone=zone_of(""), base_us=now)
 
 
 def failure(problem: dict[str, Any], *, final: bool = False, delay: int | None = None) -> End:

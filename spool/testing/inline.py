@@ -1,0 +1,73 @@
+"""What handlers are to the core, in the test's own process: functions run one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool.worker.attempt import Attempt
+from spoold.core.values import Answered, Progressed
+from spoold.effects.pool import start_message
+
+if TYPE_CHECKING:
+    from spool.settings import Settings
+    from spool.tasks.context import Checkpoints
+    from spool.testing.clock import Clock
+    from spool.worker.ends import End
+    from spoold.core.values import Event, Kill, Start
+
+
+class Inline:
+    """Runs what it is given when `events` is asked for, in order."""
+
+    fd = -1
+
+    def __init__(self, settings: Settings, clock: Clock, checkpoints: Checkpoints) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._checkpoints = checkpoints
+        self._starts: deque[Start] = deque()
+
+    def start(self, start: Start) -> None:
+        self._starts.append(start)
+
+    def kill(self, kill: Kill) -> None:
+        """Nothing runs between two rounds."""
+
+    def events(self) -> list[Event]:
+        """The next attempt, run to its end; whatever it is told goes through JSON."""
+        if not self._starts:
+            return []
+        message = orjson.loads(orjson.dumps(start_message(self._starts.popleft())))
+        told: list[dict[str, Any]] = []
+        attempt = Attempt(
+            message,
+            result_limit=self.settings.result_limit,
+            tell=told.append,
+            poll=lambda: None,
+            checkpoints=self._checkpoints,
+            clock=lambda: self._clock.now().wall / 1e6,
+        )
+        began = self._clock.now().mono
+        end = orjson.loads(orjson.dumps(_run(attempt)))
+        end["facts"] = {"seconds": (self._clock.now().mono - began) / 1e6}
+        progress = [Progressed(t["id"], t["attempt"], t["percent"], t["note"]) for t in told]
+        return [*progress, Answered(id=message["id"], attempt=message["attempt"], **end)]
+
+
+def _run(attempt: Attempt) -> End:
+    if not attempt.is_async:
+        return attempt.run()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(attempt.run_async())
+    ends: list[End] = []  # the test itself is a coroutine
+    thread = threading.Thread(target=lambda: ends.append(asyncio.run(attempt.run_async())))
+    thread.start()
+    thread.join()
+    return ends[0]

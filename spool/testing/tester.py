@@ -1,0 +1,210 @@
+"""A throw-away spool and the daemon's own core over it, driven by the test."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from spool import layout, look, machine, settings
+from spool.client import Spool
+from spool.init import init
+from spool.tasks import registry
+from spool.testing.clock import Clock, MovedDisk
+from spool.testing.inline import Inline
+from spool.times import parse_duration
+from spool.worker.kept import Kept
+from spoold.core.state import State
+from spoold.core.values import Answered, Registered, Tick
+from spoold.effects.outboxes import OutboxLimits
+from spoold.effects.store import Store
+from spoold.loop import Core
+from spoold.recovery import recover
+from spoold.sources.backlog import Backlog
+from spoold.sources.intake import Intake
+
+if TYPE_CHECKING:
+    from spool.body import Span
+    from spool.owncopy import Task
+    from spoold.core.values import Event
+    from spoold.effects.handlers import Handlers
+
+NODE = "test"
+ATTEMPTS = 10_000  # that one call runs: more are taken for a task that submits itself for ever
+TOML = """
+durability = "relaxed"
+concurrency = 1
+[handlers."*"]
+python = "tests"
+"""
+
+
+class NotSubmitted(AssertionError):
+    """No task, or one that should not be there, was submitted."""
+
+
+class Tester:
+    """A spool of its own, the clock, and what there is to ask and assert."""
+
+    __test__ = False  # no class of tests, whatever its name begins with
+
+    def __init__(self, place: str | os.PathLike[str], toml: str = TOML) -> None:
+        """Make a spool in the directory `place`; `toml` is its spool.toml."""
+        self.path = os.path.join(os.fspath(place), "spool")
+        init(self.path)
+        with open(os.path.join(self.path, layout.SETTINGS), "w") as file:
+            file.write(toml)
+        self.spool = Spool(self.path)
+        self._clock = Clock()
+        found = settings.load(toml)
+        disk = self._disk = MovedDisk(self.path, self._clock)
+        store = Store(disk, NODE, durable=False)
+        disk.make_dir(store.stage_dir)
+        state = self._state = State(NODE, found, 1)
+        self._events: list[Event] = list(recover(disk, store))
+        self._inline = Inline(found, self._clock, Kept(self.path))
+        backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
+        handlers = cast("Handlers", self._inline)
+        self._core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state))
+        self._intake = Intake(disk, found, machine.zone_of(found.timezone))
+
+    def close(self) -> None:
+        """Let go of it; the directory stays."""
+        self.spool.close()
+        self._disk.close()
+
+    # The clock.
+
+    @property
+    def now(self) -> datetime:
+        """The time of the test: aware, UTC."""
+        return datetime.fromtimestamp(self._clock.now().wall / 1e6, UTC)
+
+    def move(self, span: Span) -> None:
+        """Move the clock ahead: a timedelta, seconds, or text such as "2h". Nothing runs by that."""
+        self._turn()  # what was dropped before is of before
+        seconds = span.total_seconds() if isinstance(span, timedelta) else span
+        self._clock.move(parse_duration(seconds))
+
+    # Running.
+
+    def run_ready(self) -> list[dict[str, Any]]:
+        """Run what may run now, and what that submits, until nothing is left to start.
+
+        Returns the records of the attempts that ended, in order, as spool(5) describes them.
+        """
+        return self._run(later=False)
+
+    def run_all(self) -> list[dict[str, Any]]:
+        """As `run_ready`, with the clock moved to whatever comes next, until nothing waits."""
+        return self._run(later=True)
+
+    def _run(self, *, later: bool) -> list[dict[str, Any]]:
+        names = tuple(self._state.settings.handlers)
+        takes = {name: frozenset(versions) for name, versions in registry.takes().items()}
+        self._events.append(Registered(names, takes))
+        ended: list[dict[str, Any]] = []
+        for _ in range(ATTEMPTS):
+            self._turn()
+            ran = self._inline.events()
+            self._events += ran
+            if not ran and not (later and self._skip()):
+                return ended
+            self._turn()
+            keys = [(e.id, e.attempt) for e in ran if isinstance(e, Answered)]
+            ended += [r for i, n in keys for r in look.records(self._disk, i) if r["attempt"] == n]
+        raise AssertionError(
+            f"{ATTEMPTS} attempts have run, and there is more: does a task submit itself?"
+        )
+
+    def _turn(self) -> None:
+        """Rounds of the core until it has nothing left to do but to run functions."""
+        self._intake.ring()
+        core = self._core
+        self._events.append(Tick())
+        while self._events or self._intake.busy or core.backlog.busy or core.again or core.more:
+            now = self._clock.now()
+            events, self._events = self._events, []
+            if self._intake.busy:
+                events += self._intake.look(now)
+            events += core.backlog.step()
+            events += core.limits.look(now)
+            core.round(events, now)
+
+    def _skip(self) -> bool:
+        """Move the clock to the next task that waits for its time; False where there is none."""
+        following = self._state.next_event()
+        if following is None:
+            return False
+        self._clock.move(max(0, following.time - self._clock.now().wall))
+        return True
+
+    # Asking.
+
+    def submitted(self, task: str | None = None) -> list[Task]:
+        """The tasks that were submitted, all or those of one name, wherever they are.
+
+        Oldest first; within a few ms, the grain of a file's time, in no promised order.
+        """
+        self._turn()
+        folders = look.names(self._disk, layout.IDS)
+        paths = [
+            f"{layout.IDS}/{d}/{n}" for d in folders for n in look.names(self._disk, f"{layout.IDS}/{d}")
+        ]
+        found = [look.read_task(self._disk, path) for path in paths]
+        found.sort(key=lambda one: (one.submitted_at, one.id or ""))
+        return [one for one in found if task in (None, one.task)]
+
+    def assert_submitted(self, task: str, count: int | None = None, **args: Any) -> Task:
+        """A task of this name was submitted, with these arguments among its own; the last one that was.
+
+        `count`: exactly so many. Raises NotSubmitted, which shows what was submitted.
+        """
+        named = self.submitted(task)
+        found = [one for one in named if _has(one.args, args)]
+        if not found or (count is not None and len(found) != count):
+            shown = "".join(f"\n  {one.task} {one.args}" for one in self.submitted()) or " nothing"
+            wanted = f"{task} {args}" if args else task
+            times = "" if count is None else f" {count} times, but {len(found)}"
+            raise NotSubmitted(f"{wanted} was not submitted{times}; there is:{shown}")
+        return found[-1]
+
+    def refute_submitted(self, task: str, **args: Any) -> None:
+        """No task of this name, with these arguments among its own, was submitted."""
+        found = [one for one in self.submitted(task) if _has(one.args, args)]
+        if found:
+            raise NotSubmitted(f"{task} was submitted: {found[-1].args}")
+
+    def record_of(self, task: str) -> dict[str, Any] | None:
+        """The record of the last attempt of a task (id, or name: the last of it); None before that."""
+        return look.last_record(self._disk, self._id(task))
+
+    def outcome_of(self, task: str) -> str:
+        """How the last attempt of a task (id, or name: the last of it) ended, as its record says.
+
+        ok, error, timeout, snoozed or cancelled; before any has ended, the state: pending or held.
+        """
+        record = self.record_of(task)
+        if record is not None:
+            return str(record["outcome"])
+        place = look.find(self._disk, self._id(task))
+        return "unknown" if place is None else place.state
+
+    def result_of(self, task: str) -> Any:
+        """What a task (id, or name: the last of it) has returned; AssertionError with its error."""
+        record = self.record_of(task)
+        if record is None or record["outcome"] != "ok":
+            raise AssertionError(
+                f"{task} has no result: {(record and record['error']) or self.outcome_of(task)}"
+            )
+        return record["result"]
+
+    def _id(self, task: str) -> str:
+        named = self.submitted(task)
+        return str(named[-1].id) if named else task
+
+
+def _has(args: Any, wanted: dict[str, Any]) -> bool:
+    if not wanted:
+        return True
+    return isinstance(args, dict) and all(k in args and args[k] == v for k, v in wanted.items())

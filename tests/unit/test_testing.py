@@ -1,0 +1,252 @@
+"""The test kit, as a user's tests use it: what runs in them is what runs in production."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import Cancelled, Fail, Invalid, Retry, Snooze, current, task
+from spool.testing import NotSubmitted, Tester
+from spool.testing.plugin import spool, spool_live  # noqa: F401 - as the plugin gives them
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spool.testing.live import Live
+
+ROOT = Path(__file__).parents[2]
+SEEN: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    SEEN.clear()
+
+
+class Kind(enum.Enum):
+    FAST = "fast"
+
+
+@dataclasses.dataclass
+class Parcel:
+    weight: float
+    kind: Kind
+
+
+@task("kit.send", retries=2, backoff="1h")
+def send(parcel: Parcel, when: datetime) -> dict[str, Any]:
+    SEEN.append((parcel, when))
+    return {"parcel": parcel, "when": when}
+
+
+@task("kit.note")
+def note(text: str, *, then: list[str] | None = None) -> str:
+    SEEN.append(text)
+    for other in then or []:
+        note.submit(other)
+    return text
+
+
+@task("kit.how", retries=2, backoff="1h")
+def how(what: str) -> int:
+    if current().attempt == 1:
+        match what:
+            case "retry":
+                raise Retry("again", after="10m")
+            case "fail":
+                raise Fail("no")
+            case "snooze":
+                raise Snooze(after="1d")
+            case "cancel":
+                raise Cancelled
+            case "raise":
+                raise ValueError(what)
+            case "no json":
+                return {1, 2}  # type: ignore[return-value]
+    return current().attempt
+
+
+@task("kit.wait")
+async def wait(text: str) -> str:
+    await asyncio.sleep(0)
+    return text + current().task
+
+
+@task("kit.walk")
+def walk() -> Any:
+    done = current().last_checkpoint or 0
+    current().checkpoint(done + 1)
+    if done < 2:
+        raise Retry(after=0)
+    return done
+
+
+@task("kit.late")
+def late() -> bool:
+    return current().should_stop()
+
+
+def test_arguments_and_results_go_through_json(spool: Tester) -> None:  # noqa: F811
+    when = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
+    send.submit(Parcel(1.5, Kind.FAST), when=when)
+    assert SEEN == []
+    (record,) = spool.run_ready()
+    assert [(Parcel(1.5, Kind.FAST), when)] == SEEN
+    assert record["outcome"] == "ok"
+    assert spool.result_of("kit.send") == {
+        "parcel": {"weight": 1.5, "kind": "fast"}, "when": "2027-01-02T03:04:00+00:00",
+    }  # fmt: skip
+
+
+def test_a_wrong_argument_is_refused_at_submit_by_its_name(spool: Tester) -> None:  # noqa: F811
+    with pytest.raises(Invalid, match=r"args\.parcel.*Parcel|args\.parcel"):
+        send.submit("heavy", when=datetime.now(UTC))  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match="missing a required argument: 'text'"):
+        note.submit()  # type: ignore[call-arg]
+    spool.refute_submitted("kit.send")
+
+
+def test_what_is_submitted_can_be_asserted(spool: Tester) -> None:  # noqa: F811
+    note.submit("one")
+    note.with_options(priority="high", meta={"a": 1}).submit("two")
+    assert spool.assert_submitted("kit.note", text="one").args == {"text": "one"}
+    spool.assert_submitted("kit.note", count=2)
+    assert spool.assert_submitted("kit.note", text="two").priority == "high"
+    spool.refute_submitted("kit.note", text="three")
+    with pytest.raises(NotSubmitted, match=r"kit\.note {'text': 'three'} was not submitted"):
+        spool.assert_submitted("kit.note", text="three")
+    with pytest.raises(NotSubmitted, match="3 times, but 2"):
+        spool.assert_submitted("kit.note", count=3)
+    with pytest.raises(NotSubmitted, match="was submitted"):
+        spool.refute_submitted("kit.note", text="one")
+
+
+def test_tasks_run_in_the_order_of_the_queue_and_with_what_they_submit(spool: Tester) -> None:  # noqa: F811
+    note.with_options(priority="low").submit("low", then=["medium"])
+    note.with_options(priority="high").submit("high")
+    assert len(spool.run_ready()) == 3
+    assert SEEN == ["high", "low", "medium"]
+
+
+def test_the_clock_is_the_tests(spool: Tester) -> None:  # noqa: F811
+    note.with_options(at="+2h").submit("later")
+    assert spool.run_ready() == []
+    assert spool.outcome_of("kit.note") == "pending"
+    before = spool.now
+    spool.move("90m")
+    assert spool.run_ready() == []
+    note.with_options(at="+1h").submit("much later")  # counted from the moved clock
+    spool.move(timedelta(minutes=31))
+    assert spool.now - before >= timedelta(hours=2, minutes=1)
+    spool.run_ready()
+    assert SEEN == ["later"]
+    spool.move("30m")
+    spool.run_ready()
+    assert SEEN == ["later", "much later"]
+
+
+@pytest.mark.parametrize(
+    ("what", "outcome", "then"),
+    [("retry", "error", 2), ("snooze", "snoozed", 2), ("raise", "error", 2)],
+)
+def test_what_goes_back_runs_again_when_its_time_has_come(
+    spool: Tester,  # noqa: F811
+    what: str,
+    outcome: str,
+    then: int,
+) -> None:
+    task_id = how.submit(what)
+    assert [r["outcome"] for r in spool.run_ready()] == [outcome]
+    assert spool.run_ready() == []
+    assert [r["outcome"] for r in spool.run_all()] == ["ok"]
+    assert spool.result_of(task_id) == then
+
+
+@pytest.mark.parametrize(
+    ("what", "outcome"), [("fail", "error"), ("cancel", "cancelled"), ("no json", "error")]
+)
+def test_what_ends_for_good_does_not_run_again(spool: Tester, what: str, outcome: str) -> None:  # noqa: F811
+    task_id = how.submit(what)
+    spool.run_all()
+    assert spool.outcome_of(task_id) == outcome
+    with pytest.raises(AssertionError, match="has no result"):
+        spool.result_of(task_id)
+
+
+def test_coroutines_run_also_where_the_test_is_one(spool: Tester) -> None:  # noqa: F811
+    wait.submit("a ")
+
+    async def inner() -> None:
+        spool.run_ready()
+
+    asyncio.run(inner())
+    assert spool.result_of("kit.wait") == "a kit.wait"
+
+
+def test_checkpoints_reach_the_next_attempt(spool: Tester) -> None:  # noqa: F811
+    walk.submit()
+    assert [r["outcome"] for r in spool.run_ready()] == ["error", "error", "ok"]
+    assert spool.result_of("kit.walk") == 2
+
+
+def test_a_deadline_is_told_by_the_clock_of_the_test(spool: Tester) -> None:  # noqa: F811
+    late.with_options(deadline="+1h").submit()
+    spool.move("2h")
+    spool.run_ready()
+    assert spool.result_of("kit.late") is True
+
+
+def test_a_task_without_code_is_held(spool: Tester) -> None:  # noqa: F811
+    spool.spool.submit("kit.gone")
+    spool.spool.submit("kit.note", {"text": "x"}, version=9)
+    assert spool.run_ready() == []
+    assert (spool.outcome_of("kit.gone"), spool.outcome_of("kit.note")) == ("held", "held")
+
+
+def test_a_task_that_submits_itself_for_ever_is_told(spool: Tester, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setattr("spool.testing.tester.ATTEMPTS", 20)
+
+    @task("kit.again")
+    def again() -> None:
+        again.submit()
+
+    again.submit()
+    with pytest.raises(AssertionError, match="does a task submit itself"):
+        spool.run_ready()
+
+
+def test_the_same_with_processes(spool_live: Callable[..., Live]) -> None:  # noqa: F811
+    live = spool_live(__name__ if "." not in __name__ else "tests.unit.test_testing")
+    task_id = note.submit("hello")
+    assert live.wait(task_id)["result"] == "hello", live.said()
+
+
+USERS = """
+from spool import task
+@task("users.double")
+def double(n: int) -> int:
+    return 2 * n
+def test_it(spool):
+    double.submit(21)
+    spool.assert_submitted("users.double", n=21)
+    spool.run_ready()
+    assert spool.result_of("users.double") == 42
+"""
+
+
+def test_the_plugin_works_in_a_project_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(USERS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "spool.testing.plugin", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,99 @@
+"""Python tasks a second: no-op functions, each dropped as a file of its own, run by warm workers.
+
+    python tools/bench/pythons.py [--dir DIR] [--number 10000] [--repeat 3] [--json]
+
+From the first done event to the last, taking in included: the daemon finds all files in incoming/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bell import Bell
+
+from spool import Spool
+from spool.init import init
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = """
+from spool import task
+@task("noop")
+def noop(): pass
+"""
+TOML = """
+durability = "{durability}"
+outbox_limit = 1000000
+concurrency = {workers}
+[handlers."noop"]
+python = "benchapp"
+recycle_tasks = 1000000
+cwd = "{place}"
+"""
+
+
+def once(place: Path, durability: str, workers: int, number: int) -> float:
+    """Tasks a second of one run."""
+    root = place / "spool"
+    init(str(root))
+    (place / "benchapp.py").write_text(APP)
+    (root / "spool.toml").write_text(TOML.format(durability=durability, workers=workers, place=place))
+    (root / "outbox" / "default").mkdir(mode=0o700)
+    with Spool(root, durability="relaxed") as spool:
+        for _ in range(number):
+            spool.submit("noop")
+    os.sync()
+    bell = Bell(f"{root}/outbox/default")
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "spoold", "-q", "--spool", str(root)],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    bell.count(1, ",done.json")
+    begun = time.monotonic_ns()
+    bell.count(number - 1, ",done.json")
+    took = time.monotonic_ns() - begun
+    bell.close()
+    daemon.send_signal(signal.SIGTERM)
+    daemon.wait(60)
+    return (number - 1) * 1e9 / took
+
+
+def main() -> int:
+    """Every case, interleaved, and the medians."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--dir", default="/var/tmp")
+    options.add_argument("--number", type=int, default=10_000)
+    options.add_argument("--repeat", type=int, default=3)
+    options.add_argument("--json", action="store_true")
+    args = options.parse_args()
+    rates: dict[str, list[float]] = {}
+    for _ in range(args.repeat):
+        for durability in ("relaxed", "durable"):
+            for workers in (1, 2):
+                place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
+                try:
+                    rate = once(place, durability, workers, args.number)
+                finally:
+                    shutil.rmtree(place)
+                rates.setdefault(f"{durability}, {workers} worker(s)", []).append(rate)
+    if args.json:
+        print(json.dumps(rates))
+        return 0
+    for name, found in rates.items():
+        low, high = min(found), max(found)
+        print(f"{name:24} {statistics.median(found):8,.0f} tasks/s  ({low:,.0f} to {high:,.0f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
