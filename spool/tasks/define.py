@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from dataclasses import dataclass, field, replace
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, overload
 
-from spool.body import fields
+from spool.body import encoded, fields
 from spool.errors import Invalid
 from spool.names import is_task
+from spool.peek import MAX_ACTION_BYTES
 from spool.tasks import registry
 from spool.tasks.signature import Signature
 
@@ -196,6 +198,8 @@ def task(
         return task()(name)
     if type(version) is not int or version < 0:
         raise Invalid("version", version, "must be an integer, 0 or more")
+    if options:  # as the first submission would find out
+        encoded({"task": "any", **fields(**options)}, MAX_ACTION_BYTES, time.time_ns() // 1000)
     policy = Policy(
         retry_on=None if retry_on is None else tuple(retry_on),
         fail_on=tuple(fail_on),

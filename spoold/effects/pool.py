@@ -286,7 +286,7 @@ class Pool:
         worker.runs[_key(start)] = start
         worker.tasks += 1
         worker.since = now
-        worker.send(_message(start))
+        worker.send(start_message(start))
         if worker.wants_write:
             self._watch(worker)
 
@@ -409,7 +409,8 @@ def _key(start: Start) -> Key:
     return start.entry.id, start.entry.attempt
 
 
-def _message(start: Start) -> dict[str, Any]:
+def start_message(start: Start) -> dict[str, Any]:
+    """What a worker is told of a task."""
     entry, task = start.entry, start.task
     return {
         "op": "start",

@@ -1,0 +1,145 @@
+"""Marking functions and submitting them: what is checked, what is refused, what a type checker finds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from spool import Invalid, current, task
+from spool.tasks import registry
+
+ROOT = Path(__file__).parents[2]
+
+APP = """
+from spool import task
+
+@task("email.welcome", retries=5, timeout="30s", priority="high", version=2)
+def welcome(to: str, copies: int = 1) -> dict[str, str]:
+    return {"sent": to}
+
+@task
+async def plain(n: int) -> int:
+    return n
+
+welcome.submit("ada@example.org", copies=2)
+welcome.with_options(at="+2h", priority="low").submit(to="ada@example.org")
+result: dict[str, str] = welcome("ada@example.org")
+@welcome.upgrade(from_version=1)
+def _(args: dict[str, object]) -> dict[str, object]:
+    return args
+"""
+WRONG = {
+    "welcome.submit(to=7)": "arg-type",
+    "welcome.submit()": "call-arg",
+    'welcome.with_options(at="+2h").submit("a", nonsense=1)': "call-arg",
+    'welcome.with_options(prio="high")': "call-arg",
+    'welcome.with_options(priority="urgent")': "arg-type",
+    'n: int = welcome("a")': "assignment",
+    'task("x", retries="many")': "call-overload",
+}  # fmt: skip
+
+
+def test_mypy_strict_finds_a_wrong_argument_and_nothing_else(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP + "\n".join(WRONG) + "\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", str(app)],
+        cwd=tmp_path, env={"MYPYPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    first = len(APP.splitlines()) + 1
+    errors = {}
+    for line in done.stdout.splitlines():
+        if ": error:" in line:
+            assert line.startswith("app.py"), line
+            errors[int(line.split(":")[1]) - first] = line
+    assert sorted(errors) == list(range(len(WRONG))), done.stdout
+    for at, kind in enumerate(WRONG.values()):
+        assert f"[{kind}]" in errors[at], errors[at]
+
+
+def test_importing_spool_and_marking_functions_stay_light() -> None:
+    code = """
+    import sys
+    import spool
+    assert not {"msgspec", "asyncio", "spool.tasks"} & set(sys.modules)
+    from spool import task
+    @task("light")
+    def light(n: int) -> int: return n
+    assert "msgspec" not in sys.modules
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, env={"PYTHONPATH": str(ROOT)}
+    )
+
+
+def test_a_marked_function_is_called_as_before() -> None:
+    @task("call.it")
+    def add(a: int, b: int = 1) -> int:
+        """Add."""
+        return a + b
+
+    assert (add(1), add(1, b=2), add.__doc__, add.__name__) == (2, 3, "Add.", "add")
+
+
+def test_a_name_belongs_to_one_function() -> None:
+    @task("own.name")
+    def first() -> None: ...
+
+    with pytest.raises(Invalid, match="two functions"):
+
+        @task("own.other", aliases=["own.name"])
+        def other() -> None: ...
+
+    assert "own.other" not in registry.REGISTRY
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "no blanks"}, "letters"),
+        ({"name": "x" * 65}, "1 to 64"),
+        ({"name": "bad.alias", "aliases": ["a b"]}, "letters"),
+        ({"name": "bad.version", "version": -1}, "integer"),
+        ({"name": "bad.version", "version": True}, "integer"),
+        ({"name": "bad.option", "prio": "high"}, "priority"),
+        ({"name": "bad.option", "timeout": "soon"}, "timeout"),
+    ],
+)
+def test_what_cannot_be_marked_is_refused(options: dict[str, Any], words: str) -> None:
+    options = dict(options)
+    name = options.pop("name")
+    with pytest.raises(Invalid, match=words):
+        task(name, **options)(lambda: 1)
+
+
+def test_an_upgrade_must_lead_upwards() -> None:
+    marked = task("up.it", version=3)(lambda: 1)
+    for start, end in ((3, None), (1, 4), (2, 2)):
+        with pytest.raises(Invalid, match="later version"):
+            marked.upgrade(from_version=start, to_version=end)
+    marked.upgrade(from_version=1)(dict)
+    assert marked.takes() == {3}  # 1 leads to 2, and 2 nowhere
+    marked.upgrade(from_version=2)(dict)
+    assert marked.takes() == {1, 2, 3}
+
+
+def test_parameters_of_every_kind_go_through() -> None:
+    def every(a: int, /, b: str = "b", *, c: Literal["x", "y"] = "x", **rest: Any) -> Any: ...
+
+    marked = task("every.kind")(every)
+    packed = marked.signature.pack((1,), {"c": "y", "more": [1, {"k": None}]})
+    assert packed == {"a": 1, "c": "y", "more": [1, {"k": None}]}
+    assert marked.signature.unpack(packed) == ([1], {"c": "y", "more": [1, {"k": None}]})
+    with pytest.raises(Invalid, match=r"args\.c"):
+        marked.signature.unpack({"a": 1, "c": "z"})
+
+
+def test_current_says_where_it_works() -> None:
+    with pytest.raises(RuntimeError, match="no task runs here"):
+        current()
