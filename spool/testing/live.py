@@ -16,6 +16,8 @@ from spool.init import init
 PATIENCE = 60.0
 TOML = """
 durability = "relaxed"
+[admission]
+enabled = false
 [handlers."*"]
 python = "{module}"
 cwd = "{cwd}"

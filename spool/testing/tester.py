@@ -22,6 +22,7 @@ from spoold.loop import Core
 from spoold.recovery import recover
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import Intake
+from spoold.sources.machine import Gauge
 
 if TYPE_CHECKING:
     from spool.body import Span
@@ -34,6 +35,8 @@ ATTEMPTS = 10_000  # that one call runs: more are taken for a task that submits 
 TOML = """
 durability = "relaxed"
 concurrency = 1
+[admission]
+enabled = false
 [handlers."*"]
 python = "tests"
 """
@@ -65,7 +68,8 @@ class Tester:
         self._inline = Inline(found, self._clock, Kept(self.path))
         backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
         handlers = cast("Handlers", self._inline)
-        self._core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state))
+        limits, gauge = OutboxLimits(disk, state), Gauge(state, self.path, dict)
+        self._core = Core(state, disk, store, handlers, backlog, limits, gauge)
         self._intake = Intake(disk, found, machine.zone_of(found.timezone))
 
     def close(self) -> None:

@@ -34,6 +34,8 @@ TOML = """
 durability = "{durability}"
 outbox_limit = 1000000
 concurrency = {workers}
+[admission]
+enabled = false
 [handlers."noop"]
 python = "benchapp"
 recycle_tasks = 1000000
