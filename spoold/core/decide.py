@@ -112,7 +112,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.shut = event.why
             return []
         case Measured():
-            state.gate.measured(event.machine)
+            state.gate.measured(state, event.machine, now)
             return dispatch.dispatch(state, now)
         case Stop():
             return _stop(state)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from spool.names import PRIORITIES
 from spool.times import SECOND, format_utc
 from spoold.core import order
-from spoold.core.admit import Demand, Limits, admit, foresee
+from spoold.core.admit import Demand, Limits, admit, foresee, signals
+from spoold.core.pace import BEYOND, Pace, adapt
 from spoold.core.values import Measure, Note
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Gate:
     def __init__(self) -> None:
         self.machine: Machine | None = None
         self.booked: dict[str, Demand] = {}  # what processes that run, or are about to, will need
+        self.pace: Pace | None = None  # how many at once, once the machine was looked at
+        self.ended = 0  # processes
+        self._peak = 0  # most at once since the last look
         self.closed: frozenset[str] = frozenset()  # signals beyond their threshold
         self.shut = False
         self.since: Now | None = None  # when it began to hold back
@@ -57,6 +61,7 @@ class Gate:
         """A process is about to start."""
         self._tick(now.mono)
         self.booked[task_id] = demand
+        self._peak = max(self._peak, len(self.booked))
         self._cores += demand.cores
 
     def unbook(self, task_id: str, now: Now) -> None:
@@ -66,6 +71,7 @@ class Gate:
             self._tick(now.mono)
             self._cores = sum(need.cores for need in self.booked.values())
             self.look = 0
+            self.ended += 1
         if task_id == self.passing:
             self.passing = ""
 
@@ -76,10 +82,27 @@ class Gate:
 
     # Looking.
 
-    def measured(self, machine: Machine) -> None:
-        """A look at the machine."""
+    def measured(self, state: State, machine: Machine, now: Now) -> None:
+        """A look at the machine: how many may run at once follows it."""
         self.machine = machine
         self._blind = False
+        self._tick(now.mono)
+        usual = state.usual_limit
+        _, closed = signals(foresee(machine, self.booked, self._trace), self._limits(state))
+        self.pace = adapt(
+            self.pace or Pace(level=usual),
+            pressed=bool(closed),
+            full=self._peak >= state.limit,
+            ended=self.ended,
+            usual=usual,
+            most=state.settings.concurrency or BEYOND * usual,
+            now=now.mono,
+        )
+        self._peak = len(self.booked)
+
+    def _limits(self, state: State) -> Limits:
+        since = self.since.mono if self.since is not None else None
+        return Limits(admission=state.settings.admission, closed=self.closed, since=since)
 
     def look_again(self, now: Now) -> None:
         """It is open until somebody is refused."""
@@ -96,10 +119,8 @@ class Gate:
             self._blind = True
             return BLIND
         self._tick(now.mono)
-        since = self.since.mono if self.since is not None else None
-        limits = Limits(admission=admission, closed=self.closed, since=since)
         ahead = foresee(self.machine, self.booked, self._trace)
-        verdict = admit(ahead, demand(state, entry, handler), limits, now.mono)
+        verdict = admit(ahead, demand(state, entry, handler), self._limits(state), now.mono)
         self.closed = verdict.closed
         if entry.id == self.passing:
             return self._pass(verdict)

@@ -260,7 +260,15 @@ class State:
 
     @property
     def limit(self) -> int:
-        """How many handler processes may run at once."""
+        """How many handler processes may run at once: as admission has adapted it to the machine."""
+        pace = self.gate.pace if self.settings.admission.enabled else None
+        most = self.settings.concurrency
+        level = pace.level if pace is not None else self.usual_limit
+        return min(level, most) if most else level
+
+    @property
+    def usual_limit(self) -> int:
+        """The same where nothing is known of the machine."""
         return self.settings.concurrency or max(2, self.cpus)
 
     def paused(self) -> str:

@@ -223,3 +223,17 @@ def test_histories_by_chance_close_and_open_the_gate() -> None:
                 seen["gate_opened" if line["open"] else "gate_closed"] += 1
             seen["gate_passed"] += bool(line.get("passed"))
     assert min(seen.values()) >= 1, seen
+
+
+def test_how_many_run_at_once_follows_the_machine() -> None:
+    made = world("admission.floor = 1")  # concurrency is 3
+    state = made.up()[0].state
+    submit(made, *[{"task": "run.a", "took": 2} for _ in range(60)])
+    made.run(6 * SECOND)
+    assert state.processes == state.limit == 3
+    made.machine = {"memory_pressure": 30.0}
+    made.run(8 * SECOND)
+    assert state.processes == state.limit == 1
+    made.machine = {}
+    made.run(30 * SECOND)
+    assert state.processes == state.limit == 3
