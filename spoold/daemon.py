@@ -7,17 +7,18 @@ import os
 import socket
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import orjson
 
 from spool import layout, machine, settings
 from spool.command.parser import Parser
-from spool.disk import Missing, RealDisk
+from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Busy, ConfigError, NotAllowed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
+from spool.quarantine import quarantine
 from spool.times import parse_utc
 from spoold.core.state import State
 from spoold.effects.errorfiles import ErrorFiles
@@ -273,16 +274,29 @@ def _doorbell(root: str) -> Doorbell | None:
 
 
 def _pauses(disk: RealDisk) -> list[dict[str, object]]:
+    """What is paused; a file that is damaged is put aside and said so, and pauses nothing."""
     try:
-        found = orjson.loads(disk.read(layout.PAUSES, 1 << 20))
-    except (Missing, orjson.JSONDecodeError):
+        return [_row(row) for row in orjson.loads(disk.read(layout.PAUSES, 1 << 20))]
+    except Missing:
         return []
-    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-    for row in rows:
-        for name in ("since", "until"):
-            if isinstance(row.get(name), str):
-                row[name] = parse_utc(row[name])
-    return rows
+    except (ValueError, TypeError, NotRegular, TooLarge) as problem:
+        log.error("nothing is paused: %s is damaged, and in corrupt/ now: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
+        quarantine(disk, layout.PAUSES, str(problem))
+        return []
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the file, instants as us; ValueError or TypeError where it is none."""
+    if not isinstance(row, dict):
+        raise TypeError("a row is no object")
+    texts = [row[name] for name in ("node", "task", "who", "why") if row.get(name) is not None]
+    times = {name: row.get(name) for name in ("since", "until")}
+    made = {name: parse_utc(at) if isinstance(at, str) else at for name, at in times.items()}
+    wrong = [at for at in made.values() if at is not None and not isinstance(at, int)]
+    if row.get("kind") not in ("pause", "drain") or not all(isinstance(t, str) for t in texts) or wrong:
+        msg = f"{row!r:.200} is no pause"
+        raise ValueError(msg)
+    return {"node": None, "task": None, **row, **made}
 
 
 def _host() -> str:

@@ -85,7 +85,12 @@ def _record(disk: Disk, store: Store, path: str) -> dict[str, Any] | None:
     except DAMAGED as problem:
         store.quarantine(path, str(problem))
         return None
-    return found if isinstance(found.get("entry"), str) else None
+    try:
+        look.entry_at(found["entry"])
+    except (BadName, KeyError, AttributeError) as problem:
+        store.quarantine(path, f"it does not tell where its task went: {problem}")
+        return None
+    return found
 
 
 def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
@@ -103,7 +108,12 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
         content = None
     if name.endswith(".task") and _placed(disk, store, path, name[1:-5]):
         return
-    if told is None or content is None or not _happened(disk, store, content, live):
+    if (
+        told is None
+        or content is None
+        or not _sound(content, told[1])
+        or not _happened(disk, store, content, live)
+    ):
         try:
             disk.remove(path)
         except IsADirectoryError:  # a handler made one of its result
@@ -142,6 +152,15 @@ def _find(disk: Disk, task_id: str) -> Place | None:
         return look.find(disk, task_id)
     except DAMAGED:
         return None
+
+
+def _sound(content: dict[str, Any], task_id: str) -> bool:
+    """Whether an event is whole: of the task it is named after, and with what is looked at here."""
+    error = content.get("error") or {}
+    reason = error.get("reason") or {} if isinstance(error, dict) else None
+    attempt = content.get("attempt")
+    known = is_id(task_id) and content["id"] == task_id
+    return known and isinstance(reason, dict) and (attempt is None or isinstance(attempt, int))
 
 
 def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str, int]) -> bool:

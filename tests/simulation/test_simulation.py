@@ -49,6 +49,24 @@ def test_relaxed_keeps_every_promise_while_the_power_is_on(seed: int) -> None:
     check(seed, cuts=0, durability="relaxed")
 
 
+@pytest.mark.parametrize(("window", "count"), [(16, 60), (400, 300)])
+def test_more_tasks_due_at_one_instant_than_memory_holds_start_in_order(window: int, count: int) -> None:
+    from tests.simulation import invariants
+    from tests.simulation.world import SECOND, World
+
+    world, rng = World(window=window, tiny=window < 100), random.Random(window)
+    world.boot()
+    for _ in range(count):
+        name, prio = rng.choice(["run.a", "order.a", "solo"]), rng.choice(["high", "medium", "low"])
+        args = {"run": [["ok", 0]]}
+        at = "2026-11-22T00:00:30Z"
+        world.writers.submit({"task": name, "at": at, "priority": prio, "args": args})
+    world.run(20 * SECOND)
+    assert len(world.up()[0].state.future) < count
+    world.drain()  # the watch objects to what starts before its turn
+    invariants.at_end(world)
+
+
 def test_one_seed_is_one_history(capsys: pytest.CaptureFixture[str]) -> None:
     """The same seed again writes the same disk, byte for byte."""
     from tests.simulation import run

@@ -1,0 +1,87 @@
+"""Whatever is damaged, wherever it stands: the daemon starts, says so, and serves what is whole."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spool import layout
+from spool.names import Entry, event_name
+from tests.crash.scenarios import ident, submit, wait
+from tests.simulation.world import START, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORDS = {
+    "empty": b"",
+    "torn": b'{"v":1,"id":"019aa8f5a0007000800',
+    "zeroes": bytes(600),
+    "no object": b"[]",
+    "no text": b"\xff\xfe\x00",
+    "null": b"null",
+    "a version of tomorrow": b'{"v":99}',
+    "no id": b'{"v":1,"task":"run.a","args":{}}',
+    "wrong types": b'{"v":1,"id":7,"task":[],"args":{},"attempt":"x","entry":5,"event":{}}',
+    "types within": b'{"v":1,"id":"019aa8f5a00070008000000000000001","task":"run.a","args":{},"at":5,'
+    b'"attempt":"x","event":"done","entry":"done/x","error":[]}',
+    "a refusal": b'{"id":"019aa8f5a00070008000000000000001","event":"rejected","error":{"reason":"no"}}',
+    "rows": b'[{"kind":5},{"until":"soon"},{"task":7,"kind":"pause","since":[]},{}, 5]',
+    "too deep": b"[" * 100_000,
+}
+KINDS = {"fifo": stat.S_IFIFO | 0o600, "link": stat.S_IFLNK | 0o777, "directory": stat.S_IFDIR | 0o700}
+
+
+def places() -> Iterator[str]:
+    """One path of every kind that start-up, a scan or a verb may read."""
+    made = [Entry(time=START - 1, id=ident(n), task="run.a", why="w" * (n > 8)) for n in range(16)]
+    yield layout.running("n1", made[1])
+    yield layout.running("n1", Entry(time=START, id=ident(2), task="order.a", timeout=START))
+    yield layout.pending(made[3])
+    yield layout.held(Entry(time=START, id=ident(4), task="run.a", why="no-handler"))
+    yield layout.ended("failed", START, made[5])
+    yield layout.record(ident(1), 1)
+    yield layout.record(ident(5), 1)
+    yield layout.own_copy(ident(6))
+    yield f"running/n1/.{ident(7)}.task"
+    for number, event in enumerate(("ready", "done", "late", "rejected", "cancelled"), 1):
+        yield f"running/n1/.shop,{event_name(START, ident(number), 'run.a', event)}"
+    yield "running/n1/.pauses"
+    yield "running/n1/.reason.0"
+    yield layout.PAUSES
+
+
+def serves(world: World) -> None:
+    """It starts, verbs about what is damaged are answered, and new work is done."""
+    world.boot()
+    wait(1)(world)
+    for kind in ("cancel", "retry", "release"):
+        world.writers.drop({"action": kind, "ids": [ident(n) for n in range(1, 8)]})
+        wait(2)(world)
+    submit({"task": "run.b", "n": 15})(world)
+    wait(5)(world)
+    assert any(ident(15) in path for path in world.disk.walk(layout.DONE))
+    assert not world.disk.names(layout.INCOMING)
+
+
+@pytest.mark.parametrize("data", WORDS.values(), ids=WORDS)
+def test_no_damaged_file_keeps_the_daemon_from_serving(data: bytes) -> None:
+    world = World()
+    for path in places():
+        world.disk.make_dir(layout.parent_of(path))
+        world.disk.write(path, data)
+    serves(world)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_nothing_that_is_no_file_keeps_the_daemon_from_serving(kind: int) -> None:
+    world = World()
+    for path in places():
+        world.disk.make_dir(layout.parent_of(path))
+        if stat.S_ISDIR(kind):
+            world.disk.make_dir(path)
+        else:
+            world.disk.place(path, kind)
+    serves(world)
