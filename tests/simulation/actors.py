@@ -43,6 +43,7 @@ class Writers:
         self.world = world
         self.wishes: dict[str, Wish] = {}
         self.asked: dict[str, set[str]] = {}  # id: verbs that were dropped about it
+        self.verbs: dict[str, tuple[dict[str, Any], bool]] = {}  # mark: verb, and whether it was synced
         self.drops = 0
 
     def new_id(self, rng: Random) -> str:
@@ -68,6 +69,10 @@ class Writers:
         """An action that is no submission."""
         for task_id in doc.get("ids", [doc["id"]] if "id" in doc else []):
             self.asked.setdefault(task_id, set()).add(doc["action"])
+        if "ids" in doc:
+            mark = f"v{self.drops}"  # by which the journal says who asked for a transition
+            doc = {**doc, "why": mark}
+            self.verbs[mark] = doc, sure
         return self.put(orjson.dumps(doc), sure=sure, name=name)[0]
 
     def submit(self, *docs: dict[str, Any], sure: bool = True, batch: bool | None = None) -> str:

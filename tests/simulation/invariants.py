@@ -13,6 +13,7 @@ from spool.disk import Missing
 from spool.errors import Invalid
 from spool.names import BadName, Entry, parse_event
 from spool.owncopy import decode_task
+from tests.simulation.verbs import carried_out
 from tests.simulation.watch import Broken
 
 if TYPE_CHECKING:
@@ -116,14 +117,20 @@ def at_end(world: World) -> Survey:
     world.parents.read()
     if not world.durable and world.cuts:
         return found  # it may be lost; it is not there twice, and nothing stands in the way
+    lines = journal(world)
+    lives = _lives(lines)
     for task_id, places in found.places.items():
         path, entry = places[0]
         state = path.split("/")[0]
         if state not in layout.ENDED:
             raise Broken(f"{path} has not ended")
-        _attempts(world, task_id, state, entry, found.records.get(task_id, {}))
+        records = found.records.get(task_id, {})
+        _attempts(world, task_id, state, entry, records)
+        if not any(_counts(life, records) == _told_by(entry) for life in [None, *lives[task_id]]):
+            raise Broken(f"{path} does not count what its records tell: {_counts(None, records)}")
     _told(world, found)
-    _journal(world, found)
+    _journal(world, found, lines)
+    carried_out(world, found, lines)
     _refusals(world)
     _fsck(world)
     for host in world.up():
@@ -147,15 +154,34 @@ def _attempts(
     ends = [r for r in records.values() if r["event"] in ENDS]
     if len(ends) > 1 and "retry" not in asked:
         raise Broken(f"{task_id} ended {len(ends)} times: {[r['event'] for r in ends]}")
-    if "retry" in asked or "release" in asked:
-        return  # a new life, in which the counts start again
-    errors = [(r["error"] or {}).get("type") for r in records.values()]
-    lost = sum(e in ("lost", "poison") for e in errors)
-    interrupted = sum(e == "interrupted" for e in errors)
-    if lost < 3 and (entry.lost, entry.interrupted) != (lost, interrupted):
-        raise Broken(f"{task_id}: {lost} lost, {interrupted} interrupted, its name: {entry}")
     if state == "cancelled" and "cancel" not in asked and entry.miss != "drop":
         raise Broken(f"{task_id} is cancelled, and nobody asked for it")
+
+
+def _told_by(entry: Entry) -> tuple[int, int, int]:
+    return entry.fails, entry.lost, entry.interrupted
+
+
+def _lives(lines: list[dict[str, Any]]) -> defaultdict[str, list[Entry]]:
+    """Of each task the entries with which somebody let it begin anew."""
+    found: defaultdict[str, list[Entry]] = defaultdict(list)
+    for line in lines:
+        if line["event"] in ("retry", "release"):
+            found[line["id"]].append(look.entry_at(line["entry"]))
+    return found
+
+
+def _counts(life: Entry | None, records: dict[int, dict[str, Any]]) -> tuple[int, int, int]:
+    """Failed, lost and interrupted attempts, as the name of a task should tell: since its life began."""
+    fails, lost, interrupted = _told_by(life) if life is not None else (0, 0, 0)
+    for number, record in records.items():
+        if life is not None and number < life.attempt:
+            continue
+        kind = (record["error"] or {}).get("type")
+        lost += kind in ("lost", "poison")
+        interrupted += kind == "interrupted"
+        fails += record["outcome"] in ("error", "timeout") and kind != "deadline"
+    return fails, lost, interrupted
 
 
 def _told(world: World, found: Survey) -> None:
@@ -205,11 +231,11 @@ def _same(world: World, record: dict[str, Any], events: list[dict[str, Any]]) ->
         raise Broken(f"{record['id']} told {len(events)} times: {record['event']}")
 
 
-def _journal(world: World, found: Survey) -> None:
+def _journal(world: World, found: Survey, lines: list[dict[str, Any]]) -> None:
     """The last line of each task says where it stands; a line may be there again, none is missing."""
     last: dict[str, tuple[str, str]] = {}
     entries: defaultdict[str, set[str]] = defaultdict(set)
-    for line in journal(world):
+    for line in lines:
         if "entry" not in line:
             continue
         entries[line["id"]].add(line["entry"])
