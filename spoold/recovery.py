@@ -61,7 +61,7 @@ def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
     path = f"{store.stage_dir}/{name}"
     try:
         entry = look.entry_at(path)
-        done = _record(disk, store, layout.record(entry.id, entry.attempt))
+        done = store.recorded(layout.record(entry.id, entry.attempt))
         if done is not None:
             store.leave(None, path, done["entry"], entry.id)
             return None
@@ -74,23 +74,6 @@ def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
     except Missing:
         pass  # gone meanwhile
     return None
-
-
-def _record(disk: Disk, store: Store, path: str) -> dict[str, Any] | None:
-    """The record of an attempt; a damaged one (a power cut without durability) is none."""
-    try:
-        found = records.decode(disk.read(path, records.RECORD_LIMIT))
-    except Missing:
-        return None
-    except DAMAGED as problem:
-        store.quarantine(path, str(problem))
-        return None
-    try:
-        look.entry_at(found["entry"])
-    except (BadName, KeyError, AttributeError) as problem:
-        store.quarantine(path, f"it does not tell where its task went: {problem}")
-        return None
-    return found
 
 
 def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
@@ -178,7 +161,7 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
     target = content.get("entry")
     if not isinstance(target, str):
         return False
-    written = _record(disk, store, layout.record(task_id, int(content.get("attempt") or 0)))
+    written = store.recorded(layout.record(task_id, int(content.get("attempt") or 0)))
     if written is None or written.get("entry") != target:
         return False
     if disk.info(target) is None and target.split("/")[0] in layout.ENDED:

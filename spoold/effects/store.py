@@ -29,14 +29,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import layout, records
+from spool import layout, look, records
 from spool.actions import encode_task
 from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
-from spool.names import PRIORITIES, date_of
+from spool.errors import Invalid
+from spool.names import PRIORITIES, BadName, date_of
 from spool.quarantine import quarantine
 from spoold.effects import lines
 
@@ -206,6 +207,18 @@ class Store:
             group.dirs[layout.parent_of(target)] = None
             group.dirs[layout.parent_of(source)] = None
 
+    def recorded(self, path: str) -> dict[str, Any] | None:
+        """The record of an attempt; a damaged one (a power cut without durability) is none."""
+        try:
+            found = records.decode(self.disk.read(path, records.RECORD_LIMIT))
+            look.entry_at(found["entry"])
+        except Missing:
+            return None
+        except (Invalid, BadName, NotRegular, TooLarge, KeyError, AttributeError) as problem:
+            self.quarantine(path, f"it is no record, or does not tell where its task went: {problem}")
+            return None
+        return found
+
     def put(self, staged: str, target: str) -> None:
         """A staged own copy gets its place."""
         self._ensure(None, target)
@@ -281,10 +294,19 @@ class Store:
             return
         path = layout.record(move.entry.id, move.record["attempt"])
         self._ensure(group, path)
+        staged = self._staged(move.message)
         try:
-            self.disk.link(self._staged(move.message), path)
+            self.disk.link(staged, path)
         except Exists:
-            pass  # recorded before a crash: that record stands, and is rolled forward
+            found, ours = self.disk.info(path), self.disk.info(staged)
+            standing = self.recorded(path)
+            if standing is None:
+                self.disk.link(staged, path)
+            elif found is None or ours is None or found.ino != ours.ino:
+                # This attempt has ended in another way, before a crash or on another node: that stands.
+                self._unstage(group, group.undo(move, "gone"))
+                if move.source is not None and layout.parent_of(move.source) == self.stage_dir:
+                    self.leave(group, move.source, standing["entry"], move.entry.id)
         group.dirs[layout.parent_of(path)] = None
 
     def _carry(self, group: Group, move: Move, target: str) -> None:

@@ -184,3 +184,36 @@ def test_an_outbox_that_somebody_removed_is_made_again() -> None:
         wait(1)(world)
         assert [e["id"] for e in world.parents.read()] == [ident(n)]
         assert world.disk.remove_dir(f"{layout.OUTBOX}/shop")
+
+
+def test_an_end_that_somebody_else_has_recorded_is_not_told_in_other_words() -> None:
+    """The record is the moment an attempt ends: from then on only this end can happen."""
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "at": "+1h"})(world)
+    wait(1)(world)
+    ((source, entry),) = look.entries(world.disk, ("pending",))
+    first = moved("cancelled", entry.id, 1, source, layout.ended("cancelled", 0, entry))
+    world.disk.make_dir(layout.parent_of(layout.record(entry.id, 1)))
+    world.disk.write(layout.record(entry.id, 1), orjson.dumps({**first.record, "by": "another node"}))
+    (group,) = groups([first])
+    undone = Store(world.disk, "n1", durable=True).perform(group, world.wall)
+    assert [row.move for row in undone] == [first]  # whoever recorded it goes on with it
+    assert placed(world) == [(ident(1), "pending")]
+    assert not [path for path in world.disk.walk(layout.OUTBOX) if "cancelled" in path]
+
+
+def test_an_attempt_that_ended_otherwise_before_a_crash_ends_as_its_record_says() -> None:
+    """Without durability a power cut may leave the record of an end and not the rename."""
+    world = World(durability="relaxed")
+    world.boot()
+    submit({"task": "run.a", "n": 1, "run": [["never", 0]]})(world)
+    wait(1)(world)
+    ((_, entry),) = look.entries(world.disk, ("running",))
+    target = layout.ended("failed", 0, entry)
+    world.disk.make_dir(layout.parent_of(layout.record(entry.id, 1)))
+    record = {"id": entry.id, "attempt": 1, "event": "failed", "entry": target}
+    world.disk.write(layout.record(entry.id, 1), orjson.dumps(record))
+    wait(100)(world)
+    assert placed(world) == [(ident(1), "failed")]
+    assert not world.up()[0].state.runs

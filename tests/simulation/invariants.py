@@ -302,7 +302,15 @@ def _idle(host: Any) -> None:
     """Nothing is counted as running or waiting that does not."""
     state = host.state
     left = {k: v for k, v in state.busy.items() if v}
-    if state.runs or state.processes or left or state.claiming or state.asked or state.waiting:
+    alone = host.world.nodes == 1  # what another node has done is noticed when its turn comes
+    if (
+        state.runs
+        or state.processes
+        or left
+        or state.claiming
+        or state.asked
+        or (alone and state.waiting)
+    ):
         raise Broken(
             f"left in memory: {state.runs} {state.processes} {left} {state.claiming} "
             f"{state.asked} {state.waiting}"
