@@ -45,6 +45,7 @@ class Writers:
         self.asked: dict[str, set[str]] = {}  # id: verbs that were dropped about it
         self.verbs: dict[str, tuple[dict[str, Any], bool]] = {}  # mark: verb, and whether it was synced
         self.drops = 0
+        self.unsure: set[str] = set()  # drops that a power cut may take back
 
     def new_id(self, rng: Random) -> str:
         """An id as a client makes it."""
@@ -55,6 +56,8 @@ class Writers:
         disk = self.world.disk
         self.drops += 1
         target = f"{layout.INCOMING}/{name or f'd{self.drops:05d}.json'}"
+        if not sure:
+            self.unsure.add(target)
         staged = f"{layout.TMP}/.w{self.drops}"
         disk.write(staged, data)
         if sure:

@@ -279,11 +279,16 @@ def _refusals(world: World) -> None:
                     beside.add(reason)
             elif f"{name}.reason.json" not in names:
                 raise Broken(f"{folder}/{name} was refused without a reason")
-    told = {key[0] for key in world.watch.told if key[2] == "rejected"}
+    told, withdrawn = set(), set()
+    for key, events in world.watch.told.items():
+        if key[2] == "rejected":
+            told.add(key[0])
+            unsure = events[0]["error"]["reason"]["file"] in world.writers.unsure
+            withdrawn |= {key[0]} if unsure and world.cuts else set()
     if beside - told and world.durable:
         raise Broken(f"refused and never told: {beside - told}")
-    if told - reasons and world.durable:
-        raise Broken(f"told as refused, without a reason on disk: {told - reasons}")
+    if told - reasons - withdrawn and world.durable:
+        raise Broken(f"told as refused, without a reason on disk: {told - reasons - withdrawn}")
 
 
 def _fsck(world: World) -> None:
