@@ -28,6 +28,7 @@ class Group:
         self.undone: list[Undone] = undone or []
         self.gone: set[int] = set()  # the same transitions
         self.step = 0
+        self.named = False  # whether refusals have names of their own
         self.done: set[tuple[int, int]] = set()  # (step, part) that a full disk need not repeat
         self.refuges: dict[int, str] = {}  # where refused files go
         self.files: dict[str, None] = {}  # staged, to be synced

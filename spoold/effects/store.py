@@ -100,8 +100,10 @@ class Store:
                     self._write(group, self._own(move), encode_task(move.body))
                 except DiskFull:
                     group.undo(move, "full")
-        taken: set[str] = set()
-        group.tells = [self._untold(message, taken) for message in group.tells]
+        if not group.named:  # once: an earlier try has staged them under these names
+            taken: set[str] = set()
+            group.tells = [self._untold(message, taken) for message in group.tells]
+            group.named = True
         for message in self._messages(group):
             if self._box(message.parent):
                 group.dirs[layout.OUTBOX] = None

@@ -26,6 +26,7 @@ class Plan:
     daemons: int = 1
     window: int = 400
     durability: str = "durable"
+    outbox: int = 0  # outbox_limit; 0: as it is set by default
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ def play(plan: Plan, todo: list[Move]) -> Story:
         durability=plan.durability,
         nodes=plan.daemons,
         tiny=plan.window < 100,
+        more=f"outbox_limit = {plan.outbox}" if plan.outbox else "",
     )
     try:
         for node in world.hosts:

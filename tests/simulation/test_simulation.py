@@ -67,6 +67,11 @@ def test_more_tasks_due_at_one_instant_than_memory_holds_start_in_order(window: 
     invariants.at_end(world)
 
 
+@pytest.mark.parametrize("seed", range(300, 308))
+def test_full_outboxes_hold_up_their_own_tasks_alone(seed: int) -> None:
+    check(seed, cuts=seed % 2, outbox=1 + seed % 4)
+
+
 def test_one_seed_is_one_history(capsys: pytest.CaptureFixture[str]) -> None:
     """The same seed again writes the same disk, byte for byte."""
     from tests.simulation import run

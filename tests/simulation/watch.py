@@ -100,7 +100,7 @@ class Watch:
             and not host.state.blocked(host.state.lane_of(entry.task))
             and layout.pending(entry) == path
         ]
-        if passed and not host.state.full:
+        if passed:
             raise Broken(f"{last} starts before {passed[0]}")
 
     # Events.
@@ -130,8 +130,9 @@ def check_memory(world: World, host: Host, now: Now) -> None:
         raise Broken(f"{len(state.waiting)} entries in memory, more than the windows hold")
     if not world.durable and world.cuts:
         return  # what is damaged is found out when its turn comes
-    quiet = not (state.scanning or host.busy or state.claiming or state.asked or state.full)
-    if not quiet or world.nodes > 1 or world.strangers:
+    quiet = not (state.scanning or host.busy or state.claiming or state.asked)
+    full = state.full - {layout.DEFAULT_PARENT}  # what a full outbox holds up may stay on disk
+    if full or not quiet or world.nodes > 1 or world.strangers:
         return
     found = [e for p in pending(world) if (e := _at(p)) is not None]
     ready = [e for e in found if e.time <= now.wall]

@@ -46,6 +46,7 @@ class World:
         self.disk.settle()
         self.durable = durability == "durable"
         self.settings = (f'durability = "{durability}"\n{more}', window)
+        self.forgetful = "outbox_limit" in more  # the default outbox keeps the newest events only
         self.tiny = tiny
         self.nodes = nodes
         self.cuts = 0
