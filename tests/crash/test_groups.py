@@ -168,8 +168,10 @@ def test_the_first_event_of_a_parent_is_told_when_its_outbox_is_on_disk() -> Non
     box = f"{layout.OUTBOX}/shop"
     made = disk.story.index(f"make_dir {box}")
     event = next(i for i, step in enumerate(disk.story) if f"-> {box}/" in step)
-    steps = [step.partition(" ") for step in disk.story]
-    synced = [i for i, s in enumerate(steps) if s[0] == "sync_dirs" and layout.OUTBOX in s[2].split(", ")]
+    steps = [step.replace(",", "").split() for step in disk.story]
+    synced = [
+        i for i, words in enumerate(steps) if words[0].startswith("sync") and layout.OUTBOX in words
+    ]
     assert any(made < i < event for i in synced), disk.story
 
 
