@@ -29,6 +29,7 @@ from spool.requests import (
     Match,
     Move,
     Progress,
+    Prune,
     Replay,
     Submit,
     Verb,
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ack", "Action", "Backoff", "Care", "Control", "Extend", "Fail", "Incomplete", "Match", "Move",
-    "Progress", "Replay", "Submit", "Task", "Verb", "check_run_args", "decode", "decode_task",
-    "encode_task", "interpret",
+    "Progress", "Prune", "Replay", "Submit", "Task", "Verb", "check_run_args", "decode",
+    "decode_task", "encode_task", "interpret",
 ]  # fmt: skip
 
 
@@ -200,6 +201,7 @@ _SHAPES: dict[str, Any] = {
     **dict.fromkeys(CARES, Care),
     "move": Move,
     "replay": Replay,
+    "prune": Prune,
     "ack": Ack,
     "fail": Fail,
     "extend": Extend,

@@ -178,7 +178,7 @@ class Spool(Control):
 
     def get(self, task_id: str) -> TaskView:
         """Everything there is to know of a task; NoSuchTask, Invalid where its file is damaged."""
-        from spool import dropped, look
+        from spool import dropped, look, packs
         from spool.views import task_view
 
         found = None
@@ -186,6 +186,8 @@ class Spool(Control):
             waits = dropped.waiting(self.disk, task_id)  # first: from there it goes to the others
             place = look.find(self.disk, task_id)
             found = task_view(place, look.records(self.disk, task_id)) if place else waits
+            if found is None and (packed := packs.find(self.disk, task_id)) is not None:
+                found = task_view(packed.place(), list(packed.attempts))
         if found is None:
             raise NoSuchTask(task_id)
         return found

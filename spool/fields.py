@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 VERBS = ("cancel", "retry", "hold", "release")
 CONTROLS = ("pause", "resume", "drain")
 CARES = ("resolve", "mute", "reopen")
-ACTIONS = ("submit", *VERBS, "move", "replay", "ack", "fail", "extend", "progress", *CONTROLS, *CARES)
+ATTEMPTS = ("ack", "fail", "extend", "progress")
+ACTIONS = ("submit", *VERBS, "move", "replay", *ATTEMPTS, *CONTROLS, *CARES, "prune")
 LATER_ACTIONS: tuple[str, ...] = ()
 MAX_IDS = 10_000
 MAX_ERRORS = 1000
@@ -47,7 +48,7 @@ def _row(name: str, kind: str, actions: str, text: str, **more: Any) -> Field:
 
 
 _BY_IDS = " ".join((*VERBS, "move", "replay"))
-_BY_ATTEMPT = "ack fail extend progress"
+_BY_ATTEMPT = " ".join(ATTEMPTS)
 _CONTROL = " ".join(CONTROLS)
 _CARE = " ".join(CARES)
 
@@ -100,7 +101,8 @@ FIELDS: tuple[Field, ...] = (
     _row("node", "name", _CONTROL, "the node it is about; left out, all of them"),
     _row("task", "pattern", _CONTROL, "the task names it is about, * for any characters"),
     _row("who", "text", _CONTROL, "who asked for it", high=200),
-    _row("why", "text", f"{_BY_IDS} {_CONTROL} {_CARE}", "the reason, for whoever asks later", high=1000),
+    _row("why", "text", f"{_BY_IDS} {_CONTROL} {_CARE} prune", "the reason, for whoever asks later",
+         high=1000),
     _row("until", "time", "pause drain mute", "when it ends by itself"),
     _row("errors", "errors", _CARE, "the fingerprints of the groups", low=1, high=MAX_ERRORS, **_MUST),
 )

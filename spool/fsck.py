@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from spool import layout, look
+from spool import layout, look, packs
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
@@ -61,6 +61,7 @@ class Fsck:
         yield from self._ids()
         yield from self._outboxes()
         yield from self._journal()
+        yield from self._packs()
 
     # The checks.
 
@@ -166,6 +167,9 @@ class Fsck:
 
     def _homeless(self, path: str, task_id: str) -> Iterator[Finding]:
         """An own copy whose task stands nowhere: back to where its records say, else to the queue."""
+        if packs.known(self.disk, task_id) is not None:
+            yield Finding(path, "its task is in a pack; spoold removes it", grave=False)
+            return
         try:
             task = look.read_task(self.disk, path)
         except DAMAGED as problem:
@@ -207,6 +211,19 @@ class Fsck:
                 bad = [i for i, line in enumerate(lines, 1) if line and not _is_json(line)]
                 if bad:
                     yield Finding(path, f"{len(bad)} lines are torn, first line {bad[0]}", grave=False)
+
+    def _packs(self) -> Iterator[Finding]:
+        for name in look.names(self.disk, layout.PACKED):
+            if name.startswith(".") or name == "packing.json":
+                yield Finding(
+                    f"{layout.PACKED}/{name}", "a packing was cut off; spoold sees to it", grave=False
+                )
+        for path in packs.packs(self.disk):
+            listed = self.disk.info(path.removesuffix(packs.PACK) + packs.IDS)
+            wanted = 0 if listed is None else listed.size // packs.LINE
+            found = sum(1 for _ in packs.read(self.disk, path))
+            if found != wanted:
+                yield Finding(path, f"holds {found} tasks that can be read, its list of ids {wanted}")
 
     # How things are mended.
 

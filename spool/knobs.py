@@ -15,7 +15,7 @@ from spool.fields import Field
 from spool.kinds import Moment, read, wrong
 from spool.names import PRIORITIES
 from spool.runargs import check_cwd, check_env_name, check_words
-from spool.times import DAY, HOUR, MS, SECOND
+from spool.times import DAY, HOUR, MS, SECOND, YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,16 @@ ROWS: dict[str, Field] = dict((
     _row("housekeeping", "duration", "60s", (100 * MS, 60 * SECOND), "longest sleep"),
     _row("lease", "duration", "30s", (SECOND, DAY), "silence after which a node is dead"),
     _row("allow_run", "flag", _YES, _FREE, "whether spool.run may start any command"),
+    _row("pack_after", "duration", "7d", (0, 10 * YEAR), "when what has ended goes into packs"),
+    _row("keep_done", "duration", "14d", (0, 10 * YEAR), "how long done tasks are kept"),
+    _row("keep_failed", "duration", "90d", (0, 10 * YEAR), "how long failed tasks are kept"),
+    _row("keep_cancelled", "duration", "14d", (0, 10 * YEAR), "how long cancelled tasks are kept"),
+    _row("keep_ids", "duration", "30d", (0, 10 * YEAR), "how long ids of packed tasks are known"),
+    _row("keep_logs", "duration", "14d", (0, 10 * YEAR), "how long logs of packed tasks are kept"),
+    _row("keep_journal", "duration", "90d", (0, 10 * YEAR), "how long the journal is kept"),
+    _row("keep_rejected", "duration", "30d", (0, 10 * YEAR), "how long refused actions are kept"),
+    _row("keep_count", "count", 1_000_000, (0, 10**12), "packed tasks; the oldest go first"),
+    _row("keep_bytes", "size", "4GiB", (0, KIB * TIB), "packs, logs, journal; the oldest go first"),
     _row("min_free_bytes", "size", "64MiB", (0, KIB * TIB), "free disk below which nothing starts"),
     _row("min_free_inodes", "count", 1000, (0, 10**12), "free inodes below which nothing starts"),
 ))
@@ -94,6 +104,7 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("nice", "count", None, (-20, 19), "its niceness; below 0 needs privileges"),
     _row("ionice", "choice", None, _FREE, "its class for disks", ("high", "low", "idle")),
     _row("oom_score_adj", "count", None, (-1000, 1000), "whom the kernel kills first: the highest"),
+    _row("keep", "duration", None, (0, 10 * YEAR), "how long what has ended is kept"),
     _row("replayable", "flag", _YES, _FREE, "whether what has ended may be replayed"),
     _row("versions", "versions", [], _FREE, "versions of tasks it takes; empty: all"),
 ))

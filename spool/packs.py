@@ -18,6 +18,7 @@ from spool.disk import Missing
 from spool.errors import Invalid
 from spool.names import BadName, date_of, id_time, is_id
 from spool.owncopy import decode_task
+from spool.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 PACK = ".jsonl.gz"
 IDS = ".ids"
 NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.([0-9]+)(\.jsonl\.gz|\.ids)")
+LINE = 66  # bytes of a line of a list of ids
 LIMIT = 256 << 20  # bytes of a pack, and of what it holds
 
 
@@ -56,6 +58,11 @@ class Packed:
         """The fingerprint of its newest attempt."""
         found = (self.attempts[-1].get("error") or {}) if self.attempts else {}
         return found.get("fingerprint")
+
+    def place(self) -> Place:
+        """Where it stood."""
+        last = self.attempts[-1] if self.attempts else None
+        return Place(self.state, self.path, self.entry, self.task, last)
 
 
 def line(path: str, body: bytes, attempts: list[dict[str, Any]]) -> bytes:

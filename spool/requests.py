@@ -130,4 +130,12 @@ class Care:
     why: str | None
 
 
-Action: TypeAlias = Submit | Verb | Move | Replay | Ack | Fail | Extend | Progress | Control | Care
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Look after old history now."""
+
+    why: str | None
+
+
+Word: TypeAlias = Ack | Fail | Extend | Progress  # about an attempt
+Action: TypeAlias = Submit | Verb | Move | Replay | Word | Control | Care | Prune

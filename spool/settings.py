@@ -42,6 +42,7 @@ class Handler:
     nice: int | None
     ionice: str | None
     oom_score_adj: int | None
+    keep: int | None
     replayable: bool
     versions: tuple[int | str, ...]
     python: str | None = None
@@ -98,6 +99,16 @@ class Settings:
     housekeeping: int
     lease: int
     allow_run: bool
+    pack_after: int
+    keep_done: int
+    keep_failed: int
+    keep_cancelled: int
+    keep_ids: int
+    keep_logs: int
+    keep_journal: int
+    keep_rejected: int
+    keep_count: int
+    keep_bytes: int
     min_free_bytes: int
     min_free_inodes: int
     admission: Admission

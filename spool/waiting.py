@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from spool import dropped, layout, look
+from spool import dropped, layout, look, packs
 from spool.errors import NoSuchTask, Refused, TimedOut
 from spool.names import id_time, is_id
 from spool.watch import Watch
@@ -25,6 +25,8 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
     found = last_word(disk, task_id)
     if found is not None:
         return found
+    if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
+        return packed.attempts[-1]
     end = _end(timeout)
     _taken_in(disk, root, task_id, end)
     with Watch([f"{root}/{layout.parent_of(layout.record(task_id, 1))}"]) as watch:

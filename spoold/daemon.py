@@ -26,6 +26,7 @@ from spoold.effects.handlers import RUN, Handlers
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.memory import UsageFile
 from spoold.effects.outboxes import OutboxLimits
+from spoold.effects.packer import Packer
 from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.loop import Core, Loop, clock
@@ -133,6 +134,8 @@ def _run(  # noqa: PLR0913 - what it was started with
 
     status = Status(disk, state, now.wall)
     status.workers = handlers.workers.content
+    packer = Packer(disk, state, root)
+    packer.resume()
     error_files = ErrorFiles(disk, state, root)
     error_files.load(now.wall)
     loop = Loop(
@@ -144,7 +147,7 @@ def _run(  # noqa: PLR0913 - what it was started with
         status,
         _reloader(disk, root, apply, status),
         usage,
-        (error_files,),
+        (error_files, packer),
         until_idle=until_idle,
     )
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
@@ -205,6 +208,7 @@ def _run_handler() -> settings.Handler:
         nice=None,
         ionice=None,
         oom_score_adj=None,
+        keep=None,
         replayable=True,
         versions=(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from spool import layout
-from spool.actions import Ack, Care, Control, Extend, Fail, Progress, Replay, Submit, Verb
+from spool.actions import Ack, Care, Control, Extend, Fail, Progress, Prune, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.records import error
 from spool.times import SECOND
@@ -28,12 +28,14 @@ from spoold.core.values import (
     Arrived,
     Begun,
     Crashed,
+    Drop,
     Exited,
     Invalidated,
     Kill,
     Looked,
     Matched,
     Measured,
+    Note,
     NotStarted,
     Outboxes,
     Progressed,
@@ -143,7 +145,7 @@ def elapse(state: State, now: Now) -> list[Action]:
     return _told(state, out, now)
 
 
-def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
+def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: PLR0911 - one arm a kind
     request = event.request
     match request:
         case Submit():
@@ -156,6 +158,10 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:
             return verbs.arrived(state, event, request, now)
         case Control():
             return control.control(state, event, request, now)
+        case Prune():
+            state.prune_asked = True
+            by = {"uid": event.source.uid, "why": request.why}
+            return [Note("prune", {"by": by}), Drop(event.source)]
         case Care():
             return care.care(state, event, request, now)
         case _:

@@ -43,6 +43,7 @@ class State:
         self.bodies: dict[str, Task] = {}  # of what was taken in lately
         self.pauses: list[dict[str, Any]] = []
         self.groups = Groups()
+        self.prune_asked = False
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read

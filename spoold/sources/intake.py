@@ -19,6 +19,7 @@ from spool.actions import (
     Incomplete,
     Move,
     Progress,
+    Prune,
     Replay,
     Submit,
     Verb,
@@ -213,7 +214,7 @@ class Intake:
                     raise NoRoom(len(request.tasks))
                 request = self._identify(request, source)
                 self._room -= len(request.tasks)
-            elif not isinstance(request, Control | Care | Replay):
+            elif not isinstance(request, Control | Care | Prune | Replay):
                 self._check_ids(request)
         except Invalid as problem:
             if isinstance(problem, Incomplete):

@@ -85,7 +85,7 @@ def test_a_handler_is_typed() -> None:
         timeout=30 * times.SECOND, retries=5, concurrency=2, priority="low", env={"LANG": "C"},
         backoff=Backoff(base=times.SECOND, factor=3, max=times.MINUTE), cwd="/srv",
         memory=512 * MEBI, cpu=90 * times.SECOND, nice=10, ionice="idle", oom_score_adj=500,
-        replayable=True, versions=(1, "2.0"),
+        keep=None, replayable=True, versions=(1, "2.0"),
     )  # fmt: skip
     assert settings.handlers["order.*"].notify == "shop"
     assert settings.handlers["order.*"].timeout is None

@@ -1,0 +1,73 @@
+"""`spool prune`: look after old history now, or say what there is to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from spool.command import parser as options_of
+from spool.command.asked import add_wait, see
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spool.client import Spool
+
+EPILOG = """
+spoold does it by itself, every ten minutes and a little at a time; this asks it to begin now. How
+long what is kept say the settings pack_after and keep_... in spool.toml(5), for whole days.
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done to which days")
+    options_of.add_fields(parser, "prune", ())
+    add_wait(parser)
+    options_of.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, or tell."""
+    spool = options_of.open_spool(args)
+    if args.dry_run:
+        return _tell(spool, json=args.json)
+    stem = spool.act({"action": "prune", **options_of.given_fields(args, "prune")})
+    return see(spool, [stem], args, "prune: asked for", {})
+
+
+def _tell(spool: Spool, *, json: bool) -> int:
+    import time
+
+    from spool import layout, look, packs, retention, settings
+    from spool.command import render
+    from spool.disk import Missing
+    from spool.names import BadName, date_of
+
+    try:
+        found = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode())
+    except Missing:
+        found = settings.load("")
+    now = time.time_ns() // 1000
+    rows: Counter[tuple[str, str]] = Counter()
+    for folder in look.folders(spool.disk, layout.ENDED):
+        state, date = folder.split("/")
+        for names in spool.disk.slices(folder, look.SLICE):
+            for name in names:
+                try:
+                    task = look.entry_at(f"{folder}/{name}").task
+                except BadName:
+                    continue
+                what, _ = retention.fate(found, state, date, task, now)
+                rows[what, folder] += what != retention.KEEP
+    for path in packs.packs(spool.disk):
+        match = packs.NAME.fullmatch(path.rpartition("/")[2])
+        rows[retention.DROP, layout.parent_of(path)] += bool(match and match[1] <= date_of(now))
+    shown = [(what, folder, n) for (what, folder), n in sorted(rows.items()) if n]
+    if json:
+        for what, folder, n in shown:
+            print(render.json_line({"what": what, "folder": folder, "files": n}))
+    elif shown:
+        render.table(("WHAT", "WHERE", "FILES"), shown)
+    return 0

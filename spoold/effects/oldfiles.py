@@ -1,0 +1,193 @@
+"""Old files that belong to no task that is kept: expired packs, logs, refusals, journals of past days."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+from spool import layout, look, packs, retention
+from spool.disk import Missing
+from spool.journal import DAY
+from spool.names import DAY_US, date_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from spool.disk import Disk
+    from spool.settings import Settings
+
+SLICE = 500
+CHUNK = 256 * 1024  # bytes of a journal packed in one step
+BLOCK = 4096  # what the smallest file takes
+
+
+def expired(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
+    """Packs past their date, lists of ids, logs and refusals past their age."""
+    for date in _dates(disk, layout.PACKED):
+        _expired_packs(disk, f"{layout.PACKED}/{date}", date_of(now))
+        if retention.age(date, now) >= settings.keep_ids:
+            _lone_lists(disk, f"{layout.PACKED}/{date}")
+        disk.remove_dir(f"{layout.PACKED}/{date}")
+        yield
+    for above, span, spared in (
+        (layout.LOGS, settings.keep_logs, lambda name: _is_live(disk, name)),
+        (layout.REJECTED, settings.keep_rejected, lambda _: False),
+    ):
+        for date in _dates(disk, above):
+            if retention.age(date, now) >= span:
+                yield from _empty(disk, f"{above}/{date}", spared)
+
+
+def _expired_packs(disk: Disk, folder: str, today: str) -> None:
+    for name in look.names(disk, folder):
+        match = packs.NAME.fullmatch(name)
+        if match is not None and name.endswith(packs.PACK) and match[1] <= today:
+            _remove(disk, f"{folder}/{name}")
+
+
+def _lone_lists(disk: Disk, folder: str) -> None:
+    """Lists of ids whose pack is gone."""
+    names = set(look.names(disk, folder))
+    for name in names:
+        if name.endswith(packs.IDS) and name.removesuffix(packs.IDS) + packs.PACK not in names:
+            _remove(disk, f"{folder}/{name}")
+
+
+def journals(disk: Disk, root: str, settings: Settings, now: int) -> Iterator[None]:
+    """Days of the journal: packed when they are old enough, removed when they are too old."""
+    for node in look.names(disk, layout.JOURNAL):
+        folder = f"{layout.JOURNAL}/{node}"
+        names = look.names(disk, folder)
+        for name in names:
+            match = DAY.fullmatch(name)
+            if name.startswith("."):
+                _remove(disk, f"{folder}/{name}")  # of a packing that was cut off
+            elif match is None:
+                continue
+            elif retention.age(match[1], now) >= settings.keep_journal:
+                _remove(disk, f"{folder}/{name}")
+            elif match[3] is None and retention.age(match[1], now) >= max(0, settings.pack_after):
+                yield from _pack_journal(disk, root, folder, name)
+        yield
+
+
+def _pack_journal(disk: Disk, root: str, folder: str, name: str) -> Iterator[None]:
+    """One day into a gzip file, a chunk at a time; its source goes when the pack is durable."""
+    source, size = f"{folder}/{name}", 0
+    packed = [n for n in look.names(disk, folder) if n.startswith(name[:10]) and n.endswith(".gz")]
+    info = disk.info(source)
+    if info is None:
+        return
+    if any(_length(root, f"{folder}/{one}") == info.size % (1 << 32) for one in packed):
+        _remove(disk, source)  # packed before a crash, which left it here
+        return
+    staged, text = f"{folder}/.{name}.gz", zlib.compressobj(wbits=31)
+    with open(os.path.join(root, source), "rb") as file:
+        while data := file.read(CHUNK):
+            size += len(data)
+            disk.append(staged, text.compress(data))
+            yield
+    disk.append(staged, text.flush())
+    disk.sync([staged])
+    number = f".{len(packed) + 1}" if packed else ""
+    disk.move(staged, f"{folder}/{name.removesuffix('.jsonl')}{number}.jsonl.gz")
+    disk.sync_dirs([folder])
+    if (after := disk.info(source)) is not None and after.size == size:
+        _remove(disk, source)  # else a clock that was set back has added to it: once more
+
+
+def _length(root: str, path: str) -> int:
+    """How long a gzip file is when it is unpacked, modulo 2^32: its last four bytes."""
+    try:
+        with open(os.path.join(root, path), "rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return int.from_bytes(file.read(4), "little")
+    except OSError:
+        return -1
+
+
+def limits(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
+    """Where history takes more than keep_bytes, or keep_count tasks are packed: the oldest days go."""
+    size: dict[str, int] = {}  # by date
+    tasks: dict[str, int] = {}
+    for date, path in _history(disk):
+        if path is None:
+            yield
+            continue
+        weight, held = _weighed(disk, path)
+        size[date] = size.get(date, 0) + weight
+        tasks[date] = tasks.get(date, 0) + held
+    for oldest in sorted(size):
+        if sum(size.values()) <= settings.keep_bytes and sum(tasks.values()) <= settings.keep_count:
+            return
+        for _, path in _history(disk, oldest):
+            if path is None:
+                yield
+            elif retention.age(oldest, now) >= 0 and _may_go(disk, settings, oldest, path, now):
+                weight, held = _weighed(disk, path)
+                size[oldest] -= weight
+                tasks[oldest] -= held
+                _remove(disk, path)
+
+
+def _history(disk: Disk, only: str | None = None) -> Iterator[tuple[str, str | None]]:
+    """(date, path) of all files of history, or of one date; a path of None now and then, to rest."""
+    for above in (layout.PACKED, layout.LOGS):
+        for date in _dates(disk, above) if only is None else [only]:
+            for names in disk.slices(f"{above}/{date}", SLICE):
+                yield from ((date, f"{above}/{date}/{name}") for name in names)
+                yield date, None
+    for node in look.names(disk, layout.JOURNAL):
+        folder = f"{layout.JOURNAL}/{node}"
+        for name in look.names(disk, folder):
+            match = DAY.fullmatch(name)
+            if match is not None and only in (None, match[1]):
+                yield match[1], f"{folder}/{name}"
+
+
+def _weighed(disk: Disk, path: str) -> tuple[int, int]:
+    """The bytes a file takes, and how many tasks it holds."""
+    info = disk.info(path)
+    size = 0 if info is None else -(-info.size // BLOCK) * BLOCK
+    if not path.endswith(packs.PACK):
+        return size, 0
+    listed = disk.info(path.removesuffix(packs.PACK) + packs.IDS)
+    return size, 0 if listed is None else listed.size // packs.LINE
+
+
+def _may_go(disk: Disk, settings: Settings, date: str, path: str, now: int) -> bool:
+    if path.startswith(layout.LOGS):
+        return not _is_live(disk, path.rpartition("/")[2])
+    if path.endswith(packs.IDS):  # short, and what keeps an id from being taken twice
+        return retention.age(date, now) >= settings.keep_ids
+    return not path.startswith(layout.JOURNAL) or retention.age(date, now) >= DAY_US
+
+
+def _empty(disk: Disk, folder: str, spared: Callable[[str], bool]) -> Iterator[None]:
+    for names in disk.slices(folder, SLICE):
+        for name in names:
+            if not spared(name):
+                _remove(disk, f"{folder}/{name}")
+        yield
+    disk.remove_dir(folder)
+
+
+def _is_live(disk: Disk, log: str) -> bool:
+    """Whether the task of a log is still there as it was."""
+    task_id = log.partition(".")[0]
+    try:
+        return disk.info(layout.own_copy(task_id)) is not None
+    except ValueError:
+        return False
+
+
+def _remove(disk: Disk, path: str) -> None:
+    try:
+        disk.remove(path)
+    except Missing:
+        pass
+
+
+def _dates(disk: Disk, above: str) -> list[str]:
+    return [name for name in look.names(disk, above) if retention.is_date(name)]

@@ -1,0 +1,224 @@
+"""Old history: what has ended goes into packs, or goes; a little at a time, and a crash loses nothing.
+
+A batch of tasks takes these steps; after a crash between two of them, `resume` does what is said here:
+
+    step            what is on disk if we die after it         who cleans up, and how
+    1 stage         dot files in packed/                       resume removes them
+    2 promise       packed/packing.json: which files go        resume goes on with step 3
+                    where, which are to be removed
+    3 place         packs and lists of ids in packed/DATE/     the same
+    4 remove        records, names in ids/, entries are gone   the same
+    5 done          packing.json is gone                       nothing to do
+
+Each step is synced before the next. A task that was packed is found by its id in the list beside its
+pack, and so is not taken in again. The journal of a day goes into a gzip file of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import layout, look, packs, retention
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
+from spool.errors import Invalid
+from spool.names import BadName, date_of, id_time
+from spool.owncopy import decode_task
+from spoold.effects import oldfiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spoold.core.state import State
+    from spoold.core.values import Now
+
+log = logging.getLogger("spoold")
+BATCH = 128  # tasks in one pack
+PAUSE = 20_000  # us between two steps where nothing else is to be done
+BUSY = 500_000  # the same while tasks are ready to start
+EVERY = 600_000_000  # us between two passes
+PROMISE = f"{layout.PACKED}/packing.json"
+DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
+
+
+class Packer:
+    """Looks after old history; a chore of the loop."""
+
+    def __init__(self, disk: Disk, state: State, root: str) -> None:
+        self.disk = disk
+        self.state = state
+        self.root = root
+        self._next = 0
+        self._pass: Iterator[None] | None = None
+        self.counts = {"packed": 0, "dropped": 0}
+
+    def resume(self) -> None:
+        """What an earlier daemon has promised is done, what it has only begun is forgotten."""
+        self.disk.make_dir(layout.PACKED)
+        try:
+            promise = orjson.loads(self.disk.read(PROMISE, 64 << 20))
+        except Missing:
+            promise = None
+        if promise is not None:
+            self._keep(promise)
+        for name in look.names(self.disk, layout.PACKED):
+            if name.startswith("."):
+                self.disk.remove(f"{layout.PACKED}/{name}")
+
+    def due(self, now: Now) -> int | None:
+        """In how many us there is something to look after."""
+        return 0 if self.state.prune_asked else max(0, self._next - now.mono)
+
+    def step(self, now: Now) -> None:
+        """One batch, or one slice of names."""
+        if self.state.prune_asked:
+            self._pass, self._next = None, 0
+            self.state.prune_asked = False
+        if now.mono < self._next or self.state.shut:
+            return
+        if self._pass is None:
+            self._pass = self._all(now.wall)
+        try:
+            next(self._pass)
+            self._next = now.mono + (BUSY if self.state.head() is not None else PAUSE)
+        except StopIteration:
+            self._pass, self._next = None, now.mono + EVERY
+        except DiskFull as problem:
+            log.warning("no room to pack old tasks: %s", problem)
+            self._pass, self._next = None, now.mono + EVERY
+
+    def _all(self, now: int) -> Iterator[None]:
+        self.counts = {"packed": 0, "dropped": 0}
+        yield from self._ended(now)
+        yield from oldfiles.expired(self.disk, self.state.settings, now)
+        yield from oldfiles.journals(self.disk, self.root, self.state.settings, now)
+        yield from oldfiles.limits(self.disk, self.state.settings, now)
+        if any(self.counts.values()):
+            log.info("%(packed)d old tasks packed, %(dropped)d dropped", self.counts)
+
+    # Tasks that have ended.
+
+    def _ended(self, now: int) -> Iterator[None]:
+        settings = self.state.settings
+        for state in layout.ENDED:
+            for date in look.names(self.disk, state):
+                if not retention.is_date(date) or not retention.stirs(settings, date, now):
+                    continue
+                folder = f"{state}/{date}"
+                for names in self.disk.slices(folder, BATCH):
+                    self._batch(folder, names, now)
+                    yield
+                self.disk.remove_dir(folder)
+
+    def _batch(self, folder: str, names: list[str], now: int) -> None:
+        """Some tasks of one directory: into packs, or away, all of them in one promise."""
+        state, date = folder.split("/")
+        lines: dict[tuple[str, str], list[tuple[str, str, bytes]]] = {}
+        remove: list[str] = []
+        for name in names:
+            path = f"{folder}/{name}"
+            try:
+                entry = look.entry_at(path)
+                what, expires = retention.fate(self.state.settings, state, date, entry.task, now)
+                if what == retention.KEEP:
+                    continue
+                body = self.disk.read(path, look.BODY_LIMIT)
+                task = decode_task(body)
+            except (*DAMAGED, Missing):
+                continue  # for fsck, or gone
+            records, found = self._records(entry.id, entry.attempt)
+            line = packs.line(path, body, found) if what == retention.PACK else b""
+            day = date_of(id_time(entry.id))
+            lines.setdefault((day, expires if line else ""), []).append((entry.id, task.digest, line))
+            if not line:
+                records += [p for r in found if isinstance(p := r.get("log"), str)]
+            remove += [*records, layout.own_copy(entry.id), path]  # in this order: see _remove
+            self.counts["packed" if line else "dropped"] += 1
+        if remove:
+            self._promise(lines, remove, now)
+
+    def _records(self, task_id: str, attempt: int) -> tuple[list[str], list[dict[str, Any]]]:
+        paths: list[str] = []
+        found: list[dict[str, Any]] = []
+        for number in range(1, attempt + 1):
+            try:
+                found.append(look.record(self.disk, task_id, number))
+            except (Missing, *DAMAGED):
+                continue
+            paths.append(layout.record(task_id, number))
+        return paths, found
+
+    def _promise(
+        self, lines: dict[tuple[str, str], list[tuple[str, str, bytes]]], remove: list[str], now: int
+    ) -> None:
+        moves: list[tuple[str, str]] = []
+        for (day, expires), rows in lines.items():
+            stem = self._free(day, expires or date_of(now))
+            ids = "".join(f"{task_id} {digest}\n" for task_id, digest, _ in sorted(rows))
+            moves.append(self._stage(day, f"{stem}{packs.IDS}", ids.encode()))
+            if expires:
+                text = zlib.compressobj(wbits=31)
+                data = b"".join(text.compress(line) for _, _, line in rows) + text.flush()
+                moves.append(self._stage(day, f"{stem}{packs.PACK}", data))
+        promise = {"moves": moves, "remove": remove}
+        staged = f"{layout.PACKED}/.packing.json"
+        self._write(staged, orjson.dumps(promise))
+        self.disk.sync([*(path for path, _ in moves), staged])
+        self.disk.sync_dirs([layout.PACKED])
+        self.disk.move(staged, PROMISE)
+        self._keep(promise)
+
+    def _free(self, day: str, expires: str) -> str:
+        """A name that no pack has: EXPIRES.N."""
+        taken = [
+            int(match[2])
+            for name in look.names(self.disk, f"{layout.PACKED}/{day}")
+            if (match := packs.NAME.fullmatch(name)) and match[1] == expires
+        ]
+        return f"{expires}.{max(taken, default=0) + 1}"
+
+    def _stage(self, day: str, name: str, data: bytes) -> tuple[str, str]:
+        staged = f"{layout.PACKED}/.{day}.{name}"
+        self._write(staged, data)
+        return staged, f"{layout.PACKED}/{day}/{name}"
+
+    def _write(self, path: str, data: bytes) -> None:
+        try:
+            self.disk.write(path, data)
+        except Exists:  # of a batch that a full disk cut off
+            self.disk.remove(path)
+            self.disk.write(path, data)
+
+    def _keep(self, promise: dict[str, Any]) -> None:
+        """Steps 2 to 5, as often as it takes."""
+        self.disk.sync_dirs([layout.PACKED])
+        dirs = {layout.PACKED}
+        for staged, target in promise["moves"]:
+            folder = layout.parent_of(target)
+            self.disk.make_dir(folder)
+            try:
+                self.disk.move(staged, target)
+            except Missing:
+                pass  # moved before a crash
+            dirs.add(folder)
+        self.disk.sync_dirs(sorted(dirs))
+        self._remove(promise["remove"])
+        self.disk.remove(PROMISE)
+        self.disk.sync_dirs([layout.PACKED])
+
+    def _remove(self, paths: list[str]) -> None:
+        """An entry goes last: while it stands, its task is seen, and the rest is found by its id."""
+        for path in paths:
+            try:
+                self.disk.remove(path)
+            except Missing:
+                continue  # removed before a crash
+        folders = sorted({layout.parent_of(path) for path in paths})
+        self.disk.sync_dirs([folder for folder in folders if self.disk.info(folder) is not None])
+        for folder in folders:
+            if folder.partition("/")[0] not in layout.ENDED and folder.count("/"):
+                self.disk.remove_dir(folder)

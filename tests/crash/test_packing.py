@@ -1,0 +1,234 @@
+"""Old tasks go into packs, or go; cut off at any step, each is in one place, and known by its id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from spool import fsck, journal, layout, look, packs, records
+from spool.disk import RealDisk
+from spool.init import init
+from spool.names import DAY_US, date_of, id_from
+from spool.owncopy import Task, encode_task, first_entry
+from spool.settings import load
+from spool.times import format_utc, parse_utc
+from spoold.core.state import State
+from spoold.core.values import Now
+from spoold.effects.packer import EVERY, Packer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOON = parse_utc("2026-11-21T12:00:00Z")
+TOML = """
+pack_after = "2d"
+keep_done = "10d"
+keep_failed = "20d"
+keep_ids = "30d"
+[handlers."brief"]
+exec = ["true"]
+keep = "3d"
+[handlers."*"]
+exec = ["true"]
+"""
+VERBS = ("write", "append", "move", "link", "remove", "make_dir", "remove_dir", "sync", "sync_dirs")
+
+
+class Cut(Exception):
+    """The power went here."""
+
+
+class Cutting:
+    """A disk that fails for good before its n-th change."""
+
+    def __init__(self, disk: RealDisk, at: int) -> None:
+        self.disk = disk
+        self.left = at
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self.disk, name)
+        if name not in VERBS:
+            return real
+
+        def call(*args: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise Cut(name)
+            return real(*args)
+
+        return call
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[RealDisk]:
+    init(str(tmp_path / "spool"))
+    found = RealDisk(str(tmp_path / "spool"))
+    yield found
+    found.close()
+
+
+def ended(disk: RealDisk, number: int, state: str, days: int, task: str = "mail.send") -> str:
+    """A task that ended so many days ago with one attempt and a log; its id."""
+    at = NOON - days * DAY_US
+    body = Task(
+        id=id_from(at, bytes([number] * 10)), task=task, args={"n": number}, at=at, deadline=None,
+        lead=None, priority=None, front=False, retries=None, backoff=None, timeout=None, version=None,
+        notify=None, on_miss="run", trace=None, meta={}, extra={}, submitted_at=at, uid=0,
+        digest=f"{number:032x}",
+    )  # fmt: skip
+    entry = first_entry(body)
+    assert body.id is not None
+    path = layout.ended(state, at, replace(entry, fails=int(state == "failed")))
+    for target in (path, layout.record(body.id, 1), layout.log(body.id, 1), layout.own_copy(body.id)):
+        disk.make_dir(layout.parent_of(target))
+    disk.write(path, encode_task(body))
+    disk.link(path, layout.own_copy(body.id))
+    error = {"type": "x", "message": "m", "trace": None, "fingerprint": f"{number:016x}"}
+    more = {"outcome": "error", "error": error} if state == "failed" else {"outcome": "ok"}
+    record = records.record(
+        event=state, task=body, entry=entry, node="n", parent="default", now=at, started=at,
+        log=layout.log(body.id, 1), **more,
+    )  # fmt: skip
+    disk.write(layout.record(body.id, 1), records.encode({**record, "entry": path}))
+    disk.write(layout.log(body.id, 1), b"printed\n")
+    return body.id
+
+
+def passed(disk: Any, root: str, now: int = NOON, toml: str = TOML) -> None:
+    """One whole pass of a packer that has just started."""
+    packer = Packer(disk, State("n", load(toml), 2), root)
+    packer.resume()
+    mono = 0
+    while True:
+        packer.step(Now(now, mono))
+        wait = packer.due(Now(now, mono)) or 0
+        mono += wait
+        if wait == EVERY:
+            return
+
+
+def lives(disk: RealDisk, task_id: str) -> bool:
+    return look.find(disk, task_id) is not None
+
+
+def times_packed(disk: RealDisk, task_id: str) -> int:
+    return sum(one.task.id == task_id for path in packs.packs(disk) for one in packs.read(disk, path))
+
+
+def test_what_is_old_is_packed_what_is_too_old_goes_the_rest_stays(disk: RealDisk) -> None:
+    fresh = ended(disk, 1, "done", 1)
+    old = ended(disk, 2, "done", 5)
+    failed = ended(disk, 3, "failed", 15)
+    gone = ended(disk, 4, "done", 15)
+    brief = ended(disk, 5, "done", 5, "brief")
+    body = disk.read(layout.own_copy(old), 1 << 20)
+    record = look.record(disk, old, 1)
+    passed(disk, disk.root)
+    assert lives(disk, fresh)
+    assert [times_packed(disk, i) for i in (fresh, old, failed, gone, brief)] == [0, 1, 1, 0, 0]
+    assert not any(lives(disk, i) for i in (old, failed, gone, brief))
+    assert all(packs.known(disk, i) for i in (old, failed, gone, brief))
+    assert packs.known(disk, gone) == f"{4:032x}"
+    found = packs.find(disk, old)
+    assert found is not None
+    assert (found.body, found.attempts) == (orjson.loads(body), (record,))
+    assert (found.state, found.entry.task) == ("done", "mail.send")
+    packed = packs.find(disk, failed)
+    assert packed is not None
+    assert packed.error == f"{3:016x}"
+    assert disk.info(layout.log(gone, 1)) is None
+    assert disk.info(layout.log(old, 1)) is not None
+    assert [f for f in fsck.check(disk) if f.grave] == []
+    assert not [d for d in look.names(disk, "done") if d != date_of(NOON - DAY_US)]
+
+
+def test_a_second_pass_changes_nothing(disk: RealDisk) -> None:
+    for number in range(5):
+        ended(disk, number, "done", 5)
+    passed(disk, disk.root)
+    before = {path: disk.read(path, 1 << 20) for path in packs.packs(disk)}
+    passed(disk, disk.root)
+    assert {path: disk.read(path, 1 << 20) for path in packs.packs(disk)} == before
+
+
+def test_packs_expire_and_their_ids_are_known_a_while_longer(disk: RealDisk) -> None:
+    old = ended(disk, 1, "done", 5)
+    passed(disk, disk.root)
+    passed(disk, disk.root, NOON + 10 * DAY_US)
+    assert times_packed(disk, old) == 0
+    assert packs.known(disk, old) == f"{1:032x}"
+    passed(disk, disk.root, NOON + 30 * DAY_US)
+    assert packs.known(disk, old) is None
+    assert look.names(disk, layout.PACKED) == []
+
+
+@pytest.mark.parametrize("limit", ["keep_count = 2", "keep_bytes = 45000"])
+def test_the_oldest_goes_first_where_there_is_too_much(disk: RealDisk, limit: str) -> None:
+    ids = [ended(disk, number, "failed", number) for number in range(4, 9)]
+    passed(disk, disk.root, toml=limit + TOML)
+    assert [times_packed(disk, i) for i in ids] == [1, 1, 0, 0, 0]
+    assert all(packs.known(disk, i) for i in ids)
+
+
+def cut_at(place: Path, point: int) -> bool:
+    """Cut a pass off before its n-th change, look, start again, look. False where there is no n-th."""
+    init(str(place))
+    disk = RealDisk(str(place))
+    ids = [ended(disk, n, "failed" if n % 2 else "done", 5 + 4 * (n % 3)) for n in range(6)]
+    try:
+        passed(Cutting(disk, point), disk.root)
+    except Cut:
+        pass
+    else:
+        return False
+    for task_id in ids:  # as it is, and as another daemon makes it
+        assert lives(disk, task_id) or packs.known(disk, task_id), point
+        assert times_packed(disk, task_id) <= 1
+    Packer(disk, State("n", load(TOML), 2), disk.root).resume()
+    for task_id in ids:
+        packed = packs.known(disk, task_id) is not None
+        assert lives(disk, task_id) != packed, point
+        assert (disk.info(layout.own_copy(task_id)) is None) == packed
+        assert (disk.info(layout.record(task_id, 1)) is None) == packed
+    assert [f for f in fsck.check(disk) if f.grave] == []
+    passed(disk, disk.root)
+    kept = [n for n in range(6) if n % 2 or 5 + 4 * (n % 3) < 10]
+    assert [n for n, task_id in enumerate(ids) if times_packed(disk, task_id) == 1] == kept
+    assert not any(lives(disk, task_id) for task_id in ids)
+    disk.close()
+    return True
+
+
+def test_cut_off_anywhere_each_task_is_in_one_place_and_known(tmp_path: Path) -> None:
+    points = 0
+    while cut_at(tmp_path / f"at{points}", points):
+        points += 1
+    assert points > 50
+
+
+def test_a_day_of_the_journal_is_packed_whole_wherever_it_is_cut_off(disk: RealDisk) -> None:
+    lines = [{"at": format_utc(NOON - 5 * DAY_US + n), "event": "claim", "n": n} for n in range(20_000)]
+    path = f"{layout.JOURNAL}/n/{date_of(NOON - 5 * DAY_US)}.jsonl"
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    points = 0
+    while True:
+        try:
+            passed(Cutting(disk, points), disk.root)
+            break
+        except Cut:
+            points += 1
+        found = list(journal.read(disk.root, journal.Filter()))
+        assert found[: len(lines)] == lines
+    assert points > 5
+    assert disk.info(path) is None
+    assert list(journal.read(disk.root, journal.Filter())) == lines
+    disk.write(path, orjson.dumps(lines[0]) + b"\n")  # a clock was set back five days
+    passed(disk, disk.root)
+    assert list(journal.read(disk.root, journal.Filter())) == [*lines, lines[0]]
+    passed(disk, disk.root, NOON + 100 * DAY_US)
+    assert list(journal.read(disk.root, journal.Filter())) == []

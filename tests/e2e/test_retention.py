@@ -1,0 +1,106 @@
+"""What has ended long ago is in packs: still seen, known by its id, replayed, and gone in the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from spool import Spool, packs
+from spool.names import new_id
+from tests.e2e.live import ROOT, Live, handler, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Live]
+
+TOML = handler("echo", "cat > $SPOOL_RESULT; echo printed") + handler("bad", "echo no; exit 65")
+OLD = "2026-01-01"
+
+
+def command(spool: Live, *words: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "spool", "--spool", str(spool.root), *words],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def aged(spool: Live) -> None:
+    """All that has ended did so long ago, and the journal is of that day."""
+    spool.stop()
+    for state in ("done", "failed"):
+        for folder in (spool.root / state).iterdir():
+            folder.rename(folder.with_name(OLD))
+    for path in (spool.root / "journal").glob("*/*.jsonl"):
+        path.rename(path.with_name(f"{OLD}.jsonl"))
+
+
+def test_a_packed_task_is_shown_known_and_replayed(live: Make) -> None:
+    toml = 'keep_done = "3650d"\nkeep_failed = "3650d"\nkeep_journal = "3650d"\n' + TOML
+    spool = live(toml)
+    good, bad = spool.submit("echo", args={"n": 1}), spool.submit("bad")
+    spool.entry(good, "done")
+    spool.entry(bad, "failed")
+    mark = spool.records(bad)[0]["error"]["fingerprint"]
+    lines = [json.loads(line) for line in command(spool, "history", "--json").splitlines()]
+    aged(spool)
+    assert {
+        json.loads(x)["what"] for x in command(spool, "prune", "--dry-run", "--json").splitlines()
+    } == {"pack"}
+    spool.start()
+    with Spool(spool.root) as client:
+        until(lambda: all(packs.known(client.disk, i) for i in (good, bad)), "both are packed")
+        until(lambda: not list(spool.paths("done", "failed")), "and gone from where they stood")
+        until(lambda: any(spool.root.glob(f"journal/*/{OLD}.jsonl.gz")), "the journal is packed")
+        shown = json.loads(command(spool, "show", good, "--json"))
+        assert (shown["state"], shown["args"], shown["result"]) == ("done", {"n": 1}, {"n": 1})
+        assert shown["attempts"][0]["outcome"] == "ok"
+        assert command(spool, "wait", good) == '{"n":1}\n'
+        assert command(spool, "log", good) == "printed\n"
+        found = [json.loads(line) for line in command(spool, "history", "--json").splitlines()]
+        assert [line for line in found if line in lines] == lines
+        spool.do({"id": good, "task": "echo", "args": {"n": 1}})
+        assert not list(spool.paths("pending", "running", "done"))
+        name = spool.drop({"id": good, "task": "echo", "args": {"n": 2}})
+        spool.taken(name)
+        refusal = spool.refusal_now(name)
+        assert refusal is not None
+        assert refusal["field"] == "id"
+        assert command(spool, "replay", "--error", mark, "--dry-run") == f"{bad}\n"
+        spool.do({"action": "replay", "ids": [good], "id": new_id()})
+        (again,) = [line for line in spool.journal("submit") if line.get("replay_of") == good]
+        spool.entry(again["id"], "done")
+        spool.do({"action": "replay", "match": {"error": mark}, "id": new_id()})
+        (again,) = [line for line in spool.journal("submit") if line.get("replay_of") == bad]
+        spool.entry(again["id"], "failed")
+    assert (
+        json.loads(command(spool, "history", "--event", "match", "--json").splitlines()[-1])["found"] == 1
+    )
+
+
+def test_what_nobody_keeps_goes_and_is_still_known(live: Make) -> None:
+    spool = live(TOML + handler("brief", "true", keep="1d"))
+    task_id = spool.submit("brief")
+    spool.entry(task_id, "done")
+    aged(spool)
+    spool.start()
+    until(lambda: not list(spool.paths("done")), "it is gone")
+    spool.do({"id": task_id, "task": "brief"})
+    assert not list(spool.paths("pending", "running", "done"))
+    assert command(spool, "show", task_id, status=66) == ""
+
+
+def test_a_pass_is_made_when_somebody_asks(live: Make) -> None:
+    spool = live(TOML)
+    task_id = spool.submit("echo")
+    spool.entry(task_id, "done")
+    spool.settings('pack_after = 0\nkeep_done = "3650d"\n' + TOML)
+    (old,) = (spool.root / "done").iterdir()
+    old.rename(old.with_name(OLD))  # under its feet: the next pass is ten minutes away
+    command(spool, "prune", "--wait", "--why", "a test")
+    until(lambda: any(spool.root.glob("packed/*/*.jsonl.gz")), "it is packed")
+    assert spool.journal("prune")[0]["by"]["why"] == "a test"
