@@ -114,10 +114,9 @@ class Writers:
         self.wishes[mark] = Wish(mark, doc, path, key, sure, task_id, rival=bool(rivals))
         for rival in rivals:
             rival.rival = True
-        beside = [w for w in self.wishes.values() if w.path == path]
-        if any(w.rival for w in beside):  # a batch is refused as one
-            for wish in beside:
-                wish.rival = True
+        paths = {w.path for w in self.wishes.values() if w.rival}
+        for wish in self.wishes.values():
+            wish.rival |= wish.path in paths  # a batch is refused as one
 
 
 class Parents:

@@ -72,6 +72,13 @@ def test_full_outboxes_hold_up_their_own_tasks_alone(seed: int) -> None:
     check(seed, cuts=seed % 2, outbox=1 + seed % 4)
 
 
+# What two nodes do not do yet: a verb about a task that runs on the other one is refused or carried out
+# there without its process, and a pause is known to the node alone that took it in.
+@pytest.mark.parametrize("seed", range(400, 406))
+def test_two_daemons_on_one_host_lose_nothing_and_end_nothing_twice(seed: int) -> None:
+    check(seed, cuts=0, daemons=2)
+
+
 def test_one_seed_is_one_history(capsys: pytest.CaptureFixture[str]) -> None:
     """The same seed again writes the same disk, byte for byte."""
     from tests.simulation import run
