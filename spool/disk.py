@@ -6,7 +6,6 @@ disk wrap or replace it; nothing patches `os`. Paths are relative to the spool, 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -126,19 +125,24 @@ class Disk(Protocol):
         ...
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Errno to the classes above, which say what to do about it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise Missing(error.errno, error.strerror, error.filename) from None
-    except FileExistsError as error:
-        raise Exists(error.errno, error.strerror, error.filename) from None
-    except OSError as error:
+class _Told:
+    """Errno to the classes above, which say what to do about it; a class, as generators are slow."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        facts = error.errno, error.strerror, error.filename
+        if isinstance(error, FileNotFoundError):
+            raise Missing(*facts) from None
+        if isinstance(error, FileExistsError):
+            raise Exists(*facts) from None
         if error.errno in FULL:
-            raise DiskFull(error.errno, error.strerror, error.filename) from None
-        raise
+            raise DiskFull(*facts) from None
+
+
+_TOLD = _Told()
 
 
 class RealDisk:
@@ -146,7 +150,7 @@ class RealDisk:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        with _told():
+        with _TOLD:
             self.fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -157,7 +161,7 @@ class RealDisk:
         os.close(self.fd)
 
     def names(self, path: str) -> list[str]:
-        with _told():
+        with _TOLD:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
             try:
                 return os.listdir(fd)
@@ -204,7 +208,7 @@ class RealDisk:
 
     def write(self, path: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with _told():
+        with _TOLD:
             fd = os.open(path, flags, 0o600, dir_fd=self.fd)
             try:
                 _write_all(fd, data)
@@ -216,7 +220,7 @@ class RealDisk:
 
     def append(self, path: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        with _told():
+        with _TOLD:
             fd = os.open(path, flags, 0o600, dir_fd=self.fd)
             try:
                 size = os.fstat(fd).st_size
@@ -229,19 +233,19 @@ class RealDisk:
                 os.close(fd)
 
     def move(self, source: str, target: str) -> None:
-        with _told():
+        with _TOLD:
             os.rename(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def link(self, source: str, target: str) -> None:
-        with _told():
+        with _TOLD:
             os.link(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
 
     def remove(self, path: str) -> None:
-        with _told():
+        with _TOLD:
             os.unlink(path, dir_fd=self.fd)
 
     def make_dir(self, path: str) -> None:
-        with _told():
+        with _TOLD:
             try:
                 os.mkdir(path, 0o700, dir_fd=self.fd)
             except FileExistsError:
@@ -290,7 +294,7 @@ class RealDisk:
         """All at the same time: they share the commits of the file system's journal."""
 
         def one(path: str) -> None:
-            with _told():
+            with _TOLD:
                 fd = os.open(path, paths[path] | os.O_CLOEXEC, dir_fd=self.fd)
                 try:
                     os.fsync(fd)

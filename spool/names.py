@@ -120,6 +120,7 @@ def day_start(date: str) -> int:
     return int(parsed.timestamp()) * 1_000_000
 
 
+@lru_cache(4096)
 def clock_of(us: int) -> str:
     """The time of day of an instant, HHMMSS.uuuuuu, UTC."""
     seconds, micro = divmod(us % DAY_US, 1_000_000)
@@ -279,6 +280,7 @@ def _micro(text: str) -> int:
     return _count(whole) * 1_000_000 + int(part.ljust(6, "0") or 0)
 
 
+@lru_cache(1024)
 def event_name(us: int, task_id: str, task: str, event: str) -> str:
     """The file name of an event: YYYYMMDDTHHMMSS.uuuuuuZ,ID,TASK,EVENT.json."""
     return f"{date_of(us).replace('-', '')}T{clock_of(us)}Z,{task_id},{task},{event}.json"

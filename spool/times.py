@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -192,6 +193,7 @@ def zone(name: object) -> ZoneInfo:
         raise ValueError(rule) from None
 
 
+@lru_cache(4096)
 def format_utc(us: int) -> str:
     """An instant for machines: 2026-11-21T14:30:00.123456Z, always six digits."""
     clock = clock_of(us)

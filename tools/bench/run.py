@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
+import killing
 import latency
 import rates
 import raw
@@ -64,6 +65,7 @@ def run(place: Path, size: Size) -> Figures:
         waiting.fill(figures, full, size.waiting)
         for _ in range(size.repetitions):
             waiting.measure(figures, full, stamp, size.waiting, size.idle)
+            killing.measure(figures, full, size.waiting)
     finally:
         for daemon in (*daemons, full):
             daemon.stop()

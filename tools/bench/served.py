@@ -25,6 +25,8 @@ admission.enabled = false
 exec = {stamp}
 [handlers."noop"]
 exec = ["/bin/true"]
+[handlers."sleep"]
+exec = ["/bin/sh", "-c", "echo $$ > $SPOOL_DIR/.pids; exec sleep 600"]
 [handlers."ask"]
 notify = "asked"
 timeout = "10m"
