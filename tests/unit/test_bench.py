@@ -35,7 +35,14 @@ def test_a_quick_run_has_every_figure_and_leaves_nothing_behind(tmp_path):
         assert (row["ratio"] is not None) == (row["unit"] == "us")
     names = {(row["group"], row["name"]) for row in rows}
     assert len(names) == len(rows)
-    assert {group for group, _ in names} == {"raw", "latency", "throughput", "submit", "waiting"}
+    assert {group for group, _ in names} == {
+        "raw",
+        "latency",
+        "throughput",
+        "submit",
+        "waiting",
+        "killed",
+    }
     for durability in ("durable", "relaxed"):
         assert {
             ("latency", f"drop to ready, {durability}, p50"),
