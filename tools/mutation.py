@@ -25,13 +25,13 @@ ROOT = Path(__file__).parents[1]
 TARGETS = ("spoold/effects/store.py", "spoold/recovery.py", "spoold/core")
 TESTS = (
     "tests/property/test_order.py",
-    "tests/simulation",
     "tests/crash/test_every_step.py",
+    "tests/simulation",
     "tests/e2e/test_verbs.py",
     "tests/e2e/test_notify.py",
     "tests/e2e/test_deadlines.py",
 )
-PATIENCE = 240  # seconds; a mutant that hangs the tests is a dead one
+PATIENCE = 900  # seconds; a mutant that hangs the tests is a dead one
 KINDS = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete, ast.Raise)
 
 
