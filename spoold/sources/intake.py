@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from spool import layout, packs
+from spool import layout, look, packs
 from spool.actions import (
     Ack,
     Care,
@@ -29,7 +29,7 @@ from spool.actions import (
 )
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.names import DAY_US, id_from, is_id, is_task
+from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
 from spool.quarantine import quarantine
 from spoold.core.values import Arrived, Invalidated, Source
 
@@ -103,6 +103,7 @@ class Intake:
         self._large: dict[str, int] = {}  # tasks of files there was no room for
         self._ignored: set[str] = set()
         self._passing: dict[str, str] = {}
+        self._packs: frozenset[str] | None = None
 
     def ring(self) -> None:
         """Something may have been dropped: look again, at everything."""
@@ -129,6 +130,7 @@ class Intake:
         What is on disk by now is no longer in passing. `room`: for how many tasks.
         """
         self._passing.clear()
+        self._packs = None
         self._room = room
         if not self._names and self._rung:
             self._rung = False
@@ -282,7 +284,7 @@ class Intake:
             path = layout.own_copy(task_id)
             info = self.disk.info(path)
             if info is None or info.nlink < 2:
-                digest = packs.known(self.disk, task_id)
+                digest = self._packed(task_id)
                 if digest is None:
                     self._passing[task_id] = task.digest
                     return False
@@ -298,6 +300,12 @@ class Intake:
             return True
         field = f"tasks[{index}].id" if request.batch else "id"
         raise Invalid(field, task_id, "is taken by another task with other content")
+
+    def _packed(self, task_id: str) -> str | None:
+        """The digest of a task of a day that has packs; which days have, is looked up once a look."""
+        if self._packs is None:
+            self._packs = frozenset(look.names(self.disk, layout.PACKED))
+        return packs.known(self.disk, task_id) if date_of(id_time(task_id)) in self._packs else None
 
     def _refusal(self, source: Source, problem: Invalid, doc: dict[str, Any] | None) -> Invalidated:
         fields = doc or {}

@@ -1,0 +1,66 @@
+"""What one task costs in system calls: counts, which no busy machine changes. A guard of the hot path.
+
+A task of a parent, from its action to its done event, relaxed: the calls of the daemon's own thread,
+counted by strace for 50 tasks and for 250; the difference is 200 tasks and nothing else.
+"""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from tests.e2e.live import Live, until
+
+SETTINGS = 'durability = "relaxed"\n[handlers."order.*"]\nnotify = "shop"\ntimeout = "10m"\n'
+FEW, MANY = 50, 250  # what one round of the loop takes
+# Calls for each task. Three files are made (its own copy, the ready event, its record) and one read
+# (the ack). Four renames: to its place, the event to the outbox, and both again at the end. Two links:
+# its name in ids/, its record. One removal: the ack.
+MOST = {"openat": 4.2, "write": 3.2, "renameat": 4.2, "linkat": 2.1, "unlinkat": 1.1, "newfstatat": 6.2}
+ALL = 25.0
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_calls_for_one_task_are_what_they_should_be(tmp_path):
+    few, many = (counted(tmp_path / str(n), n) for n in (FEW, MANY))
+    each = {call: (many.get(call, 0) - few.get(call, 0)) / (MANY - FEW) for call in many}
+    assert {call: n for call, n in each.items() if n > MOST.get(call, ALL)} == {}
+    assert sum(each.values()) <= ALL, each
+
+
+def counted(place, number):
+    """System calls of a daemon that does so many tasks with their parent's help."""
+    place.mkdir()
+    live, summary = Live(place, SETTINGS), place / "calls"
+    try:
+        live.process = live.spoold("-q", before=("strace", "-c", "-o", str(summary)))
+        status = until(live.status_now, "spoold serves")
+        pid = status["pid"]
+        live.submit("order.first")  # when it is told, the daemon knows what waits
+        until(lambda: len(names(live)) == 1, "the first is told")
+        os.kill(pid, signal.SIGSTOP)
+        ids = live.submit_all([{"task": "order.tea"} for _ in range(number)])
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: len(names(live)) == number + 1, "all are told as ready")
+        os.kill(pid, signal.SIGSTOP)
+        for task_id in ids:
+            live.drop({"action": "ack", "id": task_id, "attempt": 1})
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: len(names(live)) == 2 * number + 1, "all are told as done")
+        os.kill(pid, signal.SIGTERM)
+        assert live.wait_exit() == 0
+    finally:
+        live.close()
+    rows = [line.split() for line in summary.read_text().splitlines()[2:]]
+    return {
+        row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit() and row[-1] != "total"
+    }
+
+
+def names(live):
+    """What the parent is told."""
+    try:
+        return [n for n in os.listdir(live.root / "outbox" / "shop") if not n.startswith(".")]
+    except FileNotFoundError:
+        return []
