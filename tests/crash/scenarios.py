@@ -243,6 +243,15 @@ STORIES: dict[str, list[Step]] = {
         submit({**RUN, "n": 1, "run": [NEVER, OK]}, {"task": "order.a", "n": 2}), wait(2), restart,
         wait(4),
     ],
+    "a worker answers": [
+        wait(2), submit({"task": "py.a", "n": 1, "run": [["snooze", 1], ["crash", 1], OK]},
+                        {"task": "py.a", "n": 2, "run": [ERR, NEVER], "timeout": 3, "retries": 1}),
+        wait(40),
+    ],
+    "no code yet": [
+        submit({"task": "py.late", "n": 1}), turn(4), submit({"task": "py.late", "n": 2}), wait(3),
+        new_settings, wait(4),
+    ],
     "pause": [
         act("pause", why="deploy"), submit({**RUN, "n": 1}), wait(2), act("pause", task="solo"),
         act("pause", task="order.*", until="+30s"), wait(2), act("resume"), wait(35),

@@ -17,10 +17,21 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 DAY = 86_400 * SECOND
-TASKS = ("run.a", "run.a", "run.b", "solo", "order.a", "order.b", "urgent.a", "later.x")
+TASKS = (
+    "run.a",
+    "run.a",
+    "run.b",
+    "solo",
+    "order.a",
+    "order.b",
+    "urgent.a",
+    "later.x",
+    "py.a",
+    "py.late",
+)
 OUTCOMES: tuple[tuple[str, float], ...] = (
     ("ok", 1), ("ok", 7), ("ok", 0), ("1", 2), ("1", 0), ("75", 1), ("65", 1), ("SIG9", 3),
-    ("nostart", 0), ("crash", 2), ("never", 0), ("bad-result", 1),
+    ("nostart", 0), ("crash", 2), ("never", 0), ("bad-result", 1), ("snooze", 1),
 )  # fmt: skip
 BAD = (
     b"", b"[]", b"{", b'{"task": "run.a"', b'{"task": 7}', b'{"task": "run.a", "prio": "high"}',

@@ -8,11 +8,22 @@ from zoneinfo import ZoneInfo
 
 from spool import layout, settings
 from spool.disk import DiskFull
+from spool.records import error
 from spoold.core import deadlines
 from spoold.core.admit import Machine
 from spoold.core.decide import cut_off
 from spoold.core.state import State
-from spoold.core.values import Crashed, Exited, Kill, NotStarted, Reloaded, Stop, Tick
+from spoold.core.values import (
+    Answered,
+    Crashed,
+    Exited,
+    Kill,
+    NotStarted,
+    Registered,
+    Reloaded,
+    Stop,
+    Tick,
+)
 from spoold.daemon import _pauses
 from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.store import Store
@@ -48,6 +59,8 @@ timeout = "40s"
 [handlers."urgent.*"]
 exec = ["/bin/true"]
 priority = "high"
+[handlers."py.*"]
+python = "app"
 """
 LATE_HANDLER = """
 [handlers."later.*"]
@@ -75,13 +88,16 @@ class Running:
     began: int
     ends: int | None  # monotonic; None: never by itself
     outcome: str
+    python: bool = False
 
 
 class FakeHandlers:
     """What spoold.effects.handlers is to the core; a task's args say how its runs go.
 
     args["run"] is a list of [outcome, seconds], one for each attempt; further ones are ok. Outcomes:
-    ok, bad-result, nostart, crash, never, or an exit status as a number, or SIG and a number.
+    ok, bad-result, nostart, crash, never, or an exit status as a number, or SIG and a number; snooze
+    of a Python task. A worker is ready a second after the start; its code knows py.a, py.late only
+    when the world has learned.
     """
 
     fd = -1
@@ -90,17 +106,23 @@ class FakeHandlers:
         self.world = world
         self.host = host
         self.active: dict[str, Running] = {}
+        self.ready: int | None = world.mono + SECOND
 
     def start(self, start: Start) -> None:
         entry, mono = start.entry, self.world.mono
+        if entry.task not in self._known() and start.handler.python:
+            self.active[f"{entry.id}.{entry.attempt}"] = Running(
+                entry.id, entry.attempt, mono, mono, "park", python=True
+            )
+            return
         self.world.watch.started(self.host, start)
         plan = start.task.args.get("run", []) if isinstance(start.task.args, dict) else []
         outcome, took = plan[entry.attempt - 1] if entry.attempt <= len(plan) else ("ok", 1)
         ends = None if outcome == "never" else mono + int(took * SECOND)
         self.active[f"{entry.id}.{entry.attempt}"] = Running(
-            entry.id, entry.attempt, mono, ends, str(outcome)
+            entry.id, entry.attempt, mono, ends, str(outcome), start.handler.python is not None
         )
-        if start.task.args.get("result"):  # it has written a result, and not ended yet
+        if start.task.args.get("result") and not start.handler.python:  # it has written a result, and not ended yet
             path = f"{layout.RUNNING}/{self.host.node}/.{entry.id}.{entry.attempt}.result"
             if self.world.disk.info(path) is None:
                 self.world.disk.write(path, b'"half')
@@ -110,18 +132,28 @@ class FakeHandlers:
         if found is not None:
             soon = self.world.mono + SECOND // 2
             found.ends = soon if found.ends is None else min(soon, found.ends)
-            if found.outcome != "nostart":
-                found.outcome = "SIG15"
+            if found.outcome not in ("nostart", "park"):
+                found.outcome = kill.why if found.python else "SIG15"
 
     def events(self) -> list[Event]:
         due = [key for key, r in self.active.items() if r.ends is not None and r.ends <= self.world.mono]
-        return [self._ended(self.active.pop(key)) for key in due]
+        ended = [self._ended(self.active.pop(key)) for key in due]
+        if self.ready is None or self.ready > self.world.mono:
+            return ended
+        self.ready = None
+        return [*ended, Registered(("py.*",), dict.fromkeys(self._known(), frozenset({1})))]
+
+    def _known(self) -> tuple[str, ...]:
+        return ("py.a", "py.late") if ("|" in self.world.settings[0]) else ("py.a",)
 
     def next_end(self) -> int | None:
         ends = [r.ends for r in self.active.values() if r.ends is not None]
+        ends += [self.ready] if self.ready is not None else []
         return min(ends, default=None)
 
     def _ended(self, run: Running) -> Event:
+        if run.python:
+            return self._answered(run)
         path = f"{layout.RUNNING}/{self.host.node}/.{run.id}.{run.attempt}.result"
         if self.world.disk.info(path) is not None:
             self.world.disk.remove(path)
@@ -144,6 +176,23 @@ class FakeHandlers:
             tail="" if ok else "it went wrong",
             result={"of": run.attempt} if ok else None,
             result_error="the result is not JSON" if run.outcome == "bad-result" else None,
+        )
+
+    def _answered(self, run: Running) -> Event:
+        outcome = {
+            "ok": "done", "bad-result": "done", "snooze": "snoozed", "park": "parked",
+            "timeout": "timeout", "cancelled": "cancelled", "interrupt": "cancelled", "crash": "crashed",
+        }.get(run.outcome, "crashed" if run.outcome.startswith("SIG") else "failed")  # fmt: skip
+        return Answered(
+            id=run.id,
+            attempt=run.attempt,
+            outcome=outcome,
+            result={"of": run.attempt} if outcome == "done" else None,
+            error=None if outcome == "done" else error(outcome, "it went wrong"),
+            final=run.outcome == "65",
+            delay=5 * SECOND if outcome == "snoozed" else None,
+            why="no-handler" if outcome == "parked" else "",
+            facts={"seconds": (self.world.mono - run.began) / SECOND},
         )
 
 
@@ -260,6 +309,7 @@ class Host:
         """spool.toml has changed."""
         self.settings = self.intake.settings = load(self.world.settings)
         self.first.append(Reloaded(self.settings))
+        self.handlers.ready = self.world.mono + SECOND
 
     def stop(self) -> None:
         """TERM: nothing starts any more."""

@@ -178,8 +178,8 @@ def _counts(life: Entry | None, records: dict[int, dict[str, Any]]) -> tuple[int
         if life is not None and number < life.attempt:
             continue
         kind = (record["error"] or {}).get("type")
-        lost += kind in ("lost", "poison")
-        interrupted += kind == "interrupted"
+        lost += kind in ("lost", "crashed", "poison")
+        interrupted += kind in ("interrupted", "snoozed")
         fails += record["outcome"] in ("error", "timeout") and kind != "deadline"
     return fails, lost, interrupted
 
