@@ -112,7 +112,7 @@ class FakeHandlers:
         entry, mono = start.entry, self.world.mono
         if entry.task not in self._known() and start.handler.python:
             self.active[f"{entry.id}.{entry.attempt}"] = Running(
-                entry.id, entry.attempt, mono, mono, "park", python=True
+                entry.id, entry.attempt, mono, mono + SECOND // 10, "park", python=True
             )
             return
         self.world.watch.started(self.host, start)
@@ -309,7 +309,7 @@ class Host:
         """spool.toml has changed."""
         self.settings = self.intake.settings = load(self.world.settings)
         self.first.append(Reloaded(self.settings))
-        self.handlers.ready = self.world.mono + SECOND
+        self.handlers.ready = self.world.mono
 
     def stop(self) -> None:
         """TERM: nothing starts any more."""
