@@ -129,6 +129,20 @@ class Busy(SpoolError):
         )
 
 
+class NotServed(SpoolError):
+    """No daemon serves the spool as this node: start one. Fields: path, node."""
+
+    exit_code = EX_UNAVAILABLE
+
+    def __init__(self, path: str, node: str) -> None:
+        super().__init__(path, node)
+        self.path = path
+        self.node = node
+
+    def __str__(self) -> str:
+        return f"{self.path}: no daemon serves it as node {self.node!r}; start one"
+
+
 class NotAllowed(SpoolError):
     """The file system says no: ask whoever owns the spool. The message names path and user."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 from dataclasses import replace
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import orjson
 
-from spool import layout, machine, settings
+from spool import daemons, layout, machine, settings
 from spool.command.parser import Parser
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
-from spool.errors import Busy, ConfigError, NotAllowed, SpoolError
+from spool.errors import Busy, ConfigError, NotAllowed, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.quarantine import quarantine
@@ -63,6 +64,9 @@ def parser() -> Parser:
         action="store_true",
         help="run what is ready, wait for what was started, and exit: for cron and tests",
     )
+    found.add_argument(
+        "--reload", action="store_true", help="have the daemon that serves read settings and code again"
+    )
     found.add_argument("--check", action="store_true", help="check spool.toml and exit")
     found.add_argument("-v", "--verbose", action="store_true", help="say more on standard error")
     found.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
@@ -95,6 +99,8 @@ def _serve(args: argparse.Namespace) -> int:
     if args.check:
         log.info("%s: %d handlers, all well", layout.SETTINGS, len(found.handlers))
         return 0
+    if args.reload:
+        return _have_reloaded(disk, root, node)
     lock = _lock(root, node)
     try:
         killed = kill_leftovers(root, node)
@@ -104,6 +110,25 @@ def _serve(args: argparse.Namespace) -> int:
     finally:
         lock.release()
     return 0
+
+
+def _have_reloaded(disk: RealDisk, root: str, node: str) -> int:
+    """HUP to the daemon of a node, which its status and its lock tell of."""
+    status = daemons.nodes(disk, root).get(node, {})
+    pid = int(status.get("pid") or 0)
+    if not status.get("alive") or not any(b"spoold" in word for word in _command_of(pid)):
+        raise NotServed(root, node)
+    os.kill(pid, signal.SIGHUP)
+    return 0
+
+
+def _command_of(pid: int) -> list[bytes]:
+    """The words a process was started with; none where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read(1 << 16).split(b"\0")
+    except OSError:
+        return []
 
 
 def _run(  # noqa: PLR0913 - what it was started with

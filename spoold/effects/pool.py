@@ -32,6 +32,7 @@ ENTRY = (
 )
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(spool.__file__)))
 PATIENCE = 60_000_000  # us for a worker to import its application
+SHORTEST, LONGEST = 1_000_000, 60_000_000  # us between tries to import what cannot be
 LOOK = 1_000_000  # us between looks at the output of what runs
 
 
@@ -73,6 +74,8 @@ class Pool:
         self.problem: dict[str, Any] | None = None  # why the last worker could not import the module
         self._runner, self._root, self._node, self._base = runner, root, node, base
         self._watch = watch
+        self._failures = 0  # of imports, in a row
+        self._again = 0  # when it is tried again
         self._next: Worker | None = None  # a worker with newer code, until it is ready
 
     # What the core asks.
@@ -114,6 +117,7 @@ class Pool:
 
     def reload(self, now: int) -> None:
         """New code: a new worker imports it; when it is ready the others finish and leave."""
+        self._failures = self._again = 0
         self._next = self._spawn(now)
 
     def retire(self) -> None:
@@ -139,7 +143,7 @@ class Pool:
                 case "ready":
                     events += self._ready(worker, message, now)
                 case "broken":
-                    events += self._broken(worker, message["error"])
+                    events += self._broken(worker, message["error"], now)
                 case unknown:
                     raise ValueError(f"a worker says {unknown!r}")
         if closed:
@@ -165,7 +169,7 @@ class Pool:
         worker.sock.close()
         if not worker.ready and not worker.broken:
             text = f"the worker for {self.app.module} did not start: {how}"
-            events += self._broken(worker, error("worker", text, tail or None))
+            events += self._broken(worker, error("worker", text, tail or None), now)
         if worker is self._next:
             self._next = None
         self._grow(now)
@@ -177,7 +181,7 @@ class Pool:
         worker.asyncs = frozenset(message["asyncs"])
         if message["said"]:
             log.info("%s, imported: %s", self.app.module, safe(message["said"]))
-        self.problem = None
+        self.problem, self._failures, self._again = None, 0, 0
         if worker is self._next:
             self._next = None
             for old in list(self.workers.values()):
@@ -191,9 +195,11 @@ class Pool:
         patterns = tuple(handler.pattern for handler in self.handlers)
         return [] if self.takes is None else [Registered(patterns, self.takes)]
 
-    def _broken(self, worker: Worker, problem: dict[str, Any]) -> list[Event]:
+    def _broken(self, worker: Worker, problem: dict[str, Any], now: int) -> list[Event]:
         """The module cannot be imported: whatever waits for it has a failed attempt."""
         worker.leaving = worker.broken = True
+        self._again = now + min(LONGEST, SHORTEST << self._failures)
+        self._failures = min(self._failures + 1, 16)
         self.problem = problem
         log.error("%s: %s: %s", self.app.module, problem["type"], safe(problem["message"]))
         if worker is self._next and any(w.ready and not w.leaving for w in self.workers.values()):
@@ -241,12 +247,15 @@ class Pool:
         moments = [at for worker in self.workers.values() for at in worker.deadlines.values()]
         moments += [w.born + PATIENCE for w in self.workers.values() if not w.ready and not w.leaving]
         moments += [worker.since + LOOK for worker in self.workers.values() if worker.runs]
+        if self.waiting and self._again > now:
+            moments.append(self._again)
         spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
         moments += [worker.since + self.handlers[0].idle for worker in spare[1:]]
         return max(0, min(moments) - now) if moments else None
 
     def tend(self, now: int) -> None:
         """Spare workers leave, coroutines that do not stop are killed, logs are made visible."""
+        self._grow(now)
         idle = self.handlers[0].idle
         spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
         for worker in spare[1:]:
@@ -297,6 +306,8 @@ class Pool:
         plain = sum(1 for start in self.waiting if start.entry.task not in asyncs)
         width = self.handlers[0].async_tasks
         wanted = plain + -(-(len(self.waiting) - plain) // width)
+        if now < self._again:
+            return  # what waits does so without using an attempt
         for _ in range(wanted - coming):
             self._spawn(now)
 

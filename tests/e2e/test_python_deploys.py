@@ -72,7 +72,7 @@ def test_a_task_too_new_waits_for_its_code_and_uses_no_attempt(app, tmp_path: Pa
     assert spool.entry(task_id, "held").why == "version"
     assert spool.records(task_id) == []
     write(tmp_path, TWO)
-    spool.signal(signal.SIGHUP)
+    assert spool.spoold("--reload").wait(30) == 0
     done = spool.end(task_id)
     assert (done["result"], done["attempt"]) == ("two ada", 1)
 
@@ -191,3 +191,21 @@ def test_check_deploy_looks_at_what_was_dropped_and_not_taken_in(spool_at, tmp_p
     status, rows, _ = check(spool, tmp_path)
     assert (status, [row["count"] for row in rows]) == (1, [1])
     assert rows[0]["reason"] == "args.name: is required"
+
+
+def test_a_reload_without_a_daemon_says_so(spool_at) -> None:
+    spool = spool_at("")
+    assert spool.once("--reload") == 69
+    assert "no daemon serves it" in spool.says()
+
+
+def test_a_broken_module_costs_what_waits_no_attempts(app, tmp_path: Path) -> None:  # noqa: F811
+    spool = app("raise RuntimeError('half a deploy')", concurrency=1)
+    ids = [spool.submit("t.hello", args={"name": "a"}) for _ in range(20)]
+    first = spool.event("retrying")
+    assert first["error"]["type"] == "RuntimeError"
+    write(tmp_path, ONE)
+    spool.signal(signal.SIGHUP)
+    ends = [spool.end(task_id) for task_id in ids]
+    assert {end["result"] for end in ends} == {"one a"}
+    assert sum(end["attempt"] - 1 for end in ends) < 5

@@ -122,7 +122,9 @@ class FakeHandlers:
         self.active[f"{entry.id}.{entry.attempt}"] = Running(
             entry.id, entry.attempt, mono, ends, str(outcome), start.handler.python is not None
         )
-        if start.task.args.get("result") and not start.handler.python:  # it has written a result, and not ended yet
+        if (
+            start.task.args.get("result") and not start.handler.python
+        ):  # it has written a result, and not ended yet
             path = f"{layout.RUNNING}/{self.host.node}/.{entry.id}.{entry.attempt}.result"
             if self.world.disk.info(path) is None:
                 self.world.disk.write(path, b'"half')
