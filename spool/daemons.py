@@ -10,6 +10,7 @@ import orjson
 
 from spool import layout
 from spool.disk import Missing
+from spool.times import parse_utc
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -55,9 +56,14 @@ def pauses(disk: Disk) -> list[dict[str, Any]]:
     """What is paused or drained, as kept on disk; instants are us UTC."""
     try:
         found = orjson.loads(disk.read(layout.PAUSES, STATUS_LIMIT))
-    except (OSError, orjson.JSONDecodeError):
+        rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        for row in rows:
+            for name in ("since", "until"):
+                if isinstance(row.get(name), str):
+                    row[name] = parse_utc(row[name])
+    except (OSError, ValueError):  # a damaged file: spoold puts it aside, and pauses nothing
         return []
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    return rows
 
 
 def unread(disk: Disk) -> dict[str, int]:

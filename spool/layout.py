@@ -48,9 +48,8 @@ TREE = (
     ERRORS,
     JOURNAL,
     NODES,
-    PACKED,
 )
-MADE_WHEN_NEEDED = (CHECKPOINTS,)
+MADE_WHEN_NEEDED = (CHECKPOINTS, PACKED)  # and not by a spool of 0.1.0
 DEFAULT_PARENT = "default"
 
 

@@ -18,7 +18,7 @@ NAMES = (
     "stage", "know", "journal", "sync", "establish",
     "sync dirs", "leave", "sync dirs again", "announce", "clear",
 )  # fmt: skip
-SEEDS = 40
+SEEDS = 16
 
 
 def order(*names: str) -> Callable[[Store], None]:

@@ -21,6 +21,7 @@ from spool.command.verbs import VERBS
 from spool.fields import TAKES
 from spool.init import init
 from spool.names import Entry, new_id
+from spool.times import format_utc
 from tests.unit.test_client import NOW, put_event, put_record, take_in
 
 if TYPE_CHECKING:
@@ -368,7 +369,7 @@ def test_why_says_in_one_line_what_a_task_waits_for(root: Path, say: Any) -> Non
     soon = time.time_ns() // 1000 + 7_200_000_000
     (root / "nodes" / "pauses.json").write_text(
         json.dumps([{"kind": "pause", "task": "sec*", "node": None, "who": "zoe", "uid": 1, "why": "relay\x1b is down",
-                     "since": NOW, "until": None}])
+                     "since": format_utc(NOW), "until": None}])
     )  # fmt: skip
 
     for task_id, more in ((later, {}), (again, {"fails": 2})):
