@@ -253,24 +253,73 @@ class Spool(Control):
             pass  # another reader was faster
 
     def status(self) -> dict[str, Any]:
-        """What goes on: {"spool", "alive", "nodes", "counts", "pauses", "outboxes"}.
+        """What goes on: {"spool", "alive", "nodes", "counts", "counted_at", "pauses", "outboxes"}.
 
         `nodes`: node name -> its status file, with `alive` added. `counts`: state (pending as
-        pending/CLASS) -> number of tasks, counted by names. `pauses`: rows, instants in us UTC.
+        pending/CLASS) -> number of tasks, counted by names; where there are more than 50,000, as a
+        daemon has counted them at `counted_at` (RFC 3339, else None). `pauses`: rows, instants in us UTC.
         `outboxes`: parent -> unread events.
         """
         from spool import daemons, look
 
         found = daemons.nodes(self.disk, self.path)
-        counts = {layout.INCOMING: _incoming(self.disk), **look.count(self.disk)}
+        standing = look.count(self.disk, limit=look.MANY)
+        at = None
+        if standing is None:  # too many to wait for: the newest count of a daemon
+            standing, at = self._counted(list(found))
+        counts = {layout.INCOMING: _incoming(self.disk), **standing}
         return {
             "spool": self.path,
             "alive": any(node["alive"] for node in found.values()),
             "nodes": found,
             "counts": counts,
+            "counted_at": at,
             "pauses": daemons.pauses(self.disk),
             "outboxes": daemons.unread(self.disk),
         }
+
+    def shape(self) -> dict[str, Any]:
+        """For how long what waits has been due: {"at", "counts", "oldest", "bounds", "tasks"}.
+
+        `tasks`: name -> class -> [due later, then a count for each of `bounds` (seconds), older].
+        Counted now by names; where more than 50,000 tasks wait, as a daemon has counted them.
+        """
+        from spool import daemons, look
+        from spool.shape import Shape
+
+        found = Shape(_now())
+        for seen, (path, entry) in enumerate(look.entries(self.disk, (layout.PENDING,))):
+            if seen >= look.MANY and (file := self._newest(daemons.nodes(self.disk, self.path))):
+                return file
+            if path.rpartition("/")[2][0] != ".":
+                found.waits(entry)
+        for state, count in (look.count(self.disk, look.LIVE, limit=look.MANY) or {}).items():
+            found.count(state, count)
+        return found.plain()
+
+    def _newest(self, nodes: Iterable[str]) -> dict[str, Any] | None:
+        """The newest count of all tasks by a daemon."""
+        found = [_written(self.disk, layout.shape(node)) for node in nodes]
+        return max(filter(None, found), key=lambda one: str(one["at"]), default=None)
+
+    def _counted(self, nodes: Iterable[str]) -> tuple[dict[str, int], str | None]:
+        from spool import look
+
+        found = self._newest(nodes)
+        if found is None:
+            return look.count(self.disk) or {}, None
+        return found["counts"], found["at"]
+
+
+def _written(disk: RealDisk, path: str) -> dict[str, Any] | None:
+    """What a daemon has written there; None where it has not, or it cannot be read."""
+    import orjson
+
+    try:
+        found = orjson.loads(disk.read(path, 64 << 20))
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("at"), str) else None
 
 
 _ANYWHERE = {"move": {"priority": "low"}}  # a move must say where to

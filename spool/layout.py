@@ -108,6 +108,16 @@ def usage(node: str) -> str:
     return f"{NODES}/{node}.usage"
 
 
+def shape(node: str) -> str:
+    """Path of a node's newest count of all tasks."""
+    return f"{NODES}/{node}.shape"
+
+
+def metrics(node: str) -> str:
+    """Path of a node's metrics."""
+    return f"{NODES}/{node}.prom"
+
+
 def parent_of(path: str) -> str:
     """The directory a path stands in."""
     return path.rpartition("/")[0]

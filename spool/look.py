@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 16 << 20
 SLICE = 4096
+MANY = 50_000  # names that can be counted in the time somebody waits
+LIVE = (layout.HELD, layout.RUNNING)
 
 
 def read_task(disk: Disk, path: str) -> Task:
@@ -151,14 +153,24 @@ def entries(disk: Disk, states: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
                     continue
 
 
-def count(disk: Disk, states: tuple[str, ...] = layout.STATES) -> dict[str, int]:
-    """How many entries stand in each state, pending by class as pending/PRIO; by names alone."""
+def count(
+    disk: Disk, states: tuple[str, ...] = layout.STATES, *, limit: int | None = None
+) -> dict[str, int] | None:
+    """How many entries stand in each state, pending by class as pending/PRIO; by names alone.
+
+    None where there are more than `limit` of them.
+    """
     found = {s: 0 for s in states if s != layout.PENDING}
     if layout.PENDING in states:
         found.update({f"pending/{prio}": 0 for prio in PRIORITIES})
+    total = 0
     for folder in folders(disk, states):
         parts = folder.split("/")
         key = f"pending/{parts[2]}" if parts[0] == layout.PENDING else parts[0]
         for batch in disk.slices(folder, SLICE):
-            found[key] += sum(1 for n in batch if not n.startswith("."))
+            many = sum(1 for n in batch if not n.startswith("."))
+            found[key] += many
+            total += many
+            if limit is not None and total > limit:
+                return None
     return found

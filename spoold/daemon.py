@@ -22,10 +22,12 @@ from spool.names import is_task
 from spool.quarantine import quarantine
 from spool.times import parse_utc
 from spoold.core.state import State
+from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.handlers import RUN, Handlers
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.memory import UsageFile
+from spoold.effects.metrics import Metrics, TimedDisk
 from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.packer import Packer
 from spoold.effects.status import Status
@@ -94,7 +96,7 @@ def _serve(args: argparse.Namespace) -> int:
     if not is_task(node):
         raise ConfigError("--node", "", node, "must be [A-Za-z0-9][A-Za-z0-9._-]{0,63}")
     check_format(root)
-    disk = RealDisk(root)
+    disk = TimedDisk(root)
     found = read_settings(disk, root)
     if args.check:
         log.info("%s: %d handlers, all well", layout.SETTINGS, len(found.handlers))
@@ -161,6 +163,8 @@ def _run(  # noqa: PLR0913 - what it was started with
     status.workers = handlers.workers.content
     packer = Packer(disk, state, root)
     packer.resume()
+    census = Census(disk, state)
+    metrics = Metrics(disk, state, census, now.wall)
     error_files = ErrorFiles(disk, state, root)
     error_files.load(now.wall)
     loop = Loop(
@@ -172,7 +176,7 @@ def _run(  # noqa: PLR0913 - what it was started with
         status,
         _reloader(disk, root, apply, status),
         usage,
-        (error_files, packer),
+        (error_files, packer, census, metrics),
         until_idle=until_idle,
     )
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
@@ -181,6 +185,7 @@ def _run(  # noqa: PLR0913 - what it was started with
     finally:
         handlers.close()
         error_files.close()
+        metrics.write(clock())
         if doorbell is not None:
             doorbell.close()
     usage.save()

@@ -173,6 +173,7 @@ class Core:
             case _:
                 if isinstance(action, Move):
                     self._touched.add(action.entry.id)
+                    self.state.meter.see(action, now.wall)
                 self._writes.append(action)
 
     def _answer(self, ask: Ask, now: Now) -> None:

@@ -54,6 +54,7 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
     yield "pending", f"{sum(classes.values())}{f' ({waiting})' if waiting else ''}"
     for state in ("running", "held", "done", "failed", "cancelled"):
         yield state, counts[state]
+    yield "counted", found["counted_at"]
     yield "incoming", counts["incoming"] or None
     for node in found["nodes"].values():
         if node["alive"]:
@@ -87,6 +88,12 @@ def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     from spool.gated import sentence
     from spool.times import parse_utc
 
+    lately = node.get("lately") or {}
+    if any(lately.values()):
+        words = ", ".join(f"{n} {name}" for name, n in lately.items())
+        ended = lately.get("done", 0) + lately.get("failures", 0)
+        rate = f", {100 * lately.get('failures', 0) / ended:.0f} % failures" if ended else ""
+        yield "5 minutes", f"{words}{rate}"
     following = node.get("next")
     if following:
         due = render.until(parse_utc(following["at"]), now)

@@ -10,6 +10,7 @@ from spool.patterns import matches
 from spoold.core import order
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
+from spoold.core.meter import Meter
 from spoold.core.usage import History
 from spoold.core.window import Window
 
@@ -43,6 +44,7 @@ class State:
         self.bodies: dict[str, Task] = {}  # of what was taken in lately
         self.pauses: list[dict[str, Any]] = []
         self.groups = Groups()
+        self.meter = Meter()
         self.prune_asked = False
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
         self._told = 0

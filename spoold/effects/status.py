@@ -102,6 +102,7 @@ class Status:
             "pauses": [_pause(row) for row in state.pauses],
             "full_outboxes": sorted(state.full),
             "counts": dict(state.counts),
+            "lately": state.meter.lately(now.wall),
             "python": self.workers(),
             **self.extra,
         }
