@@ -287,12 +287,13 @@ class Spool(Control):
         from spool import daemons, look
         from spool.shape import Shape
 
+        file = self._newest(daemons.nodes(self.disk, self.path))
+        if file is not None and sum(file["counts"].values()) > look.MANY:
+            return file
         found = Shape(_now())
-        for seen, (path, entry) in enumerate(look.entries(self.disk, (layout.PENDING,))):
-            if seen >= look.MANY and (file := self._newest(daemons.nodes(self.disk, self.path))):
-                return file
-            if path.rpartition("/")[2][0] != ".":
-                found.waits(entry)
+        for folder in look.folders(self.disk, (layout.PENDING,)):
+            for names in self.disk.slices(folder, look.SLICE):
+                found.wait(folder, names)
         for state, count in (look.count(self.disk, look.LIVE, limit=look.MANY) or {}).items():
             found.count(state, count)
         return found.plain()

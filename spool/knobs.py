@@ -13,7 +13,7 @@ from spool.backoff import MAX_WAIT
 from spool.errors import Invalid
 from spool.fields import Field
 from spool.kinds import Moment, read, wrong
-from spool.names import PRIORITIES
+from spool.names import EVENTS, PRIORITIES
 from spool.runargs import check_cwd, check_env_name, check_words
 from spool.times import DAY, HOUR, MS, SECOND, YEAR
 
@@ -81,6 +81,14 @@ ROWS: dict[str, Field] = dict((
     _row("keep_bytes", "size", "4GiB", (0, KIB * TIB), "packs, logs, journal; the oldest go first"),
     _row("min_free_bytes", "size", "64MiB", (0, KIB * TIB), "free disk below which nothing starts"),
     _row("min_free_inodes", "count", 1000, (0, 10**12), "free inodes below which nothing starts"),
+))
+ALERT_ROWS: dict[str, Field] = dict((
+    _row("exec", "words", None, _FREE, "program and arguments that tell somebody"),
+    _row("events", "told", ["recurring-error", "late"], _FREE, "the events it is told of"),
+    _row("task", "pattern", "*", _FREE, "of these task names; * for any characters"),
+    _row("every", "duration", "1m", (0, DAY), "at most one for an event and task name in this time"),
+    _row("timeout", "duration", "1m", (1, DAY), "how long it may take"),
+    _row("env", "env", {}, _FREE, "environment variables"),
 ))
 HANDLER_ROWS: dict[str, Field] = dict((
     _row("exec", "words", None, _FREE, "program and arguments; no shell, args as JSON on stdin"),
@@ -212,7 +220,15 @@ def _versions(row: Field, value: object) -> tuple[int | str, ...]:
     return tuple(read(one, version, _NO_MOMENT) for version in value)
 
 
+def _told(_row: Field, value: object) -> tuple[str, ...]:
+    known = [event for event in EVENTS if event not in ("ready", "progress")]
+    if not isinstance(value, list) or not value or not all(one in known for one in value):
+        raise wrong(f"must be a list of some of {', '.join(known)}")
+    return tuple(value)
+
+
 _READ: dict[str, Callable[[Field, Any], Any]] = {
+    "told": _told,
     "band": _band,
     "env": _env,
     "module": _module,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from spool import patterns
 from spool.errors import ConfigError, Invalid
 from spool.fields import Field, nearest
-from spool.knobs import ADMISSION_ROWS, HANDLER_ROWS, ROWS, read_knob, sample
+from spool.knobs import ADMISSION_ROWS, ALERT_ROWS, HANDLER_ROWS, ROWS, read_knob, sample
 from spool.strict import label
+from spool.times import SECOND
 
 if TYPE_CHECKING:
     from spool.backoff import Backoff
@@ -21,6 +22,7 @@ PYTHON_ONLY = (
 )  # fmt: skip
 EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj")
 _CACHED = 4096
+ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,18 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alerts:
+    """The table [alerts]: which events a program tells somebody of; without `exec` none."""
+
+    exec: tuple[str, ...] | None
+    events: tuple[str, ...]
+    task: str
+    every: int
+    timeout: int
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The spool's settings; durations are us, sizes bytes. The rows say what each one means."""
 
@@ -112,6 +126,7 @@ class Settings:
     min_free_bytes: int
     min_free_inodes: int
     admission: Admission
+    alerts: Alerts
     handlers: dict[str, Handler]
     _found: dict[str, Handler | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -141,9 +156,20 @@ def load(text: str, *, path: str = FILE) -> Settings:
     admission = table.pop("admission", {})
     if not isinstance(admission, dict):
         raise ConfigError(path, "admission", admission, "must be a table: [admission]")
+    alerts = table.pop("alerts", {})
+    if not isinstance(alerts, dict):
+        raise ConfigError(path, "alerts", alerts, "must be a table: [alerts]")
     values = _read(ROWS, table, path, "")
+    told = Alerts(**_read(ALERT_ROWS, alerts, path, "alerts."))
+    if told.exec is not None:
+        if ALERT in handlers:
+            raise ConfigError(path, "handlers", ALERT, "is what [alerts] runs; say there what it is")
+        body = {name: alerts[name] for name in ("exec", "env") if name in alerts}
+        more = {"timeout": told.timeout / SECOND, "concurrency": 1, "replayable": False}
+        handlers = {**handlers, ALERT: {**body, **more}}
     return Settings(
         **values,
+        alerts=told,
         admission=Admission(**_read(ADMISSION_ROWS, admission, path, "admission.")),
         handlers={name: _handler(name, body, path) for name, body in handlers.items()},
     )
@@ -198,6 +224,11 @@ DEFAULT_TOML = "\n".join(
         "# What the machine must have left before a process starts.",
         "# [admission]",
         *map(_sample_line, ADMISSION_ROWS.values()),
+        "",
+        "# Which events a program tells somebody of; the event is in its args.",
+        "# [alerts]",
+        '# exec = ["/usr/local/bin/tell-me"]',
+        *(_sample_line(row) for row in ALERT_ROWS.values() if row.default is not None),
         "",
         "# What runs a task is bound to its name, exact or with *; the most specific wins.",
         '# [handlers."thumb.*"]',

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
-from spool.names import PRIORITIES
+from spool.names import PRIORITIES, day_start
 from spool.times import format_utc
 
 if TYPE_CHECKING:
-    from spool.names import Entry
+    from collections.abc import Iterable
 
 # Upper ends of the buckets, seconds: each about five times the one before.
 BOUNDS = (1, 5, 30, 120, 600, 3600, 21_600, 86_400, 604_800)
@@ -43,19 +44,35 @@ class Shape:
         """So many entries of a state (other than pending), by their number alone."""
         self.counts[state] += many
 
-    def waits(self, entry: Entry) -> None:
-        """One entry of pending/."""
-        self.counts[f"{layout.PENDING}/{entry.prio}"] += 1
-        name = entry.task if entry.task in self.tasks or len(self.tasks) < NAMED else OTHER
-        row = self.tasks.setdefault(name, {}).setdefault(entry.prio, [0] * (len(BOUNDS) + 2))
-        age = self.at - entry.time
+    def wait(self, folder: str, names: Iterable[str]) -> None:
+        """Entries of pending/DATE/PRIO, cut up and not parsed: there may be a million."""
+        _, date, prio = folder.split("/")
+        try:
+            start = day_start(date)
+        except ValueError:
+            return  # no directory of ours; fsck names it
+        for name in names:
+            parts = name.split(",", 3)
+            clock = parts[0]
+            if len(parts) < 3 or len(clock) != 13 or not (clock[:6] + clock[7:]).isdigit():
+                continue  # being prepared, or no entry
+            time = (int(clock[:2]) * 60 + int(clock[2:4])) * 60 + int(clock[4:6])
+            due = start + time * 1_000_000 + int(clock[7:])
+            self._waits(due, prio, parts[1], parts[2].removesuffix(".json"))
+
+    def _waits(self, due: int, prio: str, task_id: str, task: str) -> None:
+        self.counts[f"{layout.PENDING}/{prio}"] += 1
+        name = task if task in self.tasks or len(self.tasks) < NAMED else OTHER
+        row = self.tasks.setdefault(name, {}).get(prio)
+        if row is None:
+            row = self.tasks[name][prio] = [0] * (len(BOUNDS) + 2)
+        age = self.at - due
         if age < 0:
             row[0] += 1
             return
-        seconds = age / 1e6
-        row[1 + next((i for i, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))] += 1
-        if self.oldest is None or entry.time < self.oldest[0]:
-            self.oldest = entry.time, entry.id, entry.task
+        row[1 + bisect_left(BOUNDS, age / 1e6)] += 1
+        if self.oldest is None or due < self.oldest[0]:
+            self.oldest = due, task_id, task
 
     def plain(self) -> dict[str, Any]:
         """The same for JSON."""

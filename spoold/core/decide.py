@@ -10,6 +10,7 @@ from spool.actions import Move as MoveRequest
 from spool.records import error
 from spool.times import SECOND
 from spoold.core import (
+    alerts,
     answers,
     attempts,
     bulk,
@@ -127,6 +128,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
 def _told(state: State, actions: list[Action], now: Now) -> list[Action]:
     """Count failures and what is about to be told; `ready` was counted when its task was claimed."""
     actions += groups.told(state, actions, now)
+    actions += alerts.raised(state, actions, now)
     for action in actions:
         message = getattr(action, "message", None)
         if message is not None and message.event != "ready":

@@ -46,6 +46,7 @@ class State:
         self.groups = Groups()
         self.meter = Meter()
         self.prune_asked = False
+        self.alerted: dict[tuple[str, str], tuple[int, int]] = {}  # event, task: when last, held back
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read

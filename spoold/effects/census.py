@@ -8,7 +8,6 @@ import orjson
 
 from spool import layout, look
 from spool.disk import DiskFull, Exists, Missing
-from spool.names import BadName
 from spool.shape import Shape
 
 if TYPE_CHECKING:
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Now
 
-SLICE = 500  # names in one round of the loop: some milliseconds
+SLICE = 1000  # names in one round of the loop: some milliseconds
 PAUSE = 20_000  # us between two slices
-BUSY = 200_000  # the same while tasks are ready to start
+BUSY = 50_000  # the same while tasks are ready to start
 SOON = 10_000_000  # us from the end of a census to the next one, at least
 SHARE = 20  # it may not take more than one in so many
 
@@ -68,16 +67,9 @@ class Census:
                 if state != layout.PENDING:
                     found.count(state, sum(1 for name in names if not name.startswith(".")))
                 else:
-                    self._waiting(found, folder, names)
+                    found.wait(folder, names)
                 yield None
         yield found
-
-    def _waiting(self, found: Shape, folder: str, names: list[str]) -> None:
-        for name in names:
-            try:
-                found.waits(look.entry_at(f"{folder}/{name}"))
-            except BadName:
-                continue  # quarantined when its turn comes
 
     def _write(self, found: Shape) -> None:
         data = orjson.dumps({"v": 1, "node": self.state.node, **found.plain()})

@@ -141,6 +141,13 @@ def test_every_setting_of_admission_is_in_the_manual_with_its_default_and_bounds
         assert all(bound in body for bound in bounds(row)), (name, bounds(row))
 
 
+def test_every_key_of_alerts_is_in_the_manual_with_its_bounds() -> None:
+    found = items(section("spool.toml.5", "ALERTS"), "Va")
+    assert set(found) == set(knobs.ALERT_ROWS)
+    for name, row in knobs.ALERT_ROWS.items():
+        assert all(bound in found[name] for bound in bounds(row)), (name, bounds(row))
+
+
 def test_every_key_of_a_handler_is_in_the_manual_with_its_bounds() -> None:
     found = items(section("spool.toml.5", "HANDLERS"), "Va")
     assert set(found) == set(knobs.HANDLER_ROWS)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from spool import knobs, times
 from spool.backoff import Backoff
 from spool.errors import ConfigError
-from spool.settings import DEFAULT_TOML, Admission, Handler, Settings, load
+from spool.settings import DEFAULT_TOML, Admission, Alerts, Handler, Settings, load
 
 MEBI = 1 << 20
 
@@ -26,26 +26,31 @@ def test_an_empty_file_means_the_defaults() -> None:
 
 def test_every_line_of_the_sample_file_is_true() -> None:
     assert load(DEFAULT_TOML) == load("")
-    head, admission, handlers = DEFAULT_TOML.split("\n\n")
+    head, admission, alerts, handlers = DEFAULT_TOML.split("\n\n")
     uncommented = [line[2:] for line in head.splitlines() if " = " in line.split("#")[1]]
     assert load("\n".join(uncommented)) == load("")
     assert len(uncommented) == len(knobs.ROWS)
     lines = [line[2:] for line in admission.splitlines()[1:]]
     assert load("\n".join(lines)) == load("")
     assert len(lines) == 1 + len(knobs.ADMISSION_ROWS)
+    lines = [line[2:] for line in alerts.splitlines()[1:]]
+    found = load("\n".join(lines))
+    assert found.alerts == replace(load("").alerts, exec=("/usr/local/bin/tell-me",))
+    assert found.handlers["spool.alert"].exec == found.alerts.exec
     lines = [line[2:] for line in handlers.splitlines()[1:]]
     assert load("\n".join(lines)).handler_for("thumb.make")
 
 
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
     public = {f.name for f in fields(Settings) if not f.name.startswith("_")}
-    assert public == {*knobs.ROWS, "handlers", "admission"}
+    assert public == {*knobs.ROWS, "handlers", "admission", "alerts"}
     assert {f.name for f in fields(Admission)} == set(knobs.ADMISSION_ROWS)
+    assert {f.name for f in fields(Alerts)} == set(knobs.ALERT_ROWS)
     assert {f.name for f in fields(Handler)} == {*knobs.HANDLER_ROWS, "pattern"}
 
 
 def test_every_row_has_a_text() -> None:
-    tables = (knobs.ROWS, knobs.ADMISSION_ROWS, knobs.HANDLER_ROWS)
+    tables = (knobs.ROWS, knobs.ADMISSION_ROWS, knobs.ALERT_ROWS, knobs.HANDLER_ROWS)
     assert all(row.text for table in tables for row in table.values())
 
 

@@ -1,0 +1,71 @@
+"""Alerts: an event that somebody wants to hear of becomes a task, which runs the program of [alerts].
+
+So an alert has retries, a log and a record as any task has. What becomes of it never raises another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from spool.names import id_from
+from spool.owncopy import Task
+from spool.patterns import matches
+from spool.settings import ALERT
+from spoold.core.submit import take_in
+
+if TYPE_CHECKING:
+    from spoold.core.state import State
+    from spoold.core.values import Action, Message, Move, Now
+
+KEPT = 1000  # kinds of events whose last alert is remembered
+
+
+def raised(state: State, actions: list[Action], now: Now) -> list[Move]:
+    """The tasks that tell of the events among these actions, at most one of a kind within `every`."""
+    alerts = state.settings.alerts
+    if not alerts.exec:
+        return []
+    out: list[Move] = []
+    for action in actions:
+        message: Message | None = getattr(action, "message", None)
+        if message is None or message.task == ALERT or message.event not in alerts.events:
+            continue
+        if not matches(alerts.task, message.task):
+            continue
+        kind = message.event, message.task
+        last, held = state.alerted.get(kind, (None, 0))
+        if last is not None and now.mono - last < alerts.every:
+            state.alerted[kind] = last, held + 1
+            continue
+        if kind not in state.alerted and len(state.alerted) >= KEPT:
+            del state.alerted[next(iter(state.alerted))]
+        state.alerted[kind] = now.mono, 0
+        out.append(take_in(state, _task(message, held, now), now))
+    return out
+
+
+def _task(message: Message, held: int, now: Now) -> Task:
+    seed = f"{message.event}.{message.id}.{message.at}.{message.parent}"
+    return Task(
+        id=id_from(now.wall, hashlib.sha256(seed.encode()).digest()),
+        task=ALERT,
+        args={"event": message.content, "held_back": held},
+        at=now.wall,
+        deadline=None,
+        lead=None,
+        priority=None,
+        front=False,
+        retries=None,
+        backoff=None,
+        timeout=None,
+        version=None,
+        notify=None,
+        on_miss="run",
+        trace=None,
+        meta={},
+        extra={},
+        submitted_at=now.wall,
+        uid=None,
+        digest=hashlib.sha256(seed.encode()).hexdigest()[:32],
+    )
