@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import logging
 import os
@@ -272,6 +273,7 @@ class _Usage:
     """What an attempt has used; of the whole process, so coroutines that overlap share it."""
 
     def __init__(self) -> None:
+        _forget_peak()
         self._since = time.perf_counter()
         self._cpu = time.process_time()
 
@@ -281,6 +283,19 @@ class _Usage:
             "cpu": round(time.process_time() - self._cpu, 6),
             "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
+
+
+def _forget_peak() -> None:
+    """From now on the peak of memory is that of this attempt, not that of a bigger one before it."""
+    try:
+        os.write(_clear_refs(), b"5")
+    except OSError:
+        pass  # the kernel does not offer it: the peak is that of the process
+
+
+@functools.cache
+def _clear_refs() -> int:
+    return os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _children() -> int:

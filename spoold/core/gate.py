@@ -80,6 +80,12 @@ class Gate:
         self._trace = self._cores + (self._trace - self._cores) * past
         self._ticked = mono
 
+    def resident_of(self, task: str) -> int:
+        """The most memory that a run of this name has taken by now."""
+        resident = self.machine.resident if self.machine is not None else {}
+        same = (resident.get(i, 0) for i, need in self.booked.items() if need.task == task)
+        return max(same, default=0)
+
     # Looking.
 
     def measured(self, state: State, machine: Machine, now: Now) -> None:
@@ -211,7 +217,8 @@ def demand(state: State, entry: Entry, handler: Handler) -> Demand:
     most = handler.memory
     cores = min(known.cores, float(state.cpus)) if known is not None else 1.0
     if known is None or not known.need:
-        memory = most or state.settings.admission.first_memory
+        now = state.gate.resident_of(entry.task)
+        memory = max(now, most or state.settings.admission.first_memory)
         return Demand(task=entry.task, memory=memory, cores=cores, shown=False)
-    memory = min(known.need, most) if most else known.need  # it gets no more
+    memory = min(known.need, most) if most and handler.exec else known.need  # it gets no more
     return Demand(task=entry.task, memory=memory, cores=cores, shown=True)

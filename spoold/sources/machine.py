@@ -46,6 +46,7 @@ class Gauge:
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._short = False
         self._swapped: tuple[int, int] | None = None  # when, bytes in and out until then
+        self._swaps = False
         self._sensed: int | None = None
         self._heat: float | None = None
         self._battery: float | None = None
@@ -94,6 +95,8 @@ class Gauge:
 
     def _swap(self, ps: Any, mono: int) -> float | None:
         """MiB a second since the last look."""
+        if not self._swaps:
+            return None
         found = ps.swap_memory()
         moved = found.sin + found.sout
         before, self._swapped = self._swapped, (mono, moved)
@@ -119,6 +122,7 @@ class Gauge:
         if self._sensed is not None and mono - self._sensed < SENSORS_EVERY:
             return
         self._sensed = mono
+        self._swaps = ps.swap_memory().total > 0
         battery = ps.sensors_battery()
         on_mains = battery is None or battery.power_plugged is not False
         self._battery = None if on_mains else battery.percent

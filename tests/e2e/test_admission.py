@@ -12,6 +12,7 @@ from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Spools = Callable[[str], Live]
 
@@ -105,3 +106,17 @@ def test_a_handler_is_as_nice_as_it_was_told(live: Spools) -> None:
     spool = live(handler("work", show, nice=11, memory="64MiB", oom_score_adj=400, ionice="low"))
     spool.end(spool.submit("work"))
     assert [spool.note(name) for name in ("nice", "data", "oom")] == ["11", "65536", "400"]
+
+
+def test_a_big_python_task_does_not_make_the_next_one_in_its_worker_look_big(
+    spool_at: Spools, tmp_path: Path
+) -> None:
+    (tmp_path / "sizes.py").write_text(
+        "from spool import task\n"
+        "@task('work.big')\ndef big():\n    len(b'x' * (200 << 20))\n"
+        "@task('work.small')\ndef small():\n    pass\n"
+    )
+    spool = spool_at(OPEN + handler("work.*", python="sizes", cwd=str(tmp_path), concurrency=1))
+    spool.start()
+    big, small = (spool.end(spool.submit(name))["peak_rss"] for name in ("work.big", "work.small"))
+    assert big > 200 << 20 > 2 * small

@@ -44,7 +44,7 @@ def fake_psutil(**changes: Any) -> Any:
     """psutil on a machine with 16 GiB, 8 CPUs, and nothing to worry about."""
     made = {
         "virtual_memory": lambda: SimpleNamespace(total=16 * GIB, available=10 * GIB),
-        "swap_memory": lambda: SimpleNamespace(sin=0, sout=0),
+        "swap_memory": lambda: SimpleNamespace(total=0, sin=0, sout=0),
         "sensors_battery": lambda: None,
         "sensors_temperatures": dict,
         "cpu_count": lambda: 8,
@@ -182,8 +182,8 @@ def test_affinity_is_fewer_cores(tmp_path: Path) -> None:
 
 
 def test_swapping_is_a_rate_between_two_looks(tmp_path: Path) -> None:
-    moved = iter([0, 30 << 20, 40 << 20, 50 << 20])
-    found = gauge(str(tmp_path), swap_memory=lambda: SimpleNamespace(sin=next(moved), sout=0))
+    moved = iter([0, 0, 30 << 20, 40 << 20, 40 << 20, 50 << 20])
+    found = gauge(str(tmp_path), swap_memory=lambda: SimpleNamespace(total=1, sin=next(moved), sout=0))
     rates = [found.look(at * SECOND).swap for at in (0, 3, 5, 500)]
     assert rates == [None, 10.0, 5.0, None]  # too long ago says nothing of now
 

@@ -1,0 +1,63 @@
+"""Machine traces, recorded and made up, replayed against the real core: what fits runs, the rest waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.machine import (
+    TRACES,
+    Bench,
+    Outcome,
+    Trace,
+    arrivals,
+    builds,
+    quiet,
+    recorded,
+    waves,
+)
+
+POOL = 8
+FIXED = f"retries = 5\nconcurrency = {POOL}\nadmission.enabled = false"
+ADMISSION = f"retries = 5\nconcurrency = {POOL}"
+MADE_UP = {"quiet": quiet, "builds": builds, "waves": waves}
+ALL = [*MADE_UP, *(path.stem for path in sorted(TRACES.glob("*.json")))]
+
+
+def play(toml: str, trace: str, seed: int) -> Outcome:
+    """Ten minutes of drops on a machine with 4 CPUs and 8 GiB, until all have ended."""
+
+    def take(second: float) -> Trace:
+        return (MADE_UP.get(trace) or recorded(trace))(second)
+
+    return Bench(toml, take).run(arrivals(seed, 600, 0.6))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("trace", ALL)
+def test_hardly_anything_is_killed_and_no_more_runs_than_fits(trace: str, seed: int) -> None:
+    found = play(ADMISSION, trace, seed)
+    assert found.failed == 0
+    limit = {"waves": 3}.get(trace, 1)  # others may take memory after a task was let in
+    assert found.killed <= limit
+    assert found.overshoot <= 1
+    assert found.peak == POOL, "what fits does run"
+
+
+@pytest.mark.parametrize("trace", ["builds", "waves"])
+def test_a_fixed_pool_of_the_same_size_is_killed_from(trace: str) -> None:
+    """The traces are hard enough to tell the two apart."""
+    fixed, admission = play(FIXED, trace, 1), play(ADMISSION, trace, 1)
+    assert fixed.killed > 10 * max(1, admission.killed)
+    assert fixed.overshoot > admission.overshoot
+
+
+def test_it_looks_at_the_machine_at_most_once_a_second() -> None:
+    found = play(ADMISSION, "waves", 1)
+    assert 0 < found.looks <= found.seconds
+
+
+def test_the_gate_does_not_flap() -> None:
+    """It changes less often than tasks start, on a trace that crosses the thresholds all the time."""
+    for trace in ALL:
+        found = play(ADMISSION, trace, 1)
+        assert found.changes < found.done / 2
