@@ -102,6 +102,8 @@ def _text(event: Event) -> str:
     if event.event == "retrying":
         wait = (event.next_at or 0) / 1e6 - time.time()
         return f"attempt {event.attempt} failed: one class down, again in {max(0, wait):.1f} s"
+    if event.event == "recurring-error" and event.error:
+        return f"never seen before, a group from now on: {event.error['message']}"
     if event.event != "done":
         return str(event.error or "")
     seconds = f"{event.record['seconds']:.2f} s"
