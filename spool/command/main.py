@@ -121,7 +121,7 @@ def _help() -> str:
     lines = [USAGE]
     for group in dict.fromkeys(group for _, group, _ in VERBS.values()):
         lines.append(f"{group}:\n")
-        lines += [f"  {name:<12}{text}\n" for name, (_, of, text) in VERBS.items() if of == group]
+        lines += [f"  {name:<13}{text}\n" for name, (_, of, text) in VERBS.items() if of == group]
     return "".join((*lines, EPILOG))
 
 
