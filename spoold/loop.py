@@ -424,7 +424,7 @@ class Loop:
     def _over(self) -> bool:
         state = self.core.state
         if self._stop_by is not None:
-            if not state.processes:
+            if not state.processes and not state.beside:
                 return True
             if clock().mono >= self._stop_by:
                 for kill in cut_off(state):

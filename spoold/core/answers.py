@@ -139,4 +139,7 @@ def registered(state: State, event: Registered) -> list[Action]:
     """Code was imported: what is held for want of it is looked at."""
     known = [state.code.get(pattern) for pattern in event.patterns]
     state.code |= dict.fromkeys(event.patterns, event.takes)
+    if any(state.asyncs.get(pattern, frozenset()) != event.asyncs for pattern in event.patterns):
+        state.asyncs |= dict.fromkeys(event.patterns, event.asyncs)
+        state.forget_all()  # other lanes: what waits is sorted anew from the disk
     return [] if all(one == event.takes for one in known) else [Scan("held")]

@@ -224,7 +224,9 @@ def release(state: State, run: Run, now: Now) -> None:
     state.runs.pop(run.entry.id, None)
     if run.handler is not None:
         state.busy[run.handler.pattern] = state.busy.get(run.handler.pattern, 1) - 1
-        if not run.handler.notify:
+        if run.entry.id in state.beside:
+            state.beside.discard(run.entry.id)
+        elif not run.handler.notify:
             state.processes -= 1
             state.gate.unbook(run.entry.id, now)
 

@@ -102,6 +102,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             old, state.settings = state.settings.handlers, event.settings
             same = {p for p, handler in event.settings.handlers.items() if old.get(p) == handler}
             state.code = {p: takes for p, takes in state.code.items() if p in same}
+            state.asyncs = {p: names for p, names in state.asyncs.items() if p in same}
             state.gate.look = 0
             state.forget_all()
             return [Scan("held")]

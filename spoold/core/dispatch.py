@@ -39,12 +39,12 @@ def dispatch(state: State, now: Now) -> list[Action]:
             state.discard(entry)
             state.insert(entry, now.wall)
             continue
-        answer = state.gate.ask(state, entry, state.handler_of(entry), now)
+        answer, why = _may_start(state, entry, now)
         if answer == gate.BLIND:
             break
         if answer == gate.NEVER:
             state.discard(entry)
-            out.append(park(entry, layout.pending(entry), policy.NO_ROOM))
+            out.append(park(entry, layout.pending(entry), why))
         if answer != gate.YES:
             continue
         task = state.bodies.pop(entry.id, None)
@@ -60,6 +60,16 @@ def dispatch(state: State, now: Now) -> list[Action]:
     return out + scans.wanted(state, now)
 
 
+def _may_start(state: State, entry: Entry, now: Now) -> tuple[str, str]:
+    """What the gate says, and why a task is held where that is never. Coroutines do not ask it."""
+    handler = state.handler_of(entry)
+    if not state.knows(entry.task):
+        return gate.NEVER, policy.NO_HANDLER
+    if state.is_beside(entry.task, handler):
+        return gate.YES, ""
+    return state.gate.ask(state, entry, handler, now), policy.NO_ROOM
+
+
 def reserve(state: State, entry: Entry, now: Now) -> None:
     """Take an entry out of the windows, and a slot of its handler."""
     state.discard(entry)
@@ -67,7 +77,9 @@ def reserve(state: State, entry: Entry, now: Now) -> None:
     handler = state.handler_of(entry)
     if handler is not None:
         state.busy[handler.pattern] = state.busy.get(handler.pattern, 0) + 1
-        if not handler.notify:
+        if state.is_beside(entry.task, handler):
+            state.beside.add(entry.id)
+        elif not handler.notify:
             state.processes += 1
             state.gate.book(entry.id, gate.demand(state, entry, handler), now)
 
@@ -80,7 +92,9 @@ def unreserve(state: State, task_id: str, now: Now) -> Entry | None:
     handler = state.handler_of(entry)
     if handler is not None:
         state.busy[handler.pattern] = state.busy.get(handler.pattern, 1) - 1
-        if not handler.notify:
+        if task_id in state.beside:
+            state.beside.discard(task_id)
+        elif not handler.notify:
             state.processes -= 1
             state.gate.unbook(task_id, now)
     return entry

@@ -28,7 +28,7 @@ LOWEST_KEY = ""
 LOWEST_MOMENT = (-1, "")
 KEPT_BODIES = 512
 KEPT_NAMES = 1000
-Lane = tuple[str, tuple[str, ...]]
+Lane = tuple[str, tuple[str, ...], bool]  # handler, pauses, whether its tasks are coroutines
 
 
 class State:
@@ -59,6 +59,8 @@ class State:
         self.busy: dict[str, int] = {}  # running per handler pattern
         self.code: dict[str, dict[str, frozenset[int | str]]] = {}  # handler -> task -> versions
         self.processes = 0
+        self.asyncs: dict[str, frozenset[str]] = {}  # handler -> tasks that are coroutines
+        self.beside: set[str] = set()  # coroutines that run: in a worker they share, no process each
         self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
         self._deadlines: list[tuple[int, str]] = []
         self.forget_all()
@@ -136,8 +138,18 @@ class State:
             paused = tuple(
                 sorted(r["task"] for r in self.rows() if r["task"] and matches(r["task"], task))
             )
-            found = self._lane_of[task] = (handler.pattern if handler else "", paused)
+            beside = self.is_beside(task, handler)
+            found = self._lane_of[task] = (handler.pattern if handler else "", paused, beside)
         return found
+
+    def knows(self, task: str) -> bool:
+        """Whether the Python code for a task name has it, as far as that is known."""
+        handler = self.settings.handler_for(task)
+        return handler is None or task in self.code.get(handler.pattern, (task,))
+
+    def is_beside(self, task: str, handler: Handler | None) -> bool:
+        """Whether a task is a coroutine, which shares a worker with others."""
+        return handler is not None and task in self.asyncs.get(handler.pattern, ())
 
     def rows(self) -> list[dict[str, Any]]:
         """The pauses that concern this node."""
@@ -243,21 +255,27 @@ class State:
     def gated(self, lane: Lane) -> bool:
         """Whether the tasks of a lane are processes, which the gate may hold."""
         handler = self.settings.handlers.get(lane[0])
-        return handler is not None and not handler.notify
+        return handler is not None and not handler.notify and not lane[2]
 
     def busy_with(self, lane: Lane) -> str:
         """The same, whatever the machine has room for."""
-        pattern, paused = lane
+        pattern, paused, beside = lane
         if paused:
             return f"paused ({', '.join(paused)})"
         handler = self.settings.handlers.get(pattern)
-        if handler is None:
-            return ""
+        return "" if handler is None else self._busy_handler(handler, beside=beside)
+
+    def _busy_handler(self, handler: Handler, *, beside: bool) -> str:
+        pattern = handler.pattern
         if handler.concurrency and self.busy.get(pattern, 0) >= handler.concurrency:
             return f"handler {pattern} runs {handler.concurrency} already (concurrency)"
         if handler.notify:
             if self.is_full(handler.notify):
                 return f"outbox {handler.notify} is full"
+        elif beside:
+            width = handler.concurrency or handler.async_tasks
+            if self.busy.get(pattern, 0) >= width:
+                return f"handler {pattern} runs {width} already (async_tasks)"
         elif self.processes >= self.limit:
             return f"{self.processes} processes run already (concurrency)"
         return ""

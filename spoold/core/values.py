@@ -160,10 +160,14 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The code of some handlers (their patterns) was imported: task name -> versions it takes."""
+    """The code of some handlers (their patterns) was imported: task name -> versions it takes.
+
+    `asyncs`: the names of those that are coroutines.
+    """
 
     patterns: tuple[str, ...]
     takes: dict[str, frozenset[int | str]]
+    asyncs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Pool:
         self.workers: dict[str, Worker] = {}
         self.waiting: deque[Start] = deque()
         self.takes: dict[str, frozenset[int | str]] | None = None  # task name -> versions
+        self.asyncs: frozenset[str] = frozenset()  # those that are coroutines
         self.retired = False
         self.problem: dict[str, Any] | None = None  # why the last worker could not import the module
         self._runner, self._root, self._node, self._base = runner, root, node, base
@@ -178,7 +179,7 @@ class Pool:
     def _ready(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
         worker.ready = True
         worker.since = now
-        worker.asyncs = frozenset(message["asyncs"])
+        worker.asyncs = self.asyncs = frozenset(message["asyncs"])
         if message["said"]:
             log.info("%s, imported: %s", self.app.module, safe(message["said"]))
         self.problem, self._failures, self._again = None, 0, 0
@@ -193,7 +194,7 @@ class Pool:
     def registered(self) -> list[Event]:
         """What the code of these handlers takes, if that is known."""
         patterns = tuple(handler.pattern for handler in self.handlers)
-        return [] if self.takes is None else [Registered(patterns, self.takes)]
+        return [] if self.takes is None else [Registered(patterns, self.takes, self.asyncs)]
 
     def _broken(self, worker: Worker, problem: dict[str, Any], now: int) -> list[Event]:
         """The module cannot be imported: whatever waits for it has a failed attempt."""
@@ -302,8 +303,7 @@ class Pool:
     def _grow(self, now: int) -> None:
         """One worker for each task that waits and has none on its way."""
         coming = sum(1 for w in self.workers.values() if not w.ready and not w.leaving)
-        asyncs = next((w.asyncs for w in self.workers.values() if w.ready), frozenset())
-        plain = sum(1 for start in self.waiting if start.entry.task not in asyncs)
+        plain = sum(1 for start in self.waiting if start.entry.task not in self.asyncs)
         width = self.handlers[0].async_tasks
         wanted = plain + -(-(len(self.waiting) - plain) // width)
         if now < self._again:

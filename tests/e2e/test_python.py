@@ -312,7 +312,7 @@ async def meet(me: int) -> int:
         await asyncio.sleep(0.01)
     print("bye", me)
     return os.getpid()
-""", more="concurrency = 3\n")  # fmt: skip
+""", more="concurrency = 1\n")  # fmt: skip
     ids = [spool.submit("t.meet", args={"me": n}) for n in range(3)]
     ends = [spool.end(t) for t in ids]
     assert len({end["result"] for end in ends}) == 1

@@ -143,7 +143,10 @@ class FakeHandlers:
         if self.ready is None or self.ready > self.world.mono:
             return ended
         self.ready = None
-        return [*ended, Registered(("py.*",), dict.fromkeys(self._known(), frozenset({1})))]
+        return [
+            *ended,
+            Registered(("py.*",), dict.fromkeys(self._known(), frozenset({1})), frozenset({"py.a"})),
+        ]
 
     def _known(self) -> tuple[str, ...]:
         return ("py.a", "py.late") if ("|" in self.world.settings[0]) else ("py.a",)
@@ -328,7 +331,7 @@ class Host:
     @property
     def over(self) -> bool:
         """Whether a stopping daemon may end."""
-        return self.stopping and not self.first and not self.state.processes
+        return self.stopping and not self.first and not self.state.processes and not self.state.beside
 
 
 _loaded: dict[tuple[str, int], Settings] = {}

@@ -313,6 +313,7 @@ def _idle(host: Any) -> None:
     if (
         state.runs
         or state.processes
+        or state.beside
         or left
         or state.claiming
         or state.asked
