@@ -39,3 +39,4 @@ def say(groups: Groups, fingerprint: str, kind: str, by: dict[str, Any], until: 
     group.state = STATES[kind]
     group.until, group.by = until, by
     groups.dirty[fingerprint] = None
+    groups.said = True

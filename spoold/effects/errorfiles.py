@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Now
 
 log = logging.getLogger("spoold")
-SOON = 1_000_000  # us between two rounds of writing
+SOON = 250_000  # us between two rounds of writing
 AT_ONCE = 16  # files written in one round of the loop
 LIMIT = 1 << 20
 TAIL = 16 << 20  # bytes of the journal that are read again at start
@@ -68,13 +68,16 @@ class ErrorFiles:
     def due(self, now: Now) -> int | None:
         """In how many us files want writing; None where none does."""
         groups = self.state.groups
-        return max(0, self._next - now.mono) if groups.dirty or groups.gone else None
+        if not groups.dirty and not groups.gone:
+            return None
+        return 0 if groups.said else max(0, self._next - now.mono)
 
     def step(self, now: Now) -> None:
         """Write some of the files that are behind."""
         if self.due(now) != 0:
             return
         self._write(AT_ONCE)
+        self.state.groups.said = False
         if not self.state.groups.dirty:
             self._next = now.mono + SOON
 
