@@ -93,6 +93,7 @@ class Gate:
         self.machine = machine
         self._blind = False
         self._tick(now.mono)
+        state.cpus = max(2, math.ceil(machine.cores))
         usual = state.usual_limit
         _, closed = signals(foresee(machine, self.booked, self._trace), self._limits(state))
         self.pace = adapt(

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spool.settings import load
+from spoold.core.admit import Machine
 from spoold.core.pace import CALM, STEP, Pace, adapt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+from spoold.core.state import State
+from spoold.core.values import Now
 
 SECOND = 1_000_000
 turns = st.tuples(st.booleans(), st.booleans(), st.integers(0, 50), st.integers(1, 20 * SECOND))
@@ -89,6 +93,16 @@ def test_pressure_that_is_only_an_average_halves_it_once() -> None:
     assert again.level == 8
     later = adapt(again, pressed=True, full=True, ended=0, usual=16, most=16, now=2 * CALM + 1)
     assert later.level == 4
+
+
+def test_in_a_container_the_usual_number_is_that_of_the_cpus_it_may_use() -> None:
+    state = State("n", load(""), 64)
+    assert state.limit == 64
+    found = Machine(at=0, cpus=64, cores=3.5, total=1 << 34, available=1 << 33)
+    state.gate.measured(state, found, Now(0, 0))
+    assert state.limit == 4
+    state.settings = load("admission.enabled = false\nconcurrency = 9")
+    assert state.limit == 9
 
 
 def test_below_the_usual_number_it_needs_no_proof() -> None:
