@@ -70,7 +70,7 @@ class Gate:
         if found is not None:
             self._tick(now.mono)
             self._cores = sum(need.cores for need in self.booked.values())
-            self.look = 0
+            self.look = self.pass_at = 0
             self.ended += 1
         if task_id == self.passing:
             self.passing = ""
@@ -113,7 +113,7 @@ class Gate:
 
     def look_again(self, now: Now) -> None:
         """It is open until somebody is refused."""
-        if self.shut and now.mono >= self.look:
+        if (self.shut or self._tried) and now.mono >= self.look:
             self.shut = self._tried = False
             self.pass_at = 0
 
@@ -138,9 +138,9 @@ class Gate:
 
     def _pass(self, verdict: Verdict) -> str:
         if verdict.hard:
-            self.passing, self._tried = "", True
+            self.passing, self._tried, self.look = "", True, verdict.look
             return NO
-        self.passing_why = verdict.why
+        self.passing_why = verdict.why or "fewer run than may, since it was busy"
         return YES
 
     def settle(self, counts: dict[str, int], now: Now) -> list[Action]:
@@ -170,7 +170,7 @@ class Gate:
 
     def passer(self, state: State, now: Now) -> Entry | None:
         """The first task whose deadline lets it pass the gate; the others of those wait for its end."""
-        if not self.shut or self._tried or now.wall < self.pass_at:
+        if self._tried or now.wall < self.pass_at or not self.holds(state):
             return None
         self.pass_at = FOREVER
         if self.passing in state.runs or self.passing in state.claiming:
@@ -178,7 +178,7 @@ class Gate:
         best: str | None = None
         found: Entry | None = None
         for lane, window in state.lanes[PRIORITIES[0]].items():
-            if state.busy_with(lane):
+            if state.busy_with(lane, state.usual_limit):
                 continue
             for key, entry in window.entries.items():
                 if entry.deadline is None:
@@ -192,12 +192,15 @@ class Gate:
             self.passing, self.pass_at = found.id, 0
         return found
 
-    def next_wake(self, now: Now) -> int:
+    def holds(self, state: State) -> bool:
+        """Whether something waits here, or for a slot that the machine has taken away."""
+        return self.shut or state.limit <= state.processes < state.usual_limit
+
+    def next_wake(self, state: State, now: Now) -> int:
         """The us until something may change here."""
-        if not self.shut:
-            return FOREVER
-        passes = FOREVER if self._tried else self.pass_at - now.wall
-        return max(0, min(self.look - now.mono, passes))
+        looks = self.look - now.mono if self.shut or self._tried else FOREVER
+        passes = self.pass_at - now.wall if self.holds(state) and not self._tried else FOREVER
+        return max(0, min(looks, passes))
 
     def plain(self, now: Now) -> dict[str, Any]:
         """For the status: instants as RFC 3339."""

@@ -250,22 +250,24 @@ class State:
 
     def blocked(self, lane: Lane) -> str:
         """Why nothing of a lane may start now, in words; empty where it may."""
-        return self.busy_with(lane) or (self.gate.why if self.gate.shut and self.gated(lane) else "")
+        return self.busy_with(lane, self.limit) or (
+            self.gate.why if self.gate.shut and self.gated(lane) else ""
+        )
 
     def gated(self, lane: Lane) -> bool:
         """Whether the tasks of a lane are processes, which the gate may hold."""
         handler = self.settings.handlers.get(lane[0])
         return handler is not None and not handler.notify and not lane[2]
 
-    def busy_with(self, lane: Lane) -> str:
-        """The same, whatever the machine has room for."""
+    def busy_with(self, lane: Lane, limit: int) -> str:
+        """The same where so many processes may run at once, whatever the machine has room for."""
         pattern, paused, beside = lane
         if paused:
             return f"paused ({', '.join(paused)})"
         handler = self.settings.handlers.get(pattern)
-        return "" if handler is None else self._busy_handler(handler, beside=beside)
+        return "" if handler is None else self._busy_handler(handler, limit, beside=beside)
 
-    def _busy_handler(self, handler: Handler, *, beside: bool) -> str:
+    def _busy_handler(self, handler: Handler, limit: int, *, beside: bool) -> str:
         pattern = handler.pattern
         if handler.concurrency and self.busy.get(pattern, 0) >= handler.concurrency:
             return f"handler {pattern} runs {handler.concurrency} already (concurrency)"
@@ -276,16 +278,18 @@ class State:
             width = handler.concurrency or handler.async_tasks
             if self.busy.get(pattern, 0) >= width:
                 return f"handler {pattern} runs {width} already (async_tasks)"
-        elif self.processes >= self.limit:
+        elif self.processes >= limit:
             return f"{self.processes} processes run already (concurrency)"
         return ""
 
     @property
     def limit(self) -> int:
         """How many handler processes may run at once: as admission has adapted it to the machine."""
-        pace = self.gate.pace if self.settings.admission.enabled else None
+        pace, admission = self.gate.pace, self.settings.admission
+        if pace is None or not admission.enabled:
+            return self.usual_limit
+        level = max(pace.level, admission.floor)
         most = self.settings.concurrency
-        level = pace.level if pace is not None else self.usual_limit
         return min(level, most) if most else level
 
     @property

@@ -237,3 +237,30 @@ def test_how_many_run_at_once_follows_the_machine() -> None:
     made.machine = {}
     made.run(30 * SECOND)
     assert state.processes == state.limit == 3
+
+
+def test_a_deadline_passes_beside_what_the_floor_lets_run() -> None:
+    made = world("admission.floor = 1", **BUSY)
+    slow, urgent = submit(
+        made, {"task": "run.a", "took": 300}, {"task": "run.b", "deadline": "+60s", "lead": 30}
+    )
+    made.run(20 * SECOND)
+    assert started(made) == [slow]
+    made.run(20 * SECOND)
+    assert started(made) == [slow, urgent]
+
+
+def test_the_floor_is_as_high_as_it_is_set() -> None:
+    made = world("admission.floor = 2", **BUSY)
+    submit(made, *[{"task": "run.a", "took": 20} for _ in range(6)])
+    made.run(50 * SECOND)
+    assert made.up()[0].state.processes == made.up()[0].state.limit == 2
+
+
+def test_no_deadline_passes_the_concurrency() -> None:
+    made = world("admission.floor = 3", **BUSY)
+    submit(made, *[{"task": "run.a", "took": 300} for _ in range(3)])
+    made.run(SECOND)
+    submit(made, {"task": "run.b", "deadline": "+10s", "lead": 5})
+    made.run(40 * SECOND)
+    assert len(started(made)) == 3
