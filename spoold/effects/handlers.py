@@ -87,8 +87,9 @@ class Handlers:
 
     def events(self) -> list[Event]:
         """What has become of handlers since the last call."""
+        ready = {fd for fd, _ in self._epoll.poll(0)}
         found = self.workers.events()  # before any death: what was said before it counts
-        for event in self._runner.events():
+        for event in self._runner.events() if self._runner.fileno() in ready else ():
             match event:
                 case reports.Exited() if _is_worker(event.key):
                     found += self.workers.died(event.key, _how(event), event.tail)

@@ -2,7 +2,9 @@
 
     python tools/bench/pythons.py [--dir DIR] [--number 10000] [--repeat 3] [--json]
 
-From the first done event to the last, taking in included: the daemon finds all files in incoming/.
+Throughput: from the first done event to the last, taking in included: the daemon finds all files in
+incoming/. Latency: from right before the rename of a file into incoming/ to the first line of the
+function, one at a time on an idle daemon whose worker is warm.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ from bell import Bell
 
 from spool import Spool
 from spool.init import init
+from spool.names import new_id
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = """
+import time
 from spool import task
 @task("noop")
 def noop(): pass
+@task("noop.stamp")
+def stamp(): return time.monotonic_ns()
 """
 TOML = """
 durability = "{durability}"
@@ -36,7 +42,7 @@ outbox_limit = 1000000
 concurrency = {workers}
 [admission]
 enabled = false
-[handlers."noop"]
+[handlers."noop*"]
 python = "benchapp"
 recycle_tasks = 1000000
 cwd = "{place}"
@@ -70,6 +76,33 @@ def once(place: Path, durability: str, workers: int, number: int) -> float:
     return (number - 1) * 1e9 / took
 
 
+def latency(place: Path, durability: str, number: int) -> list[float]:
+    """Milliseconds from drop to start, sorted."""
+    root = place / "spool"
+    init(str(root))
+    (place / "benchapp.py").write_text(APP)
+    (root / "spool.toml").write_text(TOML.format(durability=durability, workers=1, place=place))
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "spoold", "-q", "--spool", str(root)],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    found = []
+    with Spool(root) as spool:
+        spool.wait(spool.submit("noop"), 60)
+        for _ in range(number):
+            task_id = new_id()
+            staged = root / "tmp" / f"{task_id}.json"
+            staged.write_text(json.dumps({"id": task_id, "task": "noop.stamp"}))
+            begun = time.monotonic_ns()
+            staged.rename(root / "incoming" / staged.name)
+            found.append((spool.wait(task_id, 60)["result"] - begun) / 1e6)
+            time.sleep(0.005)
+    daemon.send_signal(signal.SIGTERM)
+    daemon.wait(60)
+    return sorted(found)
+
+
 def main() -> int:
     """Every case, interleaved, and the medians."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -88,12 +121,22 @@ def main() -> int:
                 finally:
                     shutil.rmtree(place)
                 rates.setdefault(f"{durability}, {workers} worker(s)", []).append(rate)
+    waits = {}
+    for durability in ("relaxed", "durable"):
+        place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
+        try:
+            waits[durability] = latency(place, durability, max(20, args.number // 20))
+        finally:
+            shutil.rmtree(place)
     if args.json:
-        print(json.dumps(rates))
+        print(json.dumps({"tasks/s": rates, "ms to start": waits}))
         return 0
     for name, found in rates.items():
         low, high = min(found), max(found)
         print(f"{name:24} {statistics.median(found):8,.0f} tasks/s  ({low:,.0f} to {high:,.0f})")
+    for name, ms in waits.items():
+        p50, p99 = ms[len(ms) // 2], ms[len(ms) * 99 // 100]
+        print(f"{name}, drop to start  p50 {p50:.2f} ms, p99 {p99:.2f} ms  ({len(ms)} tasks)")
     return 0
 
 
