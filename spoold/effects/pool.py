@@ -33,6 +33,7 @@ ENTRY = (
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(spool.__file__)))
 PATIENCE = 60_000_000  # us for a worker to import its application
 SHORTEST, LONGEST = 1_000_000, 60_000_000  # us between tries to import what cannot be
+LEAVING = 10_000_000  # us for a worker without a task to end when told to
 LOOK = 1_000_000  # us between looks at the output of what runs
 
 
@@ -121,11 +122,11 @@ class Pool:
         self._failures = self._again = 0
         self._next = self._spawn(now)
 
-    def retire(self) -> None:
+    def retire(self, now: int) -> None:
         """No handler is bound to this application any more: finish and leave."""
         self.retired = True
         for worker in self.workers.values():
-            self._dismiss(worker)
+            self._dismiss(worker, now)
 
     # What workers say.
 
@@ -187,7 +188,7 @@ class Pool:
             self._next = None
             for old in list(self.workers.values()):
                 if old is not worker and old.ready:
-                    self._dismiss(old)
+                    self._dismiss(old, now)
         self.takes = {name: frozenset(versions) for name, versions in message["takes"].items()}
         return self.registered()
 
@@ -219,8 +220,10 @@ class Pool:
         worker.deadlines.pop(key, None)
         worker.since = now
         facts = message["facts"]
+        if worker.gone_by is not None:
+            worker.gone_by = now + LEAVING  # it was told to leave when this has ended
         if message["recycle"] or self._worn(worker, facts["peak_rss"], now):
-            self._dismiss(worker)
+            self._dismiss(worker, now)
         return [
             Answered(
                 id=key[0],
@@ -248,6 +251,7 @@ class Pool:
         moments = [at for worker in self.workers.values() for at in worker.deadlines.values()]
         moments += [w.born + PATIENCE for w in self.workers.values() if not w.ready and not w.leaving]
         moments += [worker.since + LOOK for worker in self.workers.values() if worker.runs]
+        moments += [w.gone_by for w in self.workers.values() if w.gone_by is not None and not w.runs]
         if self.waiting and self._again > now:
             moments.append(self._again)
         spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
@@ -261,10 +265,13 @@ class Pool:
         spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
         for worker in spare[1:]:
             if now - worker.since >= idle:
-                self._dismiss(worker)
+                self._dismiss(worker, now)
         for worker in self.workers.values():
             if not worker.ready and not worker.leaving and now - worker.born >= PATIENCE:
                 worker.leaving = True
+                self._runner.kill(worker.name, 0)
+            if worker.gone_by is not None and not worker.runs and worker.gone_by <= now:
+                worker.gone_by = None  # threads of the application may keep it from ending
                 self._runner.kill(worker.name, 0)
             if any(at <= now for at in worker.deadlines.values()):
                 worker.leaving = True
@@ -319,8 +326,9 @@ class Pool:
             or now - worker.born >= rule.recycle_age
         )
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _dismiss(self, worker: Worker, now: int) -> None:
         worker.leaving = True
+        worker.gone_by = now + LEAVING
         worker.send({"op": "quit"})
         if worker.wants_write:
             self._watch(worker)

@@ -25,6 +25,7 @@ class Worker:
         self.scratch = scratch
         self.ready = False
         self.leaving = False
+        self.gone_by: int | None = None  # told to leave, and idle: when patience ends
         self.broken = False  # it could not import the application
         self.tasks = 0  # that it was given
         self.runs: dict[Key, Start] = {}

@@ -39,7 +39,7 @@ class Workers:
                 wanted.setdefault(app_of(handler), []).append(handler)
         for app, pool in list(self._pools.items()):
             if app not in wanted:
-                pool.retire()
+                pool.retire(_now())
                 if not pool.workers:
                     del self._pools[app]
         for app, handlers in wanted.items():

@@ -198,3 +198,15 @@ def test_output_at_import_is_no_log_of_a_task(app) -> None:  # noqa: F811
     done = spool.end(spool.submit("t.ok"))
     assert done["log"] is None
     assert "importing" in spool.says()
+
+
+def test_a_worker_whose_threads_never_end_is_killed_when_it_is_to_leave(app) -> None:  # noqa: F811
+    spool = app("""
+import threading
+@task("t.thread")
+def thread() -> int:
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    return os.getpid()
+""", recycle_tasks=1)  # fmt: skip
+    pid = spool.end(spool.submit("t.thread"))["result"]
+    until(lambda: not alive(pid), "the worker is gone", within=60)
