@@ -58,7 +58,8 @@ class Teller:
             name = self.names.get(event.id, "")
             if event.outcome == "lost":
                 return  # told by the journal
-            self.line(event.event, event.task, " ".join(filter(None, [name, _text(event)])))
+            word = "error" if event.event == "recurring-error" else event.event
+            self.line(word, event.task, " ".join(filter(None, [name, _text(event)])))
 
     def journal(self) -> None:
         """What has been added to the journal and is told by no event: lifts, attempts that were lost."""
@@ -103,7 +104,7 @@ def _text(event: Event) -> str:
         wait = (event.next_at or 0) / 1e6 - time.time()
         return f"attempt {event.attempt} failed: one class down, again in {max(0, wait):.1f} s"
     if event.event == "recurring-error" and event.error:
-        return f"never seen before, a group from now on: {event.error['message']}"
+        return f"new: {event.error['message']}"
     if event.event != "done":
         return str(event.error or "")
     seconds = f"{event.record['seconds']:.2f} s"

@@ -43,6 +43,7 @@ def test_the_demonstration_shows_every_kind_of_thing_and_ends_well(tmp_path):
     said = {(line["word"], line["task"]) for line in lines}
     assert {
         ("submit", "pack.file"),
+        ("error", "fetch.page"),
         ("done", "sum.file"),
         ("done", "pack.file"),
         ("retrying", "fetch.page"),
