@@ -76,16 +76,16 @@ class ErrorFiles:
         """Write some of the files that are behind."""
         if self.due(now) != 0:
             return
-        self._write(AT_ONCE)
         self.state.groups.said = False
-        if not self.state.groups.dirty:
+        if not self._write(AT_ONCE) or not self.state.groups.dirty:
             self._next = now.mono + SOON
 
     def close(self) -> None:
         """Write all that is left."""
         self._write(KEPT)
 
-    def _write(self, most: int) -> None:
+    def _write(self, most: int) -> bool:
+        """Some of them; False where there is no room."""
         groups = self.state.groups
         for name in list(groups.dirty)[:most]:
             del groups.dirty[name]
@@ -93,12 +93,13 @@ class ErrorFiles:
                 self._put(groups.table[name])
             except (DiskFull, Missing):
                 groups.dirty[name] = None
-                return
+                return False
         while groups.gone:
             try:
                 self.disk.remove(path_of(groups.gone.pop()))
             except Missing:
                 continue  # never written
+        return True
 
     def _put(self, one: Group) -> None:
         staged = f"{layout.ERRORS}/.{one.fingerprint}.json"

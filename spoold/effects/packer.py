@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import layout, look, packs, retention
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
+from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, date_of, id_time
 from spool.owncopy import decode_task
@@ -78,7 +78,7 @@ class Packer:
         if self.state.prune_asked:
             self._pass, self._next = None, 0
             self.state.prune_asked = False
-        if now.mono < self._next or self.state.shut:
+        if now.mono < self._next:
             return
         if self._pass is None:
             self._pass = self._all(now.wall)
@@ -87,8 +87,8 @@ class Packer:
             self._next = now.mono + (BUSY if self.state.head() is not None else PAUSE)
         except StopIteration:
             self._pass, self._next = None, now.mono + EVERY
-        except DiskFull as problem:
-            log.warning("no room to pack old tasks: %s", problem)
+        except OSError as problem:  # no room, or a directory that is not ours: work goes on
+            log.warning("old tasks stay as they are for now: %s", problem)
             self._pass, self._next = None, now.mono + EVERY
 
     def _all(self, now: int) -> Iterator[None]:
