@@ -163,6 +163,7 @@ def _run(  # noqa: PLR0913 - what it was started with
     status.workers = handlers.workers.content
     packer = Packer(disk, state, root)
     packer.resume()
+    packer.packed = intake.packed
     census = Census(disk, state)
     metrics = Metrics(disk, state, census, now.wall)
     error_files = ErrorFiles(disk, state, root)

@@ -30,7 +30,7 @@ from spool.owncopy import decode_task
 from spoold.effects import oldfiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spool.disk import Disk
     from spoold.core.state import State
@@ -52,6 +52,7 @@ class Packer:
         self.disk = disk
         self.state = state
         self.root = root
+        self.packed: Callable[[], None] = lambda: None  # told when a day has got its pack
         self._next = 0
         self._pass: Iterator[None] | None = None
         self.counts = {"packed": 0, "dropped": 0}
@@ -206,6 +207,7 @@ class Packer:
                 pass  # moved before a crash
             dirs.add(folder)
         self.disk.sync_dirs(sorted(dirs))
+        self.packed()
         self._remove(promise["remove"])
         self.disk.remove(PROMISE)
         self.disk.sync_dirs([layout.PACKED])

@@ -105,6 +105,10 @@ class Intake:
         self._passing: dict[str, str] = {}
         self._packs: frozenset[str] | None = None
 
+    def packed(self) -> None:
+        """Days may have packs that had none: look again when it matters."""
+        self._packs = None
+
     def ring(self) -> None:
         """Something may have been dropped: look again, at everything."""
         self._rung = True
@@ -130,7 +134,6 @@ class Intake:
         What is on disk by now is no longer in passing. `room`: for how many tasks.
         """
         self._passing.clear()
-        self._packs = None
         self._room = room
         if not self._names and self._rung:
             self._rung = False
@@ -302,7 +305,7 @@ class Intake:
         raise Invalid(field, task_id, "is taken by another task with other content")
 
     def _packed(self, task_id: str) -> str | None:
-        """The digest of a task of a day that has packs; which days have, is looked up once a look."""
+        """The digest of a task of a day that has packs; `packed` tells when others have."""
         if self._packs is None:
             self._packs = frozenset(look.names(self.disk, layout.PACKED))
         return packs.known(self.disk, task_id) if date_of(id_time(task_id)) in self._packs else None

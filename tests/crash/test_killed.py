@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 
 TOML = """
 durability = "durable"
+backoff = "1ms"
 admission.enabled = false
 [handlers."ok.*"]
 exec = ["/bin/sh", "-c", "echo run >> $HOME_OF_TEST/$SPOOL_ID; echo '{}' > $SPOOL_RESULT"]

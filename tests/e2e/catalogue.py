@@ -166,7 +166,7 @@ def _task(field: str, value: Any, rule: str, at: str = "", **more: Any) -> Case:
 FIELDS = [
     Case("no task", {"args": 1}, "task", "required"),
     Case("an unknown action", {"action": "delete", "ids": []}, "action", "must be one of"),
-    Case("an action of later", {"action": "replay", "ids": []}, "action", "not supported yet"),
+    Case("a replay of nothing", {"action": "replay", "ids": []}, "ids", "must be a list"),
     _task("prio", "high", "no field"),
     _task("v", 2, "no field"),
     _task("retries", True, "integer"),

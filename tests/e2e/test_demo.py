@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[2]
-LINE = re.compile(r" *\d+\.\d\d s  (?P<word>\S.{7})  (?P<task>\S*) *(?P<text>\S.*)")
+LINE = re.compile(r" *\d+\.\d\d s  (?P<word>\S.{7,14}?)  (?P<task>\S*) *(?P<text>\S.*)")
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
