@@ -209,6 +209,8 @@ def _recovered(state: State, event: Recovered, now: Now) -> list[Action]:
 def _undone(state: State, event: Undone, now: Now) -> list[Action]:
     """The disk did not take a transition: memory follows the disk."""
     move = event.move
+    if move.before == table.NEW and event.why == "full":
+        state.turn_away(move.entry.id)
     if move.after == table.RUNNING and move.before == table.PENDING:
         run = state.runs.get(move.entry.id)
         if run is not None:

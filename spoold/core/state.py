@@ -42,6 +42,7 @@ class State:
         self.claiming: dict[str, Entry] = {}  # asked for, body not read yet
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
         self.bodies: dict[str, Task] = {}  # of what was taken in lately
+        self.turned_away: dict[str, None] = {}  # ids whose submission waits for room on the disk
         self.pauses: list[dict[str, Any]] = []
         self.groups = Groups()
         self.meter = Meter()
@@ -239,6 +240,12 @@ class State:
             self.forget_all()  # more has become due than was in memory: what comes first is on disk
 
     # What comes next.
+
+    def turn_away(self, task_id: str) -> None:
+        """A task found no room on the disk: its action stays, and so does what is asked of it."""
+        if len(self.turned_away) >= KEPT_NAMES:
+            self.turned_away.pop(next(iter(self.turned_away)))
+        self.turned_away[task_id] = None
 
     def keep_body(self, task: Task) -> None:
         """A task just taken in is likely to start soon: no need to read it back."""

@@ -54,6 +54,8 @@ def carry_out(
     denied: dict[str, str] = {}
     ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
     by = asker(request, source)
+    if any(i in state.turned_away and found.get(i) is None and i not in state.runs for i in ids):
+        return []  # asked of what waits in incoming/ for room: the action waits there as well
     for task_id in ids:
         try:
             out += on_one(state, request, task_id, found.get(task_id), by, now)

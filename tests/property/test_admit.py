@@ -40,7 +40,7 @@ machines = st.builds(
     battery=percent,
     short=st.sampled_from(["", "", "logs: full"]),
     running=st.integers(0, 5),
-)
+).map(lambda machine: replace(machine, available=min(machine.available, machine.total)))
 demands = st.builds(
     Demand,
     task=st.just("a"),
