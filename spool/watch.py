@@ -7,8 +7,9 @@ hosts do on a network file system, so no wait is longer than `PULSE`.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
+import select
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +27,7 @@ class Watch:
     def __init__(self, paths: Sequence[str]) -> None:
         """`paths`: absolute; they may come and go."""
         self._paths = list(paths)
-        self._rung = threading.Event()
+        self._bell = _Bell()
         self._pause = FIRST
         self._armed: dict[str, tuple[int, int]] = {}
         self._inotify: Any = None
@@ -52,8 +53,7 @@ class Watch:
             time.sleep(min(limit, self._pause))
             self._pause = min(self._pause * 2, LAST)
             return True
-        rung = self._rung.wait(limit)
-        self._rung.clear()
+        rung = self._bell.wait(limit)
         self._arm()
         return rung
 
@@ -66,6 +66,8 @@ class Watch:
         if self._inotify is not None and self._inotify.is_alive():
             self._inotify.stop()
             self._inotify.join(2)
+        if self._inotify is None or not self._inotify.is_alive():
+            self._bell.close()
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +97,7 @@ class Watch:
             except OSError:
                 continue
             self._armed[place] = mark
-            self._rung.set()
+            self._bell.ring()
 
     def _listen(self, place: str) -> None:
         from watchdog.observers.inotify_c import CallbackId, InotifyConstants, Mask
@@ -111,26 +113,53 @@ class Watch:
             | InotifyConstants.IN_ONLYDIR
         )
         self._rings += 1
-        ring = _Ring(self._rung)
+        ring = _Ring(self._bell)
         self._inotify.add_callback(os.fsencode(place), mask, ring, CallbackId(self._rings))
 
 
 class _Ring:
     """What watchdog calls, in its thread: any news is a ring, an overflow too."""
 
-    def __init__(self, rung: threading.Event) -> None:
-        self._rung = rung
+    def __init__(self, bell: _Bell) -> None:
+        self._bell = bell
 
     def on_event(self, event: object) -> None:
         del event
-        self._rung.set()
+        self._bell.ring()
 
     def on_watch_deleted(self, wd: object) -> None:
         del wd
-        self._rung.set()
+        self._bell.ring()
 
     def on_queue_overflow(self) -> None:
-        self._rung.set()
+        self._bell.ring()
+
+
+class _Bell:
+    """A pipe, as a signal in the middle of a wait would leave the lock of threading.Event held."""
+
+    def __init__(self) -> None:
+        self._out, self._in = os.pipe()
+        os.set_blocking(self._out, False)
+        os.set_blocking(self._in, False)
+        self._poll = select.poll()
+        self._poll.register(self._out, select.POLLIN)
+
+    def ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it has rung
+            os.write(self._in, b"!")
+
+    def wait(self, seconds: float) -> bool:
+        rung = bool(self._poll.poll(seconds * 1000))
+        if rung:
+            os.read(self._out, 1 << 16)
+        return rung
+
+    def close(self) -> None:
+        if self._in >= 0:
+            os.close(self._out)
+            os.close(self._in)
+            self._out = self._in = -1
 
 
 def _nearest(path: str) -> str:
