@@ -1,6 +1,11 @@
 """What all tests share."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
+
+# A shell's background job ignores SIGINT, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines are shared and slow at times: no test fails because of the clock.
 settings.register_profile("spool", deadline=None, suppress_health_check=[HealthCheck.too_slow])

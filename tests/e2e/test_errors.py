@@ -65,7 +65,7 @@ def test_failures_that_differ_by_chance_are_one_group_and_told_once(live: Make) 
     break_it(spool, "and now it answers")
     other = fail(spool, 1)[0]
     assert spool.records(other)[0]["error"]["fingerprint"] != found["fingerprint"]
-    assert told(spool) == ["new", "new"]
+    until(lambda: told(spool) == ["new", "new"], "both groups are told")
     assert len(groups(spool)) == 2 or group(spool, lambda g: g["count"] == 1, "the other one")
 
 
