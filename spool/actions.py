@@ -34,7 +34,7 @@ from spool.requests import (
     Submit,
     Verb,
 )
-from spool.runargs import RUN, check_run_args
+from spool.runargs import RESERVED, RUN, check_run_args
 from spool.strict import Incomplete, decode, label
 
 if TYPE_CHECKING:
@@ -117,6 +117,9 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
     args = get("args", {})
     if given["task"] == RUN:
         check_run_args(args)
+    elif given["task"].startswith(RESERVED):
+        rule = f"must not begin with {RESERVED}, which is for spool's own tasks; {RUN} may be submitted"
+        raise Invalid("task", given["task"], rule)
     return Task(
         id=get("id"),
         task=given["task"],

@@ -82,6 +82,19 @@ def known(disk: Disk, task_id: str) -> str | None:
     return None
 
 
+def past(disk: Disk, task_id: str) -> str | None:
+    """Why a task can no longer be changed, as a rule with its remedy; None where it is in no pack."""
+    if not is_id(task_id):
+        return None
+    folder = f"{layout.PACKED}/{date_of(id_time(task_id))}"
+    for name in look.names(disk, folder):
+        if name.endswith(IDS) and name[0] != "." and _digest(disk, f"{folder}/{name}", task_id):
+            if disk.info(f"{folder}/{name.removesuffix(IDS)}{PACK}") is None:
+                return "has ended, and nothing but its id is kept; submit it anew"
+            return f"has ended and is packed; to run it once more: `spool replay {task_id}`"
+    return None
+
+
 def find(disk: Disk, task_id: str) -> Packed | None:
     """A packed task by its id; None where it is in no pack (any more)."""
     if not is_id(task_id):

@@ -9,13 +9,14 @@ from spool.fields import nearest
 from spool.strict import label
 
 RUN = "spool.run"
+RESERVED = "spool."  # how the names of our own tasks begin
 MAX_ARGS = 1024
 MAX_ARG = 64 * 1024
 MAX_TOTAL = 1 << 20
 MAX_ENV = 500
 MAX_PATH = 4096
 _PARTS = ("argv", "cwd", "env")
-_RESERVED = ("LD_", "BASH_FUNC_", "PYTHON", "SPOOL_")
+_NOT_SET = ("LD_", "BASH_FUNC_", "PYTHON", "SPOOL_")
 
 
 def check_run_args(args: object) -> None:
@@ -70,7 +71,7 @@ def _check_env(value: object) -> None:
     total = 0
     for name, text in value.items():
         check_env_name(name, "args.env")
-        if name == "NOTIFY_SOCKET" or name.startswith(_RESERVED):
+        if name == "NOTIFY_SOCKET" or name.startswith(_NOT_SET):
             _refuse("args.env", name, "must not set a variable that changes what is run")
         total += len(name.encode()) + len(_word(text, f"args.env.{label(name)}").encode())
     if total > MAX_TOTAL:

@@ -2,7 +2,8 @@
 
 It cannot say what depends on the clock or on other fields: whether a date exists and lies in
 range, the size of meta and of text durations, all-zero trace ids, the date inside an id, NUL in
-x-... fields, node beside task, twice the same id in a batch, the arguments of spool.run.
+x-... fields, node beside task, twice the same id in a batch, the arguments of spool.run,
+the names that begin with spool. and are ours.
 An integer written as 1.0 passes here and is refused there.
 """
 

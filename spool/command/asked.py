@@ -13,6 +13,7 @@ from spool.safe import safe
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from spool.client import Spool
 
@@ -31,14 +32,23 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def see(
-    spool: Spool, stems: list[str], args: argparse.Namespace, said: str, facts: dict[str, Any]
+def see(  # noqa: PLR0913 - what there is to say
+    spool: Spool,
+    stems: list[str],
+    args: argparse.Namespace,
+    said: str,
+    facts: dict[str, Any],
+    denied: Iterable[str] = (),
 ) -> int:
-    """Print what was asked for, wait as long as asked to, print refusals; the exit status."""
+    """Print what was asked for, wait as long as asked to, print refusals; the exit status.
+
+    `denied`: what was refused before it was asked for.
+    """
     alive = daemons.any_alive(spool.disk, spool.path)
     asked = args.wait is not None
     limit = seconds(args.wait, "--wait") if asked else GLANCE if alive else 0.0
     refused, late = _outcome(spool, stems, limit)
+    refused = [*denied, *refused]
     if args.json:
         from spool.command.render import json_line
 

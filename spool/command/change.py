@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from spool import layout, packs
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
+from spool.names import is_id
 
 if TYPE_CHECKING:
     import argparse
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     ids = options_of.ids_of(args.ids) if match is None else list(matching(spool, args.verb, match))
     if args.dry_run:
         return show(ids)
+    denied = _past(spool, ids) if match is None else {}
+    ids = [task_id for task_id in ids if task_id not in denied]
     if match is None:
         chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
         actions = [{"action": args.verb, "ids": chunk, **fields} for chunk in chunks]
@@ -64,7 +68,17 @@ def run(args: argparse.Namespace) -> int:
     for action in actions:
         spool.preview(action)  # all of it is valid, or none
     stems = [spool.act(action) for action in actions]
-    return see(spool, stems, args, f"{args.verb}: asked for {counted(ids)}", {"asked": len(ids)})
+    said = f"{args.verb}: asked for {counted(ids)}"
+    if args.verb == "retry" and match is not None and not ids and spool.disk.info(layout.PACKED):
+        print("spool: what is packed is not retried; `spool replay` finds it too", file=sys.stderr)
+    return see(spool, stems, args, said, {"asked": len(ids)}, denied.values())
+
+
+def _past(spool: Spool, ids: list[str]) -> dict[str, str]:
+    """Why some of these cannot be changed any more: they are packed."""
+    gone = [i for i in ids if is_id(i) and spool.disk.info(layout.own_copy(i)) is None]
+    rules = {task_id: packs.past(spool.disk, task_id) for task_id in gone}
+    return {task_id: f"{task_id} {rule}" for task_id, rule in rules.items() if rule}
 
 
 def matching(spool: Spool, verb: str, match: dict[str, Any]) -> Iterator[str]:

@@ -233,6 +233,8 @@ class Intake:
         for task_id in ids:
             info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
             if task_id not in self._passing and (info is None or info.nlink < 2):
+                if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
+                    raise Invalid("id", task_id, rule)
                 patience = FOREVER if self._large else OVERTAKEN  # it may be one that has no room
                 raise NotYet(Invalid("id", task_id, "no task has this id"), patience)
 
@@ -305,10 +307,14 @@ class Intake:
         raise Invalid(field, task_id, "is taken by another task with other content")
 
     def _packed(self, task_id: str) -> str | None:
-        """The digest of a task of a day that has packs; `packed` tells when others have."""
+        """The digest of a task that was packed."""
+        return packs.known(self.disk, task_id) if self._may_be_packed(task_id) else None
+
+    def _may_be_packed(self, task_id: str) -> bool:
+        """Whether the day of a task has packs; `packed` tells when others have."""
         if self._packs is None:
             self._packs = frozenset(look.names(self.disk, layout.PACKED))
-        return packs.known(self.disk, task_id) if date_of(id_time(task_id)) in self._packs else None
+        return date_of(id_time(task_id)) in self._packs
 
     def _refusal(self, source: Source, problem: Invalid, doc: dict[str, Any] | None) -> Invalidated:
         fields = doc or {}

@@ -251,6 +251,8 @@ def _run(args: Any, field: str, rule: str) -> Case:
 
 
 COMMANDS = [
+    Case("an alert of nobody", {"task": "spool.alert"}, "task", "spool's own tasks"),
+    Case("a name that may be ours one day", {"tasks": [{"task": "spool.x"}]}, "tasks[0].task", "spool's"),
     _run([], "args", "object"),
     _run({}, "args.argv", "required"),
     _run({"argv": "ls -l"}, "args.argv", "list"),

@@ -29,6 +29,16 @@ def command(spool: Live, *words: str, status: int = 0) -> str:
     return done.stdout
 
 
+def refused(spool: Live, *words: str, status: int = 65) -> str:
+    """What a command says on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spool", "--spool", str(spool.root), *words],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done.stderr.strip()
+
+
 def aged(spool: Live) -> None:
     """All that has ended did so long ago, and the journal is of that day."""
     spool.stop()
@@ -70,6 +80,16 @@ def test_a_packed_task_is_shown_known_and_replayed(live: Make) -> None:
         refusal = spool.refusal_now(name)
         assert refusal is not None
         assert refusal["field"] == "id"
+        for verb in ("retry", "cancel"):
+            why = refused(spool, verb, bad)
+            assert (
+                why
+                == f"spool: refused: {bad} has ended and is packed; to run it once more: `spool replay {bad}`"
+            )
+        assert "`spool replay` finds it too" in refused(spool, "retry", "--error", mark, status=0)
+        name = spool.drop({"action": "retry", "ids": [bad]})
+        spool.taken(name)
+        assert f"`spool replay {bad}`" in (spool.refusal_now(name) or {})["rule"]
         assert command(spool, "replay", "--error", mark, "--dry-run") == f"{bad}\n"
         spool.do({"action": "replay", "ids": [good], "id": new_id()})
         (again,) = [line for line in spool.journal("submit") if line.get("replay_of") == good]
@@ -92,6 +112,7 @@ def test_what_nobody_keeps_goes_and_is_still_known(live: Make) -> None:
     spool.do({"id": task_id, "task": "brief"})
     assert not list(spool.paths("pending", "running", "done"))
     assert command(spool, "show", task_id, status=66) == ""
+    assert "submit it anew" in refused(spool, "retry", task_id)
 
 
 def test_a_pass_is_made_when_somebody_asks(live: Make) -> None:

@@ -399,6 +399,18 @@ def test_values_are_frozen() -> None:
         one().at = 1  # type: ignore[misc]
 
 
+# --- names of our own
+
+
+@pytest.mark.parametrize("name", ["spool.alert", "spool.", "spool.running", "spool.run.x"])
+def test_a_name_that_is_ours_is_refused(name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        ask({"task": name})
+    assert (caught.value.field, caught.value.value) == ("task", name)
+    assert "spool.run may be submitted" in caught.value.rule
+    assert ask({"task": name.replace(".", "-", 1)}).tasks[0].task == name.replace(".", "-", 1)
+
+
 # --- spool.run
 
 
