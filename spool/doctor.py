@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import stat
 import time
 from typing import TYPE_CHECKING
 
-from spool import daemons, layout, probes
+from spool import daemons, layout, modes, probes
 from spool.disk import RealDisk
 from spool.errors import SpoolError
 from spool.init import check_format
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 STALE = 150  # seconds; a living daemon writes its status once a minute
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"  # what handlers get
-DROP_BOX = 0o3730  # incoming/ and tmp/ where others may drop actions
 
 
 def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
@@ -34,7 +32,8 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         yield Check(BAD, str(problem), f"spool init {shlex.quote(root)}")
         return
     yield Check(OK, f"{root} is a spool of format 1")
-    yield from _tree(root, fix=fix)
+    is_shared = _is_shared(disk)
+    yield from _tree(root, is_shared=is_shared, fix=fix)
     yield from probes.file_system(root)
     yield from probes.steps(disk)
     yield from probes.inotify(root, disk)
@@ -46,53 +45,33 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     disk.close()
 
 
-def _tree(root: str, *, fix: bool) -> Iterator[Check]:
+def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
     """Directories, their modes and owners, and that one rename can reach all of them."""
-    top = os.stat(root)
-    well = True
-    for name in ("", *layout.TREE, layout.SETTINGS, layout.FORMAT):
-        path = os.path.join(root, name).rstrip("/")
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            level = WARN if name == layout.SETTINGS else BAD
-            yield Check(level, f"{path} is missing", f"spool init {shlex.quote(root)}")
-            well = False
-            continue
-        checks = [_mode(path, name, found, fix=fix), _owner(path, found, top), _device(path, found, top)]
-        yield from (check for check in checks if check is not None)
-        well = well and not any(checks)
+    absent = list(modes.missing(root, is_shared=is_shared))
+    yield from absent
+    well = not absent
+    if any(check.what.startswith(f"{root}/{layout.PENDING} ") for check in absent):
+        return  # who serves a shared spool is told by it
+    for check in modes.check(root, is_shared=is_shared, fix=fix):
+        well = well and check.level == OK
+        yield check
+    if is_shared:
+        yield from probes.kernel()
     if well:
-        yield Check(OK, f"directories are there, private to uid {top.st_uid}, on one file system")
+        whose = (
+            "shared, each place as it should be"
+            if is_shared
+            else f"private to uid {os.stat(root).st_uid}"
+        )
+        yield Check(OK, f"directories are there, {whose}, on one file system")
 
 
-def _mode(path: str, name: str, found: os.stat_result, *, fix: bool) -> Check | None:
-    mode = stat.S_IMODE(found.st_mode)
-    if name in (layout.INCOMING, layout.TMP) and mode == DROP_BOX:
-        return None
-    right = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
-    if mode == right or stat.S_ISLNK(found.st_mode):
-        return None
-    if fix:
-        os.chmod(path, right)
-        return Check(OK, f"{path} had mode {mode:04o}, now {right:04o}")
-    risky = bool(mode & 0o022) or mode & right != right
-    remedy = f"chmod {right:04o} {shlex.quote(path)}  (or spool doctor --fix)"
-    return Check(BAD if risky else WARN, f"{path} has mode {mode:04o}, not {right:04o}", remedy)
-
-
-def _owner(path: str, found: os.stat_result, top: os.stat_result) -> Check | None:
-    if found.st_uid == top.st_uid:
-        return None
-    what = f"{path} belongs to uid {found.st_uid}, the spool to uid {top.st_uid}"
-    return Check(BAD, what, f"chown {top.st_uid} {shlex.quote(path)}")
-
-
-def _device(path: str, found: os.stat_result, top: os.stat_result) -> Check | None:
-    if found.st_dev == top.st_dev:
-        return None
-    what = f"{path} is on another file system: a task cannot be renamed into it"
-    return Check(BAD, what, "keep the whole spool on one file system")
+def _is_shared(disk: RealDisk) -> bool:
+    """What spool.toml says; where it cannot be read a spool is no shared one."""
+    try:
+        return load(disk.read(layout.SETTINGS, 1 << 20).decode()).shared
+    except (SpoolError, OSError, UnicodeDecodeError):
+        return False
 
 
 def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | None]:

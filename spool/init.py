@@ -41,9 +41,9 @@ def init(path: str) -> bool:
     elif os.path.isdir(path) and set(os.listdir(path)) - {*layout.TREE, layout.SETTINGS}:
         raise NotASpool(path, "has other files in it; a spool wants a directory of its own")
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _make_dir(path)
         for name in layout.TREE:
-            os.makedirs(os.path.join(path, name), mode=0o700, exist_ok=True)
+            _make_dir(os.path.join(path, name))
         _write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
         made = _write_new(marker, layout.FORMAT_LINE)
     except PermissionError as problem:
@@ -70,12 +70,25 @@ def check_format(path: str) -> None:
         raise NotASpool(path, f"has format {words[1]}, this program knows format 1; upgrade it")
 
 
+def _make_dir(path: str) -> None:
+    """A directory for this user alone, with those above it, whatever the umask; or what is there."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_dir(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+    os.chmod(path, 0o700)  # the umask may have taken bits of our own
+
+
 def _write_new(path: str, text: str) -> bool:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         fd = os.open(path, flags, 0o600)
     except FileExistsError:
         return False
+    os.fchmod(fd, 0o600)
     with open(fd, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

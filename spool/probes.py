@@ -138,3 +138,30 @@ def clock(disk: Disk) -> Iterator[Check]:
         yield Check(WARN, what, "let NTP set the clock of both hosts")
     else:
         yield Check(OK, shown)
+
+
+def kernel() -> Iterator[Check]:
+    """What the kernel refuses to do for one user in a directory of many."""
+    for name, least, level in _PROTECTED:
+        try:
+            with open(f"/proc/sys/fs/{name}", encoding="ascii") as file:
+                value = int(file.read())
+        except (OSError, ValueError):
+            continue
+        if value < least:
+            what = f"fs.{name} is {value}: {_WHY[name]}"
+            yield Check(level, what, f"sysctl -w fs.{name}={least}, and into /etc/sysctl.d/")
+
+
+_PROTECTED = (
+    ("protected_hardlinks", 1, BAD),
+    ("protected_symlinks", 1, WARN),
+    ("protected_fifos", 1, WARN),
+    ("protected_regular", 1, WARN),
+)
+_WHY = {
+    "protected_hardlinks": "a writer can give a file of another user a name in incoming/",
+    "protected_symlinks": "programs that are less careful than spoold follow links in boxes of many",
+    "protected_fifos": "programs that are less careful than spoold write into FIFOs of others",
+    "protected_regular": "programs that are less careful than spoold write into files of others",
+}

@@ -20,7 +20,7 @@ FILE = "spool.toml"
 PYTHON_ONLY = (
     "interpreter", "async_tasks", "recycle_tasks", "recycle_age", "recycle_rss", "idle"
 )  # fmt: skip
-EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj")
+EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes")
 _CACHED = 4096
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
@@ -54,6 +54,9 @@ class Handler:
     recycle_age: int = 86_400_000_000
     recycle_rss: int = 1 << 30
     idle: int = 60_000_000
+    files: int | None = None
+    file_size: int | None = None
+    processes: int | None = None
 
 
 Band = tuple[float, float]  # where a gate closes, where it opens again
@@ -113,6 +116,8 @@ class Settings:
     housekeeping: int
     lease: int
     allow_run: bool
+    shared: bool
+    no_new_privs: bool
     pack_after: int
     keep_done: int
     keep_failed: int

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import orjson
 
-from spool import daemons, layout, machine, settings
+from spool import daemons, layout, machine, modes, probes, settings
 from spool.command.parser import Parser
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
-from spool.errors import Busy, ConfigError, NotAllowed, NotServed, SpoolError
+from spool.errors import Busy, ConfigError, NotAllowed, NotASpool, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
+from spool.probes import BAD
 from spool.quarantine import quarantine
 from spool.times import parse_utc
 from spoold.core.state import State
@@ -103,6 +104,7 @@ def _serve(args: argparse.Namespace) -> int:
         return 0
     if args.reload:
         return _have_reloaded(disk, root, node)
+    guard(root, is_shared=found.shared)
     lock = _lock(root, node)
     try:
         killed = kill_leftovers(root, node)
@@ -214,6 +216,25 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
     if not found.allow_run or not _is_private(disk):
         return found
     return replace(found, handlers={**found.handlers, RUN: _run_handler()})
+
+
+def guard(root: str, *, is_shared: bool) -> None:
+    """NotAllowed where others could get at what they must not, or this is the wrong user to serve it."""
+    place = os.path.join(root, layout.PENDING) if is_shared else root
+    if not os.path.isdir(place):
+        raise NotASpool(root, f"has no {layout.PENDING}/; complete it with `spool init`")
+    serving = os.stat(place).st_uid
+    for check in modes.check(root, is_shared=is_shared):
+        if check.level == BAD:
+            raise NotAllowed(f"{check.what}; {check.remedy}")
+    for check in probes.kernel() if is_shared else ():
+        if check.level == BAD:
+            raise NotAllowed(f"{check.what}; {check.remedy}")
+        log.warning("%s; %s", check.what, check.remedy)
+    if os.geteuid() != serving:
+        raise NotAllowed(
+            f"{root} is served by uid {serving}, not by uid {os.geteuid()}; run spoold as that user"
+        )
 
 
 def _is_private(disk: RealDisk) -> bool:

@@ -39,7 +39,7 @@ class Handlers:
         self.node = node
         self.settings = settings
         self._base = _base()
-        self._runner = Runner(keep_fds=[lock])
+        self._runner = Runner(keep_fds=[lock], no_new_privs=settings.no_new_privs)
         self._runner.start_keeper()
         self.workers = Workers(self._runner, root, node, self._base)
         self._epoll = select.epoll()
@@ -204,6 +204,9 @@ def _niceness(handler: Handler) -> dict[str, int | str]:
         "oom_score_adj": handler.oom_score_adj,
         "cpu": None if handler.cpu is None else -(-handler.cpu // 1_000_000),
         "memory": handler.memory,
+        "files": handler.files,
+        "file_size": handler.file_size,
+        "processes": handler.processes,
     }
     return {name: value for name, value in wanted.items() if value is not None}
 

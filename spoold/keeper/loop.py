@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource  # here and not late: without descriptors nothing can be imported
 import select
 import signal
 import time
@@ -77,6 +78,8 @@ class Keeper:
                 case "quit":
                     self.wire.open = False
                 case "hello":
+                    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+                    resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core holds secrets
                     if message.get("no_new_privs"):
                         prctl(PR_SET_NO_NEW_PRIVS, 1)
                 case order:

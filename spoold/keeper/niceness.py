@@ -65,6 +65,18 @@ def _memory(size: int) -> None:
     _limit(resource.RLIMIT_DATA, size, size)
 
 
+def _files(number: int) -> None:
+    _limit(resource.RLIMIT_NOFILE, number, number)
+
+
+def _file_size(size: int) -> None:
+    _limit(resource.RLIMIT_FSIZE, size, size)
+
+
+def _processes(number: int) -> None:
+    _limit(resource.RLIMIT_NPROC, number, number)
+
+
 def _limit(kind: int, soft: int, hard: int) -> None:
     most = resource.getrlimit(kind)[1]
     if most != resource.RLIM_INFINITY:
@@ -78,5 +90,8 @@ SET: dict[str, Callable[..., None]] = {
     "ionice": _ionice,
     "oom_score_adj": _oom_score_adj,
     "cpu": _cpu,
+    "files": _files,
+    "file_size": _file_size,
+    "processes": _processes,
     "memory": _memory,
 }

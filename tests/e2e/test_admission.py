@@ -108,6 +108,20 @@ def test_a_handler_is_as_nice_as_it_was_told(live: Spools) -> None:
     assert [spool.note(name) for name in ("nice", "data", "oom")] == ["11", "65536", "400"]
 
 
+def test_a_handler_gets_the_limits_it_was_given_no_core_and_no_new_rights(live: Spools) -> None:
+    show = "for n in n f u c; do ulimit -$n; done > $NOTES/limits; cat /proc/self/status > $NOTES/rights"
+    spool = live(handler("work", f"bash -c '{show}'", files=64, file_size="1MiB", processes=5000))
+    spool.end(spool.submit("work"))
+    assert spool.note("limits").split() == ["64", "1024", "5000", "0"]
+    assert "NoNewPrivs:\t1" in spool.note("rights")
+
+
+def test_a_handler_may_gain_rights_where_the_settings_say_so(live: Spools) -> None:
+    spool = live("no_new_privs = false\n" + handler("work", "cat /proc/self/status > $NOTES/rights"))
+    spool.end(spool.submit("work"))
+    assert "NoNewPrivs:\t0" in spool.note("rights")
+
+
 def test_a_big_python_task_does_not_make_the_next_one_in_its_worker_look_big(
     spool_at: Spools, tmp_path: Path
 ) -> None:

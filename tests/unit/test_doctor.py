@@ -49,7 +49,8 @@ def test_what_is_no_spool_is_told_with_the_remedy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "mode", "level"),
     [
-        ("", 0o755, WARN),
+        ("", 0o755, BAD),
+        ("done", 0o710, BAD),
         ("incoming", 0o777, BAD),
         ("held", 0o500, BAD),
         ("spool.toml", 0o644, WARN),
@@ -66,12 +67,6 @@ def test_a_wrong_mode_is_named_with_its_command_and_mended(
     assert found[0].remedy.startswith("chmod 0")
     assert not [c for c in examine(str(root), fix=True) if c.level == BAD]
     assert path.stat().st_mode & 0o7777 == (0o600 if name == "spool.toml" else 0o700)
-
-
-def test_a_drop_box_for_others_is_no_wrong_mode(root: Path) -> None:
-    (root / "incoming").chmod(0o3730)
-    (root / "tmp").chmod(0o3730)
-    assert bad(root) == []
 
 
 def test_a_directory_that_is_missing_is_named(root: Path) -> None:

@@ -1,0 +1,188 @@
+"""Who may do what in the tree of a spool: owner and mode of every place, held against what is there.
+
+Two kinds: a user's own spool, closed to everybody else, and a shared one (`shared = true`), where root
+owns what says who may do what, spoold's own user owns the state, and writers have a blind box.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spool import acl, layout
+from spool.probes import BAD, OK, WARN, Check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BOXES = (layout.INCOMING, layout.TMP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """A place: its mode, the most and the least that will do, who must own it (None: anybody)."""
+
+    mode: int
+    most: int
+    least: int
+    uid: int | None
+
+
+def private(uid: int) -> dict[str, Want]:
+    """A user's own spool: nobody else gets in."""
+    folder = Want(mode=0o700, most=0o700, least=0o700, uid=uid)
+    file = Want(mode=0o600, most=0o600, least=0o400, uid=uid)
+    files = (layout.FORMAT, layout.SETTINGS, layout.SIGNERS, layout.REVOKED)
+    folders = ("", *layout.TREE, *layout.MADE_WHEN_NEEDED)
+    return {**dict.fromkeys(folders, folder), **dict.fromkeys(files, file)}
+
+
+def shared(uid: int) -> dict[str, Want]:
+    """A spool of several writers, served by `uid`. Groups are what they are: who is in them decides."""
+    state = Want(mode=0o2750, most=0o2750, least=0o700, uid=uid)
+    box = Want(mode=0o3770, most=0o3770, least=0o1730, uid=uid)
+    return {
+        "": Want(mode=0o755, most=0o755, least=0o711, uid=0),
+        **dict.fromkeys((*layout.TREE, *layout.MADE_WHEN_NEEDED), state),
+        **dict.fromkeys(BOXES, box),
+        layout.OUTBOX: Want(mode=0o2751, most=0o2755, least=0o711, uid=uid),
+        layout.WRITERS: Want(mode=0o711, most=0o755, least=0o711, uid=0),
+        layout.FORMAT: Want(mode=0o644, most=0o644, least=0o444, uid=0),
+        layout.SETTINGS: Want(mode=0o640, most=0o644, least=0o440, uid=0),
+        layout.SIGNERS: Want(mode=0o644, most=0o644, least=0o444, uid=0),
+        layout.REVOKED: Want(mode=0o644, most=0o644, least=0o444, uid=0),
+    }
+
+
+def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:
+    """What is not as it should be; with `fix` it is mended where this process may."""
+    top = os.stat(root)
+    serving = top.st_uid
+    if is_shared:
+        serving = os.lstat(os.path.join(root, layout.PENDING)).st_uid
+        if serving == 0:
+            what = f"{root}/{layout.PENDING} belongs to root: spoold must have a user of its own"
+            yield Check(BAD, what, _again(root))
+    for name, want in (shared if is_shared else private)(serving).items():
+        path = os.path.join(root, name).rstrip("/")
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue  # `missing` names it
+        yield from _place(path, found, want, grave=is_shared or stat.S_ISDIR(found.st_mode), fix=fix)
+        if found.st_dev != top.st_dev:
+            what = f"{path} is on another file system: a task cannot be renamed into it"
+            yield Check(BAD, what, "keep the whole spool on one file system")
+    if is_shared:
+        yield from _boxes(root)
+        yield from _writers(root, fix=fix)
+        yield from _outboxes(root, serving, fix=fix)
+    yield from ancestors(root, is_shared=is_shared)
+
+
+def missing(root: str, *, is_shared: bool) -> Iterator[Check]:
+    """What a spool has and this one has not."""
+    for name in (*layout.TREE, layout.SETTINGS, layout.FORMAT):
+        if not os.path.lexists(os.path.join(root, name)):
+            level = WARN if name == layout.SETTINGS else BAD
+            yield Check(level, f"{root}/{name} is missing", _again(root, is_shared=is_shared))
+
+
+def _again(root: str, *, is_shared: bool = True) -> str:
+    return f"spool init{' --system' * is_shared} {shlex.quote(root)}"
+
+
+def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
+    """One place: what it is, whose it is, what it lets others do."""
+    if stat.S_ISLNK(found.st_mode):
+        yield Check(
+            BAD, f"{path} is a symbolic link: whoever owns it decides where it leads", f"rm {path}"
+        )
+        return
+    if want.uid is not None and found.st_uid != want.uid:
+        if fix and os.geteuid() == 0:
+            os.chown(path, want.uid, -1, follow_symlinks=False)
+            yield Check(OK, f"{path} belonged to uid {found.st_uid}, now to uid {want.uid}")
+        else:
+            what = f"{path} belongs to uid {found.st_uid}, not to uid {want.uid}"
+            yield Check(BAD, what, f"chown {want.uid} {shlex.quote(path)}")
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & ~want.most and not want.least & ~mode:
+        return
+    if fix and os.geteuid() in (0, found.st_uid):
+        os.chmod(path, want.mode)
+        yield Check(OK, f"{path} had mode {mode:04o}, now {want.mode:04o}")
+        return
+    bad = grave or bool(mode & 0o022) or bool(want.least & ~mode)
+    remedy = f"chmod {want.mode:04o} {shlex.quote(path)}  (or spool doctor --fix)"
+    yield Check(BAD if bad else WARN, f"{path} has mode {mode:04o}, not {want.mode:04o}", remedy)
+
+
+def _boxes(root: str) -> Iterator[Check]:
+    """Writers may drop, and neither list nor read what others have dropped."""
+    ours = os.lstat(os.path.join(root, layout.SETTINGS)).st_gid
+    for name in BOXES:
+        path = os.path.join(root, name)
+        found = os.lstat(path)
+        rows = acl.read(path)
+        lists = [row for row in rows if row.tag in (acl.USER, acl.GROUP) and row.may & acl.READ]
+        if (found.st_mode & stat.S_IRGRP and found.st_gid != ours) or lists:
+            what = f"{path} can be listed by those who drop into it"
+            yield Check(BAD, what, f"chmod g-r {shlex.quote(path)}" if not lists else _again(root))
+        elif not rows and found.st_gid != ours:
+            what = f"{path} has no access control list: who guesses the name of a file can read it"
+            yield Check(WARN, what, "a file system with ACLs, or spool init --system --writer USER")
+
+
+def _writers(root: str, *, fix: bool) -> Iterator[Check]:
+    """A box for each writer: his, and nobody else's."""
+    place = os.path.join(root, layout.WRITERS)
+    ours = os.lstat(os.path.join(root, layout.SETTINGS)).st_gid
+    for name in sorted(_names(place)):
+        path = os.path.join(place, name)
+        found = os.lstat(path)
+        if not name.isdecimal() or not stat.S_ISDIR(found.st_mode):
+            yield Check(WARN, f"{path} is no directory named by a user id", f"rm -r {shlex.quote(path)}")
+            continue
+        want = Want(mode=0o2770, most=0o2770, least=0o770, uid=int(name))
+        yield from _place(path, found, want, grave=False, fix=fix)
+        if found.st_gid != ours:
+            what = f"{path} has group {found.st_gid}: spoold cannot take anything from it"
+            yield Check(WARN, what, f"chgrp {ours} {shlex.quote(path)}; chmod 2770 {shlex.quote(path)}")
+
+
+def _outboxes(root: str, serving: int, *, fix: bool) -> Iterator[Check]:
+    place = os.path.join(root, layout.OUTBOX)
+    want = Want(mode=0o2770, most=0o2770, least=0o700, uid=serving)
+    for name in sorted(_names(place)):
+        path = os.path.join(place, name)
+        yield from _place(path, os.lstat(path), want, grave=True, fix=fix)
+
+
+def _names(place: str) -> list[str]:
+    try:
+        return os.listdir(place)
+    except (FileNotFoundError, PermissionError, NotADirectoryError):
+        return []
+
+
+def ancestors(root: str, *, is_shared: bool) -> Iterator[Check]:
+    """Whoever may rename a directory on the way to the spool can put another one in its place."""
+    level = BAD if is_shared else WARN
+    owner = os.stat(root).st_uid
+    path = os.path.dirname(os.path.realpath(root))
+    while True:
+        found = os.stat(path)
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            mode = stat.S_IMODE(found.st_mode)
+            what = f"{path}, on the way to the spool, has mode {mode:04o}: others can replace it"
+            yield Check(level, what, f"chmod go-w {shlex.quote(path)}, or keep the spool elsewhere")
+        if found.st_uid not in (0, owner):
+            what = f"{path}, on the way to the spool, belongs to uid {found.st_uid}"
+            yield Check(level, what, f"chown root {shlex.quote(path)}, or keep the spool elsewhere")
+        if path == "/":
+            return
+        path = os.path.dirname(path)

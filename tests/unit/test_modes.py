@@ -1,0 +1,104 @@
+"""Who may do what in the tree: a spool is made closed, and what is looser is not served."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spool import modes
+from spool.doctor import examine
+from spool.errors import NotAllowed
+from spool.init import init
+from spool.probes import BAD, Check
+from spoold.daemon import guard
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    place = tmp_path / "spool"
+    init(str(place))
+    return place
+
+
+@pytest.mark.parametrize("umask", ["000", "022", "077", "277", "777"])
+def test_a_new_spool_is_closed_whatever_the_umask(tmp_path: Path, umask: str) -> None:
+    place = tmp_path / "state" / "of" / "spool"
+    make = "import os, sys; os.umask(int(sys.argv[1], 8)); from spool.init import init; init(sys.argv[2])"
+    done = subprocess.run(
+        [sys.executable, "-c", make, umask, str(place)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for path in (place, place.parent, place.parent.parent, *place.rglob("*")):
+        wanted = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+    guard(str(place), is_shared=False)
+
+
+@pytest.mark.parametrize("name", ["", "incoming", "tmp", "pending", "outbox", "nodes"])
+@pytest.mark.parametrize("mode", [0o701, 0o710, 0o740, 0o755, 0o777, 0o1777, 0o3730])
+def test_a_looser_mode_is_not_served_until_the_doctor_has_mended_it(
+    root: Path, name: str, mode: int
+) -> None:
+    (root / name).chmod(mode)
+    with pytest.raises(NotAllowed, match=f"mode {mode:04o}.*chmod 0700.*spool doctor --fix"):
+        guard(str(root), is_shared=False)
+    assert any("now 0700" in check.what for check in examine(str(root), fix=True))
+    guard(str(root), is_shared=False)
+
+
+def test_settings_that_others_may_write_are_not_served_and_those_they_may_read_are_only_told(
+    root: Path,
+) -> None:
+    (root / "spool.toml").chmod(0o644)
+    guard(str(root), is_shared=False)
+    assert [c.level for c in modes.check(str(root), is_shared=False) if "spool.toml" in c.what] == [
+        "warn"
+    ]
+    (root / "spool.toml").chmod(0o660)
+    with pytest.raises(NotAllowed, match=r"spool.toml has mode 0660"):
+        guard(str(root), is_shared=False)
+
+
+def test_a_link_in_the_place_of_a_directory_is_not_served(root: Path, tmp_path: Path) -> None:
+    (root / "done").rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (root / "done").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NotAllowed, match="symbolic link"):
+        guard(str(root), is_shared=False)
+
+
+def test_whoever_may_replace_a_directory_on_the_way_is_named(tmp_path: Path) -> None:
+    above = tmp_path / "above"
+    above.mkdir()
+    init(str(above / "spool"))
+    above.chmod(0o777)
+    found = [c for c in modes.check(str(above / "spool"), is_shared=False) if str(above) in c.what]
+    assert [c.remedy.split(",")[0] for c in found] == [f"chmod go-w {above}"]
+    above.chmod(0o1777)
+    assert list(modes.check(str(above / "spool"), is_shared=False)) == []
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a spool to somebody else")
+def test_nobody_serves_the_spool_of_another_user(root: Path) -> None:
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 12345, 12345)
+    assert [c for c in modes.check(str(root), is_shared=False) if c.level == BAD] == []
+    with pytest.raises(NotAllowed, match="served by uid 12345, not by uid 0"):
+        guard(str(root), is_shared=False)
+
+
+def test_a_check_has_a_remedy(root: Path) -> None:
+    (root / "held").chmod(0o777)
+    checks: list[Check] = list(modes.check(str(root), is_shared=False))
+    assert checks
+    assert all(check.remedy for check in checks)
