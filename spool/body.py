@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from spool.actions import decode, interpret
 from spool.errors import Invalid
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ def encoded(doc: dict[str, Any], limit: int, now: int) -> bytes:
         raise Invalid("document", None, f"must be JSON: {problem}") from None
     if b"null" in data:
         _refuse_nan(doc, "")
+    from spool.actions import decode, interpret  # milliseconds that who only looks need not spend
+
     interpret(decode(data, limit=limit), now=now, dropped=now, zone=UTC, uid=None)
     return data
 

@@ -260,13 +260,10 @@ class Spool(Control):
         daemon has counted them at `counted_at` (RFC 3339, else None). `pauses`: rows, instants in us UTC.
         `outboxes`: parent -> unread events.
         """
-        from spool import daemons, look
+        from spool import daemons
 
         found = daemons.nodes(self.disk, self.path)
-        standing = look.count(self.disk, limit=look.MANY)
-        at = None
-        if standing is None:  # too many to wait for: the newest count of a daemon
-            standing, at = self._counted(list(found))
+        standing, at = self._standing(found)
         counts = {layout.INCOMING: _incoming(self.disk), **standing}
         return {
             "spool": self.path,
@@ -303,13 +300,16 @@ class Spool(Control):
         found = [_written(self.disk, layout.shape(node)) for node in nodes]
         return max(filter(None, found), key=lambda one: str(one["at"]), default=None)
 
-    def _counted(self, nodes: Iterable[str]) -> tuple[dict[str, int], str | None]:
+    def _standing(self, nodes: Iterable[str]) -> tuple[dict[str, int], str | None]:
+        """What stands where, and since when that is known if it is too much to be counted now."""
         from spool import look
 
-        found = self._newest(nodes)
-        if found is None:
-            return look.count(self.disk) or {}, None
-        return found["counts"], found["at"]
+        known = self._newest(nodes)
+        if known is None or sum(known["counts"].values()) <= look.MANY:
+            found = look.count(self.disk, limit=look.MANY if known else None)
+            if found is not None or known is None:
+                return found or {}, None
+        return known["counts"], known["at"]
 
 
 def _written(disk: RealDisk, path: str) -> dict[str, Any] | None:

@@ -116,6 +116,11 @@ def shape(node: str) -> str:
     return f"{NODES}/{node}.shape"
 
 
+def census(node: str) -> str:
+    """Path of what that count has found in each directory, as long as nothing changes there."""
+    return f"{NODES}/{node}.census"
+
+
 def metrics(node: str) -> str:
     """Path of a node's metrics."""
     return f"{NODES}/{node}.prom"

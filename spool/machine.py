@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -21,7 +20,7 @@ def zone_of(
     """The zone a setting names; for "" the machine's: $TZ, then /etc/localtime, then UTC."""
     if name:
         return times.zone(name)
-    target = str(Path(localtime).resolve())
+    target = os.path.realpath(localtime)
     for candidate in (environ.get("TZ", "").lstrip(":"), target.partition("zoneinfo/")[2]):
         if candidate:
             try:
@@ -33,7 +32,7 @@ def zone_of(
 
 def _from_file(path: str) -> ZoneInfo:
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:
             return ZoneInfo.from_file(file, key="localtime")
     except (OSError, ValueError):
         return ZoneInfo("UTC")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import re
+from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
-from spool.names import PRIORITIES, day_start
+from spool.names import DAY_US, PRIORITIES, day_start
 from spool.times import format_utc
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ BOUNDS = (1, 5, 30, 120, 600, 3600, 21_600, 86_400, 604_800)
 LABELS = ("1s", "5s", "30s", "2m", "10m", "1h", "6h", "1d", "7d", "older")
 NAMED = 200  # task names told apart; the rest is "other"
 OTHER = "other"
+_ENTRY = re.compile(r"^([0-9]{6}\.[0-9]{6}),([^,\n]*),([^,\n]*)", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -51,28 +54,73 @@ class Shape:
             start = day_start(date)
         except ValueError:
             return  # no directory of ours; fsck names it
-        for name in names:
-            parts = name.split(",", 3)
-            clock = parts[0]
-            if len(parts) < 3 or len(clock) != 13 or not (clock[:6] + clock[7:]).isdigit():
-                continue  # being prepared, or no entry
-            time = (int(clock[:2]) * 60 + int(clock[2:4])) * 60 + int(clock[4:6])
-            due = start + time * 1_000_000 + int(clock[7:])
-            self._waits(due, prio, parts[1], parts[2].removesuffix(".json"))
-
-    def _waits(self, due: int, prio: str, task_id: str, task: str) -> None:
-        self.counts[f"{layout.PENDING}/{prio}"] += 1
-        name = task if task in self.tasks or len(self.tasks) < NAMED else OTHER
-        row = self.tasks.setdefault(name, {}).get(prio)
-        if row is None:
-            row = self.tasks[name][prio] = [0] * (len(BOUNDS) + 2)
-        age = self.at - due
-        if age < 0:
-            row[0] += 1
+        rows = _ENTRY.findall("\n".join(names))  # without what is being prepared, or no entry
+        if not rows:
             return
-        row[1 + bisect_left(BOUNDS, age / 1e6)] += 1
-        if self.oldest is None or due < self.oldest[0]:
-            self.oldest = due, task_id, task
+        edges = [*(self.at - 1_000_000 * bound for bound in reversed(BOUNDS)), self.at + 1]
+        cuts = [_clock(edge, start) for edge in edges]
+        found = Counter((bisect_right(cuts, clock), task) for clock, _, task in rows)
+        for (cut, task), many in found.items():
+            self._waits(task, prio, len(cuts) - cut, many)
+        clock, task_id, task = min(rows)
+        due = start + _us(clock)
+        if due <= self.at and (self.oldest is None or due < self.oldest[0]):
+            self.oldest = due, task_id, task.removesuffix(".json")
+
+    def _waits(self, task: str, prio: str, bucket: int, many: int) -> None:
+        """So many of a name; in bucket 0 what is due later."""
+        self.counts[f"{layout.PENDING}/{prio}"] += many
+        task = task.removesuffix(".json")
+        name = task if task in self.tasks or len(self.tasks) < NAMED else OTHER
+        row = self.tasks.setdefault(name, {}).setdefault(prio, [0] * (len(BOUNDS) + 2))
+        row[bucket] += many
+
+    def add(self, other: Shape) -> None:
+        """What another look has found elsewhere, at the same time."""
+        for key, many in other.counts.items():
+            if not key.startswith(layout.PENDING):
+                self.counts[key] += many
+        for task, rows in other.tasks.items():
+            for prio, row in rows.items():
+                for bucket, many in enumerate(row):
+                    self._waits(task, prio, bucket, many)
+        if other.oldest is not None and (self.oldest is None or other.oldest < self.oldest):
+            self.oldest = other.oldest
+
+    def settled(self, folder: str, now: int) -> bool:
+        """Whether what was found in one directory holds at `now`, if the same names are there."""
+        state, *rest = folder.split("/")
+        if state != layout.PENDING:
+            return True
+        try:
+            begins = day_start(rest[0])
+        except ValueError:
+            return False
+        for at in (self.at, now):
+            later, older = begins > at, begins + DAY_US + 1_000_000 * BOUNDS[-1] < at
+            if not later and not older:
+                return False
+        return (begins > self.at) == (begins > now)
+
+    def kept(self) -> dict[str, Any]:
+        """All of it for JSON, for `recall`."""
+        return {"at": self.at, "counts": self.counts, "tasks": self.tasks, "oldest": self.oldest}
+
+    @classmethod
+    def recall(cls, kept: Any) -> Shape:
+        """What `kept` has made; ValueError, KeyError, TypeError or AttributeError from all else."""
+        found = cls(int(kept["at"]))
+        for key in found.counts:
+            if not key.startswith(layout.PENDING):
+                found.counts[key] = int(kept["counts"][key])
+        for task, rows in kept["tasks"].items():
+            for prio, row in rows.items():
+                for bucket, many in zip(range(len(BOUNDS) + 2), row, strict=True):
+                    found._waits(task, prio, bucket, int(many))
+        if kept["oldest"] is not None:
+            at, task_id, task = kept["oldest"]
+            found.oldest = int(at), str(task_id), str(task)
+        return found
 
     def plain(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -87,3 +135,17 @@ class Shape:
             "bounds": list(BOUNDS),
             "tasks": self.tasks,
         }
+
+
+def _clock(at: int, start: int) -> str:
+    """An instant as the names of a day write it; another day's is before or after all of them."""
+    past = at - start
+    if not 0 <= past < DAY_US:
+        return "" if past < 0 else "~"
+    seconds, us = divmod(past, 1_000_000)
+    return f"{seconds // 3600:02}{seconds // 60 % 60:02}{seconds % 60:02}.{us:06}"
+
+
+def _us(clock: str) -> int:
+    seconds = (int(clock[:2]) * 60 + int(clock[2:4])) * 60 + int(clock[4:6])
+    return seconds * 1_000_000 + int(clock[7:])
