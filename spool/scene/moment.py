@@ -1,0 +1,96 @@
+"""What a spool is like at one moment: the files of its daemons, its groups of errors, what runs take."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import errorgroups, layout
+from spool.errors import Invalid
+from spool.times import DAY, WEEK
+
+if TYPE_CHECKING:
+    from spool.client import Spool
+    from spool.group import Group
+
+USAGE_LIMIT = 64 << 20
+
+
+@dataclass(slots=True, kw_only=True)
+class Moment:
+    """`now`: us UTC. `status`: as Spool.status gives it. `groups`: those that hurt most first.
+
+    `usual`: task name -> median of its last run times, seconds.
+    """
+
+    now: int
+    status: dict[str, Any]
+    groups: list[Group] = field(default_factory=list)
+    usual: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> list[dict[str, Any]]:
+        """The status of each node whose daemon is alive."""
+        return [node for node in self.status["nodes"].values() if node["alive"]]
+
+    @property
+    def running(self) -> list[dict[str, Any]]:
+        """What runs, on all nodes that are alive, each with its `node`; longest first."""
+        rows = [{**row, "node": n["node"]} for n in self.alive for row in n.get("running") or []]
+        return sorted(rows, key=lambda row: str(row.get("started_at")))
+
+
+class Gatherer:
+    """Looks at a spool again and again; what has not changed is not read again."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self._groups: dict[str, tuple[int, Group]] = {}
+        self._usual: dict[str, tuple[int, dict[str, float]]] = {}
+
+    def look(self) -> Moment:
+        """The spool as it is now."""
+        now = time.time_ns() // 1000
+        status = self.spool.status()
+        usual: dict[str, float] = {}
+        for node in status["nodes"]:
+            usual |= self._usual_of(node)
+        return Moment(now=now, status=status, groups=self._grouped(now), usual=usual)
+
+    def _grouped(self, now: int) -> list[Group]:
+        disk, found = self.spool.disk, {}
+        for name in errorgroups.fingerprints(disk):
+            info = disk.info(f"{layout.ERRORS}/{name}.json")
+            known = self._groups.get(name)
+            if info is None:
+                continue
+            if known is None or known[0] != info.ctime_us:
+                try:
+                    known = info.ctime_us, errorgroups.read(disk, name)
+                except Invalid:
+                    continue
+            found[name] = known
+        self._groups = found
+        groups = [group for _, group in found.values()]
+        return sorted(groups, key=lambda g: (-g.within(DAY, now), -g.within(WEEK, now), -g.last))
+
+    def _usual_of(self, node: str) -> dict[str, float]:
+        path = layout.usage(node)
+        info = self.spool.disk.info(path)
+        if info is None:
+            return {}
+        known = self._usual.get(node)
+        if known is None or known[0] != info.ctime_us:
+            known = self._usual[node] = info.ctime_us, self._medians(path)
+        return known[1]
+
+    def _medians(self, path: str) -> dict[str, float]:
+        try:
+            tasks = orjson.loads(self.spool.disk.read(path, USAGE_LIMIT))["tasks"]
+            took = {name: sorted(row["took"]) for name, row in tasks.items()}
+            return {name: row[len(row) // 2] / 1e6 for name, row in took.items() if row}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # it only helps to guess

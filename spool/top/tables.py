@@ -1,0 +1,187 @@
+"""The views of `spool top` as tables: what is in which column, from data. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.scene.lists import is_wanted
+from spool.scene.words import bar, number, seconds
+from spool.times import DAY, HOUR, SECOND, WEEK, format_span, parse_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spool.scene.moment import Moment
+    from spool.views import Listed
+
+VIEWS = ("running", "waiting", "held", "failed", "done", "cancelled", "errors", "nodes", "outboxes")
+LISTED = {"waiting": layout.PENDING, **{s: s for s in (layout.HELD, *layout.ENDED)}}
+TAIL = 8  # digits of an id that tell it from its neighbours
+BAR = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: what it stands for (the id of a task, a fingerprint), its cells (text, style)."""
+
+    key: str
+    cells: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`heads`: the columns; `rows`; `empty`: what is said where there are none."""
+
+    heads: tuple[str, ...]
+    rows: list[Row]
+    empty: str
+
+
+def table(view: str, moment: Moment, listed: Sequence[Listed], wanted: str) -> Table:
+    """One of VIEWS. `listed`: the tasks of a view in LISTED; `wanted`: the filter."""
+    match view:
+        case "running":
+            return _running(moment, wanted)
+        case "errors":
+            return _errors(moment, wanted)
+        case "nodes":
+            return _nodes(moment)
+        case "outboxes":
+            rows = [_row(p, p, number(n)) for p, n in moment.status["outboxes"].items()]
+            return Table(("PARENT", "UNREAD"), rows, "no parent has an outbox")
+        case _:
+            return _tasks(view, moment, listed)
+
+
+def _row(key: str, *cells: object) -> Row:
+    found = [cell if isinstance(cell, tuple) else (str(cell), "") for cell in cells]
+    return Row(key, tuple(found))
+
+
+def _running(moment: Moment, wanted: str) -> Table:
+    heads = ("TASK", "ID", "TRY", "CLASS", "PROGRESS", "FOR", "USUAL", "BY", "NOTE")
+    rows = []
+    for run in moment.running:
+        task, task_id = str(run["task"]), str(run["id"])
+        if not is_wanted(wanted, task, task_id):
+            continue
+        spent = max(0.0, (moment.now - parse_utc(run["started_at"])) / 1e6)
+        usual = moment.usual.get(task)
+        note = str((run.get("progress") or {}).get("note") or "")
+        if run.get("ending"):
+            note = f"ending: {run['ending']} {note}"
+        slow = usual is not None and spent > 2 * usual + 1
+        rows.append(
+            _row(
+                task_id,
+                task,
+                _tail(task_id),
+                run.get("attempt"),
+                run.get("class"),
+                progress(run, spent, usual),
+                (seconds(spent), "yellow" if slow else ""),
+                (seconds(usual), "dim"),
+                run.get("handler") or run.get("parent"),
+                note,
+            )
+        )
+    return Table(heads, rows, "nothing runs")
+
+
+def progress(run: dict[str, Any], spent: float, usual: float | None) -> tuple[str, str]:
+    """A bar: what the task says of itself; else, dimmed, the share of the usual time."""
+    percent = (run.get("progress") or {}).get("percent")
+    if isinstance(percent, int | float):
+        return f"{bar(percent / 100, BAR - 5)}{percent:>4.0f}%", "cyan"
+    if usual:
+        return bar(min(0.99, spent / usual), BAR - 5), "dim"
+    return "", ""
+
+
+def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:
+    heads = ("TASK", "ID", "TRY", "CLASS", "WHEN", "DEADLINE", "WHY")
+    rows = []
+    for one in listed:
+        late = one.deadline is not None and one.deadline < moment.now and view in ("waiting", "held")
+        deadline = "" if one.deadline is None else when(one.deadline, moment.now)
+        spent = one.state == layout.FAILED and one.entry.fails > 0
+        why = one.why or (f"failed {one.entry.fails} times" if one.entry.fails and not spent else "")
+        rows.append(
+            _row(
+                one.id,
+                one.task,
+                _tail(one.id),
+                one.attempt - spent,
+                (one.priority, "bold" if one.priority == "high" else ""),
+                when(one.at, moment.now, ready=view == "waiting"),
+                (deadline, "red" if late else ""),
+                why,
+            )
+        )
+    said = {"waiting": "nothing waits", "held": "nothing is held"}.get(view, f"nothing is {view}")
+    return Table(heads, rows, said)
+
+
+def _errors(moment: Moment, wanted: str) -> Table:
+    heads = ("TASK", "TYPE", "1H", "24H", "7D", "ALL", "LAST", "STATE", "MESSAGE")
+    rows = []
+    for group in moment.groups:
+        if not is_wanted(wanted, group.task, group.fingerprint):
+            continue
+        counts = [number(group.within(span, moment.now)) for span in (HOUR, DAY, WEEK)]
+        last = when(group.last, moment.now)
+        style = "dim" if group.state != "open" else "red"
+        rows.append(
+            _row(
+                group.fingerprint,
+                (group.task, style),
+                group.type,
+                *counts,
+                number(group.count),
+                last,
+                group.state,
+                group.message,
+            )
+        )
+    return Table(heads, rows, "no errors")
+
+
+def _nodes(moment: Moment) -> Table:
+    heads = ("NODE", "STATE", "PID", "RUNS", "SLOTS", "UP", "GATE", "DONE", "FAILED", "SEEN")
+    rows = []
+    for name, node in moment.status["nodes"].items():
+        counts, gate = node.get("counts") or {}, node.get("gate") or {}
+        state = (str(node.get("state")), "green") if node["alive"] else ("gone", "red")
+        started, seen = node.get("started_at"), node.get("written_at")
+        up = format_span(max(0, moment.now - parse_utc(started))) if started and node["alive"] else ""
+        rows.append(
+            _row(
+                name,
+                name,
+                state,
+                node.get("pid", ""),
+                node.get("running_total", "") if node["alive"] else "",
+                node.get("limit", ""),
+                up,
+                "shut" if gate.get("open") is False else "open",
+                number(counts.get("done", 0)),
+                number(counts.get("failed", 0)),
+                when(parse_utc(seen), moment.now) if seen else "",
+            )
+        )
+    return Table(heads, rows, "no daemon has served this spool yet")
+
+
+def when(us: int, now: int, *, ready: bool = False) -> str:
+    """An instant relative to now; `ready`: what is due already has been so for this long."""
+    if us > now + SECOND:
+        return f"in {format_span(us - now)}"
+    if now - us < SECOND:
+        return "now"
+    return f"ready {format_span(now - us)}" if ready else f"{format_span(now - us)} ago"
+
+
+def _tail(task_id: str) -> str:
+    return f"…{task_id[-TAIL:]}"

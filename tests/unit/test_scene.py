@@ -1,0 +1,279 @@
+"""What is shown of a spool, from lines of the journal, names and status files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import layout
+from spool.disk import RealDisk
+from spool.group import Group
+from spool.init import init
+from spool.names import Entry, new_id
+from spool.scene import lists
+from spool.scene.flow import BOUNDS, TIERS, Flow, quantile, total
+from spool.scene.moment import Moment
+from spool.scene.tail import Tail
+from spool.scene.words import bar, seconds, short, spark
+from spool.times import DAY, HOUR, MINUTE, SECOND, format_utc
+from spool.top.head import LINES, head
+from spool.top.tables import VIEWS, table
+from spool.views import listed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_795_000_000 * SECOND
+MIN = TIERS[1][0]
+
+
+def entry(at: int = NOW, **more: Any) -> Entry:
+    return Entry(time=at, id=more.pop("id", new_id(at)), task=more.pop("task", "a.b"), **more)
+
+
+def line(event: str, before: str, after: str, at: int, one: Entry) -> dict[str, Any]:
+    paths = {"pending": layout.pending, "held": layout.held}
+    path = paths[after](one) if after in paths else layout.ended(after, at, one)
+    return {
+        "at": format_utc(at), "event": event, "id": one.id, "task": one.task, "from": before, "to": after,
+        "entry": layout.running("n", one) if after == "running" else path, "node": "n",
+    }  # fmt: skip
+
+
+# Flow.
+
+
+def test_a_life_is_counted_with_its_wait_and_its_run() -> None:
+    flow, one = Flow(), entry()
+    flow.add(line("submit", "new", "pending", NOW, one))
+    flow.add(line("claim", "pending", "running", NOW + 2 * SECOND, one))
+    flow.add(line("succeed", "running", "done", NOW + 5 * SECOND, one))
+    found = total(flow.last(MIN, 3, NOW + 5 * SECOND))
+    assert found.counts == {"taken": 1, "started": 1, "done": 1}
+    assert quantile(found.waits, 0.5) == pytest.approx(2, rel=0.5)
+    assert quantile(found.runs, 0.5) == pytest.approx(3, rel=0.5)
+
+
+def test_a_deadline_is_met_or_missed_by_the_entry_s_own_word() -> None:
+    flow = Flow()
+    for late in (-1, 1):
+        one = entry(deadline=NOW)
+        flow.add(line("claim", "pending", "running", NOW - MINUTE, one))
+        flow.add(line("succeed", "running", "done", NOW + late * SECOND, one))
+    counts = total(flow.last(MIN, 5, NOW)).counts
+    assert (counts["met"], counts["late"]) == (1, 1)
+
+
+def test_failures_and_failed_tasks_are_told_apart() -> None:
+    flow, one = Flow(), entry()
+    flow.add(line("fail", "running", "pending", NOW, one))
+    flow.add(line("give_up", "running", "failed", NOW, one))
+    counts = total(flow.last(MIN, 1, NOW)).counts
+    assert counts == {"failures": 2, "failed": 1}
+
+
+def test_what_is_no_line_counts_as_nothing() -> None:
+    flow = Flow()
+    for bad in ({}, {"at": 3}, {"at": "soon"}, {"at": format_utc(NOW), "event": "claim", "entry": "x"}):
+        flow.add(bad)
+    assert total(flow.last(MIN, 5, NOW)).counts == {"started": 1}
+
+
+def test_buckets_are_bounded_and_the_oldest_go() -> None:
+    flow = Flow()
+    width, kept = TIERS[0]
+    for step in range(2 * kept):
+        flow.add(line("submit", "new", "pending", NOW + step * width, entry()))
+    assert len(flow.tiers[width]) == kept
+    flow.add(line("submit", "new", "pending", NOW, entry()))  # a day that is read later
+    assert len(flow.tiers[width]) == kept
+    assert min(flow.tiers[width]) > NOW
+
+
+def test_the_gate_is_shut_from_one_line_to_the_next() -> None:
+    flow = Flow()
+    for at, is_open in ((NOW, False), (NOW + MINUTE, True), (NOW + HOUR, False)):
+        flow.add({"at": format_utc(at), "event": "gate", "open": is_open, "node": "n"})
+    assert flow.shut(NOW - DAY, NOW + 2 * HOUR) == [(NOW, NOW + MINUTE), (NOW + HOUR, NOW + 2 * HOUR)]
+    assert flow.shut(NOW + 30 * SECOND, NOW + HOUR)[0] == (NOW + 30 * SECOND, NOW + MINUTE)
+
+
+def test_a_quantile_lies_in_the_bucket_of_its_value() -> None:
+    counts = [0] * (len(BOUNDS) + 1)
+    assert quantile(counts, 0.5) is None
+    counts[4], counts[9] = 90, 10
+    assert BOUNDS[3] <= (quantile(counts, 0.5) or 0) <= BOUNDS[4]
+    assert BOUNDS[8] <= (quantile(counts, 0.95) or 0) <= BOUNDS[9]
+
+
+# Tail.
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    init(str(tmp_path / "s"))
+    (tmp_path / "s/journal/n").mkdir()
+    return tmp_path / "s"
+
+
+def write(path: Path, *lines: dict[str, Any], packed: bool = False) -> None:
+    data = b"".join(json.dumps(one).encode() + b"\n" for one in lines)
+    with gzip.open(path, "wb") if packed else path.open("ab") as file:
+        file.write(data)
+
+
+def taken(flow: Flow) -> int:
+    return total(flow.last(HOUR, 300, NOW)).counts.get("taken", 0)
+
+
+def test_a_tail_reads_packed_days_what_is_there_and_what_comes(root: Path) -> None:
+    flow = Flow()
+    tail = Tail(str(root), flow, back=7 * DAY)
+    today, before = layout.journal("n", NOW), layout.journal("n", NOW - 3 * DAY)
+    write(root / f"{before}.gz", line("submit", "new", "pending", NOW - 3 * DAY, entry()), packed=True)
+    write(root / today, line("submit", "new", "pending", NOW, entry()))
+    with (root / today).open("ab") as file:
+        file.write(b'{"at":"torn')
+    while tail.step(NOW):
+        pass
+    assert taken(flow) == 2
+    with (root / today).open("ab") as file:
+        file.write(b'"}\n')
+    write(root / today, line("submit", "new", "pending", NOW, entry()))
+    tail.step(NOW)
+    assert taken(flow) == 3
+
+
+def test_a_tail_can_do_with_the_end_of_a_long_file(root: Path) -> None:
+    flow = Flow()
+    write(root / layout.journal("n", NOW), *[line("submit", "new", "pending", NOW, entry())] * 1000)
+    tail = Tail(str(root), flow, back=DAY, most=10_000)
+    while tail.step(NOW):
+        pass
+    assert 0 < taken(flow) < 60
+
+
+# Lists.
+
+
+def place(root: Path, path: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("")
+
+
+def test_the_list_of_what_waits_is_the_order_of_the_queue(root: Path) -> None:
+    rows = [
+        entry(NOW - 5 * SECOND, prio="low"),
+        entry(NOW - 5 * SECOND, prio="high"),
+        entry(NOW - 4 * SECOND, prio="high", front=True),
+        entry(NOW - 3 * SECOND, prio="high", front=True),
+        entry(NOW + 9 * DAY, prio="high"),
+        entry(NOW + DAY, prio="low"),
+    ]
+    for one in rows:
+        place(root, layout.pending(one))
+    want = [rows[3].id, rows[2].id, rows[1].id, rows[0].id, rows[5].id, rows[4].id]
+    disk = RealDisk(str(root))
+    for many in range(1, 7):
+        assert [one.id for one in lists.waiting(disk, NOW, many)] == want[:many]
+
+
+def test_the_list_of_what_ended_begins_with_the_latest(root: Path) -> None:
+    rows = [entry(NOW + n * MINUTE) for n in range(10)]
+    for one in rows:
+        place(root, layout.ended("done", one.time, one))
+    found = lists.newest(RealDisk(str(root)), "done", 3)
+    assert [one.id for one in found] == [one.id for one in rows[:-4:-1]]
+
+
+def test_a_filter_is_a_beginning_a_pattern_or_a_part_of_an_id(root: Path) -> None:
+    one, two = entry(task="mail.send"), entry(task="thumb.make")
+    for each in (one, two):
+        place(root, layout.pending(each))
+    disk = RealDisk(str(root))
+    for wanted in ("mail", "*.send", one.id[-8:]):
+        assert [found.id for found in lists.waiting(disk, NOW, 9, wanted)] == [one.id]
+    assert lists.waiting(disk, NOW, 9, "nothing") == []
+
+
+# Words, head, tables.
+
+
+def test_words() -> None:
+    assert [short(n) for n in (0, 999, 9999, 12_345, 1_234_567)] == ["0", "999", "9999", "12k", "1.2M"]
+    assert [seconds(s) for s in (None, 0.0025, 0.25, 2.5, 125, 7500)] == [
+        "-", "2.5 ms", "250 ms", "2.5 s", "2:05", "2 h 5 min"
+    ]  # fmt: skip
+    assert spark([0, 1, 8]) == " ▁█"
+    assert (bar(0, 4), bar(0.5, 4), bar(1, 4), bar(7, 2)) == ("    ", "██  ", "████", "██")
+
+
+def moment(**node: Any) -> Moment:
+    status = {
+        "spool": "/srv/jobs", "alive": True, "pauses": [], "outboxes": {"shop": 3}, "counted_at": None,
+        "counts": {f"pending/{p}": 1_234_567 for p in ("high", "medium", "low")}
+        | dict.fromkeys(("held", "running", "done", "failed", "cancelled"), 1_234_567),
+        "nodes": {"host-a": {"node": "host-a", "alive": True, "state": "running", "pid": 1, **node}},
+    }  # fmt: skip
+    group = Group(fingerprint="f" * 16, task="a.b", type="exit 1", message="no\x1b[2J", place=(),
+                  first=NOW, last=NOW, count=2)  # fmt: skip
+    return Moment(now=NOW, status=status, groups=[group], usual={"a.b": 10.0})
+
+
+RUN = {"id": new_id(NOW), "task": "a.b", "attempt": 2, "class": "high", "handler": "a.*", "parent": "p",
+       "started_at": format_utc(NOW - 5 * SECOND), "progress": None, "ending": None}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_head_has_its_lines_and_its_numbers_fit(width: int) -> None:
+    lines = head(moment(), Flow(), width, lambda _: "12:00:00")
+    assert len(lines) == LINES
+    told = ["".join(text for text, _ in one) for one in lines]
+    assert len(told[0]) <= width
+    assert len(told[1].rstrip()) <= width
+    assert "1.2M" in told[1] if width == 80 else "1,234,567" in told[1]
+
+
+def test_the_head_says_what_holds_the_queue() -> None:
+    shut = {
+        "gate": {"open": False, "why": "load 3.1", "since": format_utc(NOW), "look_at": None},
+        "held_back": [
+            {"why": "load 3.1", "ready": 4},
+            {"why": "full", "ready": 2},
+            {"why": "full", "ready": 3},
+        ],
+    }
+    told = ["".join(text for text, _ in one) for one in head(moment(**shut), Flow(), 200, str)]
+    assert "4 ready, held since" in told[3]
+    assert "5 ready: full" in told[3]
+    none = moment()
+    none.status["nodes"]["host-a"]["alive"] = False
+    assert "no spoold" in "".join(text for text, _ in head(none, Flow(), 80, str)[0])
+
+
+def test_a_bar_is_what_the_task_says_else_what_its_name_takes() -> None:
+    said = {**RUN, "id": new_id(NOW), "progress": {"percent": 40, "note": "page 4"}}
+    rows = table("running", moment(running=[RUN, said]), [], "").rows
+    cells = {
+        row.key: dict(zip(table("running", moment(), [], "").heads, row.cells, strict=True))
+        for row in rows
+    }
+    assert cells[said["id"]]["PROGRESS"][0].endswith("40%")
+    assert cells[said["id"]]["NOTE"][0] == "page 4"
+    assert cells[RUN["id"]]["PROGRESS"] == (bar(0.5, 9), "dim")
+    assert cells[RUN["id"]]["USUAL"][0] == "10.0 s"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_has_a_cell_for_each_column(view: str) -> None:
+    one = entry(fails=1, deadline=NOW - SECOND)
+    found = table(view, moment(running=[RUN]), [listed(layout.pending(one), one)], "")
+    assert found.rows
+    assert all(len(row.cells) == len(found.heads) for row in found.rows)
+
+
+def test_a_run_that_is_filtered_out_is_not_shown() -> None:
+    assert not table("running", moment(running=[RUN]), [], "other").rows
