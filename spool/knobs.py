@@ -11,10 +11,12 @@ import orjson
 from spool import times
 from spool.backoff import MAX_WAIT
 from spool.errors import Invalid
-from spool.fields import Field
+from spool.fields import Field, nearest
 from spool.kinds import Moment, read, wrong
 from spool.names import EVENTS, PRIORITIES
+from spool.retention import Keep
 from spool.runargs import check_cwd, check_env_name, check_words
+from spool.strict import label
 from spool.times import DAY, HOUR, MS, SECOND, YEAR
 
 if TYPE_CHECKING:
@@ -72,9 +74,9 @@ ROWS: dict[str, Field] = dict((
     _row("shared", "flag", _NO, _FREE, "several users write: [policy] says who may do what"),
     _row("no_new_privs", "flag", _YES, _FREE, "programs cannot gain rights by setuid, as sudo would"),
     _row("pack_after", "duration", "7d", (0, 10 * YEAR), "when what has ended goes into packs"),
-    _row("keep_done", "duration", "14d", (0, 10 * YEAR), "how long done tasks are kept"),
-    _row("keep_failed", "duration", "90d", (0, 10 * YEAR), "how long failed tasks are kept"),
-    _row("keep_cancelled", "duration", "14d", (0, 10 * YEAR), "how long cancelled tasks are kept"),
+    _row("keep_done", "keep", "14d", (0, 10 * YEAR), "how long, or also how many, done tasks"),
+    _row("keep_failed", "keep", "90d", (0, 10 * YEAR), "how long, or also how many, failed tasks"),
+    _row("keep_cancelled", "keep", "14d", (0, 10 * YEAR), "how long, or also how many, cancelled tasks"),
     _row("keep_ids", "duration", "30d", (0, 10 * YEAR), "how long ids of packed tasks are known"),
     _row("keep_logs", "duration", "14d", (0, 10 * YEAR), "how long logs of packed tasks are kept"),
     _row("keep_journal", "duration", "90d", (0, 10 * YEAR), "how long the journal is kept"),
@@ -117,7 +119,7 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("files", "count", None, (3, 10**6), "files each of its processes may have open"),
     _row("file_size", "size", None, (0, KIB * TIB), "largest file it may write"),
     _row("processes", "count", None, (1, 10**6), "processes its user may have, all in all"),
-    _row("keep", "duration", None, (0, 10 * YEAR), "how long what has ended is kept"),
+    _row("keep", "keep", None, (0, 10 * YEAR), "how long, or also how many, that have ended"),
     _row("replayable", "flag", _YES, _FREE, "whether what has ended may be replayed"),
     _row("versions", "versions", [], _FREE, "versions of tasks it takes; empty: all"),
 ))
@@ -218,6 +220,26 @@ def _band(row: Field, value: object) -> tuple[float, float]:
     return float(closes), float(opens)
 
 
+def _keep(row: Field, value: object) -> Keep:
+    """A duration, or a table of age, count and bytes; an age left out is the one of the default."""
+    if not isinstance(value, dict):
+        return Keep(
+            read_knob(Field(name=row.name, kind="duration", text="", low=0, high=row.high), value)
+        )
+    for name in value:
+        if name not in _KEEPS:
+            raise Invalid(f"{row.name}.{label(name)}", None, "is no part of it", nearest(name, _KEEPS))
+    table = {"age": row.default, **value}
+    parts: dict[str, int | None] = {}
+    for name, (kind, high) in _KEEPS.items():
+        field = Field(name=f"{row.name}.{name}", kind=kind, text="", low=0, high=high)
+        parts[name] = None if table.get(name) is None else read_knob(field, table[name])
+    return Keep(**parts)
+
+
+_KEEPS = {"age": ("duration", 10 * YEAR), "count": ("count", 10**12), "bytes": ("size", KIB * TIB)}
+
+
 def _versions(row: Field, value: object) -> tuple[int | str, ...]:
     if not isinstance(value, list):
         raise wrong("must be a list of versions")
@@ -236,6 +258,7 @@ _READ: dict[str, Callable[[Field, Any], Any]] = {
     "told": _told,
     "band": _band,
     "env": _env,
+    "keep": _keep,
     "module": _module,
     "path": _path,
     "place": _place,

@@ -121,11 +121,7 @@ def packs(disk: Disk) -> Iterator[str]:
 
 def read(disk: Disk, path: str, needle: bytes = b"") -> Iterator[Packed]:
     """The tasks of a pack whose line holds the needle; damage ends it, fsck names it."""
-    try:
-        data = zlib.decompressobj(wbits=31).decompress(disk.read(path, LIMIT), LIMIT)
-    except (Missing, zlib.error):
-        return
-    for text in data.splitlines():
+    for text in lines(disk, path):
         if needle in text:
             try:
                 yield _packed(text)
@@ -133,10 +129,37 @@ def read(disk: Disk, path: str, needle: bytes = b"") -> Iterator[Packed]:
                 continue
 
 
+def lines(disk: Disk, path: str) -> list[bytes]:
+    """The lines of a pack, each with its end; none where it is damaged."""
+    try:
+        data = zlib.decompressobj(wbits=31).decompress(disk.read(path, LIMIT), LIMIT)
+    except (Missing, zlib.error):
+        return []
+    return data.splitlines(keepends=True)
+
+
+def entry_of(text: bytes) -> tuple[str, Entry] | None:
+    """(state, entry) of the task of a line; None where it is damaged."""
+    try:
+        path = orjson.loads(text)["entry"]
+        return path.partition("/")[0], look.entry_at(path)
+    except (BadName, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _packed(text: bytes) -> Packed:
     found = orjson.loads(text)
     task = decode_task(orjson.dumps(found["task"]))
     return Packed(str(found["entry"]), task, found["task"], tuple(found["attempts"]))
+
+
+def digests(disk: Disk, path: str) -> dict[str, str]:
+    """All that a list of ids says: id -> digest."""
+    try:
+        rows = disk.read(path, LIMIT).decode("ascii", "replace").splitlines()
+    except Missing:
+        return {}
+    return dict(row.split(" ", 1) for row in rows if " " in row)
 
 
 def _digest(disk: Disk, path: str, task_id: str) -> str | None:

@@ -15,6 +15,7 @@ from spool.times import SECOND
 
 if TYPE_CHECKING:
     from spool.backoff import Backoff
+    from spool.retention import Keep
 
 FILE = "spool.toml"
 PYTHON_ONLY = (
@@ -44,7 +45,7 @@ class Handler:
     nice: int | None
     ionice: str | None
     oom_score_adj: int | None
-    keep: int | None
+    keep: Keep | None
     replayable: bool
     versions: tuple[int | str, ...]
     python: str | None = None
@@ -119,9 +120,9 @@ class Settings:
     shared: bool
     no_new_privs: bool
     pack_after: int
-    keep_done: int
-    keep_failed: int
-    keep_cancelled: int
+    keep_done: Keep
+    keep_failed: Keep
+    keep_cancelled: Keep
     keep_ids: int
     keep_logs: int
     keep_journal: int
@@ -192,7 +193,9 @@ def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str)
         try:
             values[key] = None if given is None else read_knob(row, given)
         except Invalid as error:
-            raise ConfigError(path, f"{prefix}{error.field}", error.value, error.rule) from None
+            raise ConfigError(
+                path, f"{prefix}{error.field}", error.value, error.rule, error.near
+            ) from None
     return values
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import argparse
 
     from spool.client import Spool
+    from spool.retention import Excess
+    from spool.settings import Settings
 
 EPILOG = """
 spoold does it by itself, every ten minutes and a little at a time; this asks it to begin now. How
@@ -40,30 +42,27 @@ def run(args: argparse.Namespace) -> int:
 def _tell(spool: Spool, *, json: bool) -> int:
     import time
 
-    from spool import layout, look, packs, retention, settings
+    from spool import layout, packs, retention, settings
     from spool.command import render
     from spool.disk import Missing
-    from spool.names import BadName, date_of
+    from spool.weigh import expired, weigh
 
     try:
         found = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode())
     except Missing:
         found = settings.load("")
     now = time.time_ns() // 1000
-    rows: Counter[tuple[str, str]] = Counter()
-    for folder in look.folders(spool.disk, layout.ENDED):
-        state, date = folder.split("/")
-        for names in spool.disk.slices(folder, look.SLICE):
-            for name in names:
-                try:
-                    task = look.entry_at(f"{folder}/{name}").task
-                except BadName:
-                    continue
-                what, _ = retention.fate(found, state, date, task, now)
-                rows[what, folder] += what != retention.KEEP
+    excess = retention.Excess(found)
+    for _ in weigh(spool.disk, found, excess, now) if excess.wanted else ():
+        pass
+    rows = _ended(spool, found, excess, now)
     for path in packs.packs(spool.disk):
-        match = packs.NAME.fullmatch(path.rpartition("/")[2])
-        rows[retention.DROP, layout.parent_of(path)] += bool(match and match[1] <= date_of(now))
+        if expired(path, now):
+            rows[retention.DROP, layout.parent_of(path)] += 1
+        elif excess.left:
+            held = filter(None, map(packs.entry_of, packs.lines(spool.disk, path)))
+            goes = sum(excess.takes(state, entry.task, entry.time) for state, entry in held)
+            rows["thin", layout.parent_of(path)] += goes > 0
     shown = [(what, folder, n) for (what, folder), n in sorted(rows.items()) if n]
     if json:
         for what, folder, n in shown:
@@ -71,3 +70,26 @@ def _tell(spool: Spool, *, json: bool) -> int:
     elif shown:
         render.table(("WHAT", "WHERE", "FILES"), shown)
     return 0
+
+
+def _ended(spool: Spool, found: Settings, excess: Excess, now: int) -> Counter[tuple[str, str]]:
+    """What is to be done with what is not packed: (what, directory) -> how many."""
+    from spool import layout, look, retention
+    from spool.names import BadName
+
+    rows: Counter[tuple[str, str]] = Counter()
+    for folder in look.folders(spool.disk, layout.ENDED):
+        state, date = folder.split("/")
+        if not retention.is_date(date) or retention.age(date, now) < 0:
+            continue
+        for names in spool.disk.slices(folder, look.SLICE):
+            for name in names:
+                try:
+                    entry = look.entry_at(f"{folder}/{name}")
+                except BadName:
+                    continue
+                what, _ = retention.fate(found, state, date, entry.task, now)
+                if what != retention.DROP and excess.takes(state, entry.task, entry.time):
+                    what = retention.DROP
+                rows[what, folder] += what != retention.KEEP
+    return rows

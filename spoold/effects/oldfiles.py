@@ -10,6 +10,7 @@ from spool import layout, look, packs, retention
 from spool.disk import Missing
 from spool.journal import DAY
 from spool.names import DAY_US, date_of
+from spool.weigh import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 SLICE = 500
 CHUNK = 256 * 1024  # bytes of a journal packed in one step
-BLOCK = 4096  # what the smallest file takes
 
 
 def expired(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
@@ -148,8 +148,7 @@ def _history(disk: Disk, only: str | None = None) -> Iterator[tuple[str, str | N
 
 def _weighed(disk: Disk, path: str) -> tuple[int, int]:
     """The bytes a file takes, and how many tasks it holds."""
-    info = disk.info(path)
-    size = 0 if info is None else -(-info.size // BLOCK) * BLOCK
+    size = taken(disk, path)
     if not path.endswith(packs.PACK):
         return size, 0
     listed = disk.info(path.removesuffix(packs.PACK) + packs.IDS)

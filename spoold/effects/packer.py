@@ -27,12 +27,14 @@ from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, date_of, id_time
 from spool.owncopy import decode_task
+from spool.weigh import expired, weigh
 from spoold.effects import oldfiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from spool.disk import Disk
+    from spool.retention import Excess
     from spoold.core.state import State
     from spoold.core.values import Now
 
@@ -94,7 +96,11 @@ class Packer:
 
     def _all(self, now: int) -> Iterator[None]:
         self.counts = {"packed": 0, "dropped": 0}
-        yield from self._ended(now)
+        excess = retention.Excess(self.state.settings)
+        if excess.wanted:
+            yield from weigh(self.disk, self.state.settings, excess, now)
+        yield from self._ended(excess, now)
+        yield from self._thinned(excess, now)
         yield from oldfiles.expired(self.disk, self.state.settings, now)
         yield from oldfiles.journals(self.disk, self.root, self.state.settings, now)
         yield from oldfiles.limits(self.disk, self.state.settings, now)
@@ -103,19 +109,21 @@ class Packer:
 
     # Tasks that have ended.
 
-    def _ended(self, now: int) -> Iterator[None]:
+    def _ended(self, excess: Excess, now: int) -> Iterator[None]:
         settings = self.state.settings
         for state in layout.ENDED:
             for date in look.names(self.disk, state):
-                if not retention.is_date(date) or not retention.stirs(settings, date, now):
+                if not retention.is_date(date) or retention.age(date, now) < 0:
+                    continue
+                if not excess.left and not retention.stirs(settings, date, now):
                     continue
                 folder = f"{state}/{date}"
                 for names in self.disk.slices(folder, BATCH):
-                    self._batch(folder, names, now)
+                    self._batch(folder, names, excess, now)
                     yield
                 self.disk.remove_dir(folder)
 
-    def _batch(self, folder: str, names: list[str], now: int) -> None:
+    def _batch(self, folder: str, names: list[str], excess: Excess, now: int) -> None:
         """Some tasks of one directory: into packs, or away, all of them in one promise."""
         state, date = folder.split("/")
         lines: dict[tuple[str, str], list[tuple[str, str, bytes]]] = {}
@@ -125,6 +133,8 @@ class Packer:
             try:
                 entry = look.entry_at(path)
                 what, expires = retention.fate(self.state.settings, state, date, entry.task, now)
+                if what != retention.DROP and excess.takes(state, entry.task, entry.time):
+                    what = retention.DROP
                 if what == retention.KEEP:
                     continue
                 body = self.disk.read(path, look.BODY_LIMIT)
@@ -141,6 +151,34 @@ class Packer:
             self.counts["packed" if line else "dropped"] += 1
         if remove:
             self._promise(lines, remove, now)
+
+    def _thinned(self, excess: Excess, now: int) -> Iterator[None]:
+        """Packs that hold more than is kept, made anew without it."""
+        for path in packs.packs(self.disk) if excess.left else ():
+            if not expired(path, now):
+                self._thin(path, excess, now)
+                yield
+
+    def _thin(self, path: str, excess: Excess, now: int) -> None:
+        day, expires = path.split("/")[1], path.rpartition("/")[2][:10]
+        listed = path.removesuffix(packs.PACK) + packs.IDS
+        kept: list[tuple[str, str, bytes]] = []
+        gone: list[tuple[str, str, bytes]] = []
+        logs: list[str] = []
+        digests = packs.digests(self.disk, listed)
+        for text in packs.lines(self.disk, path):
+            found = packs.entry_of(text)
+            if found is None:
+                return  # damaged: for fsck
+            state, entry = found
+            goes = excess.takes(state, entry.task, entry.time)
+            (gone if goes else kept).append((entry.id, digests.get(entry.id, ""), text))
+            if goes:
+                logs += [layout.log(entry.id, number) for number in range(1, entry.attempt + 1)]
+        if gone and digests.keys() == {task_id for task_id, _, _ in (*gone, *kept)}:
+            lines = {(day, ""): gone, (day, expires): kept}
+            self._promise({key: rows for key, rows in lines.items() if rows}, [*logs, path, listed], now)
+            self.counts["dropped"] += len(gone)
 
     def _records(self, task_id: str, attempt: int) -> tuple[list[str], list[dict[str, Any]]]:
         paths: list[str] = []

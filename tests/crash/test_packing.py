@@ -174,6 +174,75 @@ def test_the_oldest_goes_first_where_there_is_too_much(disk: RealDisk, limit: st
     assert all(packs.known(disk, i) for i in ids)
 
 
+THIN = TOML.replace('[handlers."*"]', 'keep = { age = "20d", count = 1 }\n[handlers."*"]')
+THIN = THIN.replace('keep = "3d"\n', "").replace(
+    'keep_failed = "20d"', 'keep_failed = { age = "20d", count = 4 }'
+)
+
+
+def test_a_handler_and_a_state_keep_so_many_packed_or_not(disk: RealDisk) -> None:
+    brief = [ended(disk, n, "done", 9 - n, "brief") for n in range(1, 4)]
+    failed = [ended(disk, n, "failed", n) for n in range(4, 10)]
+    today = [ended(disk, n, "done", 0, "brief") for n in range(10, 13)]
+    passed(disk, disk.root)
+    assert all(times_packed(disk, i) for i in failed)
+    passed(disk, disk.root, toml=THIN)
+    assert [times_packed(disk, i) for i in failed] == [1, 1, 1, 1, 0, 0]
+    assert [times_packed(disk, i) for i in brief] == [0, 0, 0], "they were too old for a limit of 3 d"
+    assert all(lives(disk, i) for i in today), "the day is not over"
+    assert all(packs.known(disk, i) for i in (*failed, *brief))
+    assert disk.info(layout.log(failed[5], 1)) is None
+    assert disk.info(layout.log(failed[0], 1)) is not None
+    passed(disk, disk.root, NOON + DAY_US, toml=THIN)
+    assert sum(lives(disk, i) for i in today) == 1
+    assert [f for f in fsck.check(disk) if f.grave] == []
+
+
+def test_what_is_not_packed_goes_too_when_it_is_too_much(disk: RealDisk) -> None:
+    ids = [ended(disk, n, "done", 1, "brief") for n in range(5)]
+    others = [ended(disk, n, "done", 1) for n in range(5, 8)]
+    passed(disk, disk.root, toml=THIN)
+    assert sum(lives(disk, i) for i in ids) == 1
+    assert all(lives(disk, i) for i in others)
+    assert all(packs.known(disk, i) for i in ids if not lives(disk, i))
+    size = sum(info.size for i in others if (info := disk.info(layout.own_copy(i))))
+    limit = TOML.replace('keep_done = "10d"', "keep_done = { bytes = 20000 }")
+    assert 0 < size < 20_000  # three files each, of a block each
+    passed(disk, disk.root, toml=limit)
+    assert sum(lives(disk, i) for i in (*ids, *others)) == 1
+
+
+def thinned_at(place: Path, point: int) -> bool:
+    """The same as `cut_at`, of a pass that makes packs anew."""
+    init(str(place))
+    disk = RealDisk(str(place))
+    ids = [ended(disk, n, "failed", 9) for n in range(6)]
+    passed(disk, disk.root)
+    try:
+        passed(Cutting(disk, point), disk.root, toml=THIN)
+    except Cut:
+        pass
+    else:
+        return False
+    assert all(packs.known(disk, i) and not lives(disk, i) for i in ids), point
+    Packer(disk, State("n", load(THIN), 2), disk.root).resume()
+    assert sorted(times_packed(disk, i) for i in ids) in ([0, 0, 1, 1, 1, 1], [1] * 6), point
+    assert [f for f in fsck.check(disk) if f.grave] == []
+    passed(disk, disk.root, toml=THIN)
+    assert sorted(times_packed(disk, i) for i in ids) == [0, 0, 1, 1, 1, 1]
+    assert all(packs.known(disk, i) for i in ids)
+    assert [f for f in fsck.check(disk) if f.grave] == []
+    disk.close()
+    return True
+
+
+def test_a_pack_that_is_made_anew_loses_nothing_wherever_it_is_cut_off(tmp_path: Path) -> None:
+    points = 0
+    while thinned_at(tmp_path / f"at{points}", points):
+        points += 1
+    assert points > 15
+
+
 def cut_at(place: Path, point: int) -> bool:
     """Cut a pass off before its n-th change, look, start again, look. False where there is no n-th."""
     init(str(place))

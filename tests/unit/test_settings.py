@@ -195,3 +195,43 @@ def test_a_bad_setting_is_refused_by_file_key_and_rule(text: str, key: str, near
 )
 def test_a_size_means_what_it_says(written: object, size: int) -> None:
     assert knobs.parse_size(written) == size
+
+
+def test_how_much_is_kept_is_a_duration_or_a_table() -> None:
+    found = load(
+        'keep_done = { count = 10 }\nkeep_failed = "2d"\n'
+        '[handlers."a"]\nexec = ["x"]\nkeep = { bytes = "1KiB" }\n[handlers."b"]\nexec = ["x"]\nkeep = 60\n'
+    )
+    assert (found.keep_done.age, found.keep_done.count, found.keep_done.bytes) == (
+        14 * times.DAY,
+        10,
+        None,
+    )
+    assert (found.keep_failed.age, found.keep_failed.limited) == (2 * times.DAY, False)
+    assert (found.keep_cancelled.age, found.keep_cancelled.limited) == (14 * times.DAY, False)
+    own, plain = found.handlers["a"].keep, found.handlers["b"].keep
+    assert own is not None
+    assert plain is not None
+    assert (own.age, own.count, own.bytes) == (None, None, 1024)
+    assert (plain.age, plain.limited) == (60 * 1_000_000, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("keep_done = { cuont = 1 }", "keep_done.cuont"),
+        ("keep_done = { count = -1 }", "keep_done.count"),
+        ("keep_done = { count = 1.5 }", "keep_done.count"),
+        ('keep_done = { bytes = "x" }', "keep_done.bytes"),
+        ('keep_done = { age = "4000d" }', "keep_done.age"),
+        ('keep_done = "4000d"', "keep_done"),
+        ("keep_done = [1]", "keep_done"),
+        ('[handlers."a"]\nexec = ["x"]\nkeep = { count = true }', 'handlers."a".keep.count'),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_by_its_name(line: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(line)
+    assert caught.value.key == key
+    if "cuont" in line:
+        assert caught.value.near == "count"
