@@ -7,18 +7,20 @@ second names of a task that stands elsewhere; what cannot be understood goes to 
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import orjson
 
-from spool import layout, look, packs
+from spool import group, layout, look, packs
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
 from spool.owncopy import first_entry
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
+from spool.regroup import Regroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +53,7 @@ class Fsck:
         self.disk = disk
         self.repair = repair
         self.places: dict[str, list[str]] = {}
+        self.failures = Regroup()
 
     def run(self) -> Iterator[Finding]:
         """All checks, in an order in which each relies on those before it."""
@@ -62,6 +65,7 @@ class Fsck:
         yield from self._outboxes()
         yield from self._journal()
         yield from self._packs()
+        yield from self._errors()
 
     # The checks.
 
@@ -126,6 +130,7 @@ class Fsck:
                 number = path.split(".")[-2]
                 if f"/{found['id']}." not in path or str(found.get("attempt")) != number:
                     raise Invalid("record", found["id"], "stands under another name")
+                self.failures.record(found)
             except (*DAMAGED, ValueError) as problem:
                 yield self._away(path, str(problem))
             except Missing:
@@ -205,12 +210,26 @@ class Fsck:
             for name in look.names(self.disk, f"{layout.JOURNAL}/{node}"):
                 path = f"{layout.JOURNAL}/{node}/{name}"
                 try:
-                    lines = self.disk.read(path, 1 << 30).split(b"\n")
+                    data = self.disk.read(path, 1 << 30)
+                    if name.endswith(".gz"):
+                        data = zlib.decompress(data, wbits=31)
                 except (*DAMAGED, Missing):
                     continue
-                bad = [i for i, line in enumerate(lines, 1) if line and not _is_json(line)]
+                except zlib.error as problem:
+                    yield Finding(path, f"cannot be unpacked: {problem}")
+                    continue
+                bad = [i for i, line in enumerate(data.splitlines(), 1) if line and not self._line(line)]
                 if bad:
                     yield Finding(path, f"{len(bad)} lines are torn, first line {bad[0]}", grave=False)
+
+    def _line(self, line: bytes) -> bool:
+        """Whether it is JSON; one that tells of an error is looked at."""
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return False
+        self.failures.line(found)
+        return True
 
     def _packs(self) -> Iterator[Finding]:
         for name in look.names(self.disk, layout.PACKED):
@@ -221,9 +240,49 @@ class Fsck:
         for path in packs.packs(self.disk):
             listed = self.disk.info(path.removesuffix(packs.PACK) + packs.IDS)
             wanted = 0 if listed is None else listed.size // packs.LINE
-            found = sum(1 for _ in packs.read(self.disk, path))
+            found = 0
+            for one in packs.read(self.disk, path):
+                found += 1
+                for record in one.attempts:
+                    self.failures.record(record)
             if found != wanted:
                 yield Finding(path, f"holds {found} tasks that can be read, its list of ids {wanted}")
+
+    def _errors(self) -> Iterator[Finding]:
+        """Groups of errors that are damaged, missing, or behind what is known of failures."""
+        known: dict[str, group.Group] = {}
+        for name in look.names(self.disk, layout.ERRORS):
+            path = f"{layout.ERRORS}/{name}"
+            if name.startswith("."):
+                continue  # being written
+            try:
+                one = group.decode(self.disk.read(path, RECORD_LIMIT))
+                if name != f"{one.fingerprint}.json":
+                    raise Invalid("error group", one.fingerprint, "stands under another name")
+                known[one.fingerprint] = one
+            except DAMAGED as problem:
+                yield self._away(path, str(problem))
+            except Missing:
+                continue
+        made = self.failures.groups(self.places.__contains__)
+        for one in list(made.values())[-group.KEPT :]:
+            old = known.get(one.fingerprint)
+            if old is not None and old.count >= one.count:
+                continue  # it may remember what nothing else does
+            what = "is missing" if old is None else f"counts {old.count}"
+            if old is not None:
+                one.state, one.by, one.until = old.state, old.by, old.until
+            path = f"{layout.ERRORS}/{one.fingerprint}.json"
+            found = self._mend(path, f"{what}, {one.count} failures are known", "counted anew",
+                               lambda p=path, o=one: self._regroup(p, o))  # fmt: skip
+            yield replace(found, grave=False)
+
+    def _regroup(self, path: str, one: group.Group) -> None:
+        try:
+            self.disk.remove(path)
+        except Missing:
+            pass  # it has none
+        self.disk.write(path, group.encode(one))
 
     # How things are mended.
 
@@ -256,14 +315,6 @@ class Fsck:
 def check(disk: Disk, *, repair: bool = False) -> Iterator[Finding]:
     """Every finding of one pass; after a pass with `repair` a second one mends nothing."""
     yield from Fsck(disk, repair=repair).run()
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 __all__ = ["Finding", "check"]

@@ -12,6 +12,9 @@ from spool.times import DAY, HOUR, MINUTE, format_utc, parse_utc
 
 VERSION = 1
 STATES = ("open", "resolved", "muted")
+KEPT = 1000  # groups; the one that failed longest ago makes room
+MESSAGE = 500  # characters
+SAID = {"resolve": "resolved", "mute": "muted", "reopen": "open"}  # what people say -> the state it gets
 EXAMPLES = 5
 NAMED = 20  # versions, and nodes, counted by name; what comes after them is "other"
 # (field of the file, width of a bucket, how many are kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spool.group import SAID
 from spool.times import format_utc
 from spoold.core.values import Drop, Note
 from spoold.core.verbs import id_of, refuse
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from spoold.core.groups import Groups
     from spoold.core.state import State
     from spoold.core.values import Action, Arrived, Now
-
-STATES = {"resolve": "resolved", "mute": "muted", "reopen": "open"}
 
 
 def care(state: State, event: Arrived, request: Care, now: Now) -> list[Action]:
@@ -36,7 +35,7 @@ def care(state: State, event: Arrived, request: Care, now: Now) -> list[Action]:
 def say(groups: Groups, fingerprint: str, kind: str, by: dict[str, Any], until: int | None) -> None:
     """A group gets another state."""
     group = groups.table[fingerprint]
-    group.state = STATES[kind]
+    group.state = SAID[kind]
     group.until, group.by = until, by
     groups.dirty[fingerprint] = None
     groups.said = True

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from spool.fingerprint import place
-from spool.group import Group
+from spool.group import KEPT, MESSAGE, Group
 from spool.times import DAY, HOUR, format_utc
 from spoold.core.values import Message, Move, Tell
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Now
 
-KEPT = 1000  # groups; the one that failed longest ago makes room
-MESSAGE = 500
 COUNTED = ("fail", "give_up", "poison", "expire")  # transitions that are failures of the task
 
 

@@ -19,7 +19,6 @@ from spool.names import DAY_US, date_of, is_id
 from spool.quarantine import quarantine
 from spool.times import parse_utc
 from spoold.core import care
-from spoold.core.groups import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +81,7 @@ class ErrorFiles:
 
     def close(self) -> None:
         """Write all that is left."""
-        self._write(KEPT)
+        self._write(group.KEPT)
 
     def _write(self, most: int) -> bool:
         """Some of them; False where there is no room."""
@@ -140,7 +139,7 @@ class ErrorFiles:
         groups, kind = self.state.groups, line.get("event")
         try:
             at = parse_utc(line["at"])
-            if kind in care.STATES:
+            if kind in group.SAID:
                 until = None if line.get("until") is None else parse_utc(line["until"])
                 for name in line["errors"]:
                     one = groups.table.get(name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 from spool.names import new_id
-from tests.e2e.live import Live, handler, until
+from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,3 +273,53 @@ def test_an_interrupted_replay_runs_nothing_twice(live: Make) -> None:
     spool.do(action)  # and sent once more
     made = {e.id for _, e in spool.entries()} - set(ids)
     assert len(made) == 300
+
+
+def test_fsck_makes_groups_anew_from_records_and_the_journal(live: Make) -> None:
+    spool = live(TOML)
+    break_it(spool)
+    fail(spool, 1)
+    fail(spool, 2)
+    relay = group(spool, lambda g: g["count"] == 3, "three are counted")["fingerprint"]
+    spool.do({"action": "mute", "errors": [relay], "until": "+1h", "why": "known"})
+    fail(spool, 2)
+    break_it(spool, "and now it answers")
+    fail(spool, 1)
+    other = group(spool, lambda g: g["count"] == 1, "another one")["fingerprint"]
+    spool.do({"action": "resolve", "errors": [other], "why": "mended"})
+    group(spool, lambda g: g["count"] == 5, "all of them")
+    spool.stop()
+    before = ordered(spool)
+    path = spool.root / "errors" / f"{relay}.json"
+
+    def checked(*words: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "spool", "--spool", str(spool.root), "fsck", "--json", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        return [json.loads(row) for row in done.stdout.splitlines()]
+
+    assert checked() == []
+    for what in ("gone", "torn", "behind"):
+        if what == "gone":
+            for one in (spool.root / "errors").iterdir():
+                one.unlink()
+        elif what == "torn":
+            path.write_bytes(path.read_bytes()[:-20])
+        else:
+            path.write_text(json.dumps({**json.loads(path.read_text()), "count": 2, "hours": {}}))
+        assert checked()
+        assert not any(row["mended"] for row in checked())
+        assert all(row["mended"] for row in checked("--repair"))
+        assert ordered(spool) == before, what
+        assert checked("--repair") == checked() == []
+    spool.start()  # and the daemon goes on from there
+    fail(spool, 1)
+    group(spool, lambda g: g["fingerprint"] == other and g["count"] == 2, "it is back")
+
+
+def ordered(spool: Live) -> list[dict[str, Any]]:
+    """All groups; failures of one instant have no order."""
+    found = groups(spool)
+    for one in found:
+        one["examples"].sort(key=lambda example: (example["at"], example["id"]))
+    return found

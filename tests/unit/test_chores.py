@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spool.disk import DiskFull, RealDisk
+from spool.group import KEPT
 from spool.init import init
 from spool.names import new_id
 from spool.settings import load
-from spoold.core.groups import KEPT
 from spoold.core.state import State
 from spoold.core.values import Now
 from spoold.effects.census import Census

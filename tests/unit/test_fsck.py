@@ -1,6 +1,8 @@
 """fsck finds what is wrong, mends it once, and has nothing left to do the second time."""
 
+import gzip
 import os
+from itertools import permutations
 
 import pytest
 
@@ -9,6 +11,8 @@ from spool.disk import RealDisk
 from spool.init import init
 from spool.names import Entry, new_id
 from spool.owncopy import Task, encode_task
+from spool.regroup import Regroup
+from spool.times import format_utc
 
 NOW = 1_795_240_000_000_000
 
@@ -183,3 +187,58 @@ def test_a_copy_that_lost_its_hard_links_is_joined_again(disk):
     (found,) = mended(disk)
     assert found.mended == "linked again"
     assert disk.info(own).nlink == 2
+
+
+def failure(number, at, *, version=None):
+    error = {"type": "exit 1", "message": f"m{number}", "trace": None, "fingerprint": "0" * 16}
+    return {
+        "id": f"id{number}", "attempt": 1, "task": "t", "event": "failed", "error": error, "node": "n",
+        "version": version, "ended_at": format_utc(at),
+    }  # fmt: skip
+
+
+def line(number, at, **more):
+    return {
+        "id": f"id{number}", "attempt": 1, "task": "t", "event": "give_up", "error": "0" * 16, "node": "n",
+        "type": "exit 1", "to": "failed", "at": format_utc(at), **more,
+    }  # fmt: skip
+
+
+def test_a_failure_that_is_told_of_twice_is_counted_once_whatever_the_order():
+    shown = [("record", failure(1, NOW)), ("line", line(1, NOW)), ("line", line(2, NOW + 1)),
+             ("record", failure(3, NOW + 2, version=7)), ("line", line(4, NOW + 3))]  # fmt: skip
+    care = {
+        "event": "resolve",
+        "errors": ["0" * 16],
+        "by": {"uid": 1, "at": "x"},
+        "at": format_utc(NOW + 2),
+    }
+    for rows in permutations([*shown, ("line", care)], 6):
+        again = Regroup()
+        for how, what in rows:
+            getattr(again, how)(what)
+        (found,) = again.groups({"id4"}.__contains__).values()
+        assert (found.count, found.failed, found.first, found.last) == (3, 3, NOW, NOW + 2)
+        assert (found.message, found.versions) == ("m1", {"none": 2, "7": 1})
+        assert (found.state, found.by) == ("resolved", care["by"]), "it was said of all before"
+
+
+@pytest.mark.parametrize("odd", [{}, None, [], 1, {"event": "resolve"}, {"error": "x"}, {"error": {"fingerprint": 1}},
+                                 {"event": "mute", "errors": 1, "at": "x", "by": None}])  # fmt: skip
+def test_what_is_no_failure_is_no_failure(odd):
+    again = Regroup()
+    again.line(odd)
+    if isinstance(odd, dict):
+        again.record(odd)
+    assert again.groups(bool) == {}
+
+
+def test_a_packed_journal_is_read_and_not_called_torn(disk):
+    disk.make_dir("journal/n")
+    disk.write("journal/n/2026-01-01.jsonl.gz", gzip.compress(b'{"a":1}\n{"b":\n'))
+    (found,) = fsck.check(disk)
+    assert found.what == "1 lines are torn, first line 2"
+    disk.remove("journal/n/2026-01-01.jsonl.gz")
+    disk.write("journal/n/2026-01-01.jsonl.gz", b"no gzip")
+    (found,) = fsck.check(disk)
+    assert "cannot be unpacked" in found.what
