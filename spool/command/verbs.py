@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "init": ("init", "Keep", "make a spool, or complete one"),
     "doctor": ("doctor", "Keep", "check that a spool can work here"),
     "prune": ("prune", "Keep", "pack and remove old history now"),
+    "metrics": ("metrics", "Keep", "print what is measured, or serve it over HTTP"),
     "fsck": ("fsck", "Keep", "check that everything is where it belongs"),
     "check-deploy": ("check_deploy", "Keep", "check that new code can run the tasks that wait"),
     "completion": ("completion", "Keep", "print completions for bash, zsh or fish"),

@@ -1,0 +1,52 @@
+"""The metrics of all nodes as one text in the format of Prometheus: each sample says of which node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spool import daemons, layout, look
+from spool.disk import Missing, NotRegular, TooLarge
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+
+SUFFIX = ".prom"
+LIMIT = 16 << 20
+UP = ("# HELP spool_up Whether a daemon serves the node.\n", "# TYPE spool_up gauge\n")
+
+
+def text(disk: Disk, root: str) -> str:
+    """What every node has written, and whether its daemon is alive."""
+    families: dict[str, tuple[list[str], list[str]]] = {"spool_up": (list(UP), [])}
+    for name in look.names(disk, layout.NODES):
+        node = name.removesuffix(SUFFIX)
+        if name.startswith(".") or node == name:
+            continue
+        families["spool_up"][1].append(f'spool_up{{node="{node}"}} {daemons.alive(root, node):d}\n')
+        try:
+            written = disk.read(f"{layout.NODES}/{name}", LIMIT).decode("utf-8", "replace")
+        except (Missing, NotRegular, TooLarge):
+            continue
+        _add(families, written, node)
+    return "".join(line for head, samples in families.values() if samples for line in (*head, *samples))
+
+
+def _add(families: dict[str, tuple[list[str], list[str]]], written: str, node: str) -> None:
+    """The families of a file, samples of a name behind each other as the format wants them."""
+    family: tuple[list[str], list[str]] | None = None
+    for line in written.splitlines(keepends=True):
+        words = line.split(" ", 3)
+        if line.startswith("# HELP ") and len(words) > 2:
+            family = families.setdefault(words[2], ([], []))
+        if family is None or not line.endswith("\n"):
+            continue
+        if line.startswith("#"):
+            if not any(known.startswith(f"# {words[1]} ") for known in family[0]):
+                family[0].append(line)
+            continue
+        name, brace, rest = line.partition("{")
+        if brace:
+            family[1].append(f'{name}{{node="{node}",{rest}')
+        else:
+            name, _, value = line.partition(" ")
+            family[1].append(f'{name}{{node="{node}"}} {value}')
