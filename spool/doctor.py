@@ -131,6 +131,10 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
             yield Check(BAD, f"{what}, but silent for {format_span(int(age * SECOND))}", remedy)
         else:
             yield Check(OK, what)
+        if node.get("no_cgroup"):
+            what = f"handlers with cgroup have none: {node['no_cgroup']}"
+            remedy = "memory holds for each of their processes; spool.toml(5) says what a group needs"
+            yield Check(WARN, what, remedy)
         if node.get("settings_error"):
             yield Check(BAD, f"it runs with old settings: {node['settings_error']}", "mend spool.toml")
 

@@ -116,6 +116,7 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("nice", "count", None, (-20, 19), "its niceness; below 0 needs privileges"),
     _row("ionice", "choice", None, _FREE, "its class for disks", ("high", "low", "idle")),
     _row("oom_score_adj", "count", None, (-1000, 1000), "whom the kernel kills first: the highest"),
+    _row("cgroup", "flag", _NO, _FREE, "whether memory holds for all processes of an attempt together"),
     _row("files", "count", None, (3, 10**6), "files each of its processes may have open"),
     _row("file_size", "size", None, (0, KIB * TIB), "largest file it may write"),
     _row("processes", "count", None, (1, 10**6), "processes its user may have, all in all"),

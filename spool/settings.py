@@ -21,7 +21,7 @@ FILE = "spool.toml"
 PYTHON_ONLY = (
     "interpreter", "async_tasks", "recycle_tasks", "recycle_age", "recycle_rss", "idle"
 )  # fmt: skip
-EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes")
+EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes", "cgroup")
 _CACHED = 4096
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
@@ -58,6 +58,7 @@ class Handler:
     files: int | None = None
     file_size: int | None = None
     processes: int | None = None
+    cgroup: bool = False
 
 
 Band = tuple[float, float]  # where a gate closes, where it opens again
@@ -216,6 +217,8 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
             if name in body and way not in body:
                 rule = f"goes with {way} and nothing else"
                 raise ConfigError(path, f"{prefix}.{name}", body[name], rule)
+    if values["cgroup"] and values["memory"] is None:
+        raise ConfigError(path, f"{prefix}.cgroup", value=True, rule="goes with memory, which it limits")
     return Handler(pattern=pattern, **values)
 
 

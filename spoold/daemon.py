@@ -30,11 +30,13 @@ from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.memory import UsageFile
 from spoold.effects.metrics import Metrics, TimedDisk
 from spoold.effects.outboxes import OutboxLimits
+from spoold.effects.owngroups import OwnGroups
 from spoold.effects.packer import Packer
 from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.loop import Core, Loop, clock
 from spoold.recovery import recover
+from spoold.sources import cgroups
 from spoold.sources.backlog import Backlog
 from spoold.sources.doorbell import Doorbell
 from spoold.sources.intake import Intake
@@ -148,7 +150,9 @@ def _run(  # noqa: PLR0913 - what it was started with
     disk.make_dir(store.stage_dir)
     doorbell = _doorbell(root)
     events: list[Event] = list(recover(disk, store))
-    handlers = Handlers(disk, root, node, found, lock)
+    own = cgroups.groups("")
+    groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
+    handlers = Handlers(disk, root, node, found, lock, groups)
     backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
     backlog.start("held")
     gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)
@@ -163,6 +167,7 @@ def _run(  # noqa: PLR0913 - what it was started with
 
     status = Status(disk, state, now.wall)
     status.workers = handlers.workers.content
+    status.groups = groups
     packer = Packer(disk, state, root)
     packer.resume()
     packer.packed = intake.packed

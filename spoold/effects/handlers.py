@@ -25,21 +25,27 @@ if TYPE_CHECKING:
     from spool.owncopy import Task
     from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Start
+    from spoold.effects.owngroups import OwnGroups
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+OUT_OF_MEMORY = "the kernel killed in its control group: its processes took more than memory allows"
 RUN = "spool.run"  # the built-in handler: the task itself names the command
 
 
 class Handlers:
     """Between the core's words (ids, attempts) and the runner's (keys, processes)."""
 
-    def __init__(self, disk: Disk, root: str, node: str, settings: Settings, lock: int) -> None:
+    def __init__(  # noqa: PLR0913 - what handlers depend on
+        self, disk: Disk, root: str, node: str, settings: Settings, lock: int, own: OwnGroups
+    ) -> None:
         self.disk = disk
         self.root = root
         self.node = node
         self.settings = settings
         self._base = _base()
         self._runner = Runner(keep_fds=[lock], no_new_privs=settings.no_new_privs)
+        self.own = own
+        own.prepare(wanted=_wants_group(settings))
         self._runner.start_keeper()
         self.workers = Workers(self._runner, root, node, self._base)
         self._epoll = select.epoll()
@@ -55,6 +61,7 @@ class Handlers:
     def configure(self, settings: Settings) -> None:
         """Settings that were read again."""
         self.settings = settings
+        self.own.prepare(wanted=_wants_group(settings))
         self.workers.configure(settings)
 
     def start(self, start: Start) -> None:
@@ -77,8 +84,14 @@ class Handlers:
             orjson.dumps(task.args, option=orjson.OPT_APPEND_NEWLINE).decode(),
             os.path.join(self.root, layout.log(entry.id, entry.attempt)),
             self.settings.log_limit,
-            niceness=_niceness(start.handler),
+            niceness=_niceness(start.handler) | self._group(start),
         )
+
+    def _group(self, start: Start) -> dict[str, str]:
+        """The control group of an attempt that wants one."""
+        memory, key = start.handler.memory, _key(start.entry.id, start.entry.attempt)
+        path = self.own.make(key, memory) if start.handler.cgroup and memory is not None else None
+        return {} if path is None else {"cgroup": path}
 
     def kill(self, kill: Kill) -> None:
         """End one: TERM, grace, KILL; its exit is heard of as any other."""
@@ -98,6 +111,7 @@ class Handlers:
                 case reports.NotStarted() if _is_worker(event.key):
                     found += self.workers.died(event.key, event.error, "")
                 case reports.NotStarted():
+                    self.own.end(event.key)
                     found.append(NotStarted(*_id_of(event.key), event.error))
                 case reports.KeeperLost():
                     found += self._keeper_lost(event)
@@ -109,6 +123,7 @@ class Handlers:
         why = "the keeper of the handlers died"
         found: list[Event] = []
         for key in event.keys:
+            self.own.end(key)
             found += self.workers.died(key, why, "") if _is_worker(key) else [Crashed(*_id_of(key), why)]
         return found
 
@@ -149,6 +164,9 @@ class Handlers:
     def _exited(self, event: reports.Exited) -> Exited:
         task_id, attempt = _id_of(event.key)
         result, problem = self._take_result(task_id, attempt)
+        tail = event.tail
+        if self.own.end(event.key) and event.exit != 0:
+            tail = f"{tail.rstrip()}\n{OUT_OF_MEMORY}".lstrip()
         return Exited(
             id=task_id,
             attempt=attempt,
@@ -158,7 +176,7 @@ class Handlers:
             rss=event.rss,
             cpu=event.cpu,
             logged=event.logged,
-            tail=event.tail,
+            tail=tail,
             result=result,
             result_error=problem,
         )
@@ -209,6 +227,10 @@ def _niceness(handler: Handler) -> dict[str, int | str]:
         "processes": handler.processes,
     }
     return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _wants_group(settings: Settings) -> bool:
+    return any(handler.cgroup for handler in settings.handlers.values())
 
 
 def _key(task_id: str, attempt: int) -> str:

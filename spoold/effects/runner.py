@@ -165,7 +165,7 @@ class Runner:
         argv: argv[0] without a slash is looked up on env's PATH. env: the whole environment; give
         it SPOOL_ID and SPOOL_ATTEMPT, by which what it leaves behind is recognised. cwd: None for "/".
         `sock` is what it reads in place of `stdin`; it is ours no more, whatever happens.
-        niceness: nice, ionice (high, low, idle), oom_score_adj, cpu (seconds), memory (bytes).
+        niceness: cgroup (directory), nice, ionice (high, low, idle), oom_score_adj, cpu (seconds) ...
         log: absolute path, made at the first byte of output, at most `log_limit` bytes of it.
         """
         if key in self._live:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spoold.core.state import State
     from spoold.core.values import Now
+    from spoold.effects.owngroups import OwnGroups
 
 SHOWN = 200  # running tasks shown by name
 SOON = 100_000  # at most one status this often, us
@@ -34,6 +35,7 @@ class Status:
         self.started = started
         self.extra: dict[str, Any] = {}
         self.workers: Callable[[], list[dict[str, Any]]] = list  # the pools of `python` handlers
+        self.groups: OwnGroups | None = None
         self._written = -SOON
         self._changed = True
         self._next_file = f"{layout.NODES}/.{state.node}.json"
@@ -104,6 +106,7 @@ class Status:
             "counts": dict(state.counts),
             "lately": state.meter.lately(now.wall),
             "python": self.workers(),
+            "no_cgroup": self.groups.problem if self.groups is not None else None,
             **self.extra,
         }
 

@@ -7,7 +7,7 @@ the end. FD is a socket to spoold; JSON objects, one a line, go over it:
 
     hello    no_new_privs                                        first, options
     start    key argv env cwd stdin log log_limit [socket]
-             [niceness: nice ionice oom_score_adj cpu memory]    -> started | refused
+             [niceness: cgroup nice ionice oom_score_adj cpu ...] -> started | refused
     kill     key grace                                           -> the exit that follows
     quit                                                         -> end of file
 

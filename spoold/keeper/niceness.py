@@ -25,7 +25,7 @@ def parse(message: object) -> dict[str, int | str]:
     if not isinstance(message, dict) or not message.keys() <= SET.keys():
         raise ValueError(f"niceness: must be an object of {', '.join(SET)}")
     for name, value in message.items():
-        if not isinstance(value, str if name == "ionice" else int):
+        if not isinstance(value, str if name in ("cgroup", "ionice") else int):
             raise ValueError(f"niceness: {name} cannot be {value!r}")  # noqa: TRY004 - a wrong message
     return message
 
@@ -39,6 +39,11 @@ def apply(niceness: dict[str, int | str]) -> None:
             except (OSError, ValueError, KeyError) as error:
                 code = getattr(error, "errno", None) or 22
                 raise OSError(code, os.strerror(code), f"{name} {niceness[name]}") from None
+
+
+def _cgroup(path: str) -> None:
+    with open(f"{path}/cgroup.procs", "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
 
 
 def _nice(value: int) -> None:
@@ -86,6 +91,7 @@ def _limit(kind: int, soft: int, hard: int) -> None:
 
 # The limit on memory last: from there on this process has no more either.
 SET: dict[str, Callable[..., None]] = {
+    "cgroup": _cgroup,
     "nice": _nice,
     "ionice": _ionice,
     "oom_score_adj": _oom_score_adj,

@@ -831,7 +831,7 @@ def test_limits_are_of_one_handler_and_not_of_the_next(handlers: Handlers) -> No
     ("wrong", "words"),
     [
         ({"nice": "much"}, "niceness: nice cannot be 'much'"),
-        ({"speed": 1}, "niceness: must be an object of nice, "),
+        ({"speed": 1}, "niceness: must be an object of cgroup, nice, "),
         ({"ionice": "odd"}, "ionice odd"),
     ],
 )
