@@ -15,7 +15,7 @@ from spool.batch import batches
 from spool.body import encoded, fields, plain
 from spool.control import Control
 from spool.disk import Missing, RealDisk
-from spool.drop import Drops, drop
+from spool.drop import Drops, box_of, drop
 from spool.errors import Invalid, NoSuchTask, NotAllowed, NotASpool
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_id, new_id
@@ -58,6 +58,7 @@ class Spool(Control):
             raise NotASpool(self.path, "is gone") from None
         setting, self.max_action_bytes = client_settings(self.disk)
         self.durable = (durability or setting) == DURABLE
+        self.box = box_of(self.disk)
 
     def __repr__(self) -> str:
         return f"Spool({self.path!r})"
@@ -129,7 +130,7 @@ class Spool(Control):
         Up to 1000 go into one file, and those are taken in all or none. All files become visible
         together, with one sync. Raises as `submit` does, Invalid naming `tasks[N].field`.
         """
-        drops = Drops(self.disk, self.path, durable=self.durable)
+        drops = Drops(self.disk, self.path, durable=self.durable, box=self.box)
         ids: list[str] = []
         try:
             for data in batches(tasks, self.max_action_bytes, _now(), ids):
@@ -172,7 +173,7 @@ class Spool(Control):
         waiting.carried_out(self.disk, self.path, stem, timeout)
 
     def _drop(self, name: str, data: bytes) -> None:
-        drop(self.disk, self.path, {name: data}, durable=self.durable)
+        drop(self.disk, self.path, {name: data}, durable=self.durable, box=self.box)
 
     # Looking.
 

@@ -150,6 +150,8 @@ class RealDisk:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self.file_mode, self.dir_mode = 0o600, 0o700
+        self.others = False  # whether what is written is for another user, whatever the umask
         with _TOLD:
             self.fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._pool: ThreadPoolExecutor | None = None
@@ -209,8 +211,10 @@ class RealDisk:
     def write(self, path: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with _TOLD:
-            fd = os.open(path, flags, 0o600, dir_fd=self.fd)
+            fd = os.open(path, flags, self.file_mode, dir_fd=self.fd)
             try:
+                if self.others:
+                    os.fchmod(fd, self.file_mode)
                 _write_all(fd, data)
             except BaseException:
                 os.close(fd)
@@ -221,7 +225,7 @@ class RealDisk:
     def append(self, path: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         with _TOLD:
-            fd = os.open(path, flags, 0o600, dir_fd=self.fd)
+            fd = os.open(path, flags, self.file_mode, dir_fd=self.fd)
             try:
                 size = os.fstat(fd).st_size
                 try:
@@ -247,7 +251,7 @@ class RealDisk:
     def make_dir(self, path: str) -> None:
         with _TOLD:
             try:
-                os.mkdir(path, 0o700, dir_fd=self.fd)
+                os.mkdir(path, self.dir_mode, dir_fd=self.fd)
             except FileExistsError:
                 return
             except FileNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spool import layout
@@ -12,7 +13,31 @@ from spool.errors import Full, NotAllowed, NotASpool
 from spool.names import new_id
 
 if TYPE_CHECKING:
-    from spool.disk import Disk
+    from spool.disk import Disk, RealDisk
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where a writer prepares a file and where he drops it; `blind`: he may not list it."""
+
+    tmp: str = layout.TMP
+    incoming: str = layout.INCOMING
+    blind: bool = False
+
+
+OWN = Box()
+
+
+def box_of(disk: RealDisk) -> Box:
+    """The box for this user; where it is not his spool, what he writes is for another user to read."""
+    info, uid = disk.info(layout.INCOMING), os.geteuid()
+    if info is None or info.uid == uid:
+        return OWN
+    disk.file_mode, disk.others = 0o640, True
+    own = f"{layout.WRITERS}/{uid}"
+    if disk.info(own) is not None:
+        return Box(own, own)
+    return Box(blind=True)
 
 
 class Drops:
@@ -30,17 +55,18 @@ class Drops:
     Without `durable` steps 2 and 4 are left out.
     """
 
-    def __init__(self, disk: Disk, root: str, *, durable: bool) -> None:
+    def __init__(self, disk: Disk, root: str, *, durable: bool, box: Box = OWN) -> None:
         self.disk = disk
         self.root = root
+        self.box = box
         self.durable = durable
         self._staged: dict[str, str] = {}
         self._moved: list[str] = []
 
     def stage(self, name: str, data: bytes) -> None:
         """Prepare one file that is to be incoming/NAME. Full, NotAllowed, NotASpool."""
-        path = f"{layout.TMP}/.{new_id()}.json"
-        self._staged[path] = f"{layout.INCOMING}/{name}"
+        path = f"{self.box.tmp}/.{new_id()}.json"
+        self._staged[path] = f"{self.box.incoming}/{name}"
         try:
             self.disk.write(path, data)
         except OSError as problem:
@@ -56,9 +82,24 @@ class Drops:
                 self.disk.move(path, target)
                 self._moved.append(target)
             if self.durable:
-                self.disk.sync_dirs([layout.INCOMING])
+                self._sync()
         except OSError as problem:
             raise self._told(problem) from None
+
+    def _sync(self) -> None:
+        """The names are on disk, also where the directory may not be opened (a blind box).
+
+        There each file is synced once more: on ext4, XFS and Btrfs its new name goes with it. One that
+        is gone has been taken in.
+        """
+        if not self.box.blind:
+            self.disk.sync_dirs([self.box.incoming])
+            return
+        for path in self._moved:
+            try:
+                self.disk.sync([path])
+            except Missing:
+                continue
 
     def abandon(self) -> None:
         """Take back what is not spoold's yet; after `publish` failed it may have some already."""
@@ -73,16 +114,16 @@ class Drops:
         if isinstance(problem, DiskFull):
             return Full(f"{place}: {problem.strerror}; nothing was submitted")
         if isinstance(problem, Missing):
-            why = f"has no {layout.TMP}/ or {layout.INCOMING}/ any more; mend it with `spool init`"
+            why = f"has no {self.box.tmp}/ or {self.box.incoming}/ any more; mend it with `spool init`"
             return NotASpool(self.root, why)
         if isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
             return NotAllowed(f"{place}: uid {os.getuid()} may not write there: {problem.strerror}")
         return problem
 
 
-def drop(disk: Disk, root: str, files: dict[str, bytes], *, durable: bool) -> None:
+def drop(disk: Disk, root: str, files: dict[str, bytes], *, durable: bool, box: Box = OWN) -> None:
     """These files (name -> bytes) are in incoming/ when it returns; where it raises, none is."""
-    drops = Drops(disk, root, durable=durable)
+    drops = Drops(disk, root, durable=durable, box=box)
     try:
         for name, data in files.items():
             drops.stage(name, data)

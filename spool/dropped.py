@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import layout
+from spool import handed, layout
 from spool.disk import Missing
 from spool.names import DAY_US, date_of, id_time
 from spool.views import dropped_view
@@ -25,7 +25,7 @@ REASON = ".reason.json"
 def waiting(disk: Disk, task_id: str) -> TaskView | None:
     """The task as it still lies in incoming/; None where it does not (or may not be seen)."""
     for path in _candidates(disk, layout.INCOMING, task_id):
-        info = disk.info(path)
+        info = handed.info(disk, path)
         doc = _task_in(disk, path, task_id)
         if doc is not None and info is not None:
             return dropped_view(task_id, path, doc, (info.ctime_us, info.uid))
@@ -74,7 +74,7 @@ def _words(found: dict[str, Any]) -> str:
 def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
     """Files that may hold a task: named by its id, then the others, newest names first."""
     own = f"{folder}/{task_id}.json"
-    if disk.info(own) is not None:
+    if handed.info(disk, own) is not None:
         yield own
     try:
         names = disk.names(folder)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from spool.disk import Disk
 
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
-ROOT = {layout.FORMAT, layout.SETTINGS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
+OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
+ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
 

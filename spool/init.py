@@ -41,14 +41,14 @@ def init(path: str) -> bool:
     elif os.path.isdir(path) and set(os.listdir(path)) - {*layout.TREE, layout.SETTINGS}:
         raise NotASpool(path, "has other files in it; a spool wants a directory of its own")
     try:
-        _make_dir(path)
+        make_dir(path)
         for name in layout.TREE:
-            _make_dir(os.path.join(path, name))
-        _write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
-        made = _write_new(marker, layout.FORMAT_LINE)
+            make_dir(os.path.join(path, name))
+        write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
+        made = write_new(marker, layout.FORMAT_LINE)
     except PermissionError as problem:
         raise NotAllowed(f"cannot make a spool at {path}: {problem.strerror}") from None
-    _sync_dir(path)
+    sync_dir(path)
     return made
 
 
@@ -70,19 +70,20 @@ def check_format(path: str) -> None:
         raise NotASpool(path, f"has format {words[1]}, this program knows format 1; upgrade it")
 
 
-def _make_dir(path: str) -> None:
-    """A directory for this user alone, with those above it, whatever the umask; or what is there."""
+def make_dir(path: str, mode: int = 0o700) -> None:
+    """A directory with those above it, of exactly this mode whatever the umask; or what is there."""
     try:
-        os.mkdir(path, 0o700)
+        os.mkdir(path, mode)
     except FileExistsError:
         return
     except FileNotFoundError:
-        _make_dir(os.path.dirname(path))
-        os.mkdir(path, 0o700)
-    os.chmod(path, 0o700)  # the umask may have taken bits of our own
+        make_dir(os.path.dirname(path), mode)
+        os.mkdir(path, mode)
+    os.chmod(path, mode)  # the umask may have taken bits of our own
 
 
-def _write_new(path: str, text: str) -> bool:
+def write_new(path: str, text: str) -> bool:
+    """A file for this user alone, synced; False where the name is taken."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         fd = os.open(path, flags, 0o600)
@@ -96,7 +97,8 @@ def _write_new(path: str, text: str) -> bool:
     return True
 
 
-def _sync_dir(path: str) -> None:
+def sync_dir(path: str) -> None:
+    """The names in a directory are on disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

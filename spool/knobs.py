@@ -11,9 +11,10 @@ import orjson
 from spool import times
 from spool.backoff import MAX_WAIT
 from spool.errors import Invalid
-from spool.fields import Field, nearest
+from spool.fields import VERBS, Field, nearest
 from spool.kinds import Moment, read, wrong
 from spool.names import EVENTS, PRIORITIES
+from spool.patterns import is_pattern
 from spool.retention import Keep
 from spool.runargs import check_cwd, check_env_name, check_words
 from spool.strict import label
@@ -72,6 +73,8 @@ ROWS: dict[str, Field] = dict((
     _row("lease", "duration", "30s", (SECOND, DAY), "silence after which a node is dead"),
     _row("allow_run", "flag", _YES, _FREE, "whether spool.run may start any command"),
     _row("shared", "flag", _NO, _FREE, "several users write: [policy] says who may do what"),
+    _row("signatures", "choice", "optional", _FREE, "or required: who signs is believed, no uid is",
+         ("optional", "required")),
     _row("no_new_privs", "flag", _YES, _FREE, "programs cannot gain rights by setuid, as sudo would"),
     _row("pack_after", "duration", "7d", (0, 10 * YEAR), "when what has ended goes into packs"),
     _row("keep_done", "keep", "14d", (0, 10 * YEAR), "how long, or also how many, done tasks"),
@@ -93,6 +96,21 @@ ALERT_ROWS: dict[str, Field] = dict((
     _row("every", "duration", "1m", (0, DAY), "at most one for an event and task name in this time"),
     _row("timeout", "duration", "1m", (1, DAY), "how long it may take"),
     _row("env", "env", {}, _FREE, "environment variables"),
+))
+POLICY_ROWS: dict[str, Field] = dict((
+    _row("tasks", "patterns", [], _FREE, "names of tasks it may submit"),
+    _row("priority", "choice", "medium", _FREE, "the highest class of these", PRIORITIES),
+    _row("ahead", "duration", "366d", (0, 10 * YEAR), "how far ahead they may be due"),
+    _row("outboxes", "patterns", [], _FREE, "parents they may name in notify"),
+    _row("parents", "patterns", [], _FREE, "parents whose work it does: ack, fail, extend, progress"),
+    _row("verbs", "verbs", ["cancel", "hold", "release", "retry", "move"], _FREE,
+         "what it may ask about its own tasks"),
+    _row("admin", "flag", _NO, _FREE, "every verb about every task, pauses, replays, errors"),
+    _row("run", "flag", _NO, _FREE, "whether spool.run may be one of its tasks"),
+    _row("waiting", "count", 10_000, (1, 10**9), "its tasks that have not ended"),
+    _row("rate", "count", 600, (1, 10**9), "its actions taken in within a minute"),
+    _row("files", "count", 10_000, (1, 10**7), "its files in incoming/ at once; more are refused"),
+    _row("bytes", "size", "64MiB", (KIB, KIB * TIB), "their bytes; more are refused"),
 ))
 HANDLER_ROWS: dict[str, Field] = dict((
     _row("exec", "words", None, _FREE, "program and arguments; no shell, args as JSON on stdin"),
@@ -255,7 +273,22 @@ def _told(_row: Field, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _patterns(_row: Field, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and is_pattern(v) for v in value):
+        raise wrong("must be a list of names, or of patterns such as thumb.*")
+    return tuple(value)
+
+
+def _verbs(_row: Field, value: object) -> tuple[str, ...]:
+    known = (*VERBS, "move")
+    if not isinstance(value, list) or not all(one in known for one in value):
+        raise wrong(f"must be a list of some of {', '.join(known)}")
+    return tuple(value)
+
+
 _READ: dict[str, Callable[[Field, Any], Any]] = {
+    "patterns": _patterns,
+    "verbs": _verbs,
     "told": _told,
     "band": _band,
     "env": _env,

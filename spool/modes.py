@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spool import acl, layout
 from spool.probes import BAD, OK, WARN, Check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 BOXES = (layout.INCOMING, layout.TMP)
 
@@ -49,7 +49,7 @@ def shared(uid: int) -> dict[str, Want]:
         **dict.fromkeys((*layout.TREE, *layout.MADE_WHEN_NEEDED), state),
         **dict.fromkeys(BOXES, box),
         layout.OUTBOX: Want(mode=0o2751, most=0o2755, least=0o711, uid=uid),
-        layout.WRITERS: Want(mode=0o711, most=0o755, least=0o711, uid=0),
+        layout.WRITERS: Want(mode=0o751, most=0o755, least=0o751, uid=0),
         layout.FORMAT: Want(mode=0o644, most=0o644, least=0o444, uid=0),
         layout.SETTINGS: Want(mode=0o640, most=0o644, least=0o440, uid=0),
         layout.SIGNERS: Want(mode=0o644, most=0o644, least=0o444, uid=0),
@@ -104,7 +104,7 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
         return
     if want.uid is not None and found.st_uid != want.uid:
         if fix and os.geteuid() == 0:
-            os.chown(path, want.uid, -1, follow_symlinks=False)
+            _by_descriptor(path, lambda place: os.chown(place, want.uid or 0, -1))
             yield Check(OK, f"{path} belonged to uid {found.st_uid}, now to uid {want.uid}")
         else:
             what = f"{path} belongs to uid {found.st_uid}, not to uid {want.uid}"
@@ -113,12 +113,22 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
     if not mode & ~want.most and not want.least & ~mode:
         return
     if fix and os.geteuid() in (0, found.st_uid):
-        os.chmod(path, want.mode)
+        _by_descriptor(path, lambda place: os.chmod(place, want.mode))
         yield Check(OK, f"{path} had mode {mode:04o}, now {want.mode:04o}")
         return
     bad = grave or bool(mode & 0o022) or bool(want.least & ~mode)
     remedy = f"chmod {want.mode:04o} {shlex.quote(path)}  (or spool doctor --fix)"
     yield Check(BAD if bad else WARN, f"{path} has mode {mode:04o}, not {want.mode:04o}", remedy)
+
+
+def _by_descriptor(path: str, change: Callable[[str], None]) -> None:
+    """Change a place that no link stands in for, not even one that has just come there."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISLNK(os.fstat(fd).st_mode):
+            change(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
 
 
 def _boxes(root: str) -> Iterator[Check]:
@@ -148,7 +158,8 @@ def _writers(root: str, *, fix: bool) -> Iterator[Check]:
             yield Check(WARN, f"{path} is no directory named by a user id", f"rm -r {shlex.quote(path)}")
             continue
         want = Want(mode=0o2770, most=0o2770, least=0o770, uid=int(name))
-        yield from _place(path, found, want, grave=False, fix=fix)
+        for one in _place(path, found, want, grave=False, fix=fix):
+            yield one if one.level == OK else replace(one, level=WARN)  # a user harms himself alone
         if found.st_gid != ours:
             what = f"{path} has group {found.st_gid}: spoold cannot take anything from it"
             yield Check(WARN, what, f"chgrp {ours} {shlex.quote(path)}; chmod 2770 {shlex.quote(path)}")

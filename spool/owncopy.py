@@ -23,7 +23,8 @@ class Task:
     """One submitted task; instants and durations are microseconds, instants since 1970 UTC.
 
     None: not given, so the handler, then the spool decides. `extra` holds the x-... fields and,
-    in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said.
+    in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said,
+    `signer` whose key signed it, `writer` in whose quota it counts (None in a user's own spool).
     """
 
     id: str | None
@@ -47,6 +48,8 @@ class Task:
     submitted_at: int
     uid: int | None
     digest: str
+    signer: str | None = None
+    writer: str | None = None
 
 
 def first_entry(task: Task, prio: str | None = None) -> names.Entry:
@@ -63,6 +66,7 @@ def first_entry(task: Task, prio: str | None = None) -> names.Entry:
         lead=task.lead,
         front=task.front,
         miss=task.on_miss,
+        extra=() if task.writer is None else (("o", task.writer),),
     )
 
 
@@ -99,9 +103,14 @@ def encode_task(task: Task) -> bytes:
         doc["on_miss"] = task.on_miss
     doc["meta"] = task.meta
     doc["submitted_at"] = format_utc(task.submitted_at)
-    doc["submitted_by"] = {"uid": task.uid, "key": None}
+    doc["submitted_by"] = _by(task)
     doc["digest"] = task.digest
     return orjson.dumps(doc | task.extra)
+
+
+def _by(task: Task) -> dict[str, Any]:
+    by = {"uid": task.uid, "key": task.signer}
+    return by if task.writer is None else {**by, "writer": task.writer}
 
 
 def decode_task(data: bytes) -> Task:
@@ -119,12 +128,15 @@ def decode_task(data: bytes) -> Task:
 
 def _read(doc: dict[str, Any]) -> Task:
     """A task from the fields of an own copy; takes them out, so that what stays is unknown."""
-    uid = _take(doc, "submitted_by", dict, {}).get("uid")
+    by = _take(doc, "submitted_by", dict, {})
+    uid, signer, writer = by.get("uid"), by.get("key"), by.get("writer")
     task_id, name = _need(doc, "id"), _need(doc, "task")
     if not names.is_id(task_id) or not names.is_task(name) or "args" not in doc:
         raise Invalid("own copy", task_id, "is damaged: it needs an id, a task and args")
     if uid is not None and type(uid) is not int:
         raise Invalid("submitted_by", uid, "is damaged: uid must be an integer")
+    if not all(isinstance(name, str | None) for name in (signer, writer)):
+        raise Invalid("submitted_by", None, "is damaged: key and writer must be texts")
     return Task(
         id=task_id,
         task=name,
@@ -145,6 +157,8 @@ def _read(doc: dict[str, Any]) -> Task:
         meta=_take(doc, "meta", dict, {}),
         submitted_at=_sure(doc, "submitted_at"),
         uid=uid,
+        signer=signer,
+        writer=writer,
         digest=_take(doc, "digest", str, ""),
         extra=doc,
     )

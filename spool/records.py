@@ -53,7 +53,7 @@ def record(  # noqa: PLR0913 - the facts of an attempt
         "exit": None,
         "signal": None,
         "submitted_at": format_utc(task.submitted_at),
-        "submitted_by": {"uid": task.uid, "key": None},
+        "submitted_by": {"uid": task.uid, "key": task.signer},
         "at": format_utc(entry.time),
         "deadline": _maybe(entry.deadline),
         "started_at": _maybe(started),

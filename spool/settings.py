@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spool import patterns
 from spool.errors import ConfigError, Invalid
 from spool.fields import Field, nearest
-from spool.knobs import ADMISSION_ROWS, ALERT_ROWS, HANDLER_ROWS, ROWS, read_knob, sample
+from spool.knobs import ADMISSION_ROWS, ALERT_ROWS, HANDLER_ROWS, POLICY_ROWS, ROWS, read_knob, sample
 from spool.strict import label
 from spool.times import SECOND
 
@@ -23,6 +24,8 @@ PYTHON_ONLY = (
 )  # fmt: skip
 EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes", "cgroup")
 _CACHED = 4096
+_TABLES = (("handlers.", " of a handler"), ("policy.", " of a rule"))
+_WHO = re.compile(r"\*|(user|group|key):[^\s\x00-\x1f*?,!]{1,256}")
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
 
@@ -94,6 +97,25 @@ class Alerts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One table of [policy]: what `who` (user:NAME, group:NAME, key:NAME or *) may do."""
+
+    who: str
+    tasks: tuple[str, ...]
+    priority: str
+    ahead: int
+    outboxes: tuple[str, ...]
+    parents: tuple[str, ...]
+    verbs: tuple[str, ...]
+    admin: bool
+    run: bool
+    waiting: int
+    rate: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The spool's settings; durations are us, sizes bytes. The rows say what each one means."""
 
@@ -119,6 +141,7 @@ class Settings:
     lease: int
     allow_run: bool
     shared: bool
+    signatures: str
     no_new_privs: bool
     pack_after: int
     keep_done: Keep
@@ -135,7 +158,13 @@ class Settings:
     admission: Admission
     alerts: Alerts
     handlers: dict[str, Handler]
+    policy: tuple[Rule, ...] = ()
     _found: dict[str, Handler | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether [policy] decides: always in a shared spool, else where something is said of writers."""
+        return self.shared or bool(self.policy) or self.signatures == "required"
 
     def handler_for(self, task: str) -> Handler | None:
         """The handler of a task name: the exact name, else the pattern with most literal text."""
@@ -166,6 +195,9 @@ def load(text: str, *, path: str = FILE) -> Settings:
     alerts = table.pop("alerts", {})
     if not isinstance(alerts, dict):
         raise ConfigError(path, "alerts", alerts, "must be a table: [alerts]")
+    rules = table.pop("policy", {})
+    if not isinstance(rules, dict):
+        raise ConfigError(path, "policy", rules, 'must be tables such as [policy."user:zoe"]')
     values = _read(ROWS, table, path, "")
     told = Alerts(**_read(ALERT_ROWS, alerts, path, "alerts."))
     if told.exec is not None:
@@ -179,6 +211,7 @@ def load(text: str, *, path: str = FILE) -> Settings:
         alerts=told,
         admission=Admission(**_read(ADMISSION_ROWS, admission, path, "admission.")),
         handlers={name: _handler(name, body, path) for name, body in handlers.items()},
+        policy=tuple(_rule(who, body, path) for who, body in rules.items()),
     )
 
 
@@ -186,7 +219,8 @@ def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str)
     """Every row's value: what the table says, else the default; unknown keys are refused."""
     for key in table:
         if key not in rows:
-            rule = "is no setting of a handler" if prefix.startswith("handlers.") else "is no setting"
+            of = next((text for start, text in _TABLES if prefix.startswith(start)), "")
+            rule = f"is no setting{of}"
             raise ConfigError(path, f"{prefix}{label(key)}", None, rule, nearest(key, rows))
     values = {}
     for key, row in rows.items():
@@ -222,6 +256,16 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
     return Handler(pattern=pattern, **values)
 
 
+def _rule(who: str, body: object, path: str) -> Rule:
+    prefix = f'policy."{label(who)}"'
+    if _WHO.fullmatch(who) is None:
+        rule = 'must be "*", or user:, group: or key: and a name'
+        raise ConfigError(path, "policy", who, rule)
+    if not isinstance(body, dict):
+        raise ConfigError(path, prefix, body, f"must be a table: [{prefix}]")
+    return Rule(who=who, **_read(POLICY_ROWS, body, path, f"{prefix}."))
+
+
 def _sample_line(row: Field) -> str:
     return f"# {row.name} = {sample(row)}".ljust(32) + f"# {row.text}"
 
@@ -240,6 +284,10 @@ DEFAULT_TOML = "\n".join(
         "# [alerts]",
         '# exec = ["/usr/local/bin/tell-me"]',
         *(_sample_line(row) for row in ALERT_ROWS.values() if row.default is not None),
+        "",
+        "# Who may do what where several users write; what no rule allows is refused.",
+        '# [policy."group:staff"]',
+        *map(_sample_line, POLICY_ROWS.values()),
         "",
         "# What runs a task is bound to its name, exact or with *; the most specific wins.",
         '# [handlers."thumb.*"]',

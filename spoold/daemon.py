@@ -18,6 +18,7 @@ from spool.command.parser import Parser
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Busy, ConfigError, NotAllowed, NotASpool, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
+from spool.mounts import mount_of
 from spool.names import is_task
 from spool.probes import BAD
 from spool.quarantine import quarantine
@@ -34,13 +35,16 @@ from spoold.effects.owngroups import OwnGroups
 from spoold.effects.packer import Packer
 from spoold.effects.status import Status
 from spoold.effects.store import Store
+from spoold.effects.writers import Writers
 from spoold.loop import Core, Loop, clock
 from spoold.recovery import recover
 from spoold.sources import cgroups
 from spoold.sources.backlog import Backlog
+from spoold.sources.crowd import Crowd, boxes
 from spoold.sources.doorbell import Doorbell
 from spoold.sources.intake import Intake
 from spoold.sources.machine import Gauge
+from spoold.sources.people import People
 from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
 
@@ -106,7 +110,10 @@ def _serve(args: argparse.Namespace) -> int:
         return 0
     if args.reload:
         return _have_reloaded(disk, root, node)
-    guard(root, is_shared=found.shared)
+    guard(root, found)
+    if found.shared:  # readers look, and parents read events: the directories say who gets there
+        os.umask(0o022)
+        disk.file_mode, disk.dir_mode = 0o644, 0o750
     lock = _lock(root, node)
     try:
         killed = kill_leftovers(root, node)
@@ -148,7 +155,7 @@ def _run(  # noqa: PLR0913 - what it was started with
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
     disk.make_dir(store.stage_dir)
-    doorbell = _doorbell(root)
+    doorbell = _doorbell(disk, root)
     events: list[Event] = list(recover(disk, store))
     own = cgroups.groups("")
     groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
@@ -157,9 +164,10 @@ def _run(  # noqa: PLR0913 - what it was started with
     backlog.start("held")
     gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
-    intake = Intake(disk, found, machine.zone_of(found.timezone))
+    intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
 
     def apply(new: Settings) -> None:
+        intake.crowd = _crowd(disk, root, new, intake.crowd)
         store.durable = new.durability == "durable"
         intake.settings = new
         handlers.configure(new)
@@ -182,9 +190,9 @@ def _run(  # noqa: PLR0913 - what it was started with
         Timer(),
         signals,
         status,
-        _reloader(disk, root, apply, status),
+        _reloader(disk, root, apply, status, shared=found.shared),
         usage,
-        (error_files, packer, census, metrics),
+        (error_files, packer, census, metrics, Writers(disk, state)),
         until_idle=until_idle,
     )
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
@@ -200,6 +208,18 @@ def _run(  # noqa: PLR0913 - what it was started with
     status.extra["state"] = "stopped"
     status.write(clock(), always=True)
     log.info("stopped")
+
+
+def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None) -> Crowd | None:
+    """Who is asked whose turn it is; None where nobody but the owner writes."""
+    if not found.guarded:
+        return None
+    if old is not None:
+        old.settings = found
+        return old
+    mount = mount_of(root)
+    local = mount is None or not mount.network
+    return Crowd(disk, People(root_counts=local), found)
 
 
 def read_settings(disk: RealDisk, root: str) -> Settings:
@@ -218,13 +238,15 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
     except PermissionError:
         raise NotAllowed(f"{path} cannot be read by uid {os.getuid()}; chmod or chown it") from None
     found = settings.load(text, path=path)
-    if not found.allow_run or not _is_private(disk):
+    may = any(rule.run for rule in found.policy) if found.guarded else _is_private(disk)
+    if not found.allow_run or not may:
         return found
     return replace(found, handlers={**found.handlers, RUN: _run_handler()})
 
 
-def guard(root: str, *, is_shared: bool) -> None:
+def guard(root: str, found: Settings) -> None:
     """NotAllowed where others could get at what they must not, or this is the wrong user to serve it."""
+    is_shared = found.shared
     place = os.path.join(root, layout.PENDING) if is_shared else root
     if not os.path.isdir(place):
         raise NotASpool(root, f"has no {layout.PENDING}/; complete it with `spool init`")
@@ -236,6 +258,14 @@ def guard(root: str, *, is_shared: bool) -> None:
         if check.level == BAD:
             raise NotAllowed(f"{check.what}; {check.remedy}")
         log.warning("%s; %s", check.what, check.remedy)
+    mount = mount_of(root) if is_shared else None
+    if mount is not None and mount.network and found.signatures != "required":
+        what = f"{root} is on {mount.type}, where a uid is what each client says"
+        raise NotAllowed(
+            f'{what}; set signatures = "required" in {layout.SETTINGS}, see spool-security(7)'
+        )
+    if is_shared and os.geteuid() == 0:
+        raise NotAllowed(f"{root} is shared: spoold does not serve it as root; run it as uid {serving}")
     if os.geteuid() != serving:
         raise NotAllowed(
             f"{root} is served by uid {serving}, not by uid {os.geteuid()}; run spoold as that user"
@@ -272,7 +302,7 @@ def _run_handler() -> settings.Handler:
 
 
 def _reloader(
-    disk: RealDisk, root: str, apply: Callable[[Settings], None], status: Status
+    disk: RealDisk, root: str, apply: Callable[[Settings], None], status: Status, *, shared: bool
 ) -> Callable[[], Settings | None]:
     """A function that reads spool.toml again when it has changed; None where it has not."""
 
@@ -289,6 +319,8 @@ def _reloader(
         seen = mark()
         try:
             new = read_settings(disk, root)
+            if new.shared != shared:
+                raise ConfigError(root, "shared", new.shared, "changes when spoold is started again")
         except SpoolError as problem:
             log.error("kept the old settings: %s", problem)  # noqa: TRY400 - no bug of ours
             status.extra["settings_error"] = str(problem)
@@ -325,8 +357,12 @@ def _fd_of(lock: filelock.FileLock) -> int:
     return held
 
 
-def _doorbell(root: str) -> Doorbell | None:
+def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:
     places = {"incoming": os.path.join(root, layout.INCOMING), "root": root}
+    for name in boxes(disk):
+        place = os.path.join(root, layout.WRITERS, name)
+        if os.access(place, os.R_OK):
+            places[f"incoming {name}"] = place
     try:
         return Doorbell(places)
     except OSError as problem:

@@ -174,6 +174,7 @@ class Core:
                 if isinstance(action, Move):
                     self._touched.add(action.entry.id)
                     self.state.meter.see(action, now.wall)
+                    self.state.count_live(action)
                 self._writes.append(action)
 
     def _answer(self, ask: Ask, now: Now) -> None:
@@ -339,7 +340,7 @@ class Loop:
 
     def _rung(self, doorbell: Doorbell) -> list[Event]:
         rung = doorbell.answer()
-        if "incoming" in rung:
+        if any(name.startswith("incoming") for name in rung):
             self.intake.ring()
         return self._reloaded() if "root" in rung else []
 

@@ -12,9 +12,19 @@ if TYPE_CHECKING:
     import argparse
 
 
+SHARED = ("owner", "submit", "read", "writer", "outbox")
+
+
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("dir", nargs="?", metavar="DIR", help="where; made if it is not there")
+    shared = parser.add_argument_group("a spool for several users, made by root, see spool-security(7)")
+    shared.add_argument("--system", action="store_true", help="make one, or complete one")
+    shared.add_argument("--owner", metavar="USER[:GROUP]", help="who runs spoold (default: spool)")
+    shared.add_argument("--submit", metavar="GROUP", help="who may drop (default: spool-submit)")
+    shared.add_argument("--read", metavar="GROUP", help="who may look (default: spool-read)")
+    shared.add_argument("--writer", metavar="USER", action="append", help="a box of this user's own")
+    shared.add_argument("--outbox", metavar="PARENT=GROUP", action="append", help="who reads an outbox")
     options_of.add_json(parser)
 
 
@@ -24,8 +34,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.dir and args.spool and os.path.abspath(args.dir) != os.path.abspath(args.spool):
         options_of.usage(args, "DIR and --spool name two directories: which one?")
-    path = os.path.abspath(args.dir or args.spool or default_dir(os.environ))
-    made = init(path)
+    own = [name for name in SHARED if getattr(args, name)]
+    if own and not args.system:
+        options_of.usage(args, f"--{own[0]} goes with --system")
+    named = args.dir or args.spool
+    if args.system:
+        path = os.path.abspath(named or os.environ.get("SPOOL_DIR") or "/var/spool/spool")
+        made = _system(args, path)
+    else:
+        path = os.path.abspath(named or default_dir(os.environ))
+        made = init(path)
     if args.json:
         from spool.command.render import json_line
 
@@ -33,3 +51,29 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"made {safe(path)}" if made else f"{safe(path)} is a spool already")
     return 0
+
+
+def _system(args: argparse.Namespace, path: str) -> bool:
+    from dataclasses import replace
+
+    from spool import sysinit
+
+    if os.path.exists(os.path.join(path, "format")):
+        users = sysinit.found_users(path)
+    else:
+        uid, gid = sysinit.user(args.owner or sysinit.OWNER)
+        submit = sysinit.group_id(args.submit or sysinit.SUBMIT)
+        read = sysinit.group_id(args.read or sysinit.READ)
+        users = sysinit.Users(uid=uid, gid=gid, submit=submit, read=read)
+    if args.owner:
+        uid, gid = sysinit.user(args.owner)
+        users = replace(users, uid=uid, gid=gid)
+    for name in ("submit", "read"):
+        if getattr(args, name):
+            users = replace(users, **{name: sysinit.group_id(getattr(args, name))})
+    made = sysinit.init_system(path, users)
+    for name in args.writer or ():
+        sysinit.add_writer(path, name)
+    for text in args.outbox or ():
+        sysinit.add_outbox(path, text)
+    return made

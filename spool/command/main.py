@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from spool.command.verbs import VERBS
-from spool.errors import EX_IOERR, EX_USAGE, SpoolError
+from spool.errors import EX_IOERR, EX_NOPERM, EX_USAGE, SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leave.code if isinstance(leave.code, int) else 0
     except OSError as problem:
         _say(f"{problem.filename}: {problem.strerror}" if problem.filename else problem)
-        return EX_IOERR
+        return EX_NOPERM if isinstance(problem, PermissionError) else EX_IOERR
     return status
 
 

@@ -54,9 +54,14 @@ def _unread(spool: Spool, task_id: str) -> list[str]:
     """The events of a task that no parent has deleted yet."""
     from spool.look import names
 
-    boxes = [f"{layout.OUTBOX}/{parent}" for parent in names(spool.disk, layout.OUTBOX)]
-    wanted = f",{task_id},"
-    return [f"{box}/{name}" for box in boxes for name in names(spool.disk, box) if wanted in name]
+    found: list[str] = []
+    for parent in names(spool.disk, layout.OUTBOX):
+        box = f"{layout.OUTBOX}/{parent}"
+        try:
+            found += [f"{box}/{name}" for name in names(spool.disk, box) if f",{task_id}," in name]
+        except PermissionError:
+            continue  # of a parent who alone may look
+    return found
 
 
 def _show(spool: Spool, task: TaskView, lines: list[dict[str, Any]]) -> None:

@@ -61,13 +61,12 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
     if source is None or found is None or not isinstance(request, Verb | MoveRequest):
         return []
     out: list[Action] = []
-    by = verbs.asker(request, source)
     for task_id, place in event.found.items():
         gone = place is None or not _meant(request, place.entry, source.ctime)
         if gone and task_id not in state.runs:
             continue
         try:
-            out += verbs.on_one(state, request, task_id, place, by, now)
+            out += verbs.on_one(state, request, task_id, place, source, now)
             found.changed += 1
         except (verbs.Denied, table.Illegal) as problem:
             _deny(found, str(problem))

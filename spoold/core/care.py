@@ -23,7 +23,7 @@ def care(state: State, event: Arrived, request: Care, now: Now) -> list[Action]:
         rule = "no error group has this fingerprint; `spool errors` lists them"
         reason = {"field": "errors", "value": unknown[0], "rule": rule, "action": request.kind}
         return [refuse(state, event.source, reason, None, "unknown", id_of(event.source))]
-    by: dict[str, Any] = {"uid": event.source.uid, "at": format_utc(now.wall), "why": request.why}
+    by: dict[str, Any] = {**event.source.by, "at": format_utc(now.wall), "why": request.why}
     for name in request.errors:
         say(state.groups, name, request.kind, by, request.until)
     note: dict[str, Any] = {"errors": list(request.errors), "by": by}

@@ -16,13 +16,13 @@ def control(state: State, event: Arrived, request: Control, now: Now) -> list[Ac
     """One more row, or one less; the rows are kept on disk and survive restarts."""
     scope = {"node": request.node, "task": request.task}
     rows = [r for r in state.pauses if {"node": r.get("node"), "task": r.get("task")} != scope]
-    note: dict[str, Any] = {"uid": event.source.uid, "scope": scope, "why": request.why}
+    note: dict[str, Any] = {**event.source.by, "scope": scope, "why": request.why}
     if request.kind != "resume":
         row = {
             "kind": request.kind,
             **scope,
             "who": request.who,
-            "uid": event.source.uid,
+            **event.source.by,
             "why": request.why,
             "since": now.wall,
             "until": request.until,

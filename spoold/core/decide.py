@@ -19,6 +19,7 @@ from spoold.core import (
     deadlines,
     dispatch,
     groups,
+    rights,
     scans,
     table,
     verbs,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 def decide(state: State, event: Event, now: Now) -> list[Action]:
     """What one event leads to."""
-    return _told(state, _decide(state, event, now), now)
+    return _told(state, rights.shed(state, _decide(state, event, now), now), now)
 
 
 def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0911, C901, PLR0912 - one arm an event
@@ -149,7 +150,9 @@ def elapse(state: State, now: Now) -> list[Action]:
 
 
 def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: PLR0911 - one arm a kind
-    request = event.request
+    request, who = event.request, event.source.who
+    if who is not None and (why := rights.why_not_ask(state.settings, who, request)):
+        return [verbs.forbidden(state, event.source, request, why)]
     match request:
         case Submit():
             return submit(state, event, request, now)
@@ -163,7 +166,7 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: P
             return control.control(state, event, request, now)
         case Prune():
             state.prune_asked = True
-            by = {"uid": event.source.uid, "why": request.why}
+            by = {**event.source.by, "why": request.why}
             return [Note("prune", {"by": by}), Drop(event.source)]
         case Care():
             return care.care(state, event, request, now)
@@ -209,6 +212,7 @@ def _recovered(state: State, event: Recovered, now: Now) -> list[Action]:
 def _undone(state: State, event: Undone, now: Now) -> list[Action]:
     """The disk did not take a transition: memory follows the disk."""
     move = event.move
+    state.count_live(move, -1)
     if move.before == table.NEW and event.why == "full":
         state.turn_away(move.entry.id)
     if move.after == table.RUNNING and move.before == table.PENDING:

@@ -11,6 +11,7 @@ from spoold.core import order
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
 from spoold.core.meter import Meter
+from spoold.core.table import NEW, TERMINAL
 from spoold.core.usage import History
 from spoold.core.window import Window
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from spool.actions import Task
     from spool.names import Entry
     from spool.settings import Handler, Settings
-    from spoold.core.values import Run, Seeking, Source
+    from spoold.core.values import Move, Run, Seeking, Source
 
 COUNTED = (
     "started", "done", "failed", "retried", "taken", "refused",
@@ -49,6 +50,9 @@ class State:
         self.prune_asked = False
         self.alerted: dict[tuple[str, str], tuple[int, int]] = {}  # event, task: when last, held back
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
+        self.live: dict[str, int] = {}  # tasks that have not ended, of each writer of a shared spool
+        self.refusals: dict[int, int] = {}  # of a writer, today
+        self.refusals_of = ""  # which day that is
         self._told = 0
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.history = History()
@@ -92,6 +96,13 @@ class State:
     def full(self) -> frozenset[str]:
         """The parents whose outbox is full."""
         return frozenset(p for p in self.unread if self.is_full(p))
+
+    def count_live(self, move: Move, step: int = 1) -> None:
+        """A transition changes how many tasks its writer has that have not ended."""
+        change = (move.after not in TERMINAL) - (move.before not in (NEW, *TERMINAL))
+        token = dict(move.entry.extra).get("o") if change else None
+        if token is not None:
+            self.live[token] = max(0, self.live.get(token, 0) + change * step)
 
     # What runs.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.owncopy import first_entry
-from spoold.core import policy, table
+from spoold.core import policy, rights, table, verbs
 from spoold.core.values import Drop, Move
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 def submit(state: State, event: Arrived, request: Submit, now: Now) -> list[Action]:
     """Every task of the action is taken in; the file goes when all of them are on disk."""
+    who = event.source.who
+    if who is not None:
+        live = state.live.get(who.token, 0)
+        if why := rights.why_not_submit(state.settings, who, request.tasks, now.wall, live):
+            return [verbs.forbidden(state, event.source, request, why)]
     out: list[Action] = [take_in(state, task, now) for task in request.tasks]
     out.append(Drop(event.source))
     return out
@@ -29,6 +34,8 @@ def take_in(state: State, task: Task, now: Now) -> Move:
     entry = first_entry(task, policy.priority(task, handler))
     state.counts["taken"] += 1
     note: dict[str, Any] = {"uid": task.uid, "parent": policy.parent(task, handler)}
+    if task.signer is not None:
+        note["key"] = task.signer
     if task.replay_of is not None:
         note["replay_of"] = task.replay_of
     if not policy.runnable(task, handler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,46 @@ class Now:
 
 
 @dataclass(frozen=True, slots=True)
+class Who:
+    """A writer: the owner of his file, and whose key signed it. `trusted`: no rule is asked about him."""
+
+    uid: int
+    name: str
+    groups: tuple[str, ...] = ()
+    key: str | None = None
+    trusted: bool = False
+
+    @property
+    def said(self) -> str:
+        """The writer in words."""
+        return f"key {self.key}" if self.key is not None else f"uid {self.uid} ({self.name})"
+
+    @property
+    def token(self) -> str:
+        """In whose quota his tasks count, as the name of an entry says it."""
+        if self.key is None:
+            return str(self.uid)
+        return f"k{hashlib.sha256(self.key.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """The file in incoming/ that an action came from; `ino` and `ctime` say it is still that one."""
+    """The file in incoming/ that an action came from; `ino` and `ctime` say it is still that one.
+
+    `who` is None where nobody asks who wrote it.
+    """
 
     path: str
     ino: int
     ctime: int
     uid: int
+    who: Who | None = None
+
+    @property
+    def by(self) -> dict[str, Any]:
+        """Who it was, for journal and records."""
+        key = self.who.key if self.who is not None else None
+        return {"uid": self.uid} if key is None else {"uid": self.uid, "key": key}
 
 
 # Events: what happened in the world.

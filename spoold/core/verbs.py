@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
-from spool.actions import Ack, Extend, Fail, Progress, Replay, Verb
+from spool.actions import Ack, Extend, Fail, Progress, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.names import MAX_US, id_from, whole_second
 from spool.records import error, record
 from spool.times import format_utc
-from spoold.core import attempts, dispatch, policy, table
+from spoold.core import attempts, dispatch, policy, rights, table
 from spoold.core.values import Ask, Drop, Kill, Message, Move, Refuse, Tell
 
 if TYPE_CHECKING:
+    from spool.actions import Action as Request
     from spool.names import Entry
     from spool.place import Place
     from spoold.core.state import State
@@ -53,12 +54,11 @@ def carry_out(
     out: list[Action] = []
     denied: dict[str, str] = {}
     ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
-    by = asker(request, source)
     if any(i in state.turned_away and found.get(i) is None and i not in state.runs for i in ids):
         return []  # asked of what waits in incoming/ for room: the action waits there as well
     for task_id in ids:
         try:
-            out += on_one(state, request, task_id, found.get(task_id), by, now)
+            out += on_one(state, request, task_id, found.get(task_id), source, now)
         except (Denied, table.Illegal) as problem:
             denied[task_id] = str(problem)
     if not denied:
@@ -69,14 +69,19 @@ def carry_out(
 def asker(request: Asked | Replay, source: Source) -> dict[str, Any]:
     """Who asked, and why."""
     why = request.why if isinstance(request, Verb | MoveRequest | Replay) else None
-    return {"uid": source.uid, "why": why} if why else {"uid": source.uid}
+    return {**source.by, "why": why} if why else source.by
 
 
 def on_one(  # noqa: PLR0913 - one more than five
-    state: State, request: Asked, task_id: str, place: Place | None, by: dict[str, Any], now: Now
+    state: State, request: Asked, task_id: str, place: Place | None, source: Source, now: Now
 ) -> list[Action]:
     """A verb on one task; Denied, or table.Illegal."""
-    run = state.runs.get(task_id)
+    run, by = state.runs.get(task_id), asker(request, source)
+    task = run.task if run is not None else place.task if place is not None else None
+    if source.who is not None and task is not None:
+        parent = policy.parent(task, state.settings.handler_for(task.task))
+        if why := rights.why_not_task(state.settings, source.who, request, task, parent, now.wall):
+            raise Denied(why)
     if run is not None:
         return _on_run(state, request, run, by, now)
     return _on_place(state, request, task_id, place, by, now)
@@ -107,6 +112,16 @@ def _refusal(
     return refuse(state, source, reason, parent, task.task if task else "unknown", first)
 
 
+def forbidden(state: State, source: Source, request: Request, why: str) -> Refuse:
+    """What [policy] does not allow."""
+    first = request.tasks[0] if isinstance(request, Submit) and request.tasks else None
+    action = getattr(request, "kind", type(request).__name__.lower())
+    reason = {"field": "policy", "value": None, "rule": why, "action": action}
+    if first is None:
+        return refuse(state, source, reason, None, "unknown", id_of(source))
+    return refuse(state, source, reason, first.notify, first.task, first.id or id_of(source))
+
+
 def invalidated(state: State, event: Invalidated) -> list[Action]:
     """A file that is no valid action."""
     return [refuse(state, event.source, event.reason, event.parent, event.task, event.id)]
@@ -124,6 +139,8 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
     state.counts["refused"] += 1
     handler = state.settings.handler_for(task)
     box = parent or (handler.notify if handler and handler.notify else layout.DEFAULT_PARENT)
+    if source.who is not None and not rights.may_tell(state.settings, source.who, box):
+        box = layout.DEFAULT_PARENT  # strangers do not fill the outboxes of others
     text = f"{reason.get('field') or 'action'}: {reason.get('rule')}"
     content = {
         "v": 1,
@@ -135,14 +152,14 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
         "result": None,
         "error": {**error("rejected", text), "reason": {**reason, "file": _shown(source.path)}},
         "submitted_at": format_utc(source.ctime),
-        "submitted_by": {"uid": source.uid, "key": None},
+        "submitted_by": {"key": None, **source.by},
         "node": state.node,
         "will_retry": False,
         "parent": box,
     }
     # Named by the drop's own time: the same refusal told again after a crash is the same file.
     message = Message("rejected", box, source.ctime, task_id, task, content)
-    return Refuse(source, {**reason, "uid": source.uid}, message)
+    return Refuse(source, {**reason, **source.by}, message)
 
 
 # On a task that runs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import re
@@ -9,7 +10,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from spool import layout, look, packs
+from spool import handed, layout, look, packs
 from spool.actions import (
     Ack,
     Care,
@@ -27,11 +28,12 @@ from spool.actions import (
     decode_task,
     interpret,
 )
-from spool.disk import Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
 from spool.quarantine import quarantine
 from spoold.core.values import Arrived, Invalidated, Source
+from spoold.sources.crowd import is_unfinished
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     from spool.actions import Task
     from spool.disk import Disk, Info
     from spool.settings import Settings
-    from spoold.core.values import Now
+    from spoold.core.values import Now, Who
+    from spoold.sources.crowd import Crowd
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
@@ -48,7 +51,6 @@ OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, 
 FOREVER = 1 << 62
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
-UNFINISHED = (".tmp", ".part", "~", ".swp")
 UNKNOWN = "unknown"
 _LOW_BITS = (1 << 61) - 1  # one bit less than an id has room for: an index can be added
 KINDS = (
@@ -90,10 +92,14 @@ class NoRoom(Exception):
 class Intake:
     """Looks at incoming/ when told to (`ring`), a slice at a time."""
 
-    def __init__(self, disk: Disk, settings: Settings, zone: ZoneInfo) -> None:
+    def __init__(
+        self, disk: Disk, settings: Settings, zone: ZoneInfo, crowd: Crowd | None = None
+    ) -> None:
+        """`crowd`: where several users write, and each has his turn."""
         self.disk = disk
         self.settings = settings
         self.zone = zone
+        self.crowd = crowd
         self.immovable: set[tuple[str, int]] = set()  # done with, and not to be removed
         self._rung = True
         self._listing = 0
@@ -112,20 +118,25 @@ class Intake:
     def ring(self) -> None:
         """Something may have been dropped: look again, at everything."""
         self._rung = True
+        if self.crowd is not None:
+            self.crowd.ring()
 
     @property
     def busy(self) -> bool:
         """Whether a look would do something now."""
+        if self.crowd is not None:
+            return self.crowd.busy
         return self._rung or bool(self._names)
 
     @property
     def unsettled(self) -> int:
         """How many files are not ready yet."""
-        return len(self._waiting)
+        return len(self._waiting) + (self.crowd.held if self.crowd is not None else 0)
 
     def next_look(self) -> int | None:
         """In how many us files that are not ready want another look; None where there are none."""
-        return AGAIN if self._waiting else None
+        slow = self.crowd.next_look() if self.crowd is not None else None
+        return AGAIN if self._waiting else slow
 
     def look(self, now: Now, room: int = FOREVER) -> list[Arrived | Invalidated]:
         """The next slice of files as events, in the order they were dropped in.
@@ -135,31 +146,63 @@ class Intake:
         """
         self._passing.clear()
         self._room = room
+        if self.crowd is not None:
+            return self._in_turn(self.crowd, now)
         if not self._names and self._rung:
             self._rung = False
             self._listing += 1
             self._names = sorted(self.disk.names(layout.INCOMING))
-            for known in (self._waiting, self._large):
-                for name in known.keys() - set(self._names):
-                    known.pop(name)
-            self._ignored.intersection_update(self._names)
+            self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
         batch, self._names = self._names[:SLICE], self._names[SLICE:]
-        infos = {
-            name: self.disk.info(f"{layout.INCOMING}/{name}")
-            for name in batch
-            if not _is_unfinished(name)
-        }
-        there = sorted((info.ctime_us, name, info) for name, info in infos.items() if info is not None)
-        found = [self._one(name, info, now) for _, name, info in there]
+        paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
+        return self._all({path: self.disk.info(path) for path in paths}, now)
+
+    def _in_turn(self, crowd: Crowd, now: Now) -> list[Arrived | Invalidated]:
+        """The same where several users write; what is beyond a quota is refused unread."""
+        batch = crowd.batch(now)
+        if crowd.listing != self._listing:
+            self._listing = crowd.listing
+            known = (*self._waiting, *self._large, *self._ignored)
+            self._forget({path for path in known if handed.info(self.disk, path) is not None})
+        found = self._all({path: handed.info(self.disk, path) for path in batch}, now)
+        for event in found:
+            crowd.took(event.source.uid, now)
+        surplus, crowd.surplus = crowd.surplus[:SLICE], crowd.surplus[SLICE:]
+        for path, info, rule in surplus:
+            if (path, info.ino) not in self.immovable:
+                source = self._source(path, info, None, now)
+                found.append(self._refusal(source, Invalid("file", _shown(path), rule), None))
+        return found
+
+    def _forget(self, there: set[str]) -> None:
+        """What is gone is waited for no more."""
+        for known in (self._waiting, self._large):
+            for path in known.keys() - there:
+                known.pop(path)
+        self._ignored &= there
+
+    def _all(self, infos: dict[str, Info | None], now: Now) -> list[Arrived | Invalidated]:
+        """Some files as events, in the order they were dropped in."""
+        there = sorted((info.ctime_us, path, info) for path, info in infos.items() if info is not None)
+        found = [self._one(path, info, now) for _, path, info in there]
         return [event for event in found if event is not None]
+
+    def _source(self, path: str, info: Info, key: str | None, now: Now) -> Source:
+        """Where an action comes from; who wrote it is looked up where that matters."""
+        if self.crowd is None:
+            return Source(path, info.ino, info.ctime_us, info.uid)
+        who = self.crowd.people.who(info.uid, key, now.mono, strict=False)
+        return Source(path, info.ino, info.ctime_us, info.uid, who)
 
     def stale(self, now: Now) -> list[Invalidated]:
         """What was begun more than a day ago and never finished, here and in tmp/: refused."""
         found: list[Invalidated] = []
+        if self.crowd is not None:
+            return found  # its pass finds them
         for folder in (layout.INCOMING, layout.TMP):
             for name in self.disk.names(folder):
                 path = f"{folder}/{name}"
-                unfinished = folder == layout.TMP or name in self._ignored or _is_unfinished(name)
+                unfinished = folder == layout.TMP or path in self._ignored or is_unfinished(name)
                 info = self.disk.info(path) if unfinished else None
                 if info is None or stat.S_ISDIR(info.mode) or now.wall - info.ctime_us < DAY_US:
                     continue
@@ -168,36 +211,36 @@ class Intake:
                 found.append(self._refusal(source, problem, None))
         return found
 
-    def _one(self, name: str, info: Info, now: Now) -> Arrived | Invalidated | None:
-        path = f"{layout.INCOMING}/{name}"
-        if (path, info.ino) in self.immovable or self._large.get(name, 0) > self._room:
+    def _one(self, path: str, info: Info, now: Now) -> Arrived | Invalidated | None:
+        name = path.rpartition("/")[2]
+        if (path, info.ino) in self.immovable or self._large.get(path, 0) > self._room:
             return None  # it is done with, or there is no room for it yet
         if stat.S_ISDIR(info.mode):
-            self._ignored.add(name)  # a directory cannot be refused, only left alone
+            self._ignored.add(path)  # a directory cannot be refused, only left alone
             return None
-        source = Source(path, info.ino, info.ctime_us, info.uid)
+        source = self._source(path, info, None, now)
         try:
             found = self._read(name, path, info, source, now)
         except NotYet as later:
-            if self._patient(name, info, now, later.patience):
+            if self._patient(path, info, now, later.patience):
                 return None
             found = self._refusal(source, later.problem, None)
         except NoRoom as short:
-            if name not in self._large:
+            if path not in self._large:
                 words = "%s waits: it brings %d tasks, and there is room for %d (min_free_inodes)"
                 log.warning(words, name, short.tasks, self._room)
-            self._large[name] = short.tasks
+            self._large[path] = short.tasks
             return None
         except Missing:
             return None
-        self._large.pop(name, None)
-        self._waiting.pop(name, None)
+        self._large.pop(path, None)
+        self._waiting.pop(path, None)
         return found
 
-    def _patient(self, name: str, info: Info, now: Now, patience: int) -> bool:
-        seen = self._waiting.get(name)
+    def _patient(self, path: str, info: Info, now: Now, patience: int) -> bool:
+        seen = self._waiting.get(path)
         if seen is None or seen.ino != info.ino or seen.size != info.size:
-            self._waiting[name] = Waiting(info.ino, now.mono, info.size, self._listing)
+            self._waiting[path] = Waiting(info.ino, now.mono, info.size, self._listing)
             return True
         # What it waits for may be missing in the listing it was first seen in, not in the one after.
         return now.mono - seen.since < patience or self._listing < seen.listing + 2
@@ -208,13 +251,15 @@ class Intake:
         doc: dict[str, Any] | None = None
         try:
             if not name.endswith(".json") and not name.upper().endswith(".JSON"):
-                self._ignored.add(name)
+                self._ignored.add(path)
                 return None
             self._check(name, info)
+            self._check_owner(path, info, now)
             doc = self._bytes(path, info)
             dropped = min(info.ctime_us, now.wall)
             request = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
             if isinstance(request, Submit):
+                request = _written(request, source.who)
                 if len(request.tasks) > self._room:
                     raise NoRoom(len(request.tasks))
                 request = self._identify(request, source)
@@ -251,6 +296,16 @@ class Intake:
         if info.size > self.settings.max_action_bytes:
             self._too_large(name)
 
+    def _check_owner(self, path: str, info: Info, now: Now) -> None:
+        """In a shared spool a file is of a known user, and a box holds files of its user alone."""
+        if self.crowd is None:
+            return
+        self.crowd.people.who(info.uid, None, now.mono)
+        folder, _, box = layout.parent_of(path).rpartition("/")
+        if folder == layout.WRITERS and info.uid != int(box):
+            rule = f"belongs to uid {info.uid}, in the box of uid {box}"
+            raise Invalid("file", path.rpartition("/")[2], rule)
+
     def _too_large(self, name: str) -> None:
         rule = f"is larger than {self.settings.max_action_bytes} bytes (max_action_bytes)"
         raise Invalid("file", name, rule)
@@ -258,7 +313,7 @@ class Intake:
     def _bytes(self, path: str, info: Info) -> dict[str, Any]:
         name = path.rpartition("/")[2]
         try:
-            data = self.disk.read(path, self.settings.max_action_bytes)
+            data = self._content(path, info)
         except TooLarge:
             self._too_large(name)
         except NotRegular:
@@ -269,9 +324,20 @@ class Intake:
         except BlockingIOError:  # somebody holds a lease on it
             problem = Invalid("file", name, "is kept from being read by a lease")
             raise NotYet(problem, PATIENCE) from None
-        if self.disk.info(path) != info or len(data) != info.size:
+        except handed.Changed:
+            data = b""
+        if len(data) != info.size:
             raise NotYet(Invalid("file", name, "changes while it is read"), PATIENCE)
         return decode(data, limit=self.settings.max_action_bytes)
+
+    def _content(self, path: str, info: Info) -> bytes:
+        """The bytes of the file that `info` tells, nothing where it has changed meanwhile."""
+        if self.crowd is not None and isinstance(self.disk, RealDisk):
+            return handed.read(self.disk.fd, path, info, self.settings.max_action_bytes)
+        data = self.disk.read(path, self.settings.max_action_bytes)
+        if self.disk.info(path) != info:
+            raise handed.Changed(errno.EAGAIN, "has changed", path)
+        return data
 
     def _identify(self, request: Submit, source: Source) -> Submit:
         """Every task gets its id, and those that are known already are left out."""
@@ -332,8 +398,12 @@ class Intake:
         )
 
 
-def _is_unfinished(name: str) -> bool:
-    return name.startswith(".") or name.endswith(UNFINISHED)
+def _written(request: Submit, who: Who | None) -> Submit:
+    """The tasks of an action say whose they are and in whose quota they count."""
+    if who is None:
+        return request
+    tasks = (replace(task, signer=who.key, writer=who.token) for task in request.tasks)
+    return replace(request, tasks=tuple(tasks))
 
 
 def _shown(name: str) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 import spool
 import spoold
-from spool import errors, fields, fingerprint, group, knobs, layout, names, records, times
+from spool import errors, fields, fingerprint, fsck, group, knobs, layout, names, records, times
 from spool.command import main, wait
 from spool.command import parser as command_parser
 from spool.command.verbs import VERBS
@@ -148,6 +148,15 @@ def test_every_key_of_alerts_is_in_the_manual_with_its_bounds() -> None:
         assert all(bound in found[name] for bound in bounds(row)), (name, bounds(row))
 
 
+def test_every_key_of_a_rule_is_in_the_manual_with_its_bounds_and_default() -> None:
+    found = items(section("spool.toml.5", "POLICY"), "Va")
+    assert set(found) == set(knobs.POLICY_ROWS)
+    for name, row in knobs.POLICY_ROWS.items():
+        assert all(bound in found[name] for bound in bounds(row)), (name, bounds(row))
+        assert all(f"Cm {choice}" in found[name] for choice in row.choices), name
+        assert row.kind != "count" or f"default {row.default}" in found[name], name
+
+
 def test_every_key_of_a_handler_is_in_the_manual_with_its_bounds() -> None:
     found = items(section("spool.toml.5", "HANDLERS"), "Va")
     assert set(found) == set(knobs.HANDLER_ROWS)
@@ -218,7 +227,8 @@ def test_every_event_is_in_the_manual() -> None:
 
 def test_every_directory_and_state_is_in_the_manual() -> None:
     shown = {word.split("/")[0] for word in items(section("spool.5", "The tree", below="Ss"), "Pa")}
-    assert shown == {*layout.TREE, *layout.MADE_WHEN_NEEDED, layout.FORMAT, layout.SETTINGS}
+    known = {*layout.TREE, *layout.MADE_WHEN_NEEDED, layout.FORMAT, *fsck.OF_OTHERS}
+    assert shown == known
     assert set(layout.STATES) == set(table.TABLE) - {table.NEW}
 
 
@@ -231,7 +241,9 @@ ODD = {
 def test_every_field_of_an_entry_is_in_the_manual() -> None:
     known = {field.name for field in dataclasses.fields(names.Entry)}
     assert known == {*ODD, "time", "id", "task", "extra"}, "tell this test of the new field"
-    name = names.entry_name(names.Entry(time=0, id=names.new_id(), task="x", **ODD), dated=True)
+    more = (("o", "1000"),)  # of shared spools alone
+    entry = names.Entry(time=0, id=names.new_id(), task="x", extra=more, **ODD)
+    name = names.entry_name(entry, dated=True)
     letters = {part[:2] for part in name.removesuffix(".json").split(",")[3:]}
     shown = items(section("spool.5", "Entries", below="Ss"), "Cm")
     assert {item for item in shown if item.endswith("=")} == letters

@@ -73,11 +73,15 @@ class Live:
         self.notes.mkdir()
         self.errors = place / "spoold.err"
         self.node = "here"
-        init(str(self.root))
+        self.make()
         self.settings(settings)
         self.process: subprocess.Popen[bytes] | None = None
         self.expect_trouble = False
         self._dropped = 0
+
+    def make(self) -> None:
+        """Make the spool."""
+        init(str(self.root))
 
     # The daemon.
 

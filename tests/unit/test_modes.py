@@ -15,6 +15,7 @@ from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
 from spool.probes import BAD, Check
+from spool.settings import load
 from spoold.daemon import guard
 
 
@@ -40,7 +41,7 @@ def test_a_new_spool_is_closed_whatever_the_umask(tmp_path: Path, umask: str) ->
     for path in (place, place.parent, place.parent.parent, *place.rglob("*")):
         wanted = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
-    guard(str(place), is_shared=False)
+    guard(str(place), load(""))
 
 
 @pytest.mark.parametrize("name", ["", "incoming", "tmp", "pending", "outbox", "nodes"])
@@ -50,22 +51,22 @@ def test_a_looser_mode_is_not_served_until_the_doctor_has_mended_it(
 ) -> None:
     (root / name).chmod(mode)
     with pytest.raises(NotAllowed, match=f"mode {mode:04o}.*chmod 0700.*spool doctor --fix"):
-        guard(str(root), is_shared=False)
+        guard(str(root), load(""))
     assert any("now 0700" in check.what for check in examine(str(root), fix=True))
-    guard(str(root), is_shared=False)
+    guard(str(root), load(""))
 
 
 def test_settings_that_others_may_write_are_not_served_and_those_they_may_read_are_only_told(
     root: Path,
 ) -> None:
     (root / "spool.toml").chmod(0o644)
-    guard(str(root), is_shared=False)
+    guard(str(root), load(""))
     assert [c.level for c in modes.check(str(root), is_shared=False) if "spool.toml" in c.what] == [
         "warn"
     ]
     (root / "spool.toml").chmod(0o660)
     with pytest.raises(NotAllowed, match=r"spool.toml has mode 0660"):
-        guard(str(root), is_shared=False)
+        guard(str(root), load(""))
 
 
 def test_a_link_in_the_place_of_a_directory_is_not_served(root: Path, tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_link_in_the_place_of_a_directory_is_not_served(root: Path, tmp_path: 
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (root / "done").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NotAllowed, match="symbolic link"):
-        guard(str(root), is_shared=False)
+        guard(str(root), load(""))
 
 
 def test_whoever_may_replace_a_directory_on_the_way_is_named(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_nobody_serves_the_spool_of_another_user(root: Path) -> None:
         os.chown(path, 12345, 12345)
     assert [c for c in modes.check(str(root), is_shared=False) if c.level == BAD] == []
     with pytest.raises(NotAllowed, match="served by uid 12345, not by uid 0"):
-        guard(str(root), is_shared=False)
+        guard(str(root), load(""))
 
 
 def test_a_check_has_a_remedy(root: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from spool import knobs, times
 from spool.backoff import Backoff
 from spool.errors import ConfigError
-from spool.settings import DEFAULT_TOML, Admission, Alerts, Handler, Settings, load
+from spool.settings import DEFAULT_TOML, Admission, Alerts, Handler, Rule, Settings, load
 
 MEBI = 1 << 20
 
@@ -26,7 +26,7 @@ def test_an_empty_file_means_the_defaults() -> None:
 
 def test_every_line_of_the_sample_file_is_true() -> None:
     assert load(DEFAULT_TOML) == load("")
-    head, admission, alerts, handlers = DEFAULT_TOML.split("\n\n")
+    head, admission, alerts, policy, handlers = DEFAULT_TOML.split("\n\n")
     uncommented = [line[2:] for line in head.splitlines() if " = " in line.split("#")[1]]
     assert load("\n".join(uncommented)) == load("")
     assert len(uncommented) == len(knobs.ROWS)
@@ -37,21 +37,50 @@ def test_every_line_of_the_sample_file_is_true() -> None:
     found = load("\n".join(lines))
     assert found.alerts == replace(load("").alerts, exec=("/usr/local/bin/tell-me",))
     assert found.handlers["spool.alert"].exec == found.alerts.exec
+    lines = [line[2:] for line in policy.splitlines()[1:]]
+    assert len(lines) == 1 + len(knobs.POLICY_ROWS)
+    (rule,) = load("\n".join(lines)).policy
+    assert replace(rule, who="*") == load('[policy."*"]').policy[0]
     lines = [line[2:] for line in handlers.splitlines()[1:]]
     assert load("\n".join(lines)).handler_for("thumb.make")
 
 
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
     public = {f.name for f in fields(Settings) if not f.name.startswith("_")}
-    assert public == {*knobs.ROWS, "handlers", "admission", "alerts"}
+    assert public == {*knobs.ROWS, "handlers", "admission", "alerts", "policy"}
+    assert {f.name for f in fields(Rule)} == {*knobs.POLICY_ROWS, "who"}
     assert {f.name for f in fields(Admission)} == set(knobs.ADMISSION_ROWS)
     assert {f.name for f in fields(Alerts)} == set(knobs.ALERT_ROWS)
     assert {f.name for f in fields(Handler)} == {*knobs.HANDLER_ROWS, "pattern"}
 
 
 def test_every_row_has_a_text() -> None:
-    tables = (knobs.ROWS, knobs.ADMISSION_ROWS, knobs.ALERT_ROWS, knobs.HANDLER_ROWS)
+    tables = (knobs.ROWS, knobs.ADMISSION_ROWS, knobs.ALERT_ROWS, knobs.HANDLER_ROWS, knobs.POLICY_ROWS)
     assert all(row.text for table in tables for row in table.values())
+
+
+def test_a_rule_is_typed_and_what_is_none_is_refused_by_its_name() -> None:
+    text = (
+        '[policy."key:zoe@example.org"]\ntasks = ["thumb.*"]\nahead = "2d"\nbytes = "1MiB"\nadmin = true'
+    )
+    (rule,) = load(text).policy
+    assert (rule.who, rule.tasks, rule.ahead, rule.bytes, rule.admin, rule.verbs) == (
+        "key:zoe@example.org", ("thumb.*",), 2 * times.DAY, MEBI, True,
+        ("cancel", "hold", "release", "retry", "move"),
+    )  # fmt: skip
+    assert not load("").guarded
+    assert load(text).guarded
+    assert load("shared = true").guarded
+    for wrong, words in (
+        ("[policy.zoe]\ntasks = []", 'must be "\\*", or user:, group: or key: and a name'),
+        ('[policy."user:a b"]', "user:, group: or key:"),
+        ('[policy."*"]\nverbs = ["delete"]', "must be a list of some of cancel"),
+        ('[policy."*"]\ntask = ["x"]', "is no setting of a rule; did you mean 'tasks'"),
+        ('[policy."*"]\nrate = 0', "must be from 1"),
+        ("policy = 3", "must be tables such as"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load(wrong)
 
 
 def test_admission_is_typed() -> None:

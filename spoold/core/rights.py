@@ -1,0 +1,188 @@
+"""Who may do what: the rules of [policy] against one writer and what he asks for. Default: nothing.
+
+What one rule of his allows is allowed; what he asks for must be within one of them as a whole. Who
+signs is judged by his key alone, any other by his user and groups. The user that runs spoold may do
+everything, and so may root where a uid is no mere claim.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from spool.actions import Ack, Care, Control, Extend, Fail, Move, Progress, Prune, Replay, Submit, Verb
+from spool.names import PRIORITIES, date_of
+from spool.patterns import matches
+from spool.runargs import RUN
+from spool.times import format_span
+from spoold.core.values import Drop, Note, Refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from spool.actions import Action as Request
+    from spool.actions import Task
+    from spool.settings import Rule, Settings
+    from spoold.core.state import State
+    from spoold.core.values import Action, Now, Who
+
+ANY = "*"
+KEPT = 1000  # refusals of one writer a day that are kept and told
+TOLD = 1000  # of those that are not, how many stand in one line of the journal
+UNHEARD = "no rule of [policy] is about"
+
+
+def rules_of(settings: Settings, who: Who) -> list[Rule]:
+    """The rules a writer has."""
+    if who.key is not None:
+        names = {ANY, f"key:{who.key}"}
+    else:
+        names = {ANY, f"user:{who.name}", f"user:{who.uid}", *(f"group:{g}" for g in who.groups)}
+    return [rule for rule in settings.policy if rule.who in names]
+
+
+def why_not_submit(settings: Settings, who: Who, tasks: Sequence[Task], now: int, live: int) -> str:
+    """Why a writer may not submit these tasks; empty where he may. `live`: his that have not ended."""
+    if who.trusted:
+        return ""
+    rules = rules_of(settings, who)
+    most = max((rule.waiting for rule in rules), default=0)
+    if rules and live + len(tasks) > most:
+        text = f"the queue is full for {who.said}: {live} of {most} tasks have not ended"
+        return f"{text}; try again later, or raise `waiting` in [policy]"
+    for task in tasks:
+        handler = settings.handler_for(task.task)
+        given = task.priority or (None if handler and handler.priority else "medium")
+        why = _least(rules, who, partial(_not_submit, task=task, priority=given, now=now))
+        if why:
+            return why
+    return ""
+
+
+def why_not_ask(settings: Settings, who: Who, request: Request) -> str:
+    """Why a writer may not ask for this at all, whatever tasks it is about; empty where he may."""
+    if who.trusted or isinstance(request, Submit | Ack | Fail | Extend | Progress):
+        return ""
+    rules = rules_of(settings, who)
+    if isinstance(request, Control | Care | Prune | Replay):
+        kind = getattr(request, "kind", type(request).__name__.lower())
+        return _least(rules, who, lambda rule: "" if rule.admin else f"does not allow {kind} (admin)")
+    return _least(rules, who, lambda rule: _not_verb(rule, request))
+
+
+def why_not_task(  # noqa: PLR0913 - one more than five
+    settings: Settings, who: Who, request: Request, task: Task, parent: str, now: int
+) -> str:
+    """Why a writer may not do this to one task (of `parent`); empty where he may."""
+    if who.trusted:
+        return ""
+    rules = rules_of(settings, who)
+    if isinstance(request, Ack | Fail | Extend | Progress):
+        return _least(rules, who, lambda rule: _not_answer(rule, parent))
+    if not isinstance(request, Verb | Move):
+        return ""
+    own = is_own(who, task)
+    return _least(rules, who, lambda rule: _not_on(rule, request, own=own, now=now))
+
+
+def shed(state: State, actions: list[Action], now: Now) -> list[Action]:
+    """Of a writer's refusals so many a day are kept and told; then his files go, and are counted."""
+    if not any(isinstance(action, Refuse) for action in actions):
+        return actions
+    today = date_of(now.wall)
+    if state.refusals_of != today:
+        state.refusals_of, state.refusals = today, {}
+    out: list[Action] = []
+    for action in actions:
+        who = action.source.who if isinstance(action, Refuse) else None
+        if not isinstance(action, Refuse) or who is None or who.trusted:
+            out.append(action)
+            continue
+        number = state.refusals[who.uid] = state.refusals.get(who.uid, 0) + 1
+        out.append(action if number <= KEPT else Drop(action.source))
+        if number > KEPT and (number - KEPT - 1) % TOLD == 0:
+            facts = {**action.source.by, "count": number - KEPT, "rule": action.reason.get("rule")}
+            out.append(Note("shed", facts))
+    return out
+
+
+def may_tell(settings: Settings, who: Who, parent: str) -> bool:
+    """Whether what a writer does may put an event into the outbox of a parent."""
+    return who.trusted or any(
+        rule.admin or _one_of((*rule.outboxes, *rule.parents), parent) for rule in rules_of(settings, who)
+    )
+
+
+def is_own(who: Who, task: Task) -> bool:
+    """Whether a task is of this writer: of his key, else of his uid and of no key."""
+    return task.signer == who.key and (who.key is not None or task.uid == who.uid)
+
+
+def quota(settings: Settings, who: Who, name: str) -> int:
+    """The most that any rule of a writer gives him of files, bytes or rate; 0 where he has none."""
+    return max((int(getattr(rule, name)) for rule in rules_of(settings, who)), default=0)
+
+
+def _least(rules: Iterable[Rule], who: Who, why_not: Callable[[Rule], str]) -> str:
+    """Empty where one rule allows it, else what each of them says."""
+    said = []
+    for rule in rules:
+        why = why_not(rule)
+        if not why:
+            return ""
+        said.append(f'[policy."{rule.who}"] {why}')
+    return f"{who.said}: {'; '.join(said)}" if said else f"{UNHEARD} {who.said}"
+
+
+def _not_submit(rule: Rule, *, task: Task, priority: str | None, now: int) -> str:
+    if task.task == RUN and not rule.run:
+        return f"does not allow {RUN} (run)"
+    if task.task != RUN and not _one_of(rule.tasks, task.task):
+        return f"does not allow tasks named {task.task} (tasks)"
+    if why := _not_class(rule, priority, task.deadline):
+        return why
+    if task.at - now > rule.ahead:
+        return f"allows nothing further ahead than {format_span(rule.ahead)} (ahead)"
+    if task.notify is not None and not _one_of(rule.outboxes, task.notify):
+        return f"does not allow notify {task.notify} (outboxes)"
+    return ""
+
+
+def _not_verb(rule: Rule, request: Verb | Move) -> str:
+    kind = request.kind if isinstance(request, Verb) else "move"
+    return "" if rule.admin or kind in rule.verbs else f"does not allow {kind} (verbs)"
+
+
+def _not_on(rule: Rule, request: Verb | Move, *, own: bool, now: int) -> str:
+    if rule.admin:
+        return ""
+    if not own:
+        return "does not allow it about tasks of others (admin)"
+    if isinstance(request, Move):
+        if why := _not_class(rule, request.priority, request.deadline):
+            return why
+        if request.at is not None and request.at - now > rule.ahead:
+            return f"allows nothing further ahead than {format_span(rule.ahead)} (ahead)"
+    return _not_verb(rule, request)
+
+
+def _not_answer(rule: Rule, parent: str) -> str:
+    if rule.admin or _one_of(rule.parents, parent):
+        return ""
+    return f"does not allow answers for {parent} (parents)"
+
+
+def _not_class(rule: Rule, priority: str | None, deadline: int | None) -> str:
+    if _above(priority, rule.priority):
+        return f"allows no higher priority than {rule.priority}"
+    if deadline is not None and rule.priority != "high":
+        return f"allows no deadline: it lifts to high, and {rule.priority} is the highest priority"
+    return ""
+
+
+def _above(wanted: str | None, most: str) -> bool:
+    return wanted is not None and PRIORITIES.index(wanted) < PRIORITIES.index(most)
+
+
+def _one_of(known: tuple[str, ...], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in known)

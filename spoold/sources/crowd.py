@@ -1,0 +1,204 @@
+"""incoming/ of a shared spool: whose files lie there, who is next, and who has dropped too much.
+
+A pass reads names a slice at a time and keeps the first of each writer, so that a million files of one
+take neither memory nor the turns of the others. What lies in a box of incoming.d/ is of its owner.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from spool import handed, layout
+from spool.knobs import POLICY_ROWS, parse_size
+from spool.names import DAY_US
+from spoold.core import rights
+from spoold.core.turns import Rates, in_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk, Info
+    from spool.settings import Settings
+    from spoold.core.values import Now, Who
+    from spoold.sources.people import People
+
+log = logging.getLogger("spoold")
+SLICE = 256  # files handed out, and names looked at, in one round of the loop
+KEPT = 2 * SLICE  # files of each writer that a pass remembers
+SURPLUS = 4096  # files that are refused for their number in one pass
+SLOW = 250_000  # us: not sooner does a writer who is over his rate get another look
+_LIMITS = {name: parse_size(POLICY_ROWS[name].default) for name in ("files", "bytes", "rate")}
+
+
+class Crowd:
+    """Whose turn it is. `surplus`: files beyond a quota, or never finished, and the rule they break."""
+
+    def __init__(self, disk: Disk, people: People, settings: Settings) -> None:
+        self.disk = disk
+        self.people = people
+        self.settings = settings
+        self.listing = 0  # passes so far
+        self.surplus: list[tuple[str, Info, str]] = []
+        self.held = 0  # files that wait for the rate of their writer
+        self._rates = Rates()
+        self._rung = True
+        self._pass: Iterator[None] | None = None
+        self._queues: dict[int, list[str]] = {}
+        self._behind = False  # there are more files than a pass remembers
+        self._wait: int | None = None
+        self._told: set[str] = set()
+
+    def ring(self) -> None:
+        """Something may have been dropped."""
+        self._rung = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether `batch` would do something now."""
+        return self._rung or self._pass is not None or (any(self._queues.values()) and not self.held)
+
+    def next_look(self) -> int | None:
+        """In how many us a writer who is over his rate may go on; None where there is none."""
+        return max(SLOW, self._wait) if self._wait is not None else None
+
+    def batch(self, now: Now) -> list[str]:
+        """The next files, by path, each writer in his turn; nothing while a pass is under way."""
+        if self._pass is None and self._rung:
+            self._rung, self._pass = False, self._look(now)
+        if self._pass is not None:
+            for _ in self._pass:
+                return []
+            self._pass = None
+            self.listing += 1
+        allowed = {w: self._left(w, now) for w in self._queues if not self._who(w, now).trusted}
+        found = in_turn(self._queues, SLICE, allowed)
+        waiting = {w: len(q) for w, q in self._queues.items() if q}
+        slow = [w for w in waiting if allowed.get(w, 1) <= 0 or self._left(w, now) <= 0]
+        self.held = sum(waiting[w] for w in slow) if len(slow) == len(waiting) else 0
+        waits = [self._rates.wait(w, self.limit("rate", self._who(w, now)), now) for w in slow]
+        self._wait = min(waits, default=None) if self.held else None
+        if not waiting and self._behind:
+            self._behind, self._rung = False, True
+        return found
+
+    def took(self, uid: int, now: Now) -> None:
+        """An action of a writer was looked at: it counts."""
+        self._rates.take(uid, self.limit("rate", self._who(uid, now)), now)
+
+    def limit(self, name: str, who: Who) -> int:
+        """A quota of a writer: what his rules say, the default where he has none."""
+        return rights.quota(self.settings, who, name) or _LIMITS[name]
+
+    def _left(self, uid: int, now: Now) -> int:
+        return self._rates.left(uid, self.limit("rate", self._who(uid, now)), now)
+
+    def _who(self, uid: int, now: Now) -> Who:
+        return self.people.who(uid, None, now.mono, strict=False)
+
+    # A pass over all that lies there.
+
+    def _look(self, now: Now) -> Iterator[None]:
+        first: dict[int, list[_Last]] = {}
+        number: dict[int, int] = {}
+        size: dict[int, int] = {}
+        behind = False
+        for folder, owner in self._folders():
+            for names in self._slices(folder):
+                for name in names:
+                    path = f"{folder}/{name}"
+                    info = handed.info(self.disk, path)
+                    if info is None or stat.S_ISDIR(info.mode):
+                        continue
+                    uid = info.uid if owner is None else owner
+                    number[uid] = number.get(uid, 0) + 1
+                    size[uid] = size.get(uid, 0) + min(info.size, self.settings.max_action_bytes)
+                    finished = folder != layout.TMP and not is_unfinished(name)
+                    who = self._who(uid, now)
+                    rule = self._too_much(who, number[uid], size[uid])
+                    if not finished and now.wall - info.ctime_us >= DAY_US:
+                        rule = "was not finished within a day"
+                    if rule:
+                        if len(self.surplus) < SURPLUS:
+                            self.surplus.append((path, info, rule))
+                    elif finished:
+                        kept = first.setdefault(uid, [])
+                        heapq.heappush(kept, _Last(path))
+                        if len(kept) > KEPT:
+                            heapq.heappop(kept)
+                            behind = True
+                yield
+        self._queues = {uid: sorted(last.path for last in kept) for uid, kept in first.items()}
+        self._behind = behind
+
+    def _too_much(self, who: Who, number: int, size: int) -> str:
+        if who.trusted:
+            return ""
+        most = self.limit("files", who)
+        if number > most:
+            return f"{who.said} has more than {most} files in incoming/ (files in [policy])"
+        most = self.limit("bytes", who)
+        return f"{who.said} has more than {most} bytes in incoming/ (bytes in [policy])" * (size > most)
+
+    def _folders(self) -> Iterator[tuple[str, int | None]]:
+        """incoming/ and tmp/, of everybody, then the boxes of single writers."""
+        yield layout.INCOMING, None
+        yield layout.TMP, None
+        for name in boxes(self.disk):
+            path = f"{layout.WRITERS}/{name}"
+            info = handed.info(self.disk, path)
+            if info is None or not stat.S_ISDIR(info.mode) or info.uid != int(name):
+                self._tell(path, "is left alone: it does not belong to the user it is named after")
+            elif not _open(self.disk, path):
+                self._tell(path, "is left alone: spoold may not take files from it")
+            else:
+                self._told.discard(path)
+                yield path, info.uid
+
+    def _slices(self, folder: str) -> Iterator[list[str]]:
+        try:
+            yield from self.disk.slices(folder, SLICE)
+        except OSError as problem:
+            self._tell(folder, f"cannot be listed: {problem.strerror}")
+
+    def _tell(self, path: str, what: str) -> None:
+        if path not in self._told:
+            self._told.add(path)
+            log.warning("%s %s", path, what)
+
+
+class _Last:
+    """A path in a heap that gives up the last by name first."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __lt__(self, other: _Last) -> bool:
+        return self.path > other.path
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a name says that its file is still being written."""
+    return name.startswith(".") or name.endswith(UNFINISHED)
+
+
+UNFINISHED = (".tmp", ".part", "~", ".swp")
+
+
+def boxes(disk: Disk) -> list[str]:
+    """The user ids that have a box of their own."""
+    try:
+        return sorted(name for name in disk.names(layout.WRITERS) if name.isascii() and name.isdecimal())
+    except OSError:
+        return []
+
+
+def _open(disk: Disk, path: str) -> bool:
+    """Whether this process may list a box and take files away from it."""
+    root = getattr(disk, "fd", None)
+    return root is None or os.access(path, os.R_OK | os.W_OK | os.X_OK, dir_fd=root)

@@ -1,0 +1,314 @@
+"""A spool of several users: who may not, cannot; who may, does; and each says why in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.live import handler, until
+from tests.security.shared import ANN, BOB, EVE, READ, SHOP, SPOOLD, SUBMIT, Shared, needs_users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Make = Callable[..., Shared]
+
+pytestmark = [pytest.mark.root, needs_users]
+RULES = f"""
+[policy."user:{ANN}"]
+tasks = ["note", "shop.*"]
+priority = "high"
+outboxes = ["shop"]
+[policy."user:{BOB}"]
+tasks = ["note"]
+waiting = 3
+ahead = "1d"
+[policy."user:{SHOP}"]
+parents = ["shop"]
+"""
+NOTE = 'settle = "1s"\ndurability = "relaxed"\n' + RULES + handler("note", "true")
+
+
+@pytest.fixture
+def made() -> Iterator[Make]:
+    spools: list[Shared] = []
+    with tempfile.TemporaryDirectory() as place:  # pytest closes its own to other users
+        Path(place).chmod(0o755)
+
+        def make(settings: str = NOTE, writers: tuple[int, ...] = ()) -> Shared:
+            spools.append(Shared(Path(place), settings, writers))
+            return spools[-1]
+
+        yield make
+        for spool in spools:
+            spool.close()
+
+
+@pytest.fixture
+def live(made: Make) -> Make:
+    return lambda *args, **kwargs: made(*args, **kwargs).start()
+
+
+def refused(spool: Shared, uid: int, *words: str) -> str:
+    """Why a submission of a user was refused, as its reason file and its event say."""
+    told = spool.event("rejected", spool.submitted(uid, *words))
+    assert told["submitted_by"] == {"uid": uid, "key": None}
+    assert told["error"]["reason"]["field"] == "policy"
+    return str(told["error"]["reason"]["rule"])
+
+
+def test_who_may_submit_does_and_it_is_done_as_his(live: Make) -> None:
+    spool = live()
+    task_id = spool.submitted(ANN, "note", "n=1")
+    assert spool.event("done", task_id)["submitted_by"] == {"uid": ANN, "key": None}
+    (line,) = spool.journal("submit")
+    assert line["uid"] == ANN
+    assert f",o={ANN}.json" in line["entry"]
+    assert spool.event("done", spool.submitted(BOB, "note"))
+
+
+def test_the_file_system_keeps_out_who_may_not_drop_list_read_or_replace(made: Make) -> None:
+    spool = made()
+    mine = spool.submitted(ANN, "note")
+    stranger = spool.spool(EVE, "submit", "note", groups=())
+    assert stranger.returncode == 77
+    assert "may not write there" in stranger.stderr
+    tried = """
+import os
+def tries(what, *args, **kwargs):
+    try:
+        what(*args, **kwargs)
+    except PermissionError:
+        return
+    print("could", what.__name__, args)
+path = f"{root}/incoming/{mine}.json"
+tries(os.listdir, f"{root}/incoming")
+tries(os.listdir, f"{root}/incoming.d")
+tries(open, path)
+tries(os.unlink, path)
+tries(os.rename, path, f"{root}/incoming/stolen.json")
+open(f"{root}/tmp/.mine", "w").close()
+tries(os.rename, f"{root}/tmp/.mine", path)
+tries(os.link, path, f"{root}/tmp/.link")
+tries(os.chmod, path, 0o666)
+for name in ("pending", "done", "ids", "outbox", "outbox/shop", "journal", "rejected", "nodes", "logs"):
+    tries(os.mkdir, f"{root}/{name}/x")
+    tries(os.rename, f"{root}/{name}", f"{root}/y")
+    tries(os.listdir, f"{root}/{name}") if name != "outbox" else tries(os.listdir, f"{root}/outbox")
+tries(open, f"{root}/spool.toml")
+tries(open, f"{root}/spool.toml", "w")
+tries(os.rename, f"{root}/tmp/.mine", f"{root}/spool.toml")
+tries(os.rename, f"{root}/tmp/.mine", f"{root}/allowed_signers")
+"""
+    done = spool.script(BOB, f"mine = {mine!r}\n{tried}")
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_spoold_itself_cannot_change_what_says_who_may_do_what(made: Make) -> None:
+    spool = made()
+    tried = """
+import os
+os.listdir(f"{root}/incoming")
+for name in ("spool.toml", "format"):
+    for change in (lambda: open(f"{root}/{name}", "a"), lambda: os.unlink(f"{root}/{name}"),
+                   lambda: os.rename(f"{root}/done", f"{root}/{name}"), lambda: os.chmod(f"{root}/{name}", 0o666)):
+        try:
+            change()
+        except PermissionError:
+            continue
+        print("could change", name)
+try:
+    os.mkdir(f"{root}/incoming.d/0")
+    print("could make a box")
+except PermissionError:
+    pass
+"""
+    done = spool.script(SPOOLD, tried, groups=())
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
+    spool = live()
+    task_id = spool.submitted(ANN, "note", "secret=1")
+    spool.event("done", task_id, take=False)
+    shown = spool.spool(EVE, "show", task_id, "--json", groups=(READ,))
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["state"] == "done"
+    assert task_id in spool.spool(EVE, "history", groups=(READ,)).stdout
+    assert spool.spool(EVE, "submit", "note", groups=(READ,)).returncode == 77
+    watched = spool.spool(EVE, "watch", "--once", "--ack", groups=(READ,))
+    assert watched.returncode == 77, watched
+    assert spool.events("default", "done", task_id)
+    assert spool.spool(EVE, "show", task_id, groups=()).returncode != 0
+
+
+def test_a_parent_reads_its_outbox_and_nobody_elses_and_answers_for_itself_alone(live: Make) -> None:
+    spool = live(NOTE + handler("shop.*", notify="shop"))
+    task_id = spool.submitted(ANN, "shop.pack", "--notify", "shop")
+    until(lambda: spool.events("shop", "ready"), "the shop is told")
+    read = (
+        "from spool import Spool\nfor e in Spool(root).outbox('shop', follow=False): print(e.event, e.id)"
+    )
+    assert f"uid {EVE} may not read it" in spool.script(EVE, read).stderr
+    forged = {"action": "ack", "id": task_id, "attempt": 1, "result": "forged"}
+    spool.handed_in(BOB, "forged.json", forged)
+    assert f'uid {BOB} ({BOB}): [policy."user:{BOB}"] does not allow answers for shop' in str(
+        spool.refusal("forged.json")["rule"]
+    )
+    mine = spool.script(SHOP, read, groups=(SHOP, SUBMIT))
+    assert mine.stdout == f"ready {task_id}\n", mine.stderr
+    spool.handed_in(SHOP, "mine.json", {**forged, "result": "packed"})
+    assert spool.event("done", task_id, "shop")["result"] == "packed"
+
+
+def test_what_no_rule_allows_is_refused_in_words(live: Make) -> None:
+    spool = live(NOTE + f'[policy."user:{EVE}"]\npriority = "low"\ntasks = ["note"]\n')
+    bob, eve = f'uid {BOB} ({BOB}): [policy."user:{BOB}"] ', f'uid {EVE} ({EVE}): [policy."user:{EVE}"] '
+    assert refused(spool, BOB, "other") == f"{bob}does not allow tasks named other (tasks)"
+    assert (
+        refused(spool, BOB, "note", "--priority", "high") == f"{bob}allows no higher priority than medium"
+    )
+    assert refused(spool, EVE, "note") == f"{eve}allows no higher priority than low"
+    assert "it lifts to high" in refused(spool, BOB, "note", "--deadline", "+1h")
+    assert (
+        refused(spool, BOB, "note", "--at", "+2d")
+        == f"{bob}allows nothing further ahead than 1 d (ahead)"
+    )
+    assert (
+        refused(spool, BOB, "note", "--notify", "shop") == f"{bob}does not allow notify shop (outboxes)"
+    )
+    assert spool.events("shop") == []
+    unknown = refused(spool, 60199, "note")
+    assert unknown == "no rule of [policy] is about uid 60199 (60199)"
+    told = spool.journal("refuse")
+    assert [line["reason"]["uid"] for line in told] == [BOB, BOB, EVE, BOB, BOB, BOB, 60199]
+    spool.handed_in(ANN, "run.json", {"task": "spool.run", "args": {"argv": ["id"]}})
+    assert "does not allow spool.run (run)" in str(spool.refusal("run.json")["rule"])
+
+
+def test_verbs_are_about_ones_own_tasks_unless_a_rule_makes_one_an_admin(live: Make) -> None:
+    spool = live(NOTE + f'[policy."user:{EVE}"]\nadmin = true\n')
+    his = [spool.submitted(ANN, "note", "--at", "+1h") for _ in range(3)]
+    for task_id in his:
+        spool.entry(task_id, "pending")
+    spool.handed_in(BOB, "b.json", {"action": "cancel", "ids": [his[0]]})
+    assert "does not allow it about tasks of others (admin)" in str(spool.refusal("b.json")["rule"])
+    spool.handed_in(BOB, "p.json", {"action": "pause"})
+    assert "does not allow pause (admin)" in str(spool.refusal("p.json")["rule"])
+    spool.handed_in(BOB, "m.json", {"action": "cancel", "match": {"task": "*"}})
+    until(lambda: spool.journal("match") or None, "it is found to be of others")
+    assert spool.journal("match")[0]["changed"] == 0
+    spool.handed_in(ANN, "a.json", {"action": "move", "ids": [his[0]], "priority": "low"})
+    until(lambda: spool.journal("move") or None, "it is moved")
+    spool.handed_in(ANN, "c.json", {"action": "cancel", "ids": [his[0]]})
+    spool.event("cancelled", his[0])
+    spool.handed_in(EVE, "e.json", {"action": "cancel", "ids": [his[1]]})
+    spool.event("cancelled", his[1])
+    assert [line["by"] for line in spool.journal("cancel")] == [{"uid": ANN}, {"uid": EVE}]
+    assert spool.entry(his[2], "pending")
+
+
+def test_a_writer_whose_queue_is_full_is_told_so_and_the_others_are_not_kept(live: Make) -> None:
+    spool = live()
+    mine = [spool.submitted(BOB, "note", "--at", "+1h") for _ in range(3)]
+    for task_id in mine:
+        spool.entry(task_id, "pending")
+    words = "the queue is full for uid 60102 (60102): 3 of 3 tasks have not ended"
+    assert refused(spool, BOB, "note").startswith(words)
+    spool.event("done", spool.submitted(ANN, "note"))
+    spool.handed_in(BOB, "c.json", {"action": "cancel", "ids": mine[:1]})
+    spool.event("cancelled", mine[0])
+    spool.event("done", spool.submitted(BOB, "note"))
+    mine.append(spool.submitted(BOB, "note", "--at", "+1h"))
+    spool.entry(mine[-1], "pending")
+    spool.stop()
+    spool.start()  # counts again: until it has, there is no limit
+
+    def full() -> bool:
+        task_id = spool.submitted(BOB, "note", "--at", "+1h")
+        until(
+            lambda: spool.where(task_id) or spool.events("default", "rejected", task_id) or None, "taken"
+        )
+        return spool.where(task_id) is None
+
+    until(full, "the queue is full again")
+
+
+def test_a_box_of_ones_own_is_closed_to_the_others_and_what_strays_in_is_refused(made: Make) -> None:
+    spool = made(writers=(ANN,))
+    box = spool.root / "incoming.d" / str(ANN)
+    look = f"import os; os.listdir(root + '/incoming.d/{ANN}')"
+    assert "PermissionError" in spool.script(BOB, look).stderr
+    spool.start()
+    task_id = spool.submitted(ANN, "note", groups=())
+    spool.event("done", task_id)
+    assert os.listdir(box) == []
+    spool.handed_in(BOB, "stray.json", {"task": "note"}, box=f"incoming.d/{ANN}")
+    reason = spool.refusal("stray.json")
+    assert (reason["uid"], reason["rule"]) == (BOB, f"belongs to uid {BOB}, in the box of uid {ANN}")
+
+
+def test_a_box_that_its_user_closes_stops_nobody(made: Make) -> None:
+    spool = made(writers=(ANN, BOB))
+    (spool.root / "incoming.d" / str(BOB)).chmod(0)
+    spool.start()
+    spool.event("done", spool.submitted(ANN, "note"))
+    assert f"incoming.d/{BOB} is left alone" in spool.says()
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "owner", "words"),
+    [
+        ("incoming", 0o3777, SPOOLD, "incoming has mode 3777, not 3770"),
+        ("incoming", 0o2770, SPOOLD, "incoming has mode 2770, not 3770"),
+        ("done", 0o2770, SPOOLD, "done has mode 2770, not 2750"),
+        ("done", 0o2750, ANN, f"done belongs to uid {ANN}, not to uid {SPOOLD}"),
+        ("", 0o777, 0, "spool has mode 0777, not 0755"),
+        ("", 0o755, SPOOLD, f"spool belongs to uid {SPOOLD}, not to uid 0"),
+        ("spool.toml", 0o640, SPOOLD, f"spool.toml belongs to uid {SPOOLD}, not to uid 0"),
+        ("..", 0o777, 0, "on the way to the spool, has mode 0777"),
+    ],
+)
+def test_what_is_dangerous_is_not_served_until_it_is_mended(
+    made: Make, path: str, mode: int, owner: int, words: str
+) -> None:
+    spool = made()
+    place = spool.root / path
+    os.chown(place, owner, -1)
+    place.chmod(mode)
+    assert spool.once("--until-idle") == 77
+    assert words in spool.says()
+    found = json.loads(
+        next(
+            line
+            for line in spool.run(0, *doctor(spool)).stdout.splitlines()
+            if words in json.loads(line)["what"]
+        )
+    )
+    assert found["level"] == "bad"
+    assert found["remedy"].startswith(("chmod", "chown"))
+    if path != "..":
+        spool.run(0, *doctor(spool), "--fix")
+        assert spool.once("--until-idle") == 0
+
+
+def doctor(spool: Shared) -> list[str]:
+    from tests.security.shared import python
+
+    return [python(), "-m", "spool", "--spool", str(spool.root), "doctor", "--json"]
+
+
+def test_a_shared_spool_is_not_served_by_root_nor_by_anybody_else(made: Make) -> None:
+    from tests.security.shared import python
+
+    spool = made()
+    serve = [python(), "-m", "spoold", "--spool", str(spool.root), "--until-idle"]
+    assert "does not serve it as root" in spool.run(0, *serve).stderr
+    done = spool.run(ANN, *serve)
+    assert done.returncode == 77
+    assert "Traceback" not in done.stderr
