@@ -274,7 +274,7 @@ def test_every_transition_is_explained_in_the_manual() -> None:
 
 
 def test_every_other_event_of_the_journal_is_in_the_manual() -> None:
-    assert {"refuse", "gate", *fields.CONTROLS} <= words(
+    assert {"refuse", "shed", "gate", *fields.CONTROLS} <= words(
         section("spool.5", "The journal", below="Ss"), "Cm"
     )
 
