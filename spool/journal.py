@@ -122,7 +122,7 @@ def follow(root: str, wanted: Filter, seen: dict[str, int]) -> Iterator[Line]:
             for path in [path for _, _, paths in days(root, wanted) for path in paths]:
                 if not path.endswith(".gz"):
                     whole, seen[path] = _grown(path, seen.get(path, 0))
-                    lines += _parsed(whole, wanted)
+                    lines += parsed(whole, wanted)
             yield from sorted(lines, key=_at)
             if not lines:
                 watch.wait()
@@ -145,10 +145,10 @@ def _lines(paths: list[str], wanted: Filter, seen: dict[str, int] | None) -> Ite
         try:
             if path.endswith(".gz"):
                 with gzip.open(path, "rb") as packed:
-                    yield from _parsed(packed, wanted)
+                    yield from parsed(packed, wanted)
             else:
                 with open(path, "rb", BUFFER) as file:
-                    yield from _parsed(file if seen is None else _marked(file, path, seen), wanted)
+                    yield from parsed(file if seen is None else _marked(file, path, seen), wanted)
         except FileNotFoundError:
             continue  # packed or pruned meanwhile
         except (gzip.BadGzipFile, zlib.error, EOFError):
@@ -166,7 +166,8 @@ def _marked(file: BinaryIO, path: str, seen: dict[str, int]) -> Iterator[bytes]:
     seen[path] = at
 
 
-def _parsed(lines: Iterable[bytes], wanted: Filter) -> Iterator[Line]:
+def parsed(lines: Iterable[bytes], wanted: Filter) -> Iterator[Line]:
+    """Those of some lines that are wanted."""
     needles = wanted.needles()
     first = needles[0] if needles else b""
     since = "" if wanted.since is None else format_utc(wanted.since)

@@ -1,0 +1,255 @@
+"""What each page says: plain values for the templates, from what the source knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.command.render import clock, when
+from spool.dash import plots
+from spool.dash.flows import RANGES, flow
+from spool.dash.plots import Frame, Series
+from spool.errors import NoSuchTask
+from spool.gated import sentence
+from spool.journal import Filter
+from spool.names import PRIORITIES, is_id
+from spool.scene import due, lists, past
+from spool.scene.words import short
+from spool.times import DAY, HOUR, WEEK, parse_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spool.dash.source import Source
+    from spool.scene.moment import Moment
+
+MANY = 200  # tasks in a list
+LINES = 200  # of the history
+SEARCH = 0.15  # seconds
+SPANS = {"1h": HOUR, "24h": DAY, "7d": WEEK}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What all pages begin with."""
+
+    moment: Moment
+    now: int
+
+    def time(self, us: int | str | None) -> str:
+        """An instant, with its date where that is not today."""
+        found = parse_utc(us) if isinstance(us, str) else us
+        return "" if found is None else clock(found, self.now)
+
+    def ago(self, us: int | str | None) -> str:
+        """The same relative to now."""
+        found = parse_utc(us) if isinstance(us, str) else us
+        return "" if found is None else when(found, self.now)
+
+    def usual(self, task: str) -> float | None:
+        """What tasks of a name take, in seconds."""
+        return self.moment.usual.get(task)
+
+
+def head(source: Source) -> dict[str, Any]:
+    """For the top of every page."""
+    moment = source.moment
+    alive = moment.alive
+    held: list[str] = []
+    for node in alive:
+        shut = sentence(node, moment.now, lambda us: clock(us, moment.now))
+        held += [shut] if shut else []
+        if node.get("settings_error"):
+            held.append(f"spool.toml was not read again: {node['settings_error']}")
+    return {
+        "facts": Facts(moment, moment.now),
+        "spool": moment.status["spool"],
+        "states": sorted({str(node.get("state")) for node in alive}),
+        "alive": alive,
+        "held_up": held,
+        "pauses": moment.status["pauses"],
+        "counts": moment.status["counts"],
+        "counted_at": moment.status["counted_at"],
+        "open_errors": sum(1 for g in moment.groups if g.state == "open"),
+        "priorities": PRIORITIES,
+    }
+
+
+def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
+    """The first page."""
+    moment = source.moment
+    chosen = query.get("range", "1h")
+    chosen = chosen if chosen in RANGES else "1h"
+    waits: dict[str, int] = {}
+    for node in moment.alive:
+        shut = (node.get("gate") or {}).get("why")
+        for row in node.get("held_back") or []:
+            why = str(row.get("why"))
+            if why != shut:
+                waits[why] = waits.get(why, 0) + int(row.get("ready", 0))
+    return {
+        "range": chosen,
+        "ranges": RANGES,
+        **flow(source, chosen, moment.now),
+        "next": [node["next"] for node in moment.alive if node.get("next")],
+        "runs": [run(row, moment) for row in moment.running[:12]],
+        "runs_more": max(0, sum(n.get("running_total", 0) for n in moment.alive) - 12),
+        "waits": waits,
+        "groups": [g for g in moment.groups if g.state == "open"][:6],
+        "outboxes": {p: n for p, n in moment.status["outboxes"].items() if n},
+        "reading": source.left if source.left > 1 << 20 else 0,
+    }
+
+
+def run(row: dict[str, Any], moment: Moment) -> dict[str, Any]:
+    """One that runs, with how far it is: `percent` by its own word, `guess` by what is usual."""
+    spent = max(0.0, (moment.now - parse_utc(row["started_at"])) / 1e6)
+    usual = moment.usual.get(str(row["task"]))
+    progress = row.get("progress") or {}
+    percent = progress.get("percent")
+    percent = percent if isinstance(percent, int | float) else None
+    guess = min(99.0, 100 * spent / usual) if usual and percent is None else None
+    slow = usual is not None and spent > 2 * usual + 1
+    return {**row, "spent": spent, "usual": usual, "percent": percent, "guess": guess, "slow": slow,
+            "note": progress.get("note")}  # fmt: skip
+
+
+def queue(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
+    """What waits: ages by name and class, and the first of them in their order."""
+    from spool.shape import LABELS
+
+    wanted = query.get("task", "").strip()
+    now = source.moment.now
+    shape, _ = source.list("shape", lambda _: source.spool.shape())
+    rows, age = source.list(("waiting", wanted), lambda disk: lists.waiting(disk, now, MANY, wanted))
+    names = []
+    for name, by_class in (shape or {"tasks": {}})["tasks"].items():
+        if wanted and not lists.is_wanted(wanted, name, ""):
+            continue
+        names += [(name, prio, counts, sum(counts)) for prio, counts in by_class.items()]
+    names.sort(key=lambda row: (-row[3], row[0], row[1]))
+    most = max((n for row in names for n in row[2]), default=1)
+    return {
+        "wanted": wanted, "shape": shape, "labels": ("later", *LABELS), "names": names[:100],
+        "most": most, "rows": rows, "age": age, "many": MANY,
+    }  # fmt: skip
+
+
+def tasks(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
+    """The tasks of a state but pending."""
+    state = query.get("state", layout.RUNNING)
+    state = state if state in layout.STATES and state != layout.PENDING else layout.RUNNING
+    wanted = query.get("task", "").strip()
+    rows, age = source.list((state, wanted), lambda disk: lists.newest(disk, state, MANY, wanted))
+    found = {str(row["id"]): run(row, source.moment) for row in source.moment.running}
+    return {"state": state, "wanted": wanted, "rows": rows, "age": age, "many": MANY, "running": found,
+            "choices": [s for s in layout.STATES if s != layout.PENDING]}  # fmt: skip
+
+
+def task(source: Source, task_id: str) -> dict[str, Any]:
+    """All of a task's life. NoSuchTask."""
+    from spool.why import Why
+
+    if not is_id(task_id):
+        raise NoSuchTask(task_id)
+    spool, now = source.spool, source.moment.now
+    view = spool.get(task_id)
+    explain = Why(spool.disk, spool.path, now, lambda us: f"{clock(us, now)} ({when(us, now)})")
+    wanted = Filter(ids=frozenset((task_id,)), since=view.submitted_at or now - WEEK)
+    story = past.search(spool.path, wanted, LINES, SEARCH)
+    attempts = [*(r["attempt"] for r in view.attempts)]
+    if view.state == layout.RUNNING:
+        attempts.append(view.attempt)
+    logs = {n: spool.disk.info(layout.log(task_id, n)) for n in attempts}
+    running = next((run(r, source.moment) for r in source.moment.running if r["id"] == task_id), None)
+    return {
+        "task": view, "why": explain.line(view) if len(story.lines) < LINES else "", "story": story,
+        "records": list(reversed(view.attempts)), "running": running,
+        "logs": {n: info.size for n, info in logs.items() if info is not None},
+        "log_of": max((n for n, info in logs.items() if info is not None), default=None),
+    }  # fmt: skip
+
+
+def errors(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
+    """The groups of errors by how many a span of time saw."""
+    span = query.get("span", "24h")
+    span = span if span in SPANS else "24h"
+    wanted, every = query.get("task", "").strip(), bool(query.get("all"))
+    now = source.moment.now
+    found = [
+        g
+        for g in source.moment.groups
+        if every or (g.state == "open" or (not g.muted(now) and g.state == "muted"))
+    ]
+    found = [g for g in found if not wanted or lists.is_wanted(wanted, g.task, g.fingerprint)]
+    found.sort(key=lambda g: (-g.within(SPANS[span], now), -g.last))
+    counts = {g.fingerprint: {name: g.within(us, now) for name, us in SPANS.items()} for g in found}
+    sparks = {g.fingerprint: [g.histogram.get("hours", {}).get(now // HOUR * HOUR - back * HOUR, 0)
+                              for back in range(23, -1, -1)] for g in found}  # fmt: skip
+    return {"groups": found, "span": span, "spans": SPANS, "per": counts, "sparks": sparks,
+            "wanted": wanted, "every": every}  # fmt: skip
+
+
+def error(source: Source, fingerprint: str) -> dict[str, Any] | None:
+    """One group, None where there is none."""
+    group = next((g for g in source.moment.groups if g.fingerprint == fingerprint), None)
+    if group is None:
+        return None
+    now = source.moment.now
+    starts = [now // HOUR * HOUR - back * HOUR for back in range(47, -1, -1)]
+    frame = Frame(
+        title="Failures", starts=starts, width=HOUR, say=short, clock=lambda us: clock(us, now)[:16]
+    )
+    hours = group.histogram.get("hours", {})
+    plot = plots.bars(frame, [Series("failures", [hours.get(us, 0) for us in starts], "s-failed")])
+    return {
+        "group": group,
+        "plot": plot,
+        "per": {name: group.within(us, now) for name, us in SPANS.items()},
+    }
+
+
+def schedule(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
+    """What is due in the coming days, hour by hour."""
+    wanted = query.get("task", "").strip()
+    now = source.moment.now
+    found, age = source.list(("due", wanted), lambda disk: due.hours(disk, now, wanted))
+    days = due.calendar(found, now) if found is not None else []
+    return {"wanted": wanted, "days": days, "found": found, "age": age,
+            "most": max((n for _, row in days for _, n in row), default=0)}  # fmt: skip
+
+
+def history(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
+    """Lines of the journal, latest first. Raises Invalid where a filter is none."""
+    from spool.command.parser import instant
+
+    given = {
+        name: query.get(name, "").strip()
+        for name in ("id", "task", "state", "event", "error", "parent", "node", "since", "until")
+    }
+    wanted = Filter(
+        ids=frozenset(given["id"].split()),
+        since=instant(given["since"] or None, "since"),
+        until=instant(given["until"] or None, "until"),
+        task=given["task"] or None,
+        state=given["state"] or None,
+        event=given["event"] or None,
+        error=given["error"] or None,
+        parent=given["parent"] or None,
+        node=given["node"] or None,
+    )
+    found = past.search(source.spool.path, wanted, LINES, SEARCH)
+    return {
+        "given": given,
+        "found": found,
+        "choices": layout.STATES,
+        "query": {k: v for k, v in given.items() if v},
+    }
+
+
+def nodes(source: Source) -> dict[str, Any]:
+    """The daemons, and what tasks usually take."""
+    moment = source.moment
+    return {"nodes": moment.status["nodes"], "outboxes": moment.status["outboxes"],
+            "usual": sorted(moment.usual.items(), key=lambda row: -row[1])[:50]}  # fmt: skip

@@ -1,0 +1,144 @@
+"""What the pages show, kept up to date by a thread: the moment, the flow, lists that take long."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from spool.disk import RealDisk
+from spool.errors import SpoolError
+from spool.scene.flow import Flow
+from spool.scene.moment import Gatherer
+from spool.scene.tail import Tail
+from spool.times import SECOND, WEEK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spool.client import Spool
+    from spool.scene.moment import Moment
+
+EVERY = 1.0  # seconds between two looks while somebody looks on
+CALM = 10.0  # the same while nobody does
+GONE = 60.0  # seconds after the last request that somebody still looks on
+READING = 0.25  # seconds of a look that go into the journal
+PATIENCE = 0.12  # seconds a page waits for a list
+SHARE = 20  # a list may take one second in so many
+KEPT = 32  # lists
+LOADS = 8640  # samples, one in ten seconds: a day
+SAMPLE = 10 * SECOND
+
+
+class Source:
+    """One spool. Its thread ends with the process."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.flow = Flow()
+        self.lock = threading.RLock()  # of the flow
+        self.loads: deque[tuple[int, float]] = deque(maxlen=LOADS)
+        self.left = 1  # bytes of the newest journals that are still to be read
+        self.version = 0
+        self._gatherer = Gatherer(spool)
+        self._tail = Tail(spool.path, self.flow, back=WEEK)
+        self._asked = time.monotonic()
+        self._lists: dict[Any, _List] = {}
+        self._mark: Any = None
+        self._wake = threading.Event()
+        self.moment: Moment = self._gatherer.look()
+        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def asked(self) -> None:
+        """Somebody looks on."""
+        if time.monotonic() - self._asked > GONE:
+            self._wake.set()
+        self._asked = time.monotonic()
+
+    def _run(self) -> None:
+        while True:
+            more = self._look()
+            calm = time.monotonic() - self._asked > GONE
+            self._wake.wait(0.05 if more else CALM if calm else EVERY)
+            self._wake.clear()
+
+    def _look(self) -> bool:
+        """Look once; whether the journal has more to read."""
+        try:
+            moment = self._gatherer.look()
+        except (SpoolError, OSError):
+            return False  # the spool is away for a moment: the pages show what was
+        end = time.monotonic() + READING
+        more = True
+        while more and time.monotonic() < end:
+            with self.lock:
+                more = self._tail.step(moment.now)
+            time.sleep(0.001)  # whoever renders a page comes first
+        self.left = self._tail.left
+        if not self.loads or moment.now - self.loads[-1][0] >= SAMPLE:
+            self.loads.append((moment.now, os.getloadavg()[0]))
+        self.moment = moment
+        mark = _mark(moment, self.flow.newest, more=more)
+        if mark != self._mark:
+            self._mark = mark
+            self.version += 1
+        return more
+
+    def list(self, key: Any, make: Callable[[RealDisk], Any]) -> tuple[Any, float | None]:
+        """(what `make` has found, its age in seconds), or (None, None) while it is being made."""
+        found = self._lists.get(key)
+        if found is None:
+            while len(self._lists) >= KEPT:
+                self._lists.pop(next(iter(self._lists)))
+            found = self._lists[key] = _List(make)
+        return found.get(self.spool.path)
+
+
+class _List:
+    """Something that may take long to make, made in a thread of its own, and kept for a while."""
+
+    def __init__(self, make: Callable[[RealDisk], Any]) -> None:
+        self.make = make
+        self.value: Any = None
+        self.made: float | None = None
+        self.again = 0.0
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+
+    def get(self, root: str) -> tuple[Any, float | None]:
+        if time.monotonic() >= self.again and self._lock.acquire(blocking=False):
+            self._done.clear()
+            threading.Thread(target=self._run, args=(root,), daemon=True).start()
+        self._done.wait(PATIENCE)
+        return self.value, None if self.made is None else time.monotonic() - self.made
+
+    def _run(self, root: str) -> None:
+        begun = time.monotonic()
+        try:
+            disk = RealDisk(root)
+            try:
+                self.value = self.make(disk)
+            finally:
+                disk.close()
+            self.made = time.monotonic()
+        except (OSError, SpoolError):
+            pass  # what moved meanwhile; the next one who asks has it made again
+        finally:
+            took = time.monotonic() - begun
+            self.again = time.monotonic() + max(0.5, SHARE * took)
+            self._done.set()
+            self._lock.release()
+
+
+def _mark(moment: Moment, newest: int, *, more: bool) -> Any:
+    """What changes when there is something new to see."""
+    written = [node.get("written_at") for node in moment.status["nodes"].values()]
+    status = moment.status
+    return (written, status["counts"], status["outboxes"], status["alive"], newest, more,
+            [group.last for group in moment.groups], len(moment.groups))  # fmt: skip

@@ -1,0 +1,57 @@
+"""What comes when: the tasks that wait, counted by the hour of their time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from spool import layout, look
+from spool.machine import zone_of
+from spool.names import date_of, day_start
+from spool.scene.lists import is_wanted
+from spool.times import DAY, HOUR, SECOND
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+
+AHEAD = 8  # days
+
+
+def hours(disk: Disk, now: int, wanted: str = "") -> dict[int, dict[str, int]]:
+    """Start of an hour (us UTC) -> class -> how many are due in it; what is due already, this hour."""
+    found: dict[int, dict[str, int]] = {}
+    this, last = now // HOUR * HOUR, date_of(now + AHEAD * DAY)
+    for folder in look.folders(disk, (layout.PENDING,)):
+        _, date, prio = folder.split("/")
+        if date > last:
+            break
+        try:
+            start = day_start(date)
+        except ValueError:
+            continue
+        for batch in disk.slices(folder, look.SLICE):
+            for name in batch:
+                if not name[:2].isdigit():
+                    continue
+                if wanted:
+                    cut = name.removesuffix(".json").split(",", 3)
+                    if len(cut) < 3 or not is_wanted(wanted, cut[2], cut[1]):
+                        continue
+                row = found.setdefault(max(this, start + int(name[:2]) * HOUR), {})
+                row[prio] = row.get(prio, 0) + 1
+    return found
+
+
+def calendar(found: dict[int, dict[str, int]], now: int) -> list[tuple[str, list[tuple[int, int]]]]:
+    """The coming days in the user's own time: (day, [(start of the hour in us, how many), ...])."""
+    zone = zone_of("")
+    today = datetime.fromtimestamp(now // SECOND, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = []
+    for ahead in range(AHEAD):
+        day = today + timedelta(days=ahead)
+        row = []
+        for hour in range(24):
+            start = int(day.replace(hour=hour).timestamp()) * SECOND // HOUR * HOUR
+            row.append((start, sum(found.get(start, {}).values())))
+        days.append((day.strftime("%a %d %b"), row))
+    return days

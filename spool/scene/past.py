@@ -1,0 +1,84 @@
+"""The journal from now backwards, as far as the time given for it goes."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spool import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.journal import Filter, Line
+
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`lines`: the wanted ones, latest first. `reached`: where it stopped, None: at the end."""
+
+    lines: list[Line]
+    reached: str | None
+
+
+def search(root: str, wanted: Filter, many: int, seconds: float) -> Found:
+    """At most so many lines, in about so many seconds."""
+    end = time.monotonic() + seconds
+    by_node: dict[str, list[str]] = {}
+    for _, node, paths in reversed(journal.days(root, wanted)):
+        by_node.setdefault(node, []).extend(reversed(paths))
+    streams = [_backwards(paths, wanted) for paths in by_node.values()]
+    found: list[Line] = []
+    at: str | None = None
+    for line, keeps in heapq.merge(*streams, key=lambda pair: str(pair[0].get("at")), reverse=True):
+        at = str(line.get("at"))
+        if keeps:
+            found.append(line)
+        if len(found) >= many or time.monotonic() > end:
+            return Found(found, at)
+    return Found(found, None)
+
+
+def _backwards(paths: list[str], wanted: Filter) -> Iterator[tuple[Any, bool]]:
+    """(line, whether it is wanted) of some files, each from its end; lines stand for their block."""
+    for path in paths:
+        for block in _packed(path) if path.endswith(".gz") else _blocks(path):
+            lines = list(journal.parsed(block, wanted))
+            yield from ((line, True) for line in reversed(lines))
+            first = next(journal.parsed(block, journal.Filter()), None)
+            if first is not None:
+                yield first, False  # a sign of how far it has come
+
+
+def _packed(path: str) -> list[list[bytes]]:
+    import gzip
+    import zlib
+
+    try:
+        with gzip.open(path) as file:
+            return [file.read().splitlines()]
+    except (FileNotFoundError, gzip.BadGzipFile, zlib.error, EOFError):
+        return []  # pruned meanwhile, or damaged: fsck names it
+
+
+def _blocks(path: str) -> Iterator[list[bytes]]:
+    """The whole lines of a file, some at a time, from its end."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        return  # packed or pruned meanwhile
+    with file:
+        at = os.fstat(file.fileno()).st_size
+        rest = b""
+        while at:
+            start = max(0, at - BLOCK)
+            file.seek(start)
+            data = file.read(at - start) + rest
+            rest, _, whole = data.partition(b"\n") if start else (b"", b"", data)
+            at = start
+            yield whole.splitlines()
