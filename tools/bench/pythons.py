@@ -3,8 +3,10 @@
     python tools/bench/pythons.py [--dir DIR] [--number 10000] [--repeat 3] [--json]
 
 Throughput: from the first done event to the last, taking in included: the daemon finds all files in
-incoming/. Latency: from right before the rename of a file into incoming/ to the first line of the
-function, one at a time on an idle daemon whose worker is warm.
+incoming/. In the same run the prototype, prototype.py, does the same with the least that files need;
+`ratio` is to the prototype with as many workers. Latency: from right before the rename of a file into
+incoming/ to the first line of the function, one at a time on an idle daemon whose worker is warm.
+Lateness: from the time a task is for, 2 s after it was submitted, to the first line of its function.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import prototype
 from bell import Bell
+from figures import environment
 
 from spool import Spool
 from spool.init import init
 from spool.names import new_id
 
 ROOT = Path(__file__).resolve().parents[2]
+PROTOTYPE = "prototype"
+AHEAD, APART = 2_000_000_000, 20_000_000  # ns
 APP = """
 import time
 from spool import task
@@ -35,6 +41,8 @@ from spool import task
 def noop(): pass
 @task("noop.stamp")
 def stamp(): return time.monotonic_ns()
+@task("noop.time")
+def wall(): return time.time_ns()
 """
 TOML = """
 durability = "{durability}"
@@ -76,8 +84,8 @@ def once(place: Path, durability: str, workers: int, number: int) -> float:
     return (number - 1) * 1e9 / took
 
 
-def latency(place: Path, durability: str, number: int) -> list[float]:
-    """Milliseconds from drop to start, sorted."""
+def latency(place: Path, durability: str, number: int) -> tuple[list[float], list[float]]:
+    """Milliseconds from drop to start, and from the time a task is for to its start; both sorted."""
     root = place / "spool"
     init(str(root))
     (place / "benchapp.py").write_text(APP)
@@ -87,7 +95,7 @@ def latency(place: Path, durability: str, number: int) -> list[float]:
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    found = []
+    waits, late = [], []
     with Spool(root) as spool:
         spool.wait(spool.submit("noop"), 60)
         for _ in range(number):
@@ -96,11 +104,37 @@ def latency(place: Path, durability: str, number: int) -> list[float]:
             staged.write_text(json.dumps({"id": task_id, "task": "noop.stamp"}))
             begun = time.monotonic_ns()
             staged.rename(root / "incoming" / staged.name)
-            found.append((spool.wait(task_id, 60)["result"] - begun) / 1e6)
+            waits.append((spool.wait(task_id, 60)["result"] - begun) / 1e6)
             time.sleep(0.005)
+        first = time.time_ns() + AHEAD
+        moments = [first + i * APART for i in range(number // 2)]
+        ids = [spool.submit("noop.time", at=at / 1e9) for at in moments]
+        # To the us, as names tell it.
+        late = [
+            (spool.wait(i, 60)["result"] - at // 1000 * 1000) / 1e6
+            for i, at in zip(ids, moments, strict=True)
+        ]
     daemon.send_signal(signal.SIGTERM)
     daemon.wait(60)
-    return sorted(found)
+    return sorted(waits), sorted(late)
+
+
+def throughput(args: argparse.Namespace) -> dict[str, list[float]]:
+    """Tasks a second of every contender, repetitions interleaved."""
+    rates: dict[str, list[float]] = {}
+    for _ in range(args.repeat):
+        for workers in (1, 2):
+            for kind in (PROTOTYPE, "relaxed", "durable"):
+                place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
+                try:
+                    if kind == PROTOTYPE:
+                        rate = prototype.rate(place, workers, args.number)
+                    else:
+                        rate = once(place, kind, workers, args.number)
+                finally:
+                    shutil.rmtree(place)
+                rates.setdefault(f"{kind}, {workers} worker(s)", []).append(rate)
+    return rates
 
 
 def main() -> int:
@@ -111,32 +145,28 @@ def main() -> int:
     options.add_argument("--repeat", type=int, default=3)
     options.add_argument("--json", action="store_true")
     args = options.parse_args()
-    rates: dict[str, list[float]] = {}
-    for _ in range(args.repeat):
-        for durability in ("relaxed", "durable"):
-            for workers in (1, 2):
-                place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
-                try:
-                    rate = once(place, durability, workers, args.number)
-                finally:
-                    shutil.rmtree(place)
-                rates.setdefault(f"{durability}, {workers} worker(s)", []).append(rate)
-    waits = {}
+    about = environment(Path(args.dir).resolve())
+    rates = throughput(args)
+    times = {}
     for durability in ("relaxed", "durable"):
         place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
         try:
-            waits[durability] = latency(place, durability, max(20, args.number // 20))
+            waits, late = latency(place, durability, max(20, min(500, args.number // 20)))
         finally:
             shutil.rmtree(place)
+        times |= {f"{durability}, drop to start": waits, f"{durability}, lateness": late}
     if args.json:
-        print(json.dumps({"tasks/s": rates, "ms to start": waits}))
+        print(json.dumps({"environment": about, "tasks/s": rates, "ms": times}))
         return 0
+    for name, value in about.items():
+        print(f"- {name.replace('_', ' ')}: {value}")
     for name, found in rates.items():
-        low, high = min(found), max(found)
-        print(f"{name:24} {statistics.median(found):8,.0f} tasks/s  ({low:,.0f} to {high:,.0f})")
-    for name, ms in waits.items():
+        low, middle, high = min(found), statistics.median(found), max(found)
+        ratio = middle / statistics.median(rates[f"{PROTOTYPE}, {name.partition(', ')[2]}"])
+        print(f"{name:24} {middle:8,.0f} tasks/s  ratio {ratio:.2f}  ({low:,.0f} to {high:,.0f})")
+    for name, ms in times.items():
         p50, p99 = ms[len(ms) // 2], ms[len(ms) * 99 // 100]
-        print(f"{name}, drop to start  p50 {p50:.2f} ms, p99 {p99:.2f} ms  ({len(ms)} tasks)")
+        print(f"{name}  p50 {p50:.2f} ms, p99 {p99:.2f} ms  ({len(ms)} tasks)")
     return 0
 
 
