@@ -25,6 +25,7 @@ from spoold.core.values import (
     Move,
     Now,
     Quarantine,
+    Recall,
     Reloaded,
     Room,
     Scan,
@@ -108,6 +109,7 @@ class Core:
         self._events: deque[Event] = deque()
         self._actions: deque[Action] = deque()
         self._writes: list[Action] = []
+        self._recalls: list[Recall] = []  # after what was claimed before them has started
         self._touched: set[str] = set()
 
     def round(self, events: Iterable[Event], now: Now) -> bool:
@@ -131,6 +133,9 @@ class Core:
         self._perform(now)
         self._decide(now)
         self._write(now)
+        for recall in self._recalls:
+            self.handlers.recall(recall)
+        self._recalls.clear()
 
     def _decide(self, now: Now) -> None:
         """One event after the other.
@@ -161,6 +166,8 @@ class Core:
                 self._starts[action.entry.id] = action
             case Kill():
                 self.handlers.kill(action)
+            case Recall():
+                self._recalls.append(action)
             case Measure():
                 measured = Measured(self.gauge.look(now.mono))
                 self._actions.extendleft(reversed(decide(self.state, measured, now)))
@@ -207,6 +214,7 @@ class Core:
             start = self._starts.pop(move.entry.id, None) if move.event == "claim" else None
             if start is not None:
                 self.handlers.start(start)
+        self.handlers.flush()
 
     def _found(self, ask: Ask) -> dict[str, Place | None]:
         found: dict[str, Place | None] = {}

@@ -128,6 +128,9 @@ class Daemon:
     def kill(self, kill: Any) -> None:
         """Nothing runs."""
 
+    def flush(self) -> None:
+        """Nothing waits."""
+
     def now(self) -> Now:
         """Real time, because what is dropped has a real time too."""
         self.mono += 1000

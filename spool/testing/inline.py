@@ -11,14 +11,14 @@ import orjson
 
 from spool.worker.attempt import Attempt
 from spoold.core.values import Answered, Progressed
-from spoold.effects.pool import start_message
+from spoold.effects.turns import start_message
 
 if TYPE_CHECKING:
     from spool.settings import Settings
     from spool.tasks.context import Checkpoints
     from spool.testing.clock import Clock
     from spool.worker.ends import End
-    from spoold.core.values import Event, Kill, Start
+    from spoold.core.values import Event, Kill, Recall, Start
 
 
 class Inline:
@@ -34,6 +34,12 @@ class Inline:
 
     def start(self, start: Start) -> None:
         self._starts.append(start)
+
+    def flush(self) -> None:
+        """They run one by one in any case."""
+
+    def recall(self, recall: Recall) -> None:
+        """What has not begun is left to run: its order is that of the starts."""
 
     def kill(self, kill: Kill) -> None:
         """Nothing runs between two rounds."""

@@ -19,12 +19,10 @@ def main() -> int:
     os.close(null)
     line = Line(sock)
     try:
-        hello, *rest = line.receive(wait=True)
+        hello = line.receive(wait=True)[0]
         from spool.worker.serve import Worker
 
-        worker = Worker(line, hello)
-        worker.waiting.extend(m for m in rest if m["op"] == "start")
-        return worker.run()
+        return Worker(line, hello).run()
     except Closed as problem:
         with contextlib.suppress(OSError):  # a task may have closed that as well
             print(f"the line to spoold is closed: {problem}", file=sys.stderr)

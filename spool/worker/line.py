@@ -1,4 +1,8 @@
-"""The line to spoold: JSON objects, one a line, over a socket."""
+"""The line to spoold: JSON objects, one a line, over a socket; and the turns, over another.
+
+A task that was told on the line begins when its number was taken from the turns: what is told ahead
+of time can be taken back by spoold, which takes from the turns as well. 0: there are words to hear.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 import orjson
 
 CHUNK = 1 << 16
+TURN = 8  # bytes
 
 
 class Closed(Exception):
@@ -22,6 +27,7 @@ class Line:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.owner = os.getpid()
+        self._turns: socket.socket | None = None  # it comes with the first words
         self._inbox = b""
         self._sending = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)
@@ -29,6 +35,27 @@ class Line:
     def _forget(self) -> None:
         """A child that a task has forked is no worker: it must not speak for one."""
         self.sock.close()
+        if self._turns is not None:
+            self._turns.close()
+
+    def turn(self, *, wait: bool) -> int | None:
+        """The number of the next task whose turn has come; None without `wait`, where none has."""
+        if self._turns is None:
+            raise Closed("spoold has not said hello")
+        try:
+            data = self._turns.recv(TURN, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as problem:
+            raise Closed(str(problem)) from None
+        if not data:
+            raise Closed("spoold has hung up")
+        return int.from_bytes(data, "little")
+
+    @property
+    def turns(self) -> int:
+        """The descriptor that tells when a turn has come."""
+        return -1 if self._turns is None else self._turns.fileno()
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -47,7 +74,7 @@ class Line:
         """The messages that are there; with `wait`, at least one. Raises Closed at their end."""
         while True:
             try:
-                data = self.sock.recv(CHUNK, 0 if wait else socket.MSG_DONTWAIT)
+                data = self._recv(wait=wait)
             except BlockingIOError:
                 return []
             except OSError as problem:
@@ -60,3 +87,11 @@ class Line:
                 continue
             *lines, self._inbox = data.split(b"\n")
             return [orjson.loads(line) for line in lines]
+
+    def _recv(self, *, wait: bool) -> bytes:
+        if self._turns is not None:
+            return self.sock.recv(CHUNK, 0 if wait else socket.MSG_DONTWAIT)
+        data, fds, *_ = socket.recv_fds(self.sock, CHUNK, 1, socket.MSG_CMSG_CLOEXEC)
+        if fds:
+            self._turns = socket.socket(fileno=fds[0])
+        return data

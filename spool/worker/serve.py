@@ -43,7 +43,8 @@ class Worker:
         self.root = hello["spool"]
         self.output = Output(hello["scratch"], hello["log_limit"])
         self.kept = Kept(self.root)
-        self.waiting: deque[dict[str, Any]] = deque()
+        self.told: dict[int, dict[str, Any]] = {}  # by their turn, which has not come yet
+        self.waiting: deque[dict[str, Any]] = deque()  # their turn has come
         self.attempts: dict[tuple[str, int], Attempt] = {}
         self.running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self.inside: Attempt | None = None  # a plain function, which TERM interrupts
@@ -89,7 +90,7 @@ class Worker:
     def _serve(self) -> None:
         while self.waiting or not self.last:
             if not self.waiting:
-                self._listen(wait=True)
+                self._take(wait=True)
                 continue
             attempt = self._attempt(self.waiting.popleft())
             if attempt.is_async and attempt.end is None:
@@ -112,14 +113,30 @@ class Worker:
 
     # Being told.
 
-    def _listen(self, *, wait: bool = False) -> None:
-        if not self._listening.acquire(blocking=False):
+    def _take(self, *, wait: bool) -> bool:
+        """The next turn, if there is one: a task begins, or there is something to hear."""
+        self.idle = wait
+        turn = self.line.turn(wait=wait)
+        self.idle = False
+        if turn is None:
+            return False
+        if turn == 0:
+            self._listen(surely=True)
+            return True
+        while turn not in self.told:
+            with self._listening:
+                if turn not in self.told:
+                    self._hear(self.line.receive(wait=True))
+        for number in [number for number in self.told if number < turn]:
+            del self.told[number]  # spoold has taken it back
+        self.waiting.append(self.told.pop(turn))
+        return True
+
+    def _listen(self, *, surely: bool = False) -> None:
+        if not self._listening.acquire(blocking=surely):
             return  # another thread of the task, or what TERM has interrupted, listens already
         try:
-            self.idle = wait
-            messages = self.line.receive(wait=wait)
-            self.idle = False
-            self._hear(messages)
+            self._hear(self.line.receive(wait=False))
         finally:
             self._listening.release()
 
@@ -127,7 +144,7 @@ class Worker:
         for message in messages:
             match message["op"]:
                 case "start":
-                    self.waiting.append(message)
+                    self.told[message["turn"]] = message
                 case "stop":
                     self._stop(message)
                 case "drain":
@@ -175,6 +192,7 @@ class Worker:
         if signal.getsignal(signal.SIGTERM) != self._term:
             signal.signal(signal.SIGTERM, self._term)
         self._tell(attempt, end, began, self._settled(attempt))
+        self.last |= self.spoilt
 
     def _settled(self, attempt: Attempt) -> int:
         try:
@@ -195,6 +213,7 @@ class Worker:
                 "id": attempt.key[0],
                 "attempt": attempt.key[1],
                 **end,
+                "began": began.at,
                 "facts": facts,
                 "recycle": self.spoilt,
             }
@@ -219,13 +238,14 @@ class Worker:
 
         def heard() -> None:
             try:
-                self._listen()
+                while self._take(wait=False):
+                    pass
             except Exception as problem:  # noqa: BLE001 - Closed above all
                 closed.append(problem)
             if self._wake is not None:
                 self._wake.set()
 
-        loop.add_reader(self.line.fileno(), heard)
+        loop.add_reader(self.line.turns, heard)
         try:
             self._begin(first)
             self._begin_waiting()  # it may have come with others
@@ -234,7 +254,7 @@ class Worker:
                 self._wake.clear()
                 self._begin_waiting()
         finally:
-            loop.remove_reader(self.line.fileno())
+            loop.remove_reader(self.line.turns)
             self._wake = None
         if closed:
             raise closed[0]
@@ -274,6 +294,7 @@ class _Usage:
 
     def __init__(self) -> None:
         _forget_peak()
+        self.at = time.monotonic_ns() // 1000  # us; the clock of spoold
         self._since = time.perf_counter()
         self._cpu = time.process_time()
 

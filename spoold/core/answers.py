@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from spool import layout
 from spool.records import error
 from spoold.core import attempts, order, policy, table, verbs
+from spoold.core.dispatch import NEVER
 from spoold.core.values import Move, Scan, Waits
 
 if TYPE_CHECKING:
     from spoold.core.state import State
-    from spoold.core.values import Action, Answered, Begun, Now, Progressed, Registered, Run
+    from spoold.core.values import Action, Answered, Begun, Now, Progressed, Registered, Returned, Run
 
 # What an attempt that was told to end may answer because of that; any other answer is its own.
 CUT_SHORT = {
     "timeout": ("cancelled", "crashed"),
     "interrupt": ("cancelled", "crashed", "failed", "timeout"),
 }
-NEVER = 2**62  # us
 
 
 def answered(state: State, event: Answered, now: Now) -> list[Action]:
@@ -27,7 +27,11 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
     run = state.runs.get(event.id)
     if run is None or run.entry.attempt != event.attempt:
         return []  # an attempt that was ended before its worker answered
+    if event.began is not None:
+        run.began, run.started = event.began, now.wall - (now.mono - event.began)
     attempts.learn(state, run, event.facts, ended=event.outcome == "done")
+    if run.handler is not None:
+        state.ahead.brisk.add(run.handler.pattern)
     if run.ending and (run.ending == "cancelled" or event.outcome in CUT_SHORT[run.ending]):
         return _killed(state, run, event, now)
     match event.outcome:
@@ -125,6 +129,31 @@ def begun(state: State, event: Waits | Begun, now: Now) -> list[Action]:
         run.began, run.started = now.mono, now.wall
         state.extend(run, now.mono + policy.timeout(run.task, run.handler, state.settings))
     return []
+
+
+def returned(state: State, event: Returned, now: Now) -> list[Action]:
+    """It was handed to a worker ahead of time, and has not begun: back, as if it had not been."""
+    run = state.runs.get(event.id)
+    if run is None or run.entry.attempt != event.attempt:
+        return []
+    if run.handler is not None:
+        state.ahead.brisk.discard(run.handler.pattern)
+    if run.ending == "cancelled":
+        return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
+    attempts.release(state, run, now)
+    state.counts["started"] -= 1
+    state.insert(run.entry, now.wall)
+    return [
+        Move(
+            event="return",
+            entry=run.entry,
+            before=table.RUNNING,
+            after=table.after(table.RUNNING, "return"),
+            source=run.path,
+            target=layout.pending(run.entry),
+            note={"attempt": run.entry.attempt},
+        )
+    ]
 
 
 def progressed(state: State, event: Progressed, now: Now) -> list[Action]:

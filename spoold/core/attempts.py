@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.fingerprint import fingerprint
 from spool.records import error, record
-from spoold.core import groups, order, policy, table
+from spoold.core import groups, order, policy, slots, table
 from spoold.core.values import Message, Move
 
 if TYPE_CHECKING:
@@ -222,13 +222,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
 def release(state: State, run: Run, now: Now) -> None:
     """A run gives back its slots."""
     state.runs.pop(run.entry.id, None)
-    if run.handler is not None:
-        state.busy[run.handler.pattern] = state.busy.get(run.handler.pattern, 1) - 1
-        if run.entry.id in state.beside:
-            state.beside.discard(run.entry.id)
-        elif not run.handler.notify:
-            state.processes -= 1
-            state.gate.unbook(run.entry.id, now)
+    slots.vacate(state, run.entry.id, run.handler, now)
 
 
 def _target(after: str, entry: Entry, now: Now) -> str:

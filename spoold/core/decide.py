@@ -44,6 +44,7 @@ from spoold.core.values import (
     Recovered,
     Registered,
     Reloaded,
+    Returned,
     Room,
     Scan,
     Scanned,
@@ -72,6 +73,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return answers.answered(state, event, now)
         case Waits() | Begun():
             return answers.begun(state, event, now)
+        case Returned():
+            return answers.returned(state, event, now)
         case Progressed():
             return answers.progressed(state, event, now)
         case Registered():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.names import MAX_US
 from spool.records import record
-from spoold.core import gate, policy, scans, table
+from spoold.core import gate, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Now
 
+NEVER = 2**62  # us
 AT_ONCE = 256  # claims in one group of transitions, so that the loop hears other things between
 
 
@@ -29,7 +30,8 @@ def dispatch(state: State, now: Now) -> list[Action]:
     wanted: list[Entry] = []
     state.gate.look_again(now)
     while not state.paused() and len(out) + len(wanted) < AT_ONCE:
-        entry = state.head() or state.gate.passer(state, now)
+        found = slots.next_start(state)
+        entry, ahead = found or (state.gate.passer(state, now), False)
         if entry is None:
             break
         if entry.id in state.runs or entry.id in state.claiming:
@@ -39,7 +41,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
             state.discard(entry)
             state.insert(entry, now.wall)
             continue
-        answer, why = _may_start(state, entry, now)
+        answer, why = _may_start(state, entry, now, ahead=ahead)
         if answer == gate.BLIND:
             break
         if answer == gate.NEVER:
@@ -48,7 +50,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
         if answer != gate.YES:
             continue
         task = state.bodies.pop(entry.id, None)
-        reserve(state, entry, now)
+        reserve(state, entry, now, ahead=ahead)
         if task is None:
             wanted.append(entry)
         else:
@@ -56,47 +58,36 @@ def dispatch(state: State, now: Now) -> list[Action]:
     if wanted:
         paths = {entry.id: layout.pending(entry) for entry in wanted}
         out.append(Ask("claim", tuple(paths), paths))
+    out += slots.recall(state)
     out += state.gate.settle(state.counts, now)
     return out + scans.wanted(state, now)
 
 
-def _may_start(state: State, entry: Entry, now: Now) -> tuple[str, str]:
-    """What the gate says, and why a task is held where that is never. Coroutines do not ask it."""
+def _may_start(state: State, entry: Entry, now: Now, *, ahead: bool) -> tuple[str, str]:
+    """What the gate says, and why a task is held where that is never.
+
+    Coroutines, and what is handed ahead, are no processes more, and do not ask it.
+    """
     handler = state.handler_of(entry)
     if not state.knows(entry.task):
         return gate.NEVER, policy.NO_HANDLER
-    if state.is_beside(entry.task, handler):
+    if ahead or state.is_beside(entry.task, handler):
         return gate.YES, ""
     return state.gate.ask(state, entry, handler, now), policy.NO_ROOM
 
 
-def reserve(state: State, entry: Entry, now: Now) -> None:
-    """Take an entry out of the windows, and a slot of its handler."""
+def reserve(state: State, entry: Entry, now: Now, *, ahead: bool = False) -> None:
+    """Take an entry out of the windows, and (unless `ahead`) a slot of its handler."""
     state.discard(entry)
     state.claiming[entry.id] = entry
-    handler = state.handler_of(entry)
-    if handler is not None:
-        state.busy[handler.pattern] = state.busy.get(handler.pattern, 0) + 1
-        if state.is_beside(entry.task, handler):
-            state.beside.add(entry.id)
-        elif not handler.notify:
-            state.processes += 1
-            state.gate.book(entry.id, gate.demand(state, entry, handler), now)
+    slots.occupy(state, entry, now, ahead=ahead)
 
 
 def unreserve(state: State, task_id: str, now: Now) -> Entry | None:
     """Give back what `reserve` took."""
     entry = state.claiming.pop(task_id, None)
-    if entry is None:
-        return None
-    handler = state.handler_of(entry)
-    if handler is not None:
-        state.busy[handler.pattern] = state.busy.get(handler.pattern, 1) - 1
-        if task_id in state.beside:
-            state.beside.discard(task_id)
-        elif not handler.notify:
-            state.processes -= 1
-            state.gate.unbook(task_id, now)
+    if entry is not None:
+        slots.vacate(state, task_id, state.handler_of(entry), now)
     return entry
 
 
@@ -132,6 +123,7 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
     span = policy.timeout(task, handler, state.settings)
     if worker is not None:
         entry = replace(entry, timeout=min(now.wall + span, MAX_US))
+    ahead = slots.is_ahead(state, entry.id, handler)
     run = Run(
         entry=entry,
         path=layout.running(state.node, entry),
@@ -140,7 +132,7 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         parent=parent,
         started=now.wall,
         began=now.mono,
-        limit=now.mono + span,
+        limit=NEVER if ahead else now.mono + span,
         passed=state.gate.passing_why if entry.id == state.gate.passing else "",
     )
     state.run(run)
@@ -157,7 +149,8 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
     )
     if worker is not None or handler is None:
         return [move]
-    return [move, Start(entry, task, handler)]
+    own = state.busy[handler.pattern] if ahead else 0
+    return [move, Start(entry, task, handler, own, order.rank(entry))]
 
 
 def _claim_note(state: State, run: Run) -> dict[str, Any]:

@@ -75,6 +75,16 @@ class Gate:
         if task_id == self.passing:
             self.passing = ""
 
+    def pass_on(self, task_id: str, heir: str) -> None:
+        """It has ended, and another one goes on in its process."""
+        found = self.booked.pop(task_id, None)
+        if found is not None:
+            self.booked[heir] = found
+            self.look = self.pass_at = 0
+            self.ended += 1
+        if task_id == self.passing:
+            self.passing = ""
+
     def _tick(self, mono: int) -> None:
         past = math.exp(min(0, self._ticked - mono) / TRACE)
         self._trace = self._cores + (self._trace - self._cores) * past

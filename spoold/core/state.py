@@ -11,6 +11,7 @@ from spoold.core import order
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
 from spoold.core.meter import Meter
+from spoold.core.slots import Ahead, next_start
 from spoold.core.table import NEW, TERMINAL
 from spoold.core.usage import History
 from spoold.core.window import Window
@@ -64,6 +65,7 @@ class State:
         self.busy: dict[str, int] = {}  # running per handler pattern
         self.code: dict[str, dict[str, frozenset[int | str]]] = {}  # handler -> task -> versions
         self.processes = 0
+        self.ahead = Ahead()
         self.asyncs: dict[str, frozenset[str]] = {}  # handler -> tasks that are coroutines
         self.beside: set[str] = set()  # coroutines that run: in a worker they share, no process each
         self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
@@ -324,32 +326,31 @@ class State:
                 return str(row["kind"])
         return self.shut
 
-    def head(self, *, free: bool = True) -> Entry | None:
-        """The next task that may start; with `free` False, the next in order whatever holds it."""
+    @property
+    def lift_unknown(self) -> bool:
+        """Whether a deadline may have made a task that is only on disk the first."""
+        soonest = self.urgent.bound
+        return soonest is not None and soonest[0] <= self.latest
+
+    def head(self) -> Entry | None:
+        """The next task that may start."""
+        found = next_start(self)
+        return found[0] if found is not None else None
+
+    def _first(self) -> Entry | None:
+        """The next that is ready, whatever holds it."""
         for prio in PRIORITIES:
-            if not self.known[prio]:
+            if not self.known[prio] or (prio != PRIORITIES[0] and self.lift_unknown):
                 return None
-            soonest = self.urgent.bound
-            if prio != PRIORITIES[0] and soonest is not None and soonest[0] <= self.latest:
-                return None  # a deadline may have made one that is only on disk the first
-            best: str | None = None
-            found: Entry | None = None
-            for lane, window in self.lanes[prio].items():
-                if free and self.blocked(lane):
-                    continue
-                first = window.first()
-                if first is None:
-                    if window.unknown and free:
-                        return None  # what comes first is on disk, and being read
-                elif best is None or first < best:
-                    best, found = first, window.entries[first]
-            if found is not None:
-                return found
+            firsts = {f: w for w in self.lanes[prio].values() if (f := w.first()) is not None}
+            if firsts:
+                first = min(firsts)
+                return firsts[first].entries[first]
         return None
 
     def next_event(self) -> Entry | None:
         """The task that comes next, ready or not: always in memory."""
-        ready = self.head(free=False)
+        ready = self._first()
         if ready is not None:
             return ready
         first = self.future.first()

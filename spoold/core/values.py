@@ -151,7 +151,7 @@ class Answered:
 
     `outcome`: done, failed, timeout, snoozed, cancelled, parked (`why`: no code can run it) or
     crashed. `final`: to try again cannot help. `delay` us until the next try, `until` us UTC.
-    `facts` go into the record.
+    `facts` go into the record. `began`: when its function did (monotonic us), where that is known.
     """
 
     id: str
@@ -164,6 +164,7 @@ class Answered:
     until: int | None = None
     why: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    began: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,14 @@ class Waits:
 @dataclass(frozen=True, slots=True)
 class Begun:
     """An attempt that had to wait for its worker to be ready runs from now on."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An attempt that was handed ahead comes back: it has not begun, and will not."""
 
     id: str
     attempt: int
@@ -291,6 +300,7 @@ Event = (
     | Answered
     | Waits
     | Begun
+    | Returned
     | Progressed
     | Registered
     | NotStarted
@@ -354,11 +364,24 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run a handler for a task that is claimed."""
+    """Run a handler for a task that is claimed.
+
+    `ahead`: it has no slot of its own and begins when one of so many that its handler has is free.
+    `rank`: its place among all that is ready.
+    """
 
     entry: Entry
     task: Task
     handler: Handler
+    ahead: int = 0
+    rank: tuple[int, str] = (0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What was handed ahead for a handler (its pattern), and has not begun, is to come back."""
+
+    pattern: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +471,20 @@ class Quarantine:
 
 
 Action = (
-    Move | Tell | Start | Kill | Ask | Drop | Refuse | Scan | Seek | Measure | Note | Pauses | Quarantine
+    Move
+    | Tell
+    | Start
+    | Recall
+    | Kill
+    | Ask
+    | Drop
+    | Refuse
+    | Scan
+    | Seek
+    | Measure
+    | Note
+    | Pauses
+    | Quarantine
 )
 
 

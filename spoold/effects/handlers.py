@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.owncopy import Task
     from spool.settings import Handler, Settings
-    from spoold.core.values import Event, Kill, Start
+    from spoold.core.values import Event, Kill, Recall, Start
     from spoold.effects.owngroups import OwnGroups
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -92,6 +92,14 @@ class Handlers:
         memory, key = start.handler.memory, _key(start.entry.id, start.entry.attempt)
         path = self.own.make(key, memory) if start.handler.cgroup and memory is not None else None
         return {} if path is None else {"cgroup": path}
+
+    def flush(self) -> None:
+        """All that was started in this group of transitions goes to its workers."""
+        self.workers.flush()
+
+    def recall(self, recall: Recall) -> None:
+        """What was handed ahead of time and has not begun comes back as an event."""
+        self.workers.recall(recall)
 
     def kill(self, kill: Kill) -> None:
         """End one: TERM, grace, KILL; its exit is heard of as any other."""

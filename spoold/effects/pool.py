@@ -6,14 +6,14 @@ import logging
 import os
 import socket
 import sys
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import spool
 from spool import layout
 from spool.records import error
 from spool.safe import safe
-from spoold.core.values import Answered, Begun, Progressed, Registered, Tick, Waits
+from spoold.core.values import Answered, Begun, Progressed, Registered, Returned, Tick
+from spoold.effects.turns import Turns, key_of
 from spoold.effects.worker import Key, Worker
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ PATIENCE = 60_000_000  # us for a worker to import its application
 SHORTEST, LONGEST = 1_000_000, 60_000_000  # us between tries to import what cannot be
 LEAVING = 10_000_000  # us for a worker without a task to end when told to
 LOOK = 1_000_000  # us between looks at the output of what runs
+SLOW = 20_000  # us that a task may hold up what was handed ahead of time behind it
 
 
 class App(NamedTuple):
@@ -52,7 +53,7 @@ def app_of(handler: Handler) -> App:
 
 
 class Pool:
-    """The workers of one application. Tasks are handed over one at a time, in the order they come."""
+    """The workers of one application, and the tasks that they have or that wait for one."""
 
     def __init__(  # noqa: PLR0913 - what a worker is started with
         self,
@@ -69,9 +70,8 @@ class Pool:
         self.handlers = handlers
         self.settings = settings
         self.workers: dict[str, Worker] = {}
-        self.waiting: deque[Start] = deque()
+        self.turns = Turns(self.workers)
         self.takes: dict[str, frozenset[int | str]] | None = None  # task name -> versions
-        self.asyncs: frozenset[str] = frozenset()  # those that are coroutines
         self.retired = False
         self.problem: dict[str, Any] | None = None  # why the last worker could not import the module
         self._runner, self._root, self._node, self._base = runner, root, node, base
@@ -82,35 +82,37 @@ class Pool:
 
     # What the core asks.
 
-    def start(self, start: Start, now: int) -> list[Event]:
-        """Run a task in the first worker that is free."""
-        if not self.waiting:
-            worker = self._free(start.entry.task)
-            if worker is not None:
-                self._hand_over(worker, start, now)
-                return []
-        self.waiting.append(start)
-        self._grow(now)
-        return [Waits(*_key(start))]
+    def start(self, start: Start) -> None:
+        """Run a task when a worker is free; `feed` finds one."""
+        self.turns.add(start)
 
     def kill(self, kill: Kill, now: int) -> list[Event]:
         """End an attempt: told to stop, then its worker is killed."""
         key = (kill.id, kill.attempt)
-        for start in self.waiting:
-            if _key(start) == key:
-                self.waiting.remove(start)
-                return [Answered(id=kill.id, attempt=kill.attempt, outcome="crashed")]
         worker = self._worker_of(key)
-        if worker is None:
-            return []
+        events: list[Event] = []
+        if worker is not None:
+            self.turns.take_back(worker)
+            events = self._listen(worker, now)  # it may have ended: then it has begun the next
+        if self.turns.remove(key) is not None:
+            events.append(Answered(id=kill.id, attempt=kill.attempt, outcome="crashed"))
+        elif worker is not None and key in worker.runs:
+            self._stop(worker, kill, now)
+        return events + self.feed(now)
+
+    def _stop(self, worker: Worker, kill: Kill, now: int) -> None:
         worker.send({"op": "stop", "id": kill.id, "attempt": kill.attempt, "why": kill.why})
         self._watch(worker)
         if worker.is_plain:
             worker.leaving = True
             self._runner.kill(worker.name, kill.grace / 1e6)
         else:
-            worker.deadlines[key] = now + kill.grace
-        return []
+            worker.deadlines[kill.id, kill.attempt] = now + kill.grace
+
+    def recall(self, pattern: str, now: int) -> list[Event]:
+        """What was handed ahead for a handler and has not begun comes back."""
+        back = [Returned(*key_of(start)) for start in self.turns.recalled(pattern)]
+        return [*back, *self.feed(now)]
 
     def drain(self) -> None:
         """A stop is near: who asks `should_stop` is told."""
@@ -132,7 +134,11 @@ class Pool:
 
     def heard(self, worker: Worker, now: int) -> list[Event]:
         """Everything a worker has to say now."""
-        messages, closed = worker.receive()
+        return self._listen(worker, now) + self.feed(now)
+
+    def _listen(self, worker: Worker, now: int, *, to_the_end: bool = False) -> list[Event]:
+        first = next(iter(worker.runs), None)
+        messages, closed = worker.receive(to_the_end=to_the_end)
         events: list[Event] = []
         for message in messages:
             match message["ev"]:
@@ -151,13 +157,18 @@ class Pool:
         if closed:
             worker.closed = True
             self._watch(worker)
-        return events + self._feed(now)
+        after = next(iter(worker.runs), None)
+        if after is not None and after != first and worker.is_plain:
+            events.append(Begun(*after))
+        return events
 
     def died(self, name: str, how: str, tail: str, now: int) -> list[Event]:
         """A worker is gone: so are the attempts it had."""
-        worker = self.workers.pop(name)
+        worker = self.workers[name]
+        events = self._listen(worker, now, to_the_end=True)  # what it said before it died counts
+        self.turns.take_back(worker)
+        del self.workers[name]
         self._collect_output(worker)
-        events: list[Event] = []
         for key, start in worker.runs.items():
             problem = error("crashed", f"its worker died: {how}", self._tail(start) or tail or None)
             log = layout.log(*key)
@@ -168,19 +179,18 @@ class Pool:
         _unlink(worker.scratch)
         worker.closed = True
         self._watch(worker)
-        worker.sock.close()
+        worker.close()
         if not worker.ready and not worker.broken:
             text = f"the worker for {self.app.module} did not start: {how}"
             events += self._broken(worker, error("worker", text, tail or None), now)
         if worker is self._next:
             self._next = None
-        self._grow(now)
-        return events
+        return events + self.feed(now)
 
     def _ready(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
         worker.ready = True
         worker.since = now
-        worker.asyncs = self.asyncs = frozenset(message["asyncs"])
+        worker.asyncs = self.turns.asyncs = frozenset(message["asyncs"])
         if message["said"]:
             log.info("%s, imported: %s", self.app.module, safe(message["said"]))
         self.problem, self._failures, self._again = None, 0, 0
@@ -195,7 +205,7 @@ class Pool:
     def registered(self) -> list[Event]:
         """What the code of these handlers takes, if that is known."""
         patterns = tuple(handler.pattern for handler in self.handlers)
-        return [] if self.takes is None else [Registered(patterns, self.takes, self.asyncs)]
+        return [] if self.takes is None else [Registered(patterns, self.takes, self.turns.asyncs)]
 
     def _broken(self, worker: Worker, problem: dict[str, Any], now: int) -> list[Event]:
         """The module cannot be imported: whatever waits for it has a failed attempt."""
@@ -206,16 +216,18 @@ class Pool:
         log.error("%s: %s: %s", self.app.module, problem["type"], safe(problem["message"]))
         if worker is self._next and any(w.ready and not w.leaving for w in self.workers.values()):
             return [Tick()]  # new code that does not work: the old goes on
-        failed = [
-            Answered(id=start.entry.id, attempt=start.entry.attempt, outcome="failed", error=problem)
-            for start in self.waiting
+        waiting = self.turns.waiting.copy()
+        self.turns.waiting.clear()
+        return [
+            Returned(*key_of(start))
+            if start.ahead
+            else Answered(id=start.entry.id, attempt=start.entry.attempt, outcome="failed", error=problem)
+            for start in waiting
         ]
-        self.waiting.clear()
-        return [*failed]
 
     def _ended(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
         key = (message["id"], message["attempt"])
-        if worker.runs.pop(key, None) is None:
+        if worker.ended(key) is None:
             return []
         worker.deadlines.pop(key, None)
         worker.since = now
@@ -236,6 +248,7 @@ class Pool:
                 until=message.get("until"),
                 why=message.get("why", ""),
                 facts=facts,
+                began=message["began"],
             )
         ]
 
@@ -252,15 +265,19 @@ class Pool:
         moments += [w.born + PATIENCE for w in self.workers.values() if not w.ready and not w.leaving]
         moments += [worker.since + LOOK for worker in self.workers.values() if worker.runs]
         moments += [w.gone_by for w in self.workers.values() if w.gone_by is not None and not w.runs]
-        if self.waiting and self._again > now:
+        moments += [w.since + SLOW for w in self.workers.values() if len(w.runs) > 1 and w.is_plain]
+        if self.turns.waiting and self._again > now:
             moments.append(self._again)
         spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
         moments += [worker.since + self.handlers[0].idle for worker in spare[1:]]
         return max(0, min(moments) - now) if moments else None
 
-    def tend(self, now: int) -> None:
-        """Spare workers leave, coroutines that do not stop are killed, logs are made visible."""
-        self._grow(now)
+    def tend(self, now: int) -> list[Event]:
+        """Spare workers leave, coroutines that do not stop are killed, logs are made visible.
+
+        What was handed ahead to a worker that is slow comes back.
+        """
+        events = self.feed(now)
         idle = self.handlers[0].idle
         spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
         for worker in spare[1:]:
@@ -277,45 +294,28 @@ class Pool:
                 worker.leaving = True
                 worker.deadlines.clear()
                 self._runner.kill(worker.name, 0)
+            if len(worker.runs) > 1 and worker.is_plain and now - worker.since >= SLOW:
+                events += [Returned(*key_of(start)) for start in worker.take_back()]
             if worker.runs and now - worker.since >= LOOK:
                 worker.since = now
                 self._collect_output(worker)
+        return events
 
-    def _feed(self, now: int) -> list[Event]:
-        """Hand over what has waited; it begins only now."""
-        begun: list[Event] = []
-        while self.waiting:
-            worker = self._free(self.waiting[0].entry.task)
-            if worker is None:
-                break
-            start = self.waiting.popleft()
-            self._hand_over(worker, start, now)
-            begun.append(Begun(*_key(start)))
+    def feed(self, now: int) -> list[Event]:
+        """Hand over what can be; more workers where some are wanted."""
+        events: list[Event] = [*self.turns.feed(now, self.handlers[0])]
+        for worker in self.workers.values():
+            if worker.wants_write:
+                self._watch(worker)
         self._grow(now)
-        return begun
-
-    def _free(self, task: str) -> Worker | None:
-        width = self.handlers[0].async_tasks
-        able = [w for w in self.workers.values() if w.takes(task, width)]
-        return max(able, key=lambda w: len(w.runs), default=None)
-
-    def _hand_over(self, worker: Worker, start: Start, now: int) -> None:
-        worker.runs[_key(start)] = start
-        worker.tasks += 1
-        worker.since = now
-        worker.send(start_message(start))
-        if worker.wants_write:
-            self._watch(worker)
+        return events
 
     def _grow(self, now: int) -> None:
         """One worker for each task that waits and has none on its way."""
-        coming = sum(1 for w in self.workers.values() if not w.ready and not w.leaving)
-        plain = sum(1 for start in self.waiting if start.entry.task not in self.asyncs)
-        width = self.handlers[0].async_tasks
-        wanted = plain + -(-(len(self.waiting) - plain) // width)
-        if now < self._again:
+        if not self.turns.waiting or now < self._again:
             return  # what waits does so without using an attempt
-        for _ in range(wanted - coming):
+        coming = sum(1 for w in self.workers.values() if not w.ready and not w.leaving)
+        for _ in range(self.turns.wanted(self.handlers[0].async_tasks) - coming):
             self._spawn(now)
 
     def _worn(self, worker: Worker, rss: int, now: int) -> bool:
@@ -329,6 +329,7 @@ class Pool:
     def _dismiss(self, worker: Worker, now: int) -> None:
         worker.leaving = True
         worker.gone_by = now + LEAVING
+        self.turns.take_back(worker)
         worker.send({"op": "quit"})
         if worker.wants_write:
             self._watch(worker)
@@ -351,7 +352,7 @@ class Pool:
         argv = [self.app.interpreter or sys.executable, "-c", ENTRY, FOLDER]
         cwd = self.app.cwd or self._base["HOME"]
         self._runner.start(name, argv, env, cwd, "", f"{scratch}.early", 1 << 16, theirs)
-        worker.send(
+        worker.greet(
             {
                 "op": "hello",
                 "module": self.app.module,
@@ -417,32 +418,11 @@ class Pool:
     def forget(self) -> None:
         """Close the lines and remove what is left of workers."""
         for worker in self.workers.values():
-            worker.sock.close()
+            worker.close()
             _unlink(worker.scratch)
 
     def _worker_of(self, key: Key) -> Worker | None:
         return next((w for w in self.workers.values() if key in w.runs), None)
-
-
-def _key(start: Start) -> Key:
-    return start.entry.id, start.entry.attempt
-
-
-def start_message(start: Start) -> dict[str, Any]:
-    """What a worker is told of a task."""
-    entry, task = start.entry, start.task
-    return {
-        "op": "start",
-        "id": entry.id,
-        "attempt": entry.attempt,
-        "task": entry.task,
-        "version": task.version,
-        "args": task.args,
-        "at": entry.time,
-        "deadline": entry.deadline,
-        "meta": task.meta,
-        "trace": task.trace,
-    }
 
 
 def _unlink(path: str) -> None:

@@ -1,17 +1,23 @@
-"""spoold's end of one worker: what it runs, and the line to it."""
+"""spoold's end of one worker: what it was given, in turn, and the line to it.
+
+Two sockets go to a worker: the line, with words as JSON, and the turns. A task's words go ahead of
+time; it begins when the worker takes its number (8 bytes) from the turns. Both of us can take from
+there: a number that we take back first has not begun, and never will. 0 is no task's: look at the line.
+"""
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 if TYPE_CHECKING:
-    import socket
-
     from spoold.core.values import Start
 
 CHUNK = 1 << 18
+TURN = 8  # bytes
+BELL = bytes(TURN)
 Key = tuple[str, int]  # id, attempt
 
 
@@ -28,7 +34,7 @@ class Worker:
         self.gone_by: int | None = None  # told to leave, and idle: when patience ends
         self.broken = False  # it could not import the application
         self.tasks = 0  # that it was given
-        self.runs: dict[Key, Start] = {}
+        self.runs: dict[Key, Start] = {}  # in turn; the first of plain functions runs
         self.since = now  # when it was last given one, or became idle
         self.asyncs: frozenset[str] = frozenset()
         self.deadlines: dict[Key, int] = {}  # coroutines that were told to stop: when patience ends
@@ -36,55 +42,105 @@ class Worker:
         self.closed = False  # there is nothing more to hear
         self._inbox = b""
         self._outbox = bytearray()
+        self._numbers: dict[int, Key] = {}
+        self._number = 0
+        self._due = bytearray()  # turns to be given
+        self._turns, self._far = socket.socketpair()
         sock.setblocking(False)  # noqa: FBT003 - takes no keyword
+
+    def greet(self, message: dict[str, Any]) -> None:
+        """The first words, and with them the turns."""
+        data = orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
+        sent = socket.send_fds(self.sock, [data], [self._far.fileno()])
+        self._outbox += data[sent:]
+        self.wants_write = bool(self._outbox)
 
     def send(self, message: dict[str, Any]) -> None:
         """Say something, now or when it listens."""
-        data = orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
-        if not self._outbox:
-            try:
-                sent = self.sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                return  # it is dead: the keeper will say so
-            data = data[sent:]
-        self._outbox += data
-        self.wants_write = bool(self._outbox)
+        self._outbox += orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
+        self._due += BELL
+        self.flush()
+
+    def give(self, start: Start, message: dict[str, Any]) -> None:
+        """A task, whose turn is after those it has; `flush` sends it."""
+        self._number += 1
+        key = (start.entry.id, start.entry.attempt)
+        self.runs[key] = start
+        self._numbers[self._number] = key
+        self.tasks += 1
+        self._outbox += orjson.dumps({**message, "turn": self._number}, option=orjson.OPT_APPEND_NEWLINE)
+        self._due += self._number.to_bytes(TURN, "little")
+
+    def take_back(self) -> list[Start]:
+        """Everything it has not begun, in turn; it is not going to."""
+        found = []
+        try:
+            data = self._far.recv(CHUNK, socket.MSG_DONTWAIT)
+        except OSError:
+            data = b""
+        data += bytes(self._due)
+        self._due.clear()
+        for at in range(0, len(data), TURN):
+            key = self._numbers.pop(int.from_bytes(data[at : at + TURN], "little"), None)
+            if key is not None:
+                found.append(self.runs.pop(key))
+        self.tasks -= len(found)
+        if BELL in (data[at : at + TURN] for at in range(0, len(data), TURN)):
+            self._due += BELL
+            self.flush()
+        return found
+
+    def ended(self, key: Key) -> Start | None:
+        """A task of its has ended; None where it has no such task."""
+        start = self.runs.pop(key, None)
+        if start is not None and len(self._numbers) > 2 * len(self.runs) + 64:
+            self._numbers = {n: k for n, k in self._numbers.items() if k in self.runs}
+        return start
 
     def flush(self) -> None:
-        """Hand over what it takes now."""
+        """Hand over what it takes now: the words first, then the turns."""
         try:
             while self._outbox:
                 del self._outbox[: self.sock.send(self._outbox)]
         except BlockingIOError:
             pass
         except OSError:
-            self._outbox.clear()
+            self._outbox.clear()  # it is dead: the keeper will say so
+        try:
+            if self._due:
+                del self._due[: self._turns.send(self._due, socket.MSG_DONTWAIT)]
+        except OSError:
+            pass  # full of turns, or dead
         self.wants_write = bool(self._outbox)
 
-    def receive(self) -> tuple[list[dict[str, Any]], bool]:
-        """What it has said, and whether it can say no more."""
-        closed = False
-        try:
-            data = self.sock.recv(CHUNK)
-            closed = not data
-        except BlockingIOError:
-            data = b""
-        except OSError:
-            data, closed = b"", True
-        *lines, self._inbox = (self._inbox + data).split(b"\n")
+    def receive(self, *, to_the_end: bool = False) -> tuple[list[dict[str, Any]], bool]:
+        """What it has said, or a good part of it, and whether it can say no more."""
+        parts, closed = [self._inbox], False
+        while True:
+            try:
+                parts.append(self.sock.recv(CHUNK))
+            except BlockingIOError:
+                break
+            except OSError:
+                closed = True
+                break
+            closed = not parts[-1]
+            if closed or not to_the_end:
+                break
+        *lines, self._inbox = b"".join(parts).split(b"\n")
         return [orjson.loads(line) for line in lines], closed
+
+    def close(self) -> None:
+        """Let go of both sockets."""
+        for one in (self.sock, self._turns, self._far):
+            one.close()
 
     @property
     def is_plain(self) -> bool:
         """Whether a plain function runs: nothing runs beside it."""
         return any(start.entry.task not in self.asyncs for start in self.runs.values())
 
-    def takes(self, task: str, width: int) -> bool:
-        """Whether it may be given a task now."""
-        if not self.ready or self.leaving or self.closed:
-            return False
-        if not self.runs:
-            return True
-        return task in self.asyncs and not self.is_plain and len(self.runs) < width
+    @property
+    def able(self) -> bool:
+        """Whether it may be given tasks at all."""
+        return self.ready and not self.leaving and not self.closed

@@ -10,7 +10,7 @@ from spoold.effects.pool import Pool, app_of
 
 if TYPE_CHECKING:
     from spool.settings import Handler, Settings
-    from spoold.core.values import Event, Kill, Start
+    from spoold.core.values import Event, Kill, Recall, Start
     from spoold.effects.pool import App
     from spoold.effects.runner import Runner
     from spoold.effects.worker import Worker
@@ -56,7 +56,18 @@ class Workers:
         if pool is None:  # claimed a moment before its handler went away
             pool = Pool(app_of(start.handler), [start.handler], *self._made, self._any(), self._watch)
             self._pools[app_of(start.handler)] = pool
-        self._events += pool.start(start, _now())
+        pool.start(start)
+
+    def flush(self) -> None:
+        """Hand over what was started, all of it at once."""
+        for pool in self._pools.values():
+            if pool.turns.waiting:
+                self._events += pool.feed(_now())
+
+    def recall(self, recall: Recall) -> None:
+        """What was handed ahead of time for a handler comes back where it has not begun."""
+        for pool in self._pools.values():
+            self._events += pool.recall(recall.pattern, _now())
 
     def kill(self, kill: Kill) -> None:
         """End an attempt, if it is one of ours."""
@@ -66,7 +77,11 @@ class Workers:
     def running(self) -> dict[str, str]:
         """The worker, by name, that runs each task."""
         workers = (w for pool in self._pools.values() for w in pool.workers.values())
-        return {key[0]: worker.name for worker in workers for key in worker.runs}
+        found: dict[str, str] = {}
+        for worker in workers:
+            begun = list(worker.runs)[: 1 if worker.is_plain else None]
+            found |= dict.fromkeys((key[0] for key in begun), worker.name)
+        return found
 
     def reload(self) -> None:
         """There may be new code."""
@@ -105,7 +120,7 @@ class Workers:
                 events += self._pool_of(worker).heard(worker, now)
         for pool in self._pools.values():
             if pool.due(now) == 0:
-                pool.tend(now)
+                events += pool.tend(now)
         return events
 
     def due(self) -> int | None:

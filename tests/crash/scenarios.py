@@ -248,6 +248,11 @@ STORIES: dict[str, list[Step]] = {
                         {"task": "py.a", "n": 2, "run": [ERR, NEVER], "timeout": 3, "retries": 1}),
         wait(40),
     ],
+    "handed ahead, and back": [
+        wait(2), submit({"task": "py.quick", "n": 1}), wait(1), act("pause"), turn(2),
+        submit(*({"task": "py.quick", "n": n, "run": [["ok", 4]]} for n in range(2, 7))), turn(2),
+        act("resume"), turn(4), submit({**RUN, "n": 7, "priority": "high"}), turn(2), wait(5),
+    ],
     "no code yet": [
         submit({"task": "py.late", "n": 1}), turn(4), submit({"task": "py.late", "n": 2}), wait(3),
         new_settings, wait(4),

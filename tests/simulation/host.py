@@ -15,12 +15,14 @@ from spoold.core.decide import cut_off
 from spoold.core.state import State
 from spoold.core.values import (
     Answered,
+    Begun,
     Crashed,
     Exited,
     Kill,
     NotStarted,
     Registered,
     Reloaded,
+    Returned,
     Stop,
     Tick,
 )
@@ -35,11 +37,12 @@ from tests.simulation.faults import Counting
 
 if TYPE_CHECKING:
     from spool.settings import Settings
-    from spoold.core.values import Event, Start
+    from spoold.core.values import Event, Recall, Start
     from spoold.core.window import Window
     from tests.simulation.world import World
 
 SECOND = 1_000_000
+SLOW = SECOND // 50  # us that what was handed ahead may wait
 TOML = """
 concurrency = 3
 retries = 2
@@ -89,6 +92,7 @@ class Running:
     ends: int | None  # monotonic; None: never by itself
     outcome: str
     python: bool = False
+    plain: bool = False  # a function in a worker of its own
 
 
 class FakeHandlers:
@@ -96,8 +100,8 @@ class FakeHandlers:
 
     args["run"] is a list of [outcome, seconds], one for each attempt; further ones are ok. Outcomes:
     ok, bad-result, nostart, crash, never, or an exit status as a number, or SIG and a number; snooze
-    of a Python task. A worker is ready a second after the start; its code knows py.a, py.late only
-    when the world has learned.
+    of a Python task. A worker is ready a second after the start; its code knows py.a, a coroutine, and
+    py.quick, which takes ms where others take seconds; py.late only when the world has learned.
     """
 
     fd = -1
@@ -107,8 +111,36 @@ class FakeHandlers:
         self.host = host
         self.active: dict[str, Running] = {}
         self.ready: int | None = world.mono + SECOND
+        self.queue: list[Start] = []  # handed ahead, and not begun
+        self.told: list[Event] = []
 
     def start(self, start: Start) -> None:
+        if not start.ahead:
+            self._begin(start)
+            return
+        self.queue.append(start)
+        self.queue.sort(key=lambda start: start.rank)
+
+    def flush(self) -> None:
+        """What was handed ahead begins as soon as something has ended."""
+        while self.queue and sum(r.plain for r in self.active.values()) < self.queue[0].ahead:
+            start = self.queue.pop(0)
+            self._begin(start)
+            self.told.append(Begun(start.entry.id, start.entry.attempt))
+
+    def recall(self, recall: Recall) -> None:
+        self._back([s for s in self.queue if s.handler.pattern == recall.pattern])
+
+    def _back(self, starts: list[Start]) -> None:
+        self.queue = [s for s in self.queue if s not in starts]
+        self.told += [Returned(s.entry.id, s.entry.attempt) for s in starts]
+
+    def _slow(self) -> int | None:
+        """When what was handed ahead has waited too long."""
+        began = [r.began for r in self.active.values() if r.plain]
+        return max(began, default=self.world.mono) + SLOW if self.queue else None
+
+    def _begin(self, start: Start) -> None:
         entry, mono = start.entry, self.world.mono
         if entry.task not in self._known() and start.handler.python:
             self.active[f"{entry.id}.{entry.attempt}"] = Running(
@@ -118,9 +150,12 @@ class FakeHandlers:
         self.world.watch.started(self.host, start)
         plan = start.task.args.get("run", []) if isinstance(start.task.args, dict) else []
         outcome, took = plan[entry.attempt - 1] if entry.attempt <= len(plan) else ("ok", 1)
-        ends = None if outcome == "never" else mono + int(took * SECOND)
+        quick = entry.task == "py.quick"
+        unit = SECOND // 1000 if quick and took < 5 else SECOND
+        ends = None if outcome == "never" else mono + int(took * unit)
+        python = start.handler.python is not None
         self.active[f"{entry.id}.{entry.attempt}"] = Running(
-            entry.id, entry.attempt, mono, ends, str(outcome), start.handler.python is not None
+            entry.id, entry.attempt, mono, ends, str(outcome), python, quick
         )
         if (
             start.task.args.get("result") and not start.handler.python
@@ -136,10 +171,18 @@ class FakeHandlers:
             found.ends = soon if found.ends is None else min(soon, found.ends)
             if found.outcome not in ("nostart", "park"):
                 found.outcome = kill.why if found.python else "SIG15"
+        for start in [s for s in self.queue if s.entry.id == kill.id]:
+            self.queue.remove(start)
+            self.told.append(Answered(id=kill.id, attempt=kill.attempt, outcome="crashed"))
 
     def events(self) -> list[Event]:
         due = [key for key, r in self.active.items() if r.ends is not None and r.ends <= self.world.mono]
         ended = [self._ended(self.active.pop(key)) for key in due]
+        self.flush()
+        if (slow := self._slow()) is not None and slow <= self.world.mono:
+            self._back(self.queue)
+        ended += self.told
+        self.told = []
         if self.ready is None or self.ready > self.world.mono:
             return ended
         self.ready = None
@@ -149,11 +192,13 @@ class FakeHandlers:
         ]
 
     def _known(self) -> tuple[str, ...]:
-        return ("py.a", "py.late") if ("|" in self.world.settings[0]) else ("py.a",)
+        late = ("py.late",) if "|" in self.world.settings[0] else ()
+        return ("py.a", "py.quick", *late)
 
     def next_end(self) -> int | None:
         ends = [r.ends for r in self.active.values() if r.ends is not None]
-        ends += [self.ready] if self.ready is not None else []
+        ends += [at for at in (self.ready, self._slow()) if at is not None]
+        ends += [self.world.mono] if self.told else []
         return min(ends, default=None)
 
     def _ended(self, run: Running) -> Event:

@@ -315,13 +315,15 @@ def _idle(host: Any) -> None:
         or state.processes
         or state.beside
         or left
+        or any(state.ahead.rows.values())
+        or any(any(spans) for spans in state.ahead.spans.values())
         or state.claiming
         or state.asked
         or (alone and state.waiting)
     ):
         raise Broken(
             f"left in memory: {state.runs} {state.processes} {left} {state.claiming} "
-            f"{state.asked} {state.waiting}"
+            f"{state.asked} {state.waiting} {state.ahead.rows} {state.ahead.spans}"
         )
     staged = [n for n in host.world.disk.names(host.store.stage_dir) if n.startswith(".")]
     if staged and not host.world.strangers:

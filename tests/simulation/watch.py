@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, look
 from spool.disk import Missing
 from spool.names import BadName, Entry
-from spoold.core import order
+from spoold.core import order, slots
 
 if TYPE_CHECKING:
     from spoold.core.values import Now, Start
@@ -91,6 +91,7 @@ class Watch:
         if not fresh:
             return
         last = max(fresh, key=order.rank)
+        self._ahead(host, fresh, now)
         passed = [
             entry
             for path in self._pending & set(pending(self.world))
@@ -102,6 +103,25 @@ class Watch:
         ]
         if passed:
             raise Broken(f"{last} starts before {passed[0]}")
+
+    def _ahead(self, host: Host, fresh: list[Entry], now: Now) -> None:
+        """Nothing that waits for a slot comes before what was handed ahead."""
+        state = host.state
+        ahead = [e for e in fresh if slots.is_ahead(state, e.id, state.handler_of(e))]
+        if not ahead or state.processes < state.limit:
+            return
+        last = max(ahead, key=order.rank)
+        for path in self._pending & set(pending(self.world)):
+            entry = _at(path)
+            if entry is None or entry.time > now.wall or layout.pending(entry) != path:
+                continue
+            handler = state.handler_of(entry)
+            if handler is None or handler.notify or state.lane_of(entry.task)[1] or state.gate.shut:
+                continue
+            own = handler.concurrency and state.busy.get(handler.pattern, 0) >= handler.concurrency
+            beside = state.is_beside(entry.task, handler)
+            if not own and not beside and order.rank(entry) < order.rank(last):
+                raise Broken(f"{last} is handed ahead of {entry}, which waits for a slot")
 
     # Events.
 

@@ -1,0 +1,195 @@
+"""Who may run now: slots for processes, and short Python tasks handed to a busy worker ahead of time.
+
+A worker that has to wait for the disk before each task waits longer than a short task takes. So where
+nothing that comes before it waits for a slot, a task of a handler that has slots may be claimed
+without one: it begins in a worker of its handler as soon as what is before it has ended, and takes
+over the slot then. How much is handed ahead is bounded by SPAN; what has not begun goes back when
+something of a higher place wants the slot (Recall), and no attempt is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from spool.names import PRIORITIES
+from spoold.core import gate, order
+from spoold.core.values import Recall
+
+if TYPE_CHECKING:
+    from spool.names import Entry
+    from spool.settings import Handler
+    from spoold.core.state import Lane, State
+    from spoold.core.values import Action, Now
+
+SPAN = 4_000  # us of usual run time that is handed ahead for each slot, in a class and those above
+SHORTEST = 60  # us; nothing is taken to be shorter
+FREE, SLOT, SHUT = range(3)  # a lane's next may start; it waits for a slot; or for something else
+
+
+class Handed(NamedTuple):
+    """A task that was claimed ahead: its usual run time (us) and its place."""
+
+    cost: int
+    rank: tuple[int, str]
+    task: str
+
+
+class Ahead:
+    """What was claimed ahead, by handler and id, in the order it was."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Handed]] = {}
+        self.spans: dict[str, list[int]] = {}  # by handler, what the rows of each class cost together
+        self.recalled: set[str] = set()  # handlers whose tasks were, as far as they had not begun
+        self.brisk: set[str] = set()  # handlers whose tasks end as soon as was foreseen
+        self.bar: tuple[int, str] | None = None  # the place of the first that waits for a slot
+
+    def add(self, pattern: str, task_id: str, row: Handed) -> None:
+        """A task is claimed ahead."""
+        self.recalled.discard(pattern)
+        self.rows.setdefault(pattern, {})[task_id] = row
+        self.spans.setdefault(pattern, [0] * len(PRIORITIES))[row.rank[0]] += row.cost
+
+    def drop(self, pattern: str, task_id: str) -> str | None:
+        """A run of a handler has ended: who takes over its slot, if anybody was handed ahead."""
+        rows = self.rows.get(pattern)
+        if not rows:
+            return None
+        heir = task_id if task_id in rows else next(iter(rows))
+        row = rows.pop(heir)
+        self.spans[pattern][row.rank[0]] -= row.cost
+        return heir
+
+
+def fits(state: State, entry: Entry) -> bool:
+    """Whether a task may be claimed ahead, as far as its handler goes."""
+    handler = state.handler_of(entry)
+    if handler is None or handler.python is None or handler.pattern not in state.ahead.brisk:
+        return False
+    usual, own = state.p95(entry.task), state.busy.get(handler.pattern, 0)
+    if not usual or not own:
+        return False
+    spans = state.ahead.spans.get(handler.pattern, ())
+    span = sum(spans[: PRIORITIES.index(entry.prio) + 1])
+    return span + max(usual, SHORTEST) <= SPAN * own
+
+
+def occupy(state: State, entry: Entry, now: Now, *, ahead: bool) -> None:
+    """A task is about to start: in a slot of its own, or ahead."""
+    handler = state.handler_of(entry)
+    if handler is None:
+        return
+    if ahead:
+        row = Handed(max(state.p95(entry.task), SHORTEST), order.rank(entry), entry.task)
+        state.ahead.add(handler.pattern, entry.id, row)
+        return
+    state.busy[handler.pattern] = state.busy.get(handler.pattern, 0) + 1
+    if state.is_beside(entry.task, handler):
+        state.beside.add(entry.id)
+    elif not handler.notify:
+        state.processes += 1
+        state.gate.book(entry.id, gate.demand(state, entry, handler), now)
+
+
+def vacate(state: State, task_id: str, handler: Handler | None, now: Now) -> None:
+    """It has ended, or does not start: its slot goes to what was handed ahead, or is free."""
+    if handler is None:
+        return
+    heir = None
+    if task_id in state.beside:
+        state.beside.discard(task_id)
+    elif not handler.notify:
+        heir = state.ahead.drop(handler.pattern, task_id)
+        if heir is None:
+            state.processes -= 1
+            state.gate.unbook(task_id, now)
+        else:
+            state.gate.pass_on(task_id, heir)
+    if heir is None:
+        state.busy[handler.pattern] = state.busy.get(handler.pattern, 1) - 1
+
+
+def is_ahead(state: State, task_id: str, handler: Handler | None) -> bool:
+    """Whether a task was claimed ahead, and has not taken over a slot."""
+    return handler is not None and task_id in state.ahead.rows.get(handler.pattern, ())
+
+
+def next_start(state: State) -> tuple[Entry, bool] | None:
+    """The next task that may start, and whether ahead; None also where the disk has to be asked."""
+    state.ahead.bar = None
+    for number, prio in enumerate(PRIORITIES):
+        if not state.known[prio] or (number and state.lift_unknown):
+            return None
+        found = _next_of(state, number, prio)
+        if found == "":
+            return None
+        if found is not None and not isinstance(found, str):
+            return found
+    return None
+
+
+def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str | None:
+    """The same for one class; the empty text where what comes first is only on disk."""
+    lanes: list[tuple[str, Entry, bool]] = []
+    for lane, window in state.lanes[prio].items():
+        kept = _kept(state, lane)
+        first = window.first() if kept != SHUT else None
+        if first is not None:
+            entry = window.entries[first]
+            if kept == FREE:
+                lanes.append((first, entry, False))
+            elif fits(state, entry):
+                lanes.append((first, entry, True))
+            else:
+                _bar(state, lane, (number, first))
+        elif window.unknown and kept != SHUT:
+            if kept == FREE:
+                return ""
+            _bar(state, lane, (number, ""))
+    bar = state.ahead.bar
+    able = [row for row in lanes if not row[2] or bar is None or (number, row[0]) < bar]
+    if not able:
+        return None
+    _, entry, ahead = min(able, key=lambda row: row[0])
+    return entry, ahead
+
+
+def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:
+    """A task waits for a slot that others might leave: none that comes after it is handed ahead."""
+    if state.processes >= state.limit and (state.ahead.bar is None or rank < state.ahead.bar):
+        handler = state.settings.handlers.get(lane[0])
+        own = handler.concurrency if handler is not None else None
+        if not own or state.busy.get(lane[0], 0) < own:
+            state.ahead.bar = rank
+
+
+def _kept(state: State, lane: Lane) -> int:
+    """What keeps the next task of a lane from starting."""
+    pattern, paused, beside = lane
+    handler = state.settings.handlers.get(pattern)
+    if paused:
+        return SHUT
+    if handler is None:
+        return FREE
+    if handler.notify or beside:
+        return SHUT if state.busy_with(lane, state.limit) else FREE
+    if state.gate.shut:
+        return SHUT
+    if state.processes >= state.limit:
+        return SLOT
+    own = handler.concurrency
+    return SLOT if own and state.busy.get(pattern, 0) >= own else FREE
+
+
+def recall(state: State) -> list[Action]:
+    """What was handed ahead and is no more to begin: something comes before it, or all is paused."""
+    out: list[Action] = []
+    paused, bar = bool(state.paused()), state.ahead.bar
+    for pattern, rows in state.ahead.rows.items():
+        if not rows or pattern in state.ahead.recalled:
+            continue
+        behind = bar is not None and any(row.rank > bar for row in rows.values())
+        if paused or behind or any(state.lane_of(row.task)[1] for row in rows.values()):
+            state.ahead.recalled.add(pattern)
+            out.append(Recall(pattern))
+    return out
