@@ -321,7 +321,7 @@ class Pool:
     def _worn(self, worker: Worker, rss: int, now: int) -> bool:
         rule = self.handlers[0]
         return (
-            worker.tasks >= rule.recycle_tasks
+            worker.tasks - len(worker.runs) >= rule.recycle_tasks
             or rss >= rule.recycle_rss
             or now - worker.born >= rule.recycle_age
         )
