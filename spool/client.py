@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from spool.actions import Match
     from spool.body import Backoff, Span, When
+    from spool.signing import Key
     from spool.views import Event, Listed, TaskView
 
 
@@ -37,11 +38,13 @@ class Spool(Control):
         path: str | os.PathLike[str] | None = None,
         *,
         durability: Literal["durable", "relaxed"] | None = None,
+        key: Key | None = None,
     ) -> None:
         """Open a spool: `path`, else $SPOOL_DIR, else the user's own, which is made on first use.
 
         `durability`: "durable" (an id is returned when the task survives a power cut) or "relaxed";
-        left out, what spool.toml says. Raises NotASpool, NotAllowed.
+        left out, what spool.toml says. `key`: signs every action.
+        Raises NotASpool, NotAllowed.
         """
         found = default_dir(os.environ) if path is None else os.fspath(path)
         self.path = os.path.abspath(found)
@@ -59,6 +62,7 @@ class Spool(Control):
         setting, self.max_action_bytes = client_settings(self.disk)
         self.durable = (durability or setting) == DURABLE
         self.box = box_of(self.disk)
+        self.key = key
 
     def __repr__(self) -> str:
         return f"Spool({self.path!r})"
@@ -134,7 +138,7 @@ class Spool(Control):
         ids: list[str] = []
         try:
             for data in batches(tasks, self.max_action_bytes, _now(), ids):
-                drops.stage(f"{new_id()}.json", data)
+                drops.stage(f"{new_id()}.json", self._sealed(data))
             drops.publish()
         except BaseException:
             drops.abandon()
@@ -173,7 +177,10 @@ class Spool(Control):
         waiting.carried_out(self.disk, self.path, stem, timeout)
 
     def _drop(self, name: str, data: bytes) -> None:
-        drop(self.disk, self.path, {name: data}, durable=self.durable, box=self.box)
+        drop(self.disk, self.path, {name: self._sealed(data)}, durable=self.durable, box=self.box)
+
+    def _sealed(self, data: bytes) -> bytes:
+        return data if self.key is None else self.key.seal(data)
 
     # Looking.
 

@@ -9,6 +9,7 @@ FORMAT_LINE = "spool 1\n"
 SETTINGS = "spool.toml"
 SIGNERS = "allowed_signers"
 REVOKED = "revoked_keys"
+SIGNED = "signed"
 INCOMING = "incoming"
 WRITERS = "incoming.d"
 TMP = "tmp"
@@ -52,7 +53,7 @@ TREE = (
     JOURNAL,
     NODES,
 )
-MADE_WHEN_NEEDED = (CHECKPOINTS, PACKED)  # and not by a spool of 0.1.0
+MADE_WHEN_NEEDED = (CHECKPOINTS, SIGNED, PACKED)  # and not by a spool of 0.1.0
 DEFAULT_PARENT = "default"
 
 

@@ -167,11 +167,10 @@ def _run(  # noqa: PLR0913 - what it was started with
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
 
     def apply(new: Settings) -> None:
-        intake.crowd = _crowd(disk, root, new, intake.crowd)
         store.durable = new.durability == "durable"
-        intake.settings = new
+        crowd = _crowd(disk, root, new, intake.crowd)
+        intake.configure(new, machine.zone_of(new.timezone), crowd)
         handlers.configure(new)
-        intake.zone = machine.zone_of(new.timezone)
 
     status = Status(disk, state, now.wall)
     status.workers = handlers.workers.content

@@ -12,6 +12,7 @@ from spool.errors import EX_USAGE
 if TYPE_CHECKING:
     from spool.client import Spool
     from spool.fields import Field
+    from spool.signing import Key
 
 ID_HELP = "id of a task; - reads ids from standard input, one a line"
 
@@ -93,7 +94,29 @@ def open_spool(args: argparse.Namespace) -> Spool:
     """The spool that --spool names, else the default one."""
     from spool.client import Spool
 
-    return Spool(args.spool)
+    return Spool(args.spool, key=_key(args))
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """The options of a signature; every verb takes them from the environment as well."""
+    parser.add_argument("--sign", metavar="KEY", help="sign with this SSH key ($SPOOL_SIGN_KEY)")
+    parser.add_argument("--signer", metavar="NAME", help="whose key it is ($SPOOL_SIGNER)")
+    parser.add_argument("--audience", metavar="NAME", help="the spool's name ($SPOOL_AUDIENCE)")
+
+
+def _key(args: argparse.Namespace) -> Key | None:
+    """The key to sign with, where one is named."""
+    import os
+
+    path = getattr(args, "sign", None) or os.environ.get("SPOOL_SIGN_KEY")
+    if not path:
+        return None
+    from spool.init import default_dir
+    from spool.signing import Key
+
+    named = os.path.basename(os.path.abspath(args.spool or default_dir(os.environ)))
+    audience = getattr(args, "audience", None) or os.environ.get("SPOOL_AUDIENCE") or named
+    return Key(path, getattr(args, "signer", None) or os.environ.get("SPOOL_SIGNER"), audience)
 
 
 def instant(text: str | None, option: str) -> int | None:

@@ -43,6 +43,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--file", metavar="FILE|-", help="a whole action, or tasks as NDJSON; - reads them"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the action, submit nothing")
+    options_of.add_key(parser)
     options_of.add_json(parser)
     options_of.add_fields(parser, "submit", ("task", "args"))
 

@@ -32,8 +32,9 @@ from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
 from spool.quarantine import quarantine
-from spoold.core.values import Arrived, Invalidated, Source
+from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources.crowd import is_unfinished
+from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from spool.actions import Task
     from spool.disk import Disk, Info
     from spool.settings import Settings
-    from spoold.core.values import Now, Who
+    from spoold.core.values import Now
     from spoold.sources.crowd import Crowd
 
 log = logging.getLogger("spoold")
@@ -110,6 +111,12 @@ class Intake:
         self._ignored: set[str] = set()
         self._passing: dict[str, str] = {}
         self._packs: frozenset[str] | None = None
+        self.signatures = Signatures(disk, getattr(disk, "root", ""), settings)
+
+    def configure(self, settings: Settings, zone: ZoneInfo, crowd: Crowd | None) -> None:
+        """Settings that were read again."""
+        self.settings = self.signatures.settings = settings
+        self.zone, self.crowd = zone, crowd
 
     def packed(self) -> None:
         """Days may have packs that had none: look again when it matters."""
@@ -146,6 +153,7 @@ class Intake:
         """
         self._passing.clear()
         self._room = room
+        self.signatures.left = AT_ONCE
         if self.crowd is not None:
             return self._in_turn(self.crowd, now)
         if not self._names and self._rung:
@@ -190,13 +198,15 @@ class Intake:
     def _source(self, path: str, info: Info, key: str | None, now: Now) -> Source:
         """Where an action comes from; who wrote it is looked up where that matters."""
         if self.crowd is None:
-            return Source(path, info.ino, info.ctime_us, info.uid)
+            who = None if key is None else Who(info.uid, str(info.uid), (), key, trusted=True)
+            return Source(path, info.ino, info.ctime_us, info.uid, who)
         who = self.crowd.people.who(info.uid, key, now.mono, strict=False)
         return Source(path, info.ino, info.ctime_us, info.uid, who)
 
     def stale(self, now: Now) -> list[Invalidated]:
         """What was begun more than a day ago and never finished, here and in tmp/: refused."""
         found: list[Invalidated] = []
+        self.signatures.tidy(now)
         if self.crowd is not None:
             return found  # its pass finds them
         for folder in (layout.INCOMING, layout.TMP):
@@ -231,7 +241,9 @@ class Intake:
                 log.warning(words, name, short.tasks, self._room)
             self._large[path] = short.tasks
             return None
-        except Missing:
+        except (Missing, TooMany) as why:
+            if isinstance(why, TooMany):
+                self.ring()  # in the next round
             return None
         self._large.pop(path, None)
         self._waiting.pop(path, None)
@@ -249,23 +261,30 @@ class Intake:
         self, name: str, path: str, info: Info, source: Source, now: Now
     ) -> Arrived | Invalidated | None:
         doc: dict[str, Any] | None = None
+        fresh = True  # known tasks that come again are a safe resend, and no second use
         try:
             if not name.endswith(".json") and not name.upper().endswith(".JSON"):
                 self._ignored.add(path)
                 return None
             self._check(name, info)
-            self._check_owner(path, info, now)
-            doc = self._bytes(path, info)
+            found = self.signatures.open(self._bytes(path, info), now)
+            doc = found.action
+            if found.key is not None:
+                source = self._source(path, info, found.key, now)
+            self._check_owner(path, info, source, now)
             dropped = min(info.ctime_us, now.wall)
             request = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
             if isinstance(request, Submit):
-                request = _written(request, source.who)
+                request = _written(request, source.who, counts=self.crowd is not None)
                 if len(request.tasks) > self._room:
                     raise NoRoom(len(request.tasks))
                 request = self._identify(request, source)
                 self._room -= len(request.tasks)
+                fresh = bool(request.tasks)
             elif not isinstance(request, Control | Care | Prune | Replay):
                 self._check_ids(request)
+            if fresh:
+                self.signatures.use(found, source)
         except Invalid as problem:
             if isinstance(problem, Incomplete):
                 raise NotYet(problem, self.settings.settle) from None
@@ -296,11 +315,12 @@ class Intake:
         if info.size > self.settings.max_action_bytes:
             self._too_large(name)
 
-    def _check_owner(self, path: str, info: Info, now: Now) -> None:
+    def _check_owner(self, path: str, info: Info, source: Source, now: Now) -> None:
         """In a shared spool a file is of a known user, and a box holds files of its user alone."""
         if self.crowd is None:
             return
-        self.crowd.people.who(info.uid, None, now.mono)
+        if source.who is None or source.who.key is None:
+            self.crowd.people.who(info.uid, None, now.mono)
         folder, _, box = layout.parent_of(path).rpartition("/")
         if folder == layout.WRITERS and info.uid != int(box):
             rule = f"belongs to uid {info.uid}, in the box of uid {box}"
@@ -398,11 +418,12 @@ class Intake:
         )
 
 
-def _written(request: Submit, who: Who | None) -> Submit:
+def _written(request: Submit, who: Who | None, *, counts: bool) -> Submit:
     """The tasks of an action say whose they are and in whose quota they count."""
     if who is None:
         return request
-    tasks = (replace(task, signer=who.key, writer=who.token) for task in request.tasks)
+    writer = who.token if counts else None
+    tasks = (replace(task, signer=who.key, writer=writer) for task in request.tasks)
     return replace(request, tasks=tuple(tasks))
 
 

@@ -1,0 +1,46 @@
+"""Actions are signed with an SSH key by ssh-keygen: files, agents and security keys as it takes them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+
+import orjson
+
+from spool import envelope
+from spool.errors import NotAllowed
+from spool.times import DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key to sign with: a file as `ssh-keygen -f` takes it, whose it is, and for which spool."""
+
+    path: str
+    signer: str | None
+    audience: str
+    lasts: int = DAY  # us
+
+    def seal(self, data: bytes) -> bytes:
+        """An action's bytes in an envelope; NotAllowed where ssh-keygen does not sign."""
+        now = time.time_ns() // 1000
+        text = orjson.dumps(envelope.fields(self.audience, now, self.lasts) | orjson.loads(data)).decode()
+        command = ["ssh-keygen", "-q", "-Y", "sign", "-n", envelope.NAMESPACE, "-f"]
+        try:
+            done = subprocess.run(
+                [*command, os.path.expanduser(self.path)],
+                input=text.encode(),
+                capture_output=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise NotAllowed("ssh-keygen is not here: install the OpenSSH client to sign") from None
+        if done.returncode:
+            said = done.stderr.decode(errors="backslashreplace").strip().splitlines()
+            raise NotAllowed(f"cannot sign with {self.path}: {said[-1] if said else 'ssh-keygen failed'}")
+        sealed = {"signed": text, "signature": done.stdout.decode()}
+        if self.signer is not None:
+            sealed["signer"] = self.signer
+        return orjson.dumps(sealed)

@@ -1,0 +1,220 @@
+"""A signed action counts by its key, once, here and now; any other is refused in its own words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import Spool, envelope
+from spool.errors import NotAllowed
+from spool.names import new_id
+from spool.signing import Key
+from spool.times import DAY, MINUTE
+from tests.e2e.live import Live, handler, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Make = Callable[..., Live]
+
+pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+RULES = """
+signatures = "required"
+[policy."key:good@x"]
+tasks = ["note"]
+[policy."key:boss@x"]
+admin = true
+"""
+NOTE = 'settle = "1s"\n' + RULES + handler("note", "true")
+KINDS = ("good", "boss", "old", "new", "revoked", "stranger")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("keys")
+    lines = []
+    for kind in KINDS:
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", kind, "-f", str(place / kind)],
+            check=True,
+        )
+        public = (place / f"{kind}.pub").read_text()
+        option = {"old": ',valid-before="20200101"', "new": ',valid-after="20900101"'}.get(kind, "")
+        if kind != "stranger":
+            lines.append(f'{kind}@x namespaces="spool,other"{option} {public}')
+    (place / "allowed_signers").write_text("".join(lines))
+    (place / "revoked_keys").write_text((place / "revoked.pub").read_text())
+    return place
+
+
+@pytest.fixture
+def live(tmp_path: Path, keys: Path) -> Iterator[Make]:
+    made: list[Live] = []
+
+    def make(settings: str = NOTE) -> Live:
+        spool = Live(tmp_path, settings)
+        made.append(spool)
+        for name in ("allowed_signers", "revoked_keys"):
+            (spool.root / name).write_bytes((keys / name).read_bytes())
+            (spool.root / name).chmod(0o600)
+        return spool.start()
+
+    yield make
+    for spool in made:
+        spool.close()
+
+
+def key(keys: Path, kind: str = "good", **more: Any) -> Key:
+    return Key(str(keys / kind), f"{kind}@x", "spool", **more)
+
+
+def sealed(keys: Path, doc: dict[str, Any], kind: str = "good", **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(key(keys, kind, **more).seal(json.dumps(doc).encode()))
+    return found
+
+
+def signed(keys: Path, text: str, kind: str = "good", namespace: str = "spool") -> dict[str, Any]:
+    """An envelope around any text at all."""
+    done = subprocess.run(
+        ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(keys / kind)],
+        input=text.encode(),
+        capture_output=True,
+        check=True,
+    )
+    return {"signed": text, "signature": done.stdout.decode(), "signer": f"{kind}@x"}
+
+
+def text(doc: dict[str, Any], *, created: int = 0, lasts: int = DAY, spool: str = "spool") -> str:
+    now = time.time_ns() // 1000
+    return json.dumps(envelope.fields(spool, now + created, lasts) | doc)
+
+
+def why(spool: Live, doc: object) -> str:
+    """Drop it; what is said of it."""
+    name = f"{new_id()}.json"
+    spool.put(name, doc if isinstance(doc, bytes) else json.dumps(doc).encode())
+    reason = spool.refusal(name)
+    return f"{reason['field']} {reason['rule']}"
+
+
+def test_what_is_signed_is_done_as_its_key_has_it_and_the_journal_says_so(live: Make, keys: Path) -> None:
+    spool = live()
+    with Spool(spool.root, key=key(keys)) as client:
+        ids = [client.submit("note"), *client.submit_many([{"task": "note"}, {"task": "note"}])]
+    for task_id in ids:
+        assert spool.event("done", task_id)["submitted_by"]["key"] == "good@x"
+    assert {line["key"] for line in spool.journal("submit")} == {"good@x"}
+    with Spool(spool.root, key=replace(key(keys), signer=None)) as client:  # found by its key
+        assert spool.event("done", client.submit("note"))["submitted_by"]["key"] == "good@x"
+
+
+def test_every_wrong_signature_is_refused_in_its_own_words(live: Make, keys: Path) -> None:
+    spool = live()
+    doc = {"task": "note"}
+    good = sealed(keys, doc)
+    wrong = {
+        "signature is required here": doc,
+        "does not fit the text": {**good, "signed": good["signed"].replace("note", "n0te")},
+        "was made for another purpose: sign with -n spool": signed(keys, text(doc), namespace="other"),
+        "key that has expired": sealed(keys, doc, "old"),
+        "key that is not valid yet": sealed(keys, doc, "new"),
+        "key that is revoked": sealed(keys, doc, "revoked"),
+        "is by no key that allowed_signers has for stranger@x": sealed(keys, doc, "stranger"),
+        "is by no key that allowed_signers has for boss@x": {**good, "signer": "boss@x"},
+        "is by a key that is not in allowed_signers": {
+            k: v for k, v in sealed(keys, doc, "stranger").items() if k != "signer"
+        },
+        "signer must be a name such as": {**good, "signer": "-f /etc/passwd"},
+        "signature must be what ssh-keygen -Y sign writes": {**good, "signature": "foo"},
+        "is no SSH signature": {**good, "signature": f"{envelope.START}\nfoo\n"},
+        "signature must be ASCII of at most": {**good, "signature": envelope.START + "x" * 20_000},
+        "signed must be the exact text": {**good, "signed": {"task": "note"}},
+        "task must not stand in an envelope": {**good, "task": "note"},
+        "is another spool than this one": signed(keys, text(doc, spool="elsewhere")),
+        "is over by": signed(keys, text(doc, created=-2 * DAY)),
+        "not valid yet": signed(keys, text(doc, created=10 * MINUTE)),
+        "at most 7 d after it": signed(keys, text(doc, lasts=8 * DAY)),
+        "created must stand in what is signed": signed(keys, json.dumps({**doc, "spool": "spool"})),
+        "must be a time such as": signed(keys, text(doc).replace("Z", "X")),
+        "document must be JSON": signed(keys, '{"task": note}'),
+        "policy key good@x": sealed(keys, {"task": "other"}),
+        "prio is no field of submit": sealed(keys, {**doc, "prio": 1}),
+    }
+    for words, one in wrong.items():
+        assert words in why(spool, one), words
+    spool.put("good.json", json.dumps(good).encode())
+    assert spool.event("done")["submitted_by"]["key"] == "good@x"
+
+
+def test_a_text_counts_once_and_a_task_that_is_sent_again_is_the_same_task(
+    live: Make, keys: Path
+) -> None:
+    spool = live()
+    nameless, named = sealed(keys, {"task": "note"}), sealed(keys, {"task": "note", "id": new_id()})
+    for one in (nameless, named):
+        spool.put(f"{new_id()}.json", json.dumps(one).encode())
+        spool.event("done")
+    assert "under a text that was used before" in why(spool, nameless)
+    spool.put("again.json", json.dumps(named).encode())
+    until(lambda: not (spool.root / "incoming" / "again.json").exists(), "the resend is taken")
+    verb = sealed(keys, {"action": "pause"}, "boss")
+    spool.put("pause.json", json.dumps(verb).encode())
+    until(lambda: spool.journal("pause") or None, "it is paused")
+    spool.put("resume.json", json.dumps(sealed(keys, {"action": "resume"}, "boss")).encode())
+    until(lambda: spool.journal("resume") or None, "it goes on")
+    spool.kill9()
+    spool.start()
+    assert "under a text that was used before" in why(spool, verb)
+    assert spool.count("done") == 2
+    assert len(spool.journal("pause")) == 1
+
+
+def test_a_key_has_the_rights_of_its_rules_over_its_own_tasks(live: Make, keys: Path) -> None:
+    spool = live()
+    with Spool(spool.root, key=key(keys)) as client, Spool(spool.root, key=key(keys, "boss")) as boss:
+        task_id = client.submit("note", at="+1h")
+        spool.entry(task_id, "pending")
+        assert "does not allow tasks named note" in why(spool, sealed(keys, {"task": "note"}, "boss"))
+        client.cancel(task_id)
+        assert spool.event("cancelled", task_id)
+        other = client.submit("note", at="+1h")
+        spool.entry(other, "pending")
+        boss.cancel(other)
+        assert spool.event("cancelled", other)
+        assert [line["by"]["key"] for line in spool.journal("cancel")] == ["good@x", "boss@x"]
+
+
+def test_where_signatures_are_optional_a_wrong_one_is_refused_all_the_same(
+    live: Make, keys: Path
+) -> None:
+    spool = live(handler("note", "true"))
+    spool.event("done", spool.submit("note"))
+    with Spool(spool.root, key=key(keys, "boss")) as client:
+        assert spool.event("done", client.submit("note"))["submitted_by"]["key"] == "boss@x"
+    assert "does not fit the text" in why(spool, {**sealed(keys, {"task": "note"}), "signed": "{}"})
+    (spool.root / "allowed_signers").unlink()
+    assert "this spool has no allowed_signers" in why(spool, sealed(keys, {"task": "note"}))
+
+
+def test_the_command_signs_and_says_why_where_it_cannot(live: Make, keys: Path) -> None:
+    spool = live()
+
+    def submit(path: Path) -> Any:
+        words = ["--spool", str(spool.root), "submit", "note", "--sign", str(path), "--signer", "good@x"]
+        return subprocess.run(
+            [sys.executable, "-m", "spool", *words], capture_output=True, text=True, check=False
+        )
+
+    task_id = submit(keys / "good").stdout.strip()
+    assert spool.event("done", task_id)["submitted_by"]["key"] == "good@x"
+    wrong = submit(Path("/no/such/key"))
+    assert wrong.returncode == NotAllowed.exit_code
+    assert "cannot sign with /no/such/key" in wrong.stderr
