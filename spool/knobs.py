@@ -145,7 +145,7 @@ HANDLER_ROWS: dict[str, Field] = dict((
 ADMISSION_ROWS: dict[str, Field] = dict((
     _row("enabled", "flag", _YES, _FREE, "whether the machine is asked before a process starts"),
     _row("floor", "count", 1, (0, 10_000), "so many processes may run whatever the machine says"),
-    _row("load", "band", [2.0, 1.5], (0, 1000), "load for each CPU: closes above, opens below"),
+    _row("load", "band", [2.5, 2.0], (0, 1000), "load for each CPU: closes above, opens below"),
     _row("memory", "band", [90, 85], (0, 100), "memory in use, %"),
     _row("cpu_pressure", "band", [100, 100], (0, 100), "share of time something waits for a CPU, %"),
     _row("memory_pressure", "band", [20, 10], (0, 100), "the same for memory, %"),

@@ -120,6 +120,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.shut = event.why
             return []
         case Measured():
+            state.counts["looks"] += 1
             state.gate.measured(state, event.machine, now)
             return dispatch.dispatch(state, now)
         case Stop():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COUNTED = (
     "started", "done", "failed", "retried", "taken", "refused",
-    "gate_closed", "gate_opened", "gate_passed",
+    "gate_closed", "gate_opened", "gate_passed", "looks",
 )  # fmt: skip
 LOWEST_KEY = ""
 LOWEST_MOMENT = (-1, "")

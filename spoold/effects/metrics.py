@@ -30,6 +30,7 @@ COUNTS = {
     "gate_closed": "How often admission has begun to hold back.",
     "gate_opened": "How often admission has ceased to hold back.",
     "gate_passed": "Tasks that passed a closed gate because of their deadline.",
+    "looks": "How often the machine was looked at.",
 }
 Sample = tuple[str, "Mapping[str, str]", float]
 

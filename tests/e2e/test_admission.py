@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Spools = Callable[[str], Live]
@@ -52,6 +58,75 @@ def test_it_holds_says_why_and_goes_on(live: Spools) -> None:
     gate(spool, is_open=True)
     assert [line["open"] for line in spool.journal("gate")] == [False, True]
     assert spool.lines("ran") == ["work.one"]
+
+
+# A parent that waits in vfork is in the way of nobody, and the load average counts it.
+WAITERS = """
+#include <unistd.h>
+int main(void) {
+    for (int n = 0; n < 300; n++)
+        if (!fork()) { if (!vfork()) for (;;) pause(); _exit(0); }
+    for (;;) pause();
+}
+"""
+
+
+def load() -> float:
+    """The load average of the last minute for each CPU."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+@contextmanager
+def crowded(place: Path) -> Iterator[None]:
+    """A machine with a high load average, for as long as the test wants it; skips where it shows none."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler is there")
+    (place / "waiters.c").write_text(WAITERS)
+    program = str(place / "waiters")
+    subprocess.run([compiler, "-o", program, f"{program}.c"], check=True)
+    before, process = load(), subprocess.Popen([program], start_new_session=True)
+    try:
+        end = time.monotonic() + 20
+        while load() < before + 5:
+            if time.monotonic() > end:
+                pytest.skip(f"300 processes that wait for a disk raise the load only to {load():.1f}")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_gate_that_the_load_of_the_machine_has_shut_opens_by_itself(
+    spool_at: Spools, tmp_path: Path
+) -> None:
+    with crowded(tmp_path):
+        closes, opens = load() * 0.9, load() * 0.85
+        spool = spool_at(OPEN.replace("load = [1000, 1000]", f"load = [{closes}, {opens}]") + WORK)
+        spool.start()
+        spool.submit("work.one")
+        shut = gate(spool, is_open=False)
+        assert shut["why"].startswith("load ")
+        assert f"opens below {opens:g}" in shut["why"]
+        looks = spool.status(lambda s: not s["gate"]["open"], "it is shut")["counts"]["looks"]
+        spool.status(lambda s: s["counts"]["looks"] > looks + 1, "it looks again, and holds")
+        assert not spool.lines("ran")
+    calm: int | None = None  # looks until the load was low
+
+    def ran() -> bool:
+        nonlocal calm
+        found = spool.status_now()
+        if load() > opens:
+            calm = None  # others are busy
+        elif calm is None and found is not None:
+            calm = found["counts"]["looks"]
+        return bool(spool.lines("ran"))
+
+    until(ran, "the load falls, and it goes on", within=90)
+    found = spool.status(lambda s: s["counts"]["done"], "it is done")
+    assert calm is None or found["counts"]["looks"] - calm <= 2
+    assert [line["open"] for line in spool.journal("gate")] == [False, True]
 
 
 def test_what_was_learned_outlives_the_daemon_and_may_be_deleted(live: Spools) -> None:

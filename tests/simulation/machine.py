@@ -102,7 +102,7 @@ class Bench:
         self.trace, self.cpus, self.memory = trace, cpus, memory
         self.mono = 0
         self.load = 0.0
-        self.pressure = 0.0  # of memory, average of ten seconds
+        self.pressure = self.waiting = 0.0  # for memory, for a CPU: averages of ten seconds
         self.running: dict[str, Running] = {}
         self.tasks: dict[str, Task] = {}
         self.dropped: dict[str, int] = {}
@@ -184,6 +184,7 @@ class Bench:
         self.load = self.load * fade + wanted * (1 - fade)
         fade = math.exp(-step / 10)
         self.pressure = self.pressure * fade + (80.0 if tight else 0.0) * (1 - fade)
+        self.waiting = self.waiting * fade + (100.0 if wanted > self.cpus else 0.0) * (1 - fade)
         ended = []
         for run in list(self.running.values()):
             pace = speed if run.kind.cores > 0.1 else 1.0
@@ -218,6 +219,7 @@ class Bench:
             total=self.memory,
             available=max(0, self.memory - used),
             load=self.load,
+            cpu_pressure=self.waiting,
             memory_pressure=self.pressure,
             resident={run.id: run.resident for run in self.running.values()},
         )

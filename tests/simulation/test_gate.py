@@ -150,7 +150,7 @@ def test_deadlines_pass_one_at_a_time_and_the_record_says_so() -> None:
     made.run(10 * SECOND)
     assert started(made) == [first, second, later]
     records = invariants.survey(made).records
-    assert records[first][1]["passed"] == "load 10.0 for each CPU, opens below 1.5"
+    assert records[first][1]["passed"] == "load 10.0 for each CPU, opens below 2"
     assert records[later][1]["passed"] is None
     claims = [line for line in invariants.journal(made) if line["event"] == "claim"]
     assert ["passed" in line for line in claims] == [True, True, False]

@@ -61,3 +61,21 @@ def test_the_gate_does_not_flap() -> None:
     for trace in ALL:
         found = play(ADMISSION, trace, 1)
         assert found.changes < found.done / 2
+
+
+def rate(found: Outcome) -> float:
+    return found.done / found.seconds
+
+
+def test_others_at_work_cost_some_throughput_and_not_half_of_it() -> None:
+    fixed, admission = play(FIXED, "shared", 1), play(ADMISSION, "shared", 1)
+    assert rate(admission) > 0.7 * rate(fixed)
+    assert admission.killed <= fixed.killed
+
+
+def test_a_gate_for_cpu_pressure_would_cost_throughput_and_spare_nobody() -> None:
+    """Why it closes nothing by default: one that waits for a CPU looks like ten."""
+    default = play(ADMISSION, "shared", 1)
+    pressed = play(f"{ADMISSION}\n[admission]\ncpu_pressure = [90, 70]\n", "shared", 1)
+    assert rate(pressed) < 0.75 * rate(default)
+    assert default.killed == 0

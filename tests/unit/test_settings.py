@@ -86,7 +86,7 @@ def test_a_rule_is_typed_and_what_is_none_is_refused_by_its_name() -> None:
 def test_admission_is_typed() -> None:
     found = load("[admission]\nenabled = false\nmemory = [95, 80.5]\nbattery = [5, 10]").admission
     assert (found.enabled, found.memory, found.battery) == (False, (95.0, 80.5), (5.0, 10.0))
-    assert found.load == (2.0, 1.5)
+    assert found.load == (2.5, 2.0)
 
 
 def test_a_handler_is_typed() -> None:
