@@ -158,32 +158,43 @@ def _span(us: int) -> str:
     return str(seconds) if not micro else f"{seconds}.{micro:06d}".rstrip("0")
 
 
-def entry_name(entry: Entry, *, dated: bool) -> str:
+def entry_name(entry: Entry, *, dated: bool) -> str:  # noqa: C901, PLR0912 - one arm a field
     """The file name of an entry.
 
     `dated` adds the date of its time and its class (`s=`, `c=`), for every directory that does not
     tell them: all but pending/DATE/PRIO/.
     """
-    moved = entry.base != entry.prio or entry.lifted or entry.fails
-    fields = {
-        "b": entry.base if moved else "",
-        "c": entry.prio if dated else "",
-        "d": "" if entry.deadline is None else _stamp(entry.deadline),
-        "i": entry.interrupted or "",
-        "l": "" if entry.lead is None else _span(entry.lead),
-        "m": "" if entry.miss == "run" else entry.miss,
-        "n": entry.fails or "",
-        "p": "f" if entry.front else "",
-        "s": date_of(entry.time).replace("-", "") if dated else "",
-        "t": "" if entry.timeout is None else _stamp(entry.timeout),
-        "u": entry.lifted or "",
-        "w": entry.why,
-        "x": entry.lost or "",
-    }
-    texts = [f"{k}={v}" for k, v in fields.items() if v != ""]
+    texts = [clock_of(entry.time), entry.id, entry.task]
+    add = texts.append
+    if entry.base != entry.prio or entry.lifted or entry.fails:
+        add(f"b={entry.base}")
+    if dated:
+        add(f"c={entry.prio}")
+    if entry.deadline is not None:
+        add(f"d={_stamp(entry.deadline)}")
+    if entry.interrupted:
+        add(f"i={entry.interrupted}")
+    if entry.lead is not None:
+        add(f"l={_span(entry.lead)}")
+    if entry.miss != "run":
+        add(f"m={entry.miss}")
+    if entry.fails:
+        add(f"n={entry.fails}")
+    if entry.front:
+        add("p=f")
+    if dated:
+        add(f"s={date_of(entry.time).replace('-', '')}")
+    if entry.timeout is not None:
+        add(f"t={_stamp(entry.timeout)}")
+    if entry.lifted:
+        add(f"u={entry.lifted}")
+    if entry.why:
+        add(f"w={entry.why}")
+    if entry.lost:
+        add(f"x={entry.lost}")
     if entry.extra:
-        texts = sorted([*texts, *(f"{k}={v}" for k, v in entry.extra)])
-    return ",".join((clock_of(entry.time), entry.id, entry.task, *texts)) + ".json"
+        texts[3:] = sorted([*texts[3:], *(f"{k}={v}" for k, v in entry.extra)])
+    return ",".join(texts) + ".json"
 
 
 def parse_entry(name: str, *, date: str | None = None, prio: str | None = None) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,6 +12,9 @@ from spool import names
 from spool.backoff import Backoff, parse_backoff, plain_backoff, seconds
 from spool.errors import Invalid
 from spool.times import format_utc, parse_duration, parse_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSION = 1
 _DURATIONS = ("lead", "timeout")
@@ -137,31 +140,21 @@ def _read(doc: dict[str, Any]) -> Task:
         raise Invalid("submitted_by", uid, "is damaged: uid must be an integer")
     if not all(isinstance(name, str | None) for name in (signer, writer)):
         raise Invalid("submitted_by", None, "is damaged: key and writer must be texts")
-    return Task(
-        id=task_id,
-        task=name,
-        args=doc.pop("args"),
-        at=_sure(doc, "at"),
-        deadline=_instant(doc, "deadline"),
-        lead=_span(doc, "lead"),
-        priority=_choice(doc, "priority", names.PRIORITIES, None),
-        front=_choice(doc, "position", ("front", "back"), "back") == "front",
-        retries=_take(doc, "retries", int),
-        backoff=parse_backoff(doc.pop("backoff")) if "backoff" in doc else None,
-        timeout=_span(doc, "timeout"),
-        version=_take(doc, "version", (int, str)),
-        notify=_take(doc, "notify", str),
-        on_miss=_choice(doc, "on_miss", ("run", "drop", "fail"), "run") or "run",
-        trace=_take(doc, "trace", str),
-        replay_of=_take(doc, "replay_of", str),
-        meta=_take(doc, "meta", dict, {}),
-        submitted_at=_sure(doc, "submitted_at"),
-        uid=uid,
-        signer=signer,
-        writer=writer,
-        digest=_take(doc, "digest", str, ""),
-        extra=doc,
-    )
+    found: dict[str, Any] = {
+        "args": doc.pop("args"),
+        "at": _sure(doc, "at"),
+        "submitted_at": _sure(doc, "submitted_at"),
+    }
+    for field, read in _READ.items():
+        if field in doc:
+            found[field] = read(doc, field)
+    if found.pop("position", None) == "front":
+        found["front"] = True
+    # What is null in the file was not given.
+    given = {field: value for field, value in found.items() if value is not None or field == "args"}
+    given.setdefault("meta", {})
+    facts = {"id": task_id, "task": name, "uid": uid, "signer": signer, "writer": writer}
+    return Task(**{**_NOT_GIVEN, **given, **facts}, extra=doc)
 
 
 def _take(doc: dict[str, Any], name: str, kind: Any, default: Any = None) -> Any:
@@ -209,3 +202,36 @@ def _span(doc: dict[str, Any], name: str) -> int | None:
         return None if value is None else parse_duration(value)
     except ValueError as error:
         raise Invalid(name, value, f"is damaged: {error}") from None
+
+
+def _wait(doc: dict[str, Any], name: str) -> Backoff:
+    return parse_backoff(doc.pop(name))
+
+
+def _is(kind: Any) -> Callable[[dict[str, Any], str], Any]:
+    return lambda doc, name: _take(doc, name, kind)
+
+
+def _one_of(*known: str) -> Callable[[dict[str, Any], str], Any]:
+    return lambda doc, name: _choice(doc, name, known, None)
+
+
+_READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
+    "deadline": _instant,
+    "lead": _span,
+    "priority": _one_of(*names.PRIORITIES),
+    "position": _one_of("front", "back"),
+    "retries": _is(int),
+    "backoff": _wait,
+    "timeout": _span,
+    "version": _is((int, str)),
+    "notify": _is(str),
+    "on_miss": _one_of("run", "drop", "fail"),
+    "trace": _is(str),
+    "replay_of": _is(str),
+    "meta": _is(dict),
+    "digest": _is(str),
+}
+_NOT_GIVEN: dict[str, Any] = dict.fromkeys(
+    ("deadline", "lead", "priority", "retries", "backoff", "timeout", "version", "notify", "trace")
+) | {"front": False, "on_miss": "run", "digest": ""}

@@ -113,6 +113,7 @@ def _in_range(us: int, low: int, high: int) -> int:
     raise ValueError(msg)
 
 
+@lru_cache(1024)
 def parse_utc(text: str) -> int:
     """The instant of an RFC 3339 time with offset, in any range; the inverse of format_utc."""
     match = _TIME.fullmatch(text)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from spool.disk import Disk
+    from spool.names import Entry
     from spool.settings import Settings
     from spoold.core.state import State
     from spoold.core.values import Action, Event
@@ -223,7 +224,7 @@ class Core:
             place: Place | None
             try:
                 if ask.why in ("claim", "release") and path is not None:
-                    place = _plain(self.disk, path)
+                    place = _plain(self.disk, path, ask.entries.get(task_id))
                 elif ask.why == "match" and path is not None:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
                 else:
@@ -242,9 +243,10 @@ class Core:
             self.store.quarantine(path, str(problem))
 
 
-def _plain(disk: Disk, path: str) -> Place:
+def _plain(disk: Disk, path: str, entry: Entry | None) -> Place:
     """A task that is to start, or to wait again: its records are of no interest."""
-    return Place(path.partition("/")[0], path, look.entry_at(path), look.read_task(disk, path))
+    known = entry or look.entry_at(path)
+    return Place(path.partition("/")[0], path, known, look.read_task(disk, path))
 
 
 class Loop:

@@ -180,7 +180,8 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
 ) -> Move:
     """A transition with a record: an attempt that ended, or a task that ends without one."""
     after = table.after(before, event)
-    moved = to or replace(entry, timeout=None, why="")
+    plain = entry.timeout is None and not entry.why
+    moved = to or (entry if plain else replace(entry, timeout=None, why=""))
     target = _target(after, moved, now)
     told = TELLS[event]
     content = record(

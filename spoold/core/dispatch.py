@@ -57,7 +57,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
             out += claim(state, entry, task, layout.pending(entry), now)
     if wanted:
         paths = {entry.id: layout.pending(entry) for entry in wanted}
-        out.append(Ask("claim", tuple(paths), paths))
+        out.append(Ask("claim", tuple(paths), paths, entries={entry.id: entry for entry in wanted}))
     out += slots.recall(state)
     out += state.gate.settle(state.counts, now)
     return out + scans.wanted(state, now)

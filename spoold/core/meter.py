@@ -56,8 +56,8 @@ class Meter:
         self.transitions[key] = self.transitions.get(key, 0) + 1
         if move.event == "claim":
             self.waits.setdefault(name, Histogram()).add(max(0, now - entry.time) / 1e6)
-        seconds = (move.record or {}).get("seconds")
-        if move.before == table.RUNNING and isinstance(seconds, int | float):
+        seconds = move.record.get("seconds") if move.record is not None else None
+        if seconds is not None and move.before == table.RUNNING:
             self.runs.setdefault(name, Histogram()).add(seconds)
         if move.after in table.TERMINAL and entry.deadline is not None:
             if now > entry.deadline:
@@ -87,8 +87,9 @@ class Meter:
             what.append("failures")
         if not what:
             return
-        if not self._minutes or self._minutes[-1][0] != now // MINUTE:
-            self._minutes.append((now // MINUTE, {}))
+        minute = now // MINUTE
+        if not self._minutes or self._minutes[-1][0] != minute:
+            self._minutes.append((minute, {}))
         row = self._minutes[-1][1]
         for name in what:
             row[name] = row.get(name, 0) + 1

@@ -21,9 +21,11 @@ class Usage:
     need: int = 0  # the memory to reckon with: its p95, or the most of the latest runs
     cores: float = 1.0  # what a run keeps busy, as a rule
     usual: int = 0  # p95 of the run time
+    stale: bool = False  # something was learned since they were worked out
 
     def reckon(self) -> None:
         """Work out what is asked for often."""
+        self.stale = False
         recent = list(self.memory)[-LATEST:]
         self.need = max([p95(self.memory), *recent])
         time = median(self.took)
@@ -50,12 +52,15 @@ class History:
             found.cpu.append(cpu)
         if memory:
             found.memory.append(memory)
-        found.reckon()
+        found.stale = True
         self.changed = True
 
     def of(self, task: str) -> Usage | None:
         """What is known of a name."""
-        return self.names.get(task)
+        found = self.names.get(task)
+        if found is not None and found.stale:
+            found.reckon()
+        return found
 
     def plain(self) -> dict[str, Any]:
         """All of it for JSON."""

@@ -403,6 +403,7 @@ class Ask:
     paths: dict[str, str] = field(default_factory=dict)
     request: Request | None = None
     source: Source | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)  # of tasks that are to be claimed
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import logging
 import re
 import stat
 from dataclasses import dataclass, replace
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from spool import handed, layout, look, packs
@@ -366,7 +367,8 @@ class Intake:
             made = task if task.id else replace(task, id=_own_id(source, i))
             if not self._known(made, request, i):
                 fresh.append(made)
-        return replace(request, tasks=tuple(fresh))
+        same = len(fresh) == len(request.tasks) and all(map(is_, fresh, request.tasks))
+        return request if same else replace(request, tasks=tuple(fresh))
 
     def _known(self, task: Task, request: Submit, index: int) -> bool:
         task_id = task.id or ""
