@@ -115,6 +115,9 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
     given, extra = _given("submit", doc, moment)
     get = given.get
     args = get("args", {})
+    for name in ("key_for", "on_duplicate"):
+        if name in given and "key" not in given:
+            raise Invalid(name, doc[name], "goes with key and not without it")
     if given["task"] == RUN:
         check_run_args(args)
     elif given["task"].startswith(RESERVED):
@@ -137,6 +140,9 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         on_miss=get("on_miss", "run"),
         trace=get("trace"),
         replay_of=get("replay_of"),
+        key=get("key"),
+        key_for=get("key_for"),
+        on_duplicate=get("on_duplicate", "keep"),
         meta=get("meta", {}),
         extra=extra,
         submitted_at=moment.dropped,
@@ -154,11 +160,15 @@ def _batch(doc: dict[str, Any], moment: Moment, uid: int | None) -> tuple[Task, 
         raise Invalid("tasks", None, f"must be a list of 1 to {MAX_TASKS} tasks")
     tasks = []
     seen: set[str] = set()
+    keys: set[str] = set()
     for index, body in enumerate(bodies):
         task = _one_of(body, f"tasks[{index}]", moment, uid)
         if task.id is not None and task.id in seen:
             raise Invalid(f"tasks[{index}].id", task.id, "must not occur twice in a batch")
         seen.add(task.id or "")
+        if task.key is not None and task.key in keys:
+            raise Invalid(f"tasks[{index}].key", task.key, "must not occur twice in a batch")
+        keys.add(task.key or "")
         tasks.append(task)
     return tuple(tasks)
 

@@ -99,6 +99,9 @@ class Spool(Control):
         on_miss: Literal["run", "drop", "fail"] | None = None,
         trace: str | None = None,
         replay_of: str | None = None,
+        key: str | None = None,
+        key_for: Span | None = None,
+        on_duplicate: Literal["keep", "replace", "reject", "extend"] | None = None,
         meta: Mapping[str, Any] | None = None,
         id: str | None = None,  # noqa: A002 - named as the field is
     ) -> str:
@@ -115,7 +118,7 @@ class Spool(Control):
             task=task, args=args, id=id, at=at, deadline=deadline, lead=lead, tz=tz,
             priority=priority, position=position, retries=retries, backoff=backoff,
             timeout=timeout, version=version, notify=notify, on_miss=on_miss, trace=trace,
-            replay_of=replay_of, meta=meta,
+            replay_of=replay_of, key=key, key_for=key_for, on_duplicate=on_duplicate, meta=meta,
         )  # fmt: skip
         return self.submit_one(doc)
 

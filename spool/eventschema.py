@@ -83,6 +83,7 @@ _OF_A_TASK: Schema = {
 _SOMETIMES: Schema = {
     "cpu": _NUMBER,
     "passed": _maybe(_TEXT),
+    "duplicate_of": _ID,
     "percent": _maybe({"type": "number", "minimum": 0, "maximum": 100}),
     "note": _maybe(_TEXT),
     "group": _OBJECT,

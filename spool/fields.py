@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.backoff import MAX_WAIT
 from spool.names import PRIORITIES
+from spool.owncopy import DUPLICATES
 from spool.times import MAX_AHEAD
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MAX_IDS = 10_000
 MAX_ERRORS = 1000
 MAX_TASKS = 10_000
 MAX_META = 64 * 1024
+MAX_KEY = 200
 MAX_ATTEMPT = 10**9
 
 
@@ -81,9 +83,10 @@ FIELDS: tuple[Field, ...] = (
     _row("replay_of", "id", "submit", "the task it repeats: kept, told, and handed to the handler"),
     _row("every", "later", "submit", "repeats the task on a schedule"),
     _row("after", "later", "submit", "waits for other tasks"),
-    _row("key", "later", "submit", "at most one waiting task with this key"),
-    _row("key_for", "later", "submit", "how long the key is taken"),
-    _row("on_duplicate", "later", "submit", "what a taken key means"),
+    _row("key", "key", "submit", "at most one unfinished task with this key", high=MAX_KEY),
+    _row("key_for", "duration", "submit", "how long after its end the key stays taken", **_SPAN),
+    _row("on_duplicate", "choice", "submit", "what a taken key means", default="keep",
+         choices=DUPLICATES),
     _row("ids", "ids", _BY_IDS, "the tasks it is about", default=(), low=1, high=MAX_IDS),
     _row("match", "match", _BY_IDS, "instead: by task, state, since, until, error"),
     _row("id", "id", "replay", "a UUIDv7, so that the same replay may be sent twice safely"),

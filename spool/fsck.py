@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from spool import group, layout, look, packs
+from spool import group, keys, layout, look, packs
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
 from spool.owncopy import first_entry
+from spool.place import mark_of
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
 from spool.regroup import Regroup
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.disk import Disk
+    from spool.owncopy import Task
 
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
@@ -54,6 +56,7 @@ class Fsck:
         self.disk = disk
         self.repair = repair
         self.places: dict[str, list[str]] = {}
+        self.keyed: dict[str, Task] = {}  # what has not ended and has a key
         self.failures = Regroup()
 
     def run(self) -> Iterator[Finding]:
@@ -63,6 +66,7 @@ class Fsck:
         yield from self._twice()
         yield from self._records()
         yield from self._ids()
+        yield from self._keys()
         yield from self._outboxes()
         yield from self._journal()
         yield from self._packs()
@@ -104,13 +108,16 @@ class Fsck:
     def _entry(self, path: str) -> Iterator[Finding]:
         try:
             entry = look.entry_at(path)
-            look.read_task(self.disk, path)
+            task = look.read_task(self.disk, path)
         except DAMAGED as problem:
             yield self._away(path, str(problem))
             return
         except Missing:
             return
         self.places.setdefault(entry.id, []).append(path)
+        lives = not path.startswith(layout.ENDED) and entry.why != "cancelled"
+        if task.key is not None and task.duplicate_of is None and lives:
+            self.keyed[entry.id] = replace(task, args=None, meta={})
 
     def _twice(self) -> Iterator[Finding]:
         for task_id, paths in self.places.items():
@@ -191,6 +198,37 @@ class Fsck:
         yield self._mend(
             path, "task has no place", f"put at {target}", lambda t=target: self._link(path, t)
         )
+
+    def _keys(self) -> Iterator[Finding]:
+        """Who has a key is told by its file, and nobody else who has not ended says so."""
+        for name in look.names(self.disk, layout.KEYS):
+            path = layout.key(name)
+            claim = keys.read(self.disk, path) if path != layout.KEY_LOCKS else None
+            if claim is not None and not claim.id:
+                yield self._away(path, "does not say who has a key")
+            elif claim is not None and claim.mark != name:
+                yield self._away(path, "stands under the name of another key")
+        for name in look.names(self.disk, layout.KEY_LOCKS):
+            what = "a key was being taken over; spoold sees to it"
+            yield Finding(layout.key_lock(name), what, grave=False)
+        for task_id, task in self.keyed.items():
+            path = layout.key(mark_of(task.key or "", task.writer))
+            claim = keys.read(self.disk, path)
+            if claim is not None and claim.id == task_id:
+                continue
+            if claim is not None and claim.id in self.keyed:
+                yield Finding(path, f"{claim.id} and {task_id} have not ended, and both have this key")
+                continue
+            data = keys.encode(task, "")
+            what = f"does not say that {task_id} has this key"
+            yield self._mend(path, what, "written anew", lambda p=path, d=data: self._rewrite(p, d))
+
+    def _rewrite(self, path: str, data: bytes) -> None:
+        self.disk.make_dir(layout.parent_of(path))
+        if self.disk.info(path) is not None:
+            self.disk.remove(path)
+        self.disk.write(path, data)
+        self.disk.sync([path], [layout.parent_of(path)])
 
     def _outboxes(self) -> Iterator[Finding]:
         for parent in look.names(self.disk, layout.OUTBOX):

@@ -180,6 +180,12 @@ def bounded(value: object, high: int) -> str:
     return value
 
 
+def _key(field: Field, value: object, _moment: Moment) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= (field.high or 1) or not value.isprintable():
+        raise wrong(f"must be text of 1 to {field.high} characters that can be printed")
+    return value
+
+
 def _backoff(field: Field, value: object, _moment: Moment) -> Backoff:
     return parse_backoff(value, field.name)
 
@@ -240,6 +246,7 @@ _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "flag": _flag,
     "id": _id,
     "ids": _ids,
+    "key": _key,
     "later": _later,
     "match": _match,
     "meta": _meta,

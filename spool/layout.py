@@ -30,6 +30,8 @@ ERRORS = "errors"
 JOURNAL = "journal"
 NODES = "nodes"
 PACKED = "packed"
+KEYS = "keys"
+KEY_LOCKS = "keys/locks"
 PAUSES = "nodes/pauses.json"
 
 STATES = (PENDING, HELD, RUNNING, DONE, FAILED, CANCELLED)
@@ -53,7 +55,7 @@ TREE = (
     JOURNAL,
     NODES,
 )
-MADE_WHEN_NEEDED = (CHECKPOINTS, SIGNED, PACKED)  # and not by a spool of 0.1.0
+MADE_WHEN_NEEDED = (CHECKPOINTS, SIGNED, PACKED, KEYS)  # and not by a spool of 0.1.0
 DEFAULT_PARENT = "default"
 
 
@@ -80,6 +82,16 @@ def ended(state: str, at: int, entry: Entry) -> str:
 def own_copy(task_id: str) -> str:
     """Path by which any task's own copy is found from its id alone."""
     return f"{IDS}/{date_of(id_time(task_id))}/{task_id}.json"
+
+
+def key(mark: str) -> str:
+    """Path of the file that says who has a key; `mark` is the key's hash."""
+    return f"{KEYS}/{mark}"
+
+
+def key_lock(mark: str) -> str:
+    """Path of the file that keeps all but one from taking a key over."""
+    return f"{KEY_LOCKS}/{mark}"
 
 
 def record(task_id: str, attempt: int) -> str:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION = 1
-_DURATIONS = ("lead", "timeout")
-_TEXTS = ("priority", "notify", "trace", "replay_of")
+DUPLICATES = ("keep", "replace", "reject", "extend")
+_DURATIONS = ("lead", "timeout", "key_for")
+_CHOICES = {"on_miss": "run", "on_duplicate": "keep"}
+_TEXTS = ("priority", "notify", "trace", "replay_of", "key", "duplicate_of")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Task:
     None: not given, so the handler, then the spool decides. `extra` holds the x-... fields and,
     in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said,
     `signer` whose key signed it, `writer` in whose quota it counts (None in a user's own spool).
+    `duplicate_of`: the task that had its key when it came; it never runs.
     """
 
     id: str | None
@@ -46,6 +49,10 @@ class Task:
     on_miss: str
     trace: str | None
     replay_of: str | None = None
+    key: str | None = None
+    key_for: int | None = None
+    on_duplicate: str = "keep"
+    duplicate_of: str | None = None
     meta: dict[str, Any]
     extra: dict[str, Any]
     submitted_at: int
@@ -90,10 +97,8 @@ def encode_task(task: Task) -> bytes:
     doc["at"] = format_utc(task.at)
     if task.deadline is not None:
         doc["deadline"] = format_utc(task.deadline)
-    for name in _DURATIONS:
-        us = getattr(task, name)
-        if us is not None:
-            doc[name] = seconds(us)
+    spans = {name: getattr(task, name) for name in _DURATIONS}
+    doc |= {name: seconds(us) for name, us in spans.items() if us is not None}
     for name in (*_TEXTS, "retries", "version"):
         value = getattr(task, name)
         if value is not None:
@@ -102,8 +107,9 @@ def encode_task(task: Task) -> bytes:
         doc["position"] = "front"
     if task.backoff is not None:
         doc["backoff"] = plain_backoff(task.backoff)
-    if task.on_miss != "run":
-        doc["on_miss"] = task.on_miss
+    for name, usual in _CHOICES.items():
+        if getattr(task, name) != usual:
+            doc[name] = getattr(task, name)
     doc["meta"] = task.meta
     doc["submitted_at"] = format_utc(task.submitted_at)
     doc["submitted_by"] = _by(task)
@@ -229,6 +235,10 @@ _READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "on_miss": _one_of("run", "drop", "fail"),
     "trace": _is(str),
     "replay_of": _is(str),
+    "key": _is(str),
+    "key_for": _span,
+    "on_duplicate": _one_of(*DUPLICATES),
+    "duplicate_of": _is(str),
     "meta": _is(dict),
     "digest": _is(str),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,34 @@ if TYPE_CHECKING:
     from spool.owncopy import Task
 
 
+UNFINISHED, WINDOW, COMING = "unfinished", "window", "coming"
+WORDS = {
+    UNFINISHED: "which has not ended",
+    WINDOW: "which has ended, and keeps it for its key_for",
+    COMING: "which is being taken in",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Who has a key, and why it is not free: unfinished, window or coming."""
+
+    id: str
+    stand: str
+
+
+def mark_of(key: str, writer: str | None = None) -> str:
+    """The hash of a key: 32 hex digits. In a shared spool each writer has keys of his own."""
+    text = key if writer is None else f"{writer}\0{key}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A task where it was found: state, path, entry, own copy.
 
     `last` is the newest attempt record, None where no attempt has ended. `node` is who runs it.
+    `rival`: the id of who has its key, where it was to come back for another try and cannot.
     """
 
     state: str
@@ -23,3 +47,4 @@ class Place:
     task: Task
     last: dict[str, Any] | None = None
     node: str | None = None
+    rival: str | None = None

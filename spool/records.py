@@ -33,7 +33,8 @@ def record(  # noqa: PLR0913 - the facts of an attempt
     """What one attempt came to, or (outcome None) what is true of a task that runs.
 
     `now` and `started` are us UTC; `more` fills in: result, error, exit, signal, seconds,
-    peak_rss, cpu, log, next_at (us), will_retry, passed, entry (path the task moved to), note.
+    peak_rss, cpu, log, next_at (us), will_retry, passed, duplicate_of, note, entry (path the task
+    moved to).
     """
     ended = now if outcome is not None else None
     found = {
@@ -43,7 +44,7 @@ def record(  # noqa: PLR0913 - the facts of an attempt
         "task": entry.task,
         "version": task.version,
         "replay_of": task.replay_of,
-        "key": None,
+        "key": task.key,
         "args": task.args,
         "meta": task.meta,
         "attempt": entry.attempt,

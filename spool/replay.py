@@ -29,4 +29,5 @@ def again(task: Task, key: str, base: int, uid: int | None) -> Task:
         submitted_at=base,
         uid=uid,
         replay_of=old,
+        duplicate_of=None,
     )

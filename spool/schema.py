@@ -2,8 +2,8 @@
 
 It cannot say what depends on the clock or on other fields: whether a date exists and lies in
 range, the size of meta and of text durations, all-zero trace ids, the date inside an id, NUL in
-x-... fields, node beside task, twice the same id in a batch, the arguments of spool.run,
-the names that begin with spool. and are ours.
+x-... fields, characters of a key that cannot be printed, node beside task, twice the same id or key
+in a batch, the arguments of spool.run, the names that begin with spool. and are ours.
 An integer written as 1.0 passes here and is refused there.
 """
 
@@ -30,16 +30,18 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _ID = r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"
 _fingerprint = {"type": "string", "pattern": f"^{FINGERPRINT}$"}
 _NO_NUL = r"^[^\x00]*$"
+_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"]}
 
 
 def build() -> Schema:
     """The schema, draft 2020-12: one branch per action, and one for a batch."""
+    task = _open(_properties("submit"), REQUIRED["submit"])
     branches = [_action(action) for action in ACTIONS]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "spool action, format 1",
         "oneOf": [*branches, _batch()],
-        "$defs": {"task": _open(_properties("submit"), REQUIRED["submit"])},
+        "$defs": {"task": {**task, "dependentRequired": _TOGETHER}},
     }
 
 
@@ -54,6 +56,8 @@ def _action(action: str) -> Schema:
         made["oneOf"] = [{"required": [name]} for name in ("ids", "match")]
     if action in CONTROLS:
         made["not"] = {"required": ["node", "task"]}
+    if action == "submit":
+        made["dependentRequired"] = _TOGETHER
     return {"title": action, **made}
 
 
@@ -168,6 +172,7 @@ _SCHEMAS: dict[str, Callable[[Field], Schema]] = {
     "flag": lambda _row: {"type": "boolean"},
     "id": _pattern(_ID),
     "ids": _ids,
+    "key": lambda row: {"type": "string", "minLength": 1, "maxLength": row.high},
     "match": _match,
     "meta": lambda _row: {"type": "object"},
     "name": _pattern(_NAME),

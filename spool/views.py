@@ -76,6 +76,8 @@ class TaskView:
     path: str
     version: int | str | None = None
     notify: str | None = None
+    key: str | None = None
+    duplicate_of: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     submitted_at: int | None = None
     uid: int | None = None
@@ -100,6 +102,8 @@ class TaskView:
             "path": self.path,
             "version": self.version,
             "notify": self.notify,
+            "key": self.key,
+            "duplicate_of": self.duplicate_of,
             "meta": self.meta,
             "submitted_at": _maybe(self.submitted_at),
             "submitted_by": {"uid": self.uid, "key": None},
@@ -170,6 +174,8 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         path=place.path,
         version=task.version,
         notify=task.notify,
+        key=task.key,
+        duplicate_of=task.duplicate_of,
         meta=task.meta,
         submitted_at=task.submitted_at,
         uid=task.uid,

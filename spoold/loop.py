@@ -6,6 +6,7 @@ import logging
 import selectors
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from spool import look
@@ -16,8 +17,11 @@ from spool.place import Place
 from spoold.core import deadlines
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
+from spoold.core.once import wants_key
 from spoold.core.values import (
     Ask,
+    FreeKeys,
+    KeysTaken,
     Kill,
     Looked,
     Measure,
@@ -32,15 +36,19 @@ from spoold.core.values import (
     Seek,
     Start,
     Stop,
+    TakeKeys,
     Tick,
 )
 from spoold.effects.group import groups
+from spoold.effects.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from spool.disk import Disk
     from spool.names import Entry
+    from spool.owncopy import Task
+    from spool.place import Rival
     from spool.settings import Settings
     from spoold.core.state import State
     from spoold.core.values import Action, Event
@@ -58,6 +66,7 @@ if TYPE_CHECKING:
     from spoold.sources.timer import Timer
 
 log = logging.getLogger("spoold")
+AGAIN = 250_000  # us until what is not ready is looked at again
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
 FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
@@ -101,6 +110,8 @@ class Core:
         self.backlog = backlog
         self.limits = limits
         self.gauge = gauge
+        self.keys = Keys(disk, store.node)
+        self.look_again = False  # an action waits for a key that another node is about to take
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
@@ -137,6 +148,7 @@ class Core:
         for recall in self._recalls:
             self.handlers.recall(recall)
         self._recalls.clear()
+        self.keys.settle(list(self.keys.open))
 
     def _decide(self, now: Now) -> None:
         """One event after the other.
@@ -159,7 +171,7 @@ class Core:
                 self._actions.appendleft(action)
                 raise
 
-    def _one(self, action: Action, now: Now) -> None:
+    def _one(self, action: Action, now: Now) -> None:  # noqa: C901 - one arm an action
         match action:
             case Ask():
                 self._answer(action, now)
@@ -172,6 +184,11 @@ class Core:
             case Measure():
                 measured = Measured(self.gauge.look(now.mono))
                 self._actions.extendleft(reversed(decide(self.state, measured, now)))
+            case TakeKeys():
+                self._take_keys(action, now)
+            case FreeKeys():
+                self.keys.give_back(action.ids)
+                self.look_again |= action.again
             case Scan():
                 self.backlog.start(action.kind, action.edge)
             case Seek():
@@ -189,12 +206,30 @@ class Core:
         """A question about a task waits for what was decided on it before."""
         if not self._touched.isdisjoint(ask.ids):
             self._write(now)
-        answer = Looked(ask, self._found(ask))
+        answer = Looked(ask, self._found(ask, now))
         self._actions.extendleft(reversed(decide(self.state, answer, now)))
         if ask.why == "claim" and not self.state.runs.keys() >= set(ask.ids):
             self.again = True  # a slot was kept for what cannot start: others may
         if ask.why != "claim":
             self.again = True  # what was released, retried or moved may start now
+
+    def _take_keys(self, asked: TakeKeys, now: Now) -> None:
+        """Who has a key may be about to end, or to come in: that is put on disk first."""
+        if not asked.over.isdisjoint(self._touched):
+            self._write(now)
+        rivals: dict[str, Rival | None] = {}
+        for task in asked.tasks:
+            rivals[task.id or ""] = self._take_key(task, now, asked.over)
+        answer = KeysTaken(asked, rivals)
+        self._actions.extendleft(reversed(decide(self.state, answer, now)))
+
+    def _take_key(self, task: Task, now: Now, over: frozenset[str] = frozenset()) -> Rival | None:
+        durable = self.store.durable
+        found = self.keys.take(task, now.wall, over, durable=durable)
+        if found is not None and found.id in self._touched:
+            self._write(now)
+            found = self.keys.take(task, now.wall, over, durable=durable)
+        return found
 
     def _write(self, now: Now) -> None:
         self.unfinished.extend(groups(self._writes))
@@ -207,6 +242,7 @@ class Core:
                 self._starts.pop(event.move.entry.id, None)
                 decide(self.state, event, now)
                 self.again = True
+        self.keys.settle(self._touched)
         self._touched.clear()
 
     def _established(self, group: Group) -> None:
@@ -217,7 +253,7 @@ class Core:
                 self.handlers.start(start)
         self.handlers.flush()
 
-    def _found(self, ask: Ask) -> dict[str, Place | None]:
+    def _found(self, ask: Ask, now: Now) -> dict[str, Place | None]:
         found: dict[str, Place | None] = {}
         for task_id in ask.ids:
             path = ask.paths.get(task_id)
@@ -229,6 +265,9 @@ class Core:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
                 else:
                     place = look.find(self.disk, task_id, path)
+                if place is not None and wants_key(ask, place):
+                    rival = self._take_key(place.task, now)
+                    place = place if rival is None else replace(place, rival=rival.id)
             except Missing:
                 place = None
             except DAMAGED as problem:
@@ -316,7 +355,8 @@ class Loop:
             return 0
         now = clock()
         waits = [deadlines.next_wake(self.core.state, now), max(0, self._next_care - now.mono)]
-        if (wait := self.intake.next_look()) is not None:
+        wait = AGAIN if self.core.look_again else self.intake.next_look()
+        if wait is not None:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
         others = (self.status.due(now), self.core.limits.due(now), self.core.handlers.due())
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
@@ -339,9 +379,10 @@ class Loop:
             events += self._rung(self.doorbell)
         if now.mono >= self._next_care:
             events += self._care(now)
-        if self.intake.unsettled and now.mono >= self._next_look:
+        if (self.intake.unsettled or self.core.look_again) and now.mono >= self._next_look:
+            self.core.look_again = False
             self.intake.ring()
-            self._next_look = now.mono + (self.intake.next_look() or 0)
+            self._next_look = now.mono + AGAIN
         if not self.core.state.shut:
             events += self._taken(now)
         events += self.core.backlog.step()

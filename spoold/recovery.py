@@ -6,16 +6,18 @@ import logging
 import stat
 from typing import TYPE_CHECKING, Any
 
-from spool import layout, look, records
+from spool import keys, layout, look, records
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
 from spool.owncopy import decode_task, first_entry
+from spool.place import mark_of
 from spool.times import format_utc
 from spoold.core.values import Recovered
 
 if TYPE_CHECKING:
     from spool.disk import Disk
+    from spool.owncopy import Task
     from spool.place import Place
     from spoold.effects.store import Store
 
@@ -114,12 +116,27 @@ def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
         task = decode_task(disk.read(path, look.BODY_LIMIT))
     except DAMAGED:
         return False  # a power cut before its sync: the action is still there
+    if not _has_key(disk, store, task):
+        return False  # a power cut has taken its key: its action, still there, takes it again
     target = layout.pending(first_entry(task))
     if store.durable:
         disk.sync([path])  # the dead daemon may not have come so far, and the action goes next
     store.put(path, target)
     if store.durable:
         disk.sync_dirs([layout.parent_of(target), *_above(target)])
+    return True
+
+
+def _has_key(disk: Disk, store: Store, task: Task) -> bool:
+    """Whether a task that needs a key has it, and that is on disk."""
+    if task.key is None or task.duplicate_of is not None:
+        return True
+    path = layout.key(mark_of(task.key, task.writer))
+    claim = keys.read(disk, path)
+    if claim is None or claim.id != task.id:
+        return False
+    if store.durable:
+        disk.sync([path], [layout.KEYS])
     return True
 
 

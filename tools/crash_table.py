@@ -85,8 +85,8 @@ def _shape(verb: str, args: tuple[Any, ...]) -> str:
     parts = path.split("/")
     top, name = parts[0], parts[-1]
     if top == "running" and name.startswith("."):
-        if name.endswith(".task"):
-            return "running/.ID.task"
+        if name.endswith((".task", ".key")):
+            return f"running/.ID.{name.rpartition('.')[2]}"
         told = parse_event(name[1:].partition(",")[2])
         return f"running/.{told[3] if told else name[1:].partition('.')[0]}"
     if name.endswith(".reason.json"):
@@ -95,6 +95,7 @@ def _shape(verb: str, args: tuple[Any, ...]) -> str:
         return f"outbox/{name.rsplit(',', 1)[1].removesuffix('.json')}"
     return {
         "ids": "ids/ID",
+        "keys": "keys/HASH",
         "attempts": "attempts/ID.N",
         "journal": "journal/",
         "incoming": "incoming/NAME",
@@ -239,6 +240,8 @@ SEQUENCES = (
     Sequence("Hold", _submitted(at=LATER), _verb("hold")),
     Sequence("Cancel a task that waits", _submitted(at=LATER), _verb("cancel")),
     Sequence("Cancel a process", _submitted(), _cancelled),
+    Sequence("Take in with a key", _nothing, _submitted(at=LATER, key="k")),
+    Sequence("Take in a duplicate", _submitted(at=LATER, key="k"), _submitted(key="k")),
     Sequence("Pause", _nothing, lambda d: d.drop({"action": "pause"})),
     Sequence("Refuse", _nothing, _submitted(pirority="high")),
 )
@@ -253,9 +256,11 @@ def _tree(disk: Disk) -> set[str]:
                 found.add(word or "running")
             elif name.endswith(".task"):
                 found.add("copy")
+            elif name.endswith(".key"):
+                found.add("claim")
             elif parse_event(name.partition(",")[2]):
                 found.add("event")
-    for folder, word in (("ids", "id"), ("outbox", "told"), ("rejected", "rejected")):
+    for folder, word in (("ids", "id"), ("keys", "key"), ("outbox", "told"), ("rejected", "rejected")):
         if _walk(disk, folder):
             found.add(word)
     for state in ("pending", "held", "done", "failed", "cancelled"):
@@ -267,7 +272,7 @@ def _tree(disk: Disk) -> set[str]:
 
 
 ORDER = (
-    "action", "copy", "id", "pending", "held", "running", "done", "failed", "cancelled",
+    "action", "claim", "key", "copy", "id", "pending", "held", "running", "done", "failed", "cancelled",
     "paused", "record", "event", "told", "rejected",
 )  # fmt: skip
 

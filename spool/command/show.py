@@ -84,6 +84,8 @@ def _show(spool: Spool, task: TaskView, lines: list[dict[str, Any]]) -> None:
             ("by", None if task.uid is None else f"uid {task.uid}"),
             ("version", task.version),
             ("parent", task.notify),
+            ("key", task.key),
+            ("duplicate of", task.duplicate_of),
             ("meta", render.json_line(task.meta) if task.meta else None),
             ("file", task.path),
             *(("unread", path) for path in _unread(spool, task.id)),

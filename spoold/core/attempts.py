@@ -29,6 +29,7 @@ TELLS = {
     "poison": "recurring-error",
     "cancel": "cancelled",
     "drop": "cancelled",
+    "duplicate": "cancelled",
     "expire": "failed",
 }
 
@@ -217,6 +218,23 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
         record=content,
         message=Message(told, parent, state.told_at(now.wall), entry.id, entry.task, content),
         note=note,
+    )
+
+
+def duplicate(state: State, entry: Entry, task: Task, path: str, now: Now) -> Move:
+    """A task whose key another one had when it came ends before it runs."""
+    return ending(
+        state,
+        "duplicate",
+        entry,
+        task,
+        before=table.PENDING,
+        source=path,
+        outcome="cancelled",
+        now=now,
+        parent=policy.parent(task, state.settings.handler_for(task.task)),
+        error=error("duplicate", f"its key {task.key} is taken by {task.duplicate_of}"),
+        duplicate_of=task.duplicate_of,
     )
 
 

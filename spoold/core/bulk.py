@@ -14,7 +14,7 @@ from spool.actions import Replay, Verb
 from spool.times import format_utc
 from spoold.core import table, verbs
 from spoold.core.submit import take_in
-from spoold.core.values import Ask, Drop, Note, Seek, Seeking
+from spoold.core.values import Ask, Drop, Note, Seek, Seeking, TakeKeys
 
 if TYPE_CHECKING:
     from spool.names import Entry
@@ -93,7 +93,8 @@ def _replay(state: State, found: Seeking, request: Replay, event: Matched, now: 
                 found, f"handler {handler.pattern} is not replayable: force it, or leave {task.task} out"
             )
             continue
-        out.append(take_in(state, task, now))
+        keyed = task.key is not None
+        out.append(TakeKeys(event.source, request, (task,)) if keyed else take_in(state, task, now))
         found.changed += 1
     return out
 

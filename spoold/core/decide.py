@@ -19,6 +19,7 @@ from spoold.core import (
     deadlines,
     dispatch,
     groups,
+    once,
     rights,
     scans,
     table,
@@ -33,6 +34,7 @@ from spoold.core.values import (
     Drop,
     Exited,
     Invalidated,
+    KeysTaken,
     Kill,
     Looked,
     Matched,
@@ -83,6 +85,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return _arrived(state, event, now)
         case Looked():
             return _looked(state, event, now)
+        case KeysTaken():
+            return once.taken(state, event, now)
         case Matched():
             return bulk.matched(state, event, now)
         case Invalidated():
@@ -185,6 +189,8 @@ def _looked(state: State, event: Looked, now: Now) -> list[Action]:
         return scans.freed(state, event.found, now)
     if event.ask.why == "late":
         return deadlines.looked(state, event.found, now)
+    if event.ask.why == "rival":
+        return once.looked(state, event, now)
     if event.ask.why == "match":
         return bulk.looked(state, event, now)
     return verbs.looked(state, event, now)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.names import MAX_US
 from spool.records import record
-from spoold.core import gate, order, policy, scans, slots, table
+from spoold.core import attempts, gate, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
     """One task to running/: its handler starts, or its parent is told that it is ready."""
     handler = state.handler_of(entry)
     worker = policy.does_work(task, handler)
+    if task.duplicate_of is not None:  # a crash has kept it from ending when it came
+        unreserve(state, entry.id, now)
+        return [attempts.duplicate(state, entry, task, path, now)]
     if handler is None and worker is None:
         unreserve(state, entry.id, now)
         return [park(entry, path)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from spool import layout
 from spool.names import PRIORITIES
 from spool.patterns import matches
 from spoold.core import order
@@ -216,6 +217,11 @@ class State:
             return True
         when = order.moment(entry, self.p95(entry.task))
         return when is not None and (when, entry.id) in self.urgent.entries
+
+    def path_of(self, task_id: str) -> str | None:
+        """Where a task waits, as far as it is in memory."""
+        found = self.waiting.get(task_id)
+        return None if found is None else layout.pending(found)
 
     def discard(self, entry: Entry) -> None:
         """An entry leaves pending/, or its name there changes: out of every window."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.owncopy import first_entry
+from spool.place import mark_of
 from spoold.core import policy, rights, table, verbs
-from spoold.core.values import Drop, Move
+from spoold.core.values import Drop, Move, TakeKeys
 
 if TYPE_CHECKING:
     from spool.actions import Submit, Task
@@ -23,6 +24,9 @@ def submit(state: State, event: Arrived, request: Submit, now: Now) -> list[Acti
         live = state.live.get(who.token, 0)
         if why := rights.why_not_submit(state.settings, who, request.tasks, now.wall, live):
             return [verbs.forbidden(state, event.source, request, why)]
+    keyed = tuple(task for task in request.tasks if task.key is not None)
+    if keyed:
+        return [TakeKeys(event.source, request, keyed)]
     out: list[Action] = [take_in(state, task, now) for task in request.tasks]
     out.append(Drop(event.source))
     return out
@@ -30,6 +34,18 @@ def submit(state: State, event: Arrived, request: Submit, now: Now) -> list[Acti
 
 def take_in(state: State, task: Task, now: Now) -> Move:
     """One task to pending/, or to held/ where nothing can run it."""
+    move = to_pending(state, task)
+    if not policy.runnable(task, state.settings.handler_for(task.task)):
+        entry = replace(move.entry, why="no-handler")
+        after = table.after(table.NEW, "park")
+        return replace(move, event="park", entry=entry, after=after, target=layout.held(entry))
+    state.keep_body(task)
+    state.insert(move.entry, now.wall)
+    return move
+
+
+def to_pending(state: State, task: Task) -> Move:
+    """The transition itself; memory does not know of it yet."""
     handler = state.settings.handler_for(task.task)
     entry = first_entry(task, policy.priority(task, handler))
     state.counts["taken"] += 1
@@ -38,20 +54,6 @@ def take_in(state: State, task: Task, now: Now) -> Move:
         note["key"] = task.signer
     if task.replay_of is not None:
         note["replay_of"] = task.replay_of
-    if not policy.runnable(task, handler):
-        entry = replace(entry, why="no-handler")
-        return Move(
-            event="park",
-            entry=entry,
-            before=table.NEW,
-            after=table.after(table.NEW, "park"),
-            source=None,
-            target=layout.held(entry),
-            body=task,
-            note=note,
-        )
-    state.keep_body(task)
-    state.insert(entry, now.wall)
     return Move(
         event="submit",
         entry=entry,
@@ -61,4 +63,5 @@ def take_in(state: State, task: Task, now: Now) -> Move:
         target=layout.pending(entry),
         body=task,
         note=note,
+        key=None if task.key is None or task.duplicate_of else mark_of(task.key, task.writer),
     )

@@ -25,6 +25,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "claim": RUNNING,
         "lift": PENDING,  # its deadline is near: high, once
         "late": PENDING,  # its deadline has passed: told, once
+        "duplicate": CANCELLED,  # another task had its key when it came
         "expire": FAILED,  # its deadline has passed and on_miss is fail
         "drop": CANCELLED,  # its deadline has passed and on_miss is drop
         "park": HELD,  # the code for it went away

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spool.actions import Action as Request
     from spool.actions import Task
     from spool.names import Entry
-    from spool.place import Place
+    from spool.place import Place, Rival
     from spool.settings import Handler, Settings
     from spoold.core.admit import Machine
 
@@ -126,6 +126,14 @@ class Looked:
 
     ask: Ask
     found: dict[str, Place | None]
+
+
+@dataclass(frozen=True, slots=True)
+class KeysTaken:
+    """The answer to a TakeKeys: by id the rival that has the key, None where it is taken now."""
+
+    asked: TakeKeys
+    rivals: dict[str, Rival | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +304,7 @@ Event = (
     | Scanned
     | Matched
     | Looked
+    | KeysTaken
     | Exited
     | Answered
     | Waits
@@ -353,6 +362,7 @@ class Move:
     record: dict[str, Any] | None = None
     message: Message | None = None
     note: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None  # the hash of the key that the task has just taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +414,29 @@ class Ask:
     request: Request | None = None
     source: Source | None = None
     entries: dict[str, Entry] = field(default_factory=dict)  # of tasks that are to be claimed
+
+
+@dataclass(frozen=True, slots=True)
+class TakeKeys:
+    """Take the keys of these tasks, each by a name that only one can make.
+
+    `over`: ids whose key may be taken though they have not ended: they are being killed. `last`:
+    what stands in the way was dealt with before.
+    """
+
+    source: Source
+    request: Request
+    tasks: tuple[Task, ...]
+    over: frozenset[str] = frozenset()
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FreeKeys:
+    """Give back what TakeKeys took for these ids: they do not come in. `again`: look at them later."""
+
+    ids: tuple[str, ...]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +511,8 @@ Action = (
     | Recall
     | Kill
     | Ask
+    | TakeKeys
+    | FreeKeys
     | Drop
     | Refuse
     | Scan

@@ -10,6 +10,7 @@ from spool import layout
 from spool.actions import Ack, Extend, Fail, Progress, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.names import MAX_US, id_from, whole_second
+from spool.place import mark_of
 from spool.records import error, record
 from spool.times import format_utc
 from spoold.core import attempts, dispatch, policy, rights, table
@@ -284,7 +285,19 @@ def _on_place(  # noqa: PLR0913 - one more than five
         return [] if place.state == table.HELD else [_hold(state, place, by)]
     if after == place.state:
         return []  # a duplicate row of the table
+    if kind == "retry":
+        _check_key(place)
     return [_release(state, place, kind, by, now)]
+
+
+def _check_key(place: Place) -> None:
+    """What has ended has let go of its key."""
+    if place.task.duplicate_of is not None:
+        text = f"was a duplicate of {place.task.duplicate_of}: submit or replay it"
+        raise Denied(text)
+    if place.rival is not None:
+        text = f"its key {place.task.key} is taken by {place.rival}"
+        raise Denied(text)
 
 
 def _late_word(request: Ack | Fail | Extend | Progress, place: Place) -> list[Action]:
@@ -337,7 +350,7 @@ def _hold(state: State, place: Place, by: dict[str, Any]) -> Move:
 
 def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now) -> Move:
     """Back to pending: from held as it was, after its end with all its attempts before it again."""
-    entry = replace(place.entry, why="", timeout=None)
+    entry, task = replace(place.entry, why="", timeout=None), place.task
     if kind == "retry" or entry.lost >= state.settings.poison_after:
         # The attempt number goes on: it is the fencing token, and a record may have it.
         spent = entry.interrupted + entry.fails + entry.lost
@@ -357,6 +370,7 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
         source=place.path,
         target=layout.pending(entry),
         note={"by": by},
+        key=mark_of(task.key, task.writer) if task.key and place.state in table.TERMINAL else None,
     )
 
 

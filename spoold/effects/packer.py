@@ -29,6 +29,7 @@ from spool.names import BadName, date_of, id_time
 from spool.owncopy import decode_task
 from spool.weigh import expired, weigh
 from spoold.effects import oldfiles
+from spoold.effects.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ class Packer:
         self.packed: Callable[[], None] = lambda: None  # told when a day has got its pack
         self._next = 0
         self._pass: Iterator[None] | None = None
+        self.keys = Keys(disk, state.node)
         self.counts = {"packed": 0, "dropped": 0}
 
     def resume(self) -> None:
@@ -104,6 +106,7 @@ class Packer:
         yield from oldfiles.expired(self.disk, self.state.settings, now)
         yield from oldfiles.journals(self.disk, self.root, self.state.settings, now)
         yield from oldfiles.limits(self.disk, self.state.settings, now)
+        yield from self.keys.sweep(now)
         if any(self.counts.values()):
             log.info("%(packed)d old tasks packed, %(dropped)d dropped", self.counts)
 

@@ -95,6 +95,9 @@ class Store:
         del now
         self._ensure(group, f"{self.stage_dir}/x")
         for move in list(group.moves):
+            if move.key is not None:  # who has it is on disk before the task is
+                group.files[layout.key(move.key)] = None
+                group.dirs[layout.KEYS] = None
             if move.body is not None:
                 try:
                     self._write(group, self._own(move), encode_task(move.body))

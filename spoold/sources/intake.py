@@ -111,6 +111,7 @@ class Intake:
         self._large: dict[str, int] = {}  # tasks of files there was no room for
         self._ignored: set[str] = set()
         self._passing: dict[str, str] = {}
+        self._unsure: set[str] = set()  # of these, those that a taken key may yet keep out
         self._packs: frozenset[str] | None = None
         self.signatures = Signatures(disk, getattr(disk, "root", ""), settings)
 
@@ -153,6 +154,7 @@ class Intake:
         What is on disk by now is no longer in passing. `room`: for how many tasks.
         """
         self._passing.clear()
+        self._unsure.clear()
         self._room = room
         self.signatures.left = AT_ONCE
         if self.crowd is not None:
@@ -367,11 +369,15 @@ class Intake:
             made = task if task.id else replace(task, id=_own_id(source, i))
             if not self._known(made, request, i):
                 fresh.append(made)
+        if any(task.key is not None for task in fresh):
+            self._unsure.update(task.id or "" for task in fresh)
         same = len(fresh) == len(request.tasks) and all(map(is_, fresh, request.tasks))
         return request if same else replace(request, tasks=tuple(fresh))
 
     def _known(self, task: Task, request: Submit, index: int) -> bool:
         task_id = task.id or ""
+        if task_id in self._unsure:
+            raise NotYet(Invalid("id", task_id, "is about to be taken in"), FOREVER)
         digest = self._passing.get(task_id)
         if digest is None:
             path = layout.own_copy(task_id)

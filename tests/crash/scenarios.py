@@ -284,6 +284,35 @@ STORIES: dict[str, list[Step]] = {
         submit({**RUN, "n": 1}), take_back(1), wait(1), submit({**RUN, "n": 2, "at": "+1h"}),
         wait(1), steal(2), wait(1), act("cancel", 2), wait(1),
     ],
+    "a key": [
+        submit({**RUN, "n": 1, "key": "k", "at": "+4s"}), turn(), submit({**RUN, "n": 2, "key": "k"}),
+        submit({**RUN, "n": 3, "key": "k", "on_duplicate": "reject"}), wait(10),
+        submit({**RUN, "n": 4, "key": "k", "key_for": 60}), wait(4), act("retry", 2),
+        submit({**RUN, "n": 5, "key": "k"}), wait(90), submit({**RUN, "n": 6, "key": "k"}), wait(3),
+    ],
+    "keys in one turn": [
+        submit({**RUN, "n": 1, "key": "k"}), submit({**RUN, "n": 2, "key": "k"}),
+        submit({**RUN, "n": 3, "key": "k", "on_duplicate": "replace"},
+               {"task": "order.a", "n": 4, "key": "l"}, {**RUN, "n": 5}), wait(4),
+    ],
+    "replace": [
+        submit({**RUN, "n": 1, "key": "k", "at": "+1h"}, {**RUN, "n": 2, "key": "l", "run": [NEVER]},
+               {"task": "order.a", "n": 3, "key": "m"}, {"task": "later.x", "n": 4, "key": "o"}),
+        wait(1), submit(*[{**RUN, "n": n, "key": k, "on_duplicate": "replace"}
+                          for n, k in ((5, "k"), (6, "l"), (7, "m"), (8, "o"))]), wait(6),
+    ],
+    "extend": [
+        submit({**RUN, "n": 1, "key": "k", "at": "+10s"}, {**RUN, "n": 2, "key": "l", "run": [["ok", 5]]},
+               {**RUN, "n": 3, "key": "m", "at": "+1h"}), wait(2), act("hold", 3), wait(1),
+        submit(*[{**RUN, "n": n, "key": k, "at": "+20s", "on_duplicate": "extend"}
+                 for n, k in ((4, "k"), (5, "l"), (6, "m"))]), wait(12), wait(15),
+    ],
+    "a key comes back": [
+        submit({**RUN, "n": 1, "key": "k", "run": [["65", 1]]}), wait(3),
+        submit({**RUN, "n": 2, "key": "k", "at": "+10s"}), wait(1), act("retry", 1), wait(15),
+        act("retry", 1), submit({**RUN, "n": 3, "key": "k"}), wait(4), act("replay", 1, 2, id=ident(9)),
+        wait(4),
+    ],
     "midnight": [
         submit({**RUN, "n": 1, "at": "2026-11-22T00:00:00Z"}, {"task": "solo", "n": 2,
                "at": "2026-11-21T23:59:59.999999Z", "run": [ERR]}),
@@ -294,6 +323,7 @@ STORIES: dict[str, list[Step]] = {
 
 # Where the tasks of a story end, wherever it is interrupted: what somebody asked for is done.
 ENDS: dict[str, dict[int, str]] = {
+    "replace": {n: "cancelled" if n < 5 else "done" for n in range(1, 9)},
     "cancel a process": {1: "cancelled", 2: "cancelled"},
     "a handler comes and a cancel": {1: "cancelled", 2: "cancelled"},
     "cancel twice in one turn": {1: "cancelled"},

@@ -204,7 +204,12 @@ FIELDS = [
     _task("version", 1.5, "must be"),
     _task("every", "* * * * * *", "not supported yet"),
     _task("after", ["self"], "not supported yet"),
-    _task("key", "k", "not supported yet"),
+    _task("key", "", "1 to 200"),
+    _task("key", "k" * 201, "1 to 200"),
+    _task("key", "a\nb", "can be printed"),
+    _task("key_for", "1h", "goes with key"),
+    _task("on_duplicate", "keep", "goes with key"),
+    _task("on_duplicate", "merge", "must be one of keep"),
     _task("x-hole", "a\0b", "NUL"),
     *(
         _task("id", value, "UUIDv7")

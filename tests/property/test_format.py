@@ -301,6 +301,7 @@ GOOD: dict[str, list[Any]] = {
     "trace": [TRACE],
     "version": [0, 2**31, "1.2"],
     "zone": ["UTC", "Europe/Rome"],
+    "key": ["customer 17", "ü" * 200],
 }
 BAD: dict[str, list[Any]] = {
     "any": [],
@@ -312,6 +313,7 @@ BAD: dict[str, list[Any]] = {
     "flag": [0, "true", None],
     "id": ["", ID.upper(), "../x", ID + "0", 5],
     "ids": [[], ID, [1], ["x"], None],
+    "key": ["", "k" * 201, 1, None],
     "later": ["x", None, 1],
     "errors": [[], ["x"], "0123456789abcdef"],
     "match": [{}, [], {"id": "x"}, {"state": "new"}, {"error": "x"}],

@@ -34,6 +34,7 @@ class Wish:
     taken_back: bool = False
     rival: bool = False  # the same id was dropped with other content: one of them is refused
     spoilt: bool = False  # not valid, or made so: it is refused
+    picky: bool = False  # dropped together with one that is refused where its key is taken
 
 
 class Writers:
@@ -85,8 +86,10 @@ class Writers:
             args.setdefault("mark", f"m{len(self.wishes) + docs.index(doc)}")
         many = len(docs) > 1 if batch is None else batch
         path, key = self.put(orjson.dumps({"tasks": list(docs)} if many else docs[0]), sure=sure)
+        picky = any(doc.get("on_duplicate") == "reject" for doc in docs)
         for doc in docs:
             self._wish(doc, path, key, sure=sure)
+            self.wishes[doc["args"]["mark"]].picky = picky
         return path
 
     def again(self, wish: Wish, *, sure: bool = True) -> None:

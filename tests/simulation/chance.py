@@ -95,7 +95,23 @@ def task(world: World, rng: Random) -> dict[str, Any]:
     ):
         if rng.random() < share:
             doc[name] = rng.choice(values)
+    if world.keyed and rng.random() < world.keyed:
+        doc["key"] = rng.choice("ABC")
+        doc["on_duplicate"] = rng.choice(("keep", "replace", "replace", "reject", "extend"))
+        if rng.random() < 0.3:
+            doc["key_for"] = rng.choice((5, 90))
     return doc
+
+
+def _apart(docs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A batch in which no key occurs twice."""
+    seen: set[str] = set()
+    for doc in docs:
+        if doc.get("key") in seen:
+            for name in ("key", "key_for", "on_duplicate"):
+                doc.pop(name, None)
+        seen.add(doc.get("key", ""))
+    return docs
 
 
 def _submit(world: World, rng: Random) -> None:
@@ -107,7 +123,7 @@ def _batch(world: World, rng: Random) -> None:
     docs = [task(world, rng) for _ in range(many)]
     if rng.random() < 0.3:  # what is handed to a worker ahead of time
         docs = [{**doc, "task": "py.quick"} for doc in docs]
-    world.writers.submit(*docs, sure=rng.random() < 0.8)
+    world.writers.submit(*_apart(docs), sure=rng.random() < 0.8)
 
 
 def _again(world: World, rng: Random) -> None:

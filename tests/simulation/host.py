@@ -309,7 +309,8 @@ class Host:
             self._next_care = now.mono + self.settings.housekeeping
             self.intake.ring()
             events.append(Tick())
-        if self.intake.unsettled and not events:
+        if (self.intake.unsettled or self.core.look_again) and not events:
+            self.core.look_again = False
             self.intake.ring()
         if self.intake.busy:
             events += self.intake.look(now)
@@ -343,7 +344,7 @@ class Host:
         """In how many us the next turn is due."""
         now = self.world.now()
         waits = [deadlines.next_wake(self.state, now), max(0, self._next_care - now.mono)]
-        if self.intake.unsettled:
+        if self.intake.unsettled or self.core.look_again:
             waits.append(AGAIN)
         if (end := self.handlers.next_end()) is not None:
             waits.append(max(0, end - now.mono))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import fsck, layout, look
+from spool import fsck, keys, layout, look
 from spool.disk import Missing
 from spool.errors import Invalid
 from spool.names import BadName, Entry, parse_event
 from spool.owncopy import decode_task
+from spool.place import mark_of
 from tests.simulation.verbs import carried_out
 from tests.simulation.watch import Broken
 
@@ -31,6 +32,7 @@ class Survey:
     places: dict[str, list[tuple[str, Entry]]] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)  # mark: id
     records: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)  # id: key, of what is no duplicate
 
 
 def survey(world: World) -> Survey:
@@ -46,6 +48,8 @@ def survey(world: World) -> Survey:
         found.places.setdefault(entry.id, []).append((path, entry))
         if task.id != entry.id:
             raise Broken(f"{path} holds the body of {task.id}")
+        if task.key is not None and task.duplicate_of is None:
+            found.keys[entry.id] = task.key
         if isinstance(task.args, dict) and "mark" in task.args:
             known = found.marks.setdefault(task.args["mark"], entry.id)
             wish = world.writers.wishes.get(task.args["mark"])
@@ -75,10 +79,30 @@ def at_rest(world: World) -> Survey:
     for task_id, places in found.places.items():
         if len(places) > 1:
             raise Broken(f"{task_id} is in {len(places)} places: {[p for p, _ in places]}")
+    if not relaxed and not world.strangers:
+        _keys(world, found)
     for wish in () if relaxed else world.writers.wishes.values():
         if wish.sure and not wish.taken_back:
             _kept(world, found, wish)
     return found
+
+
+def _keys(world: World, found: Survey) -> None:
+    """At most one unfinished task has a key, and the key's file says so."""
+    holders: dict[str, str] = {}
+    for task_id, key in found.keys.items():
+        path, entry = found.places[task_id][0]
+        state = path.split("/")[0]
+        if state in layout.ENDED or (state == layout.RUNNING and entry.why == "cancelled"):
+            continue
+        if known := holders.get(key):
+            raise Broken(f"{known} and {path} are unfinished, both with the key {key}")
+        holders[key] = path
+        claim = keys.read(world.disk, layout.key(mark_of(key)))
+        record = found.records.get(task_id, {}).get(entry.attempt)
+        ended = record is not None and record["event"] in ENDS  # what is left is to move it
+        if (claim is None or claim.id != task_id) and not ended:
+            raise Broken(f"{path} has the key {key}, and its file says {claim}")
 
 
 def _kept(world: World, found: Survey, wish: Wish) -> None:
@@ -89,7 +113,7 @@ def _kept(world: World, found: Survey, wish: Wish) -> None:
     info = disk.info(wish.path)
     if info is not None and disk._file(wish.path).key == wish.key:
         return
-    if (wish.rival or wish.spoilt) and _refused(world, wish.path):
+    if (wish.rival or wish.spoilt or wish.picky) and _refused(world, wish.path):
         return
     if wish.spoilt or (world.strangers and _in_corrupt(world, wish)):
         return
@@ -154,7 +178,9 @@ def _attempts(
     ends = [r for r in records.values() if r["event"] in ENDS]
     if len(ends) > 1 and "retry" not in asked:
         raise Broken(f"{task_id} ended {len(ends)} times: {[r['event'] for r in ends]}")
-    if state == "cancelled" and "cancel" not in asked and entry.miss != "drop":
+    replaced = any(w.doc.get("on_duplicate") == "replace" for w in world.writers.wishes.values())
+    unasked = "cancel" not in asked and entry.miss != "drop" and "duplicate_of" not in records[last]
+    if state == "cancelled" and unasked and not replaced:
         raise Broken(f"{task_id} is cancelled, and nobody asked for it")
 
 

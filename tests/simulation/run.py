@@ -26,6 +26,7 @@ class Plan:
     daemons: int = 1
     window: int = 400
     durability: str = "durable"
+    keyed: float = 0.0  # the share of tasks that have a key
     outbox: int = 0  # outbox_limit; 0: as it is set by default
 
 
@@ -45,7 +46,7 @@ class Story:
         return f"{self.plan}\n  moves: {words}\n  {type(self.problem).__name__}: {self.problem}"
 
 
-def simulate(seed: int, *, shrink: float = SHRINK_SECONDS, **plan: int | str) -> Story:
+def simulate(seed: int, *, shrink: float = SHRINK_SECONDS, **plan: float | str) -> Story:
     """The history of a seed; one that breaks a promise comes back with its shortest story."""
     made = Plan(seed=seed, **plan)  # type: ignore[arg-type]
     story = play(made, moves(Random(seed), made.steps, made.cuts, made.daemons))
@@ -62,6 +63,7 @@ def play(plan: Plan, todo: list[Move]) -> Story:
         tiny=plan.window < 100,
         more=f"outbox_limit = {plan.outbox}" if plan.outbox else "",
     )
+    world.keyed = plan.keyed
     try:
         for node in world.hosts:
             world.boot(node)

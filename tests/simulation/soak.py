@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     begun, seed, tasks, broken = time.monotonic(), args.seed, 0, 0
     print(f"from seed {seed}", flush=True)
     while (spent := time.monotonic() - begun) < args.seconds:
-        kind = KINDS[seed % len(KINDS)]
+        kind = {**KINDS[seed % len(KINDS)], "keyed": 0.4 * (seed // len(KINDS) % 2)}
         story = simulate(seed, **kind)
         tasks += story.tasks
         if story.problem is not None:

@@ -16,7 +16,7 @@ FIXED = range(40)
 FRESH = [random.SystemRandom().randrange(1 << 32) for _ in range(12)]
 
 
-def check(seed: int, **plan: int | str) -> None:
+def check(seed: int, **plan: float | str) -> None:
     """One history; its seed and shortest story if it breaks a promise."""
     print(f"seed {seed} {plan}")
     story = simulate(seed, **plan)
@@ -42,6 +42,11 @@ def test_windows_smaller_than_the_backlog_keep_every_promise(seed: int) -> None:
 @pytest.mark.parametrize("seed", [250087, 250237, 270027, 270063, 270188, 270238, 250277, 270048])
 def test_histories_that_once_broke_a_promise(seed: int) -> None:
     check(seed, **KINDS[seed % len(KINDS)])
+
+
+@pytest.mark.parametrize("seed", range(500, 512))
+def test_no_two_unfinished_tasks_ever_have_one_key(seed: int) -> None:
+    check(seed, cuts=seed % 3, keyed=0.6, daemons=1 if seed % 3 else 1 + seed % 2)
 
 
 @pytest.mark.parametrize("seed", range(200, 206))

@@ -38,6 +38,8 @@ def carried_out(world: World, found: Survey, lines: list[Line]) -> None:
             story[line["id"]].append(line)
     refused = _refused(world)
     for mark, (doc, sure) in world.writers.verbs.items():
+        if doc["action"] == "replay":
+            continue  # it makes new tasks
         for task_id in () if mark in refused else doc["ids"]:
             own = story[task_id]
             last = max((n for n, line in enumerate(own) if _by(line) == mark), default=None)

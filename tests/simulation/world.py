@@ -50,6 +50,7 @@ class World:
         self.tiny = tiny
         self.nodes = nodes
         self.cuts = 0
+        self.keyed = 0.0  # the share of tasks that have a key
         self.machine: dict[str, Any] = {}  # how the machine differs from one with room
         self.stepped = False  # the clock was set: dates say nothing of what came first
         self.crashes = 0

@@ -115,6 +115,9 @@ def test_every_field_of_a_submission_has_its_option(root: Path, say: Any) -> Non
         "trace": (f"00-{'a' * 32}-{'b' * 16}-01",) * 2,
         "replay_of": (task_id, task_id),
         "meta": ("k=1", {"k": 1}),
+        "key": ("customer 17", "customer 17"),
+        "key_for": ("1h", "1h"),
+        "on_duplicate": ("extend", "extend"),
     }
     rows = {n: r for n, r in TAKES["submit"].items() if r.kind != "later" and n not in ("task", "args")}
     assert rows.keys() == values.keys()

@@ -2,15 +2,17 @@
 
 import gzip
 import os
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
-from spool import fsck, layout, look, records
+from spool import fsck, keys, layout, look, records
 from spool.disk import RealDisk
 from spool.init import init
 from spool.names import Entry, new_id
 from spool.owncopy import Task, encode_task
+from spool.place import Rival, mark_of
 from spool.regroup import Regroup
 from spool.times import format_utc
 
@@ -242,3 +244,43 @@ def test_a_packed_journal_is_read_and_not_called_torn(disk):
     disk.write("journal/n/2026-01-01.jsonl.gz", b"no gzip")
     (found,) = fsck.check(disk)
     assert "cannot be unpacked" in found.what
+
+
+def keyed(disk, key="k", *, at=NOW):
+    entry = Entry(time=at, id=new_id(NOW), task="t.x", prio="low", base="low")
+    path = layout.pending(entry)
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, encode_task(replace(task(entry.id), key=key)))
+    disk.make_dir(layout.parent_of(layout.own_copy(entry.id)))
+    disk.link(path, layout.own_copy(entry.id))
+    return entry.id
+
+
+def test_a_key_that_its_task_does_not_have_on_disk_is_written_anew(disk):
+    task_id = keyed(disk)
+    assert [f.mended for f in mended(disk)] == ["written anew"]
+    assert keys.holder(disk, "k", NOW) == Rival(task_id, "unfinished")
+
+
+def test_two_tasks_with_one_key_are_named_and_both_kept(disk):
+    first, second = keyed(disk), keyed(disk, at=NOW + 1)
+    grave(disk, repair=True)
+    (found,) = grave(disk)
+    assert first in found.what
+    assert second in found.what
+    assert disk.info(layout.own_copy(first)).nlink == disk.info(layout.own_copy(second)).nlink == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"key": "k", "id": "x"}'])
+def test_a_damaged_file_of_a_key_goes_to_corrupt(disk, data):
+    disk.make_dir(layout.KEYS)
+    disk.write(layout.key(mark_of("k")), data)
+    (found,) = mended(disk)
+    assert "corrupt/" in found.mended
+
+
+def test_a_file_of_a_key_under_another_name_goes_to_corrupt(disk):
+    disk.make_dir(layout.KEYS)
+    disk.write(layout.key(mark_of("k")), keys.encode(replace(task(new_id(NOW)), key="l"), "n"))
+    (found,) = mended(disk)
+    assert "another key" in found.what
