@@ -25,7 +25,7 @@ PYTHON_ONLY = (
 EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes", "cgroup")
 _CACHED = 4096
 _TABLES = (("handlers.", " of a handler"), ("policy.", " of a rule"))
-_WHO = re.compile(r"\*|(user|group|key):[^\s\x00-\x1f*?,!]{1,256}")
+_WHO = re.compile(r"""\*|(user|group|key):[^\s\x00-\x1f*?,!"']{1,256}""")
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
 
@@ -257,10 +257,10 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
 
 
 def _rule(who: str, body: object, path: str) -> Rule:
-    prefix = f'policy."{label(who)}"'
     if _WHO.fullmatch(who) is None:
         rule = 'must be "*", or user:, group: or key: and a name'
         raise ConfigError(path, "policy", who, rule)
+    prefix = f'policy."{who}"'
     if not isinstance(body, dict):
         raise ConfigError(path, prefix, body, f"must be a table: [{prefix}]")
     return Rule(who=who, **_read(POLICY_ROWS, body, path, f"{prefix}."))

@@ -59,7 +59,10 @@ def _sparse(path: Path) -> None:
 
 
 def _tree(path: Path) -> None:
-    (path / "below").mkdir(parents=True)
+    path.mkdir()
+    path.chmod(0o700)  # in a box with an access control list a new directory is closed to its owner
+    (path / "below").mkdir()
+    (path / "below").chmod(0o700)
     (path / "below" / "good.json").write_bytes(b'{"task": "note"}')
 
 
@@ -84,8 +87,8 @@ FILES = [
     Case("an empty directory", lambda path: path.mkdir(), fate="ignored"),
     Case("a directory with files", _tree, fate="ignored"),
     Case("a terabyte of nothing", _sparse, "file", "larger than"),
-    Case("a file of the year 1970", _moded(0o600, (0, 0)), fate="taken"),
-    Case("a file of the year 2242", _moded(0o600, (8583062400, 8583062400)), fate="taken"),
+    Case("a file of the year 1970", _moded(0o640, (0, 0)), fate="taken"),
+    Case("a file of the year 2242", _moded(0o640, (8583062400, 8583062400)), fate="taken"),
     Case("a file with every permission", _moded(0o7777), fate="taken"),
     Case("nothing at all", b"", "document", "empty"),
     Case("half of a file", b'{"task": "note", "args": [1, 2', "document", "complete JSON"),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from spool import sysinit
-from tests.e2e.live import ROOT, Live
+from tests.e2e.live import ROOT, Live, until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
 SPOOLD, SUBMIT, READ, SHOP = 60001, 60010, 60011, 60020  # ids that nobody has
 ANN, BOB, EVE = 60101, 60102, 60103
@@ -60,6 +62,7 @@ class Shared(Live):
     def __init__(self, place: Path, settings: str, writers: Sequence[int] = ()) -> None:
         self.given = settings
         self.writers = writers
+        self.tracer: subprocess.Popen[bytes] | None = None
         super().__init__(place, settings)
         self.errors.touch()
 
@@ -131,3 +134,31 @@ class Shared(Live):
         os.chown(path, uid, SPOOLD)
         path.chmod(0o640)
         path.rename(self.root / box / name)
+
+    def start_traced(self, *before: str) -> None:
+        """Start the daemon below a tracer; it serves when this returns."""
+        self.tracer = self.spoold("-q", before=before)
+        until(self.status_now, "spoold serves")
+
+    def stop_traced(self, pid: int) -> None:
+        """Stop the daemon, traced or not, and see that it ends in good order."""
+        os.kill(pid, signal.SIGTERM)
+        process = self.process or self.tracer
+        assert process is not None
+        assert process.wait(100) == 0
+        self.process = self.tracer = None
+
+
+@pytest.fixture
+def made() -> Iterator[Callable[..., Shared]]:
+    spools: list[Shared] = []
+    with tempfile.TemporaryDirectory() as place:  # pytest closes its own to other users
+        Path(place).chmod(0o755)
+
+        def make(settings: str = "", writers: tuple[int, ...] = ()) -> Shared:
+            spools.append(Shared(Path(place), settings, writers))
+            return spools[-1]
+
+        yield make
+        for spool in spools:
+            spool.close()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.live import handler, until
-from tests.security.shared import ANN, BOB, EVE, READ, SHOP, SPOOLD, SUBMIT, Shared, needs_users
+from tests.security.shared import ANN, BOB, EVE, READ, SHOP, SPOOLD, SUBMIT, Shared, made, needs_users
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Make = Callable[..., Shared]
 
@@ -31,27 +29,13 @@ ahead = "1d"
 [policy."user:{SHOP}"]
 parents = ["shop"]
 """
+__all__ = ["made"]
 NOTE = 'settle = "1s"\ndurability = "relaxed"\n' + RULES + handler("note", "true")
 
 
 @pytest.fixture
-def made() -> Iterator[Make]:
-    spools: list[Shared] = []
-    with tempfile.TemporaryDirectory() as place:  # pytest closes its own to other users
-        Path(place).chmod(0o755)
-
-        def make(settings: str = NOTE, writers: tuple[int, ...] = ()) -> Shared:
-            spools.append(Shared(Path(place), settings, writers))
-            return spools[-1]
-
-        yield make
-        for spool in spools:
-            spool.close()
-
-
-@pytest.fixture
 def live(made: Make) -> Make:
-    return lambda *args, **kwargs: made(*args, **kwargs).start()
+    return lambda settings=NOTE, **more: made(settings, **more).start()
 
 
 def refused(spool: Shared, uid: int, *words: str) -> str:
@@ -73,7 +57,7 @@ def test_who_may_submit_does_and_it_is_done_as_his(live: Make) -> None:
 
 
 def test_the_file_system_keeps_out_who_may_not_drop_list_read_or_replace(made: Make) -> None:
-    spool = made()
+    spool = made(NOTE)
     mine = spool.submitted(ANN, "note")
     stranger = spool.spool(EVE, "submit", "note", groups=())
     assert stranger.returncode == 77
@@ -110,7 +94,7 @@ tries(os.rename, f"{root}/tmp/.mine", f"{root}/allowed_signers")
 
 
 def test_spoold_itself_cannot_change_what_says_who_may_do_what(made: Make) -> None:
-    spool = made()
+    spool = made(NOTE)
     tried = """
 import os
 os.listdir(f"{root}/incoming")
@@ -240,7 +224,7 @@ def test_a_writer_whose_queue_is_full_is_told_so_and_the_others_are_not_kept(liv
 
 
 def test_a_box_of_ones_own_is_closed_to_the_others_and_what_strays_in_is_refused(made: Make) -> None:
-    spool = made(writers=(ANN,))
+    spool = made(NOTE, writers=(ANN,))
     box = spool.root / "incoming.d" / str(ANN)
     look = f"import os; os.listdir(root + '/incoming.d/{ANN}')"
     assert "PermissionError" in spool.script(BOB, look).stderr
@@ -254,7 +238,7 @@ def test_a_box_of_ones_own_is_closed_to_the_others_and_what_strays_in_is_refused
 
 
 def test_a_box_that_its_user_closes_stops_nobody(made: Make) -> None:
-    spool = made(writers=(ANN, BOB))
+    spool = made(NOTE, writers=(ANN, BOB))
     (spool.root / "incoming.d" / str(BOB)).chmod(0)
     spool.start()
     spool.event("done", spool.submitted(ANN, "note"))
@@ -277,7 +261,7 @@ def test_a_box_that_its_user_closes_stops_nobody(made: Make) -> None:
 def test_what_is_dangerous_is_not_served_until_it_is_mended(
     made: Make, path: str, mode: int, owner: int, words: str
 ) -> None:
-    spool = made()
+    spool = made(NOTE)
     place = spool.root / path
     os.chown(place, owner, -1)
     place.chmod(mode)
@@ -306,7 +290,7 @@ def doctor(spool: Shared) -> list[str]:
 def test_a_shared_spool_is_not_served_by_root_nor_by_anybody_else(made: Make) -> None:
     from tests.security.shared import python
 
-    spool = made()
+    spool = made(NOTE)
     serve = [python(), "-m", "spoold", "--spool", str(spool.root), "--until-idle"]
     assert "does not serve it as root" in spool.run(0, *serve).stderr
     done = spool.run(ANN, *serve)
