@@ -28,6 +28,7 @@ from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.handlers import RUN, Handlers
 from spoold.effects.leftovers import kill_leftovers
+from spoold.effects.manager import Manager
 from spoold.effects.memory import UsageFile
 from spoold.effects.metrics import Metrics, TimedDisk
 from spoold.effects.outboxes import OutboxLimits
@@ -144,7 +145,7 @@ def _command_of(pid: int) -> list[bytes]:
         return []
 
 
-def _run(  # noqa: PLR0913 - what it was started with
+def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     disk: RealDisk, root: str, node: str, found: Settings, lock: int, *, until_idle: bool
 ) -> None:
     signals = Signals()  # first: a signal during start-up must not be lost
@@ -167,11 +168,14 @@ def _run(  # noqa: PLR0913 - what it was started with
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
 
     def apply(new: Settings) -> None:
+        manager.reloading(clock())
         store.durable = new.durability == "durable"
         crowd = _crowd(disk, root, new, intake.crowd)
         intake.configure(new, machine.zone_of(new.timezone), crowd)
         handlers.configure(new)
+        manager.ready()
 
+    manager = Manager(state, os.environ)
     status = Status(disk, state, now.wall)
     status.workers = handlers.workers.content
     status.groups = groups
@@ -191,10 +195,11 @@ def _run(  # noqa: PLR0913 - what it was started with
         status,
         _reloader(disk, root, apply, status, shared=found.shared),
         usage,
-        (error_files, packer, census, metrics, Writers(disk, state)),
+        (error_files, packer, census, metrics, Writers(disk, state), manager),
         until_idle=until_idle,
     )
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
+    manager.ready()
     try:
         loop.run(events)
     finally:
