@@ -1,92 +1,133 @@
-"""`spool completion`: completions for a shell, generated from the verbs' own parsers."""
+"""`spool completion`: completions for a shell, made from the verbs' own parsers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from spool import layout
+from spool.command import parser as options_of
 from spool.command.verbs import VERBS
 
 if TYPE_CHECKING:
     import argparse
 
-IDS = "spool ls --all --ids -n 200 2>/dev/null"
-TAKES_IDS = (
-    "show",
-    "why",
-    "log",
-    "wait",
-    "history",
-    "cancel",
-    "retry",
-    "hold",
-    "release",
-    "move",
-    "edit",
-    "replay",
-)
+IDS = "ids"
+NAMES = "names"
+DIRS = "dirs"
+ASK = {IDS: "spool ls --all --ids -n 200 2>/dev/null", NAMES: "spool completion names 2>/dev/null"}
+KINDS = {"ID": IDS, "TASK": NAMES, "PATTERN": NAMES, "DIR": DIRS, "STATE": " ".join(layout.STATES)}
 EPILOG = """
 bash:  spool completion bash > ~/.local/share/bash-completion/completions/spool
 zsh:   spool completion zsh > ~/.spool-completion; echo '. ~/.spool-completion' >> ~/.zshrc
 fish:  spool completion fish > ~/.config/fish/completions/spool.fish
+
+`names` prints the task names that are known here; the completions ask it.
 """
+
+
+@dataclass(slots=True)
+class Known:
+    """What may follow a verb.
+
+    `options`: name -> (help, kind of its value: "" where it is not known, None where it takes none);
+    `words`: the kind of the other words.
+    """
+
+    options: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    words: str = ""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish", NAMES))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    print({"bash": _bash, "zsh": _zsh, "fish": _fish}[args.shell](), end="")
+    if args.shell == NAMES:
+        from spool.scene.known import names
+
+        print("\n".join(names(options_of.open_spool(args))))
+    else:
+        print({"bash": _bash, "zsh": _zsh, "fish": _fish}[args.shell](), end="")
     return 0
 
 
-def _options() -> dict[str, list[argparse.Action]]:
-    """The options of each verb."""
-    from spool.command.parser import verb_parser
-
+def _verbs() -> dict[str, Known]:
     found = {}
     for verb, (module, _, _) in VERBS.items():
-        parser = verb_parser(verb)
+        parser = options_of.verb_parser(verb)
         import_module(f"spool.command.{module}").options(parser)
-        found[verb] = [action for action in parser._actions if action.option_strings]  # noqa: SLF001
+        known = found[verb] = Known()
+        for action in parser._actions:  # noqa: SLF001 - argparse tells it nowhere else
+            kind = None if action.nargs == 0 else _kind(action)
+            for name in action.option_strings:
+                known.options[name] = ((action.help or "").replace("%%", "%"), kind)
+            if not action.option_strings and not known.words:
+                known.words = kind or ""
     return found
 
 
-def _long(actions: list[argparse.Action]) -> list[str]:
-    return [name for action in actions for name in action.option_strings if name.startswith("--")]
+def _kind(action: argparse.Action) -> str:
+    """IDS, NAMES, DIRS, or the words there are; nothing where that is not known."""
+    if action.choices:
+        return " ".join(map(str, action.choices))
+    metavar = action.metavar if isinstance(action.metavar, str) else ""
+    return metavar.replace("|", " ") if metavar.islower() and "|" in metavar else KINDS.get(metavar, "")
 
 
 def _bash() -> str:
-    cases = "".join(f"    {v}) opts='{' '.join(_long(a))}' ;;\n" for v, a in _options().items())
+    verbs = _verbs()
+    cases = []
+    for verb, known in verbs.items():
+        long = " ".join(name for name in known.options if name.startswith("--"))
+        cases.append(f"    {verb}) opts='{long}' words={_quoted(_bash_words(known.words))} ;;\n")
+    values = {
+        f"{verb}:{name}": kind
+        for verb, known in verbs.items()
+        for name, (_, kind) in known.options.items()
+        if kind is not None
+    }
+    by_kind: dict[str, list[str]] = {}
+    for key, kind in values.items():
+        by_kind.setdefault(kind, []).append(key)
+    after = "".join(
+        f"    {'|'.join(keys)}) words={_quoted(_bash_words(kind))}; opts= ;;\n"
+        for kind, keys in by_kind.items()
+    )
     return f"""\
 _spool() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} verb= opts= word i
+  local cur=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} verb= opts= words= at= word i
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}
-    if [ "$word" = --spool ]; then i=$((i + 1)); continue; fi
-    case $word in -*) ;; *) verb=$word; break ;; esac
+    if [ "$word" = --spool ]; then at=${{COMP_WORDS[i+1]}}; i=$((i + 1)); continue; fi
+    case $word in -*) ;; *) [ -n "$verb" ] || verb=$word ;; esac
   done
-  if [ "${{COMP_WORDS[COMP_CWORD-1]}}" = --spool ]; then
-    COMPREPLY=($(compgen -d -- "$cur")); return
-  fi
+  local SPOOL_DIR=${{at:-$SPOOL_DIR}}
+  [ -z "$SPOOL_DIR" ] && unset SPOOL_DIR || export SPOOL_DIR
   case $verb in
-    '') COMPREPLY=($(compgen -W '{" ".join(VERBS)} --spool --help --version' -- "$cur")); return ;;
-{cases}  esac
+    '') opts='--spool --help --version' words='{" ".join(verbs)}' ;;
+{"".join(cases)}  esac
+  [ "$before" = --spool ] && {{ COMPREPLY=($(compgen -d -- "$cur")); return; }}
+  case $verb:$before in
+{after}  esac
   case $cur in -*) COMPREPLY=($(compgen -W "$opts" -- "$cur")); return ;; esac
-  case $verb in
-    {"|".join(TAKES_IDS)}) COMPREPLY=($(compgen -W "$({IDS})" -- "$cur")) ;;
-    ls) COMPREPLY=($(compgen -W '{" ".join(layout.STATES)}' -- "$cur")) ;;
-    completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- "$cur")) ;;
-    init) COMPREPLY=($(compgen -d -- "$cur")) ;;
+  case $words in
+    '{DIRS}') COMPREPLY=($(compgen -d -- "$cur")) ;;
+    '$ '*) COMPREPLY=($(compgen -W "$(${{words#??}} 2>/dev/null)" -- "$cur")) ;;
+    *) COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;
   esac
 }}
 complete -o default -F _spool spool
 """
+
+
+def _bash_words(kind: str) -> str:
+    """The words, or `$ ` and the command that prints them."""
+    return f"$ {ASK[kind].removesuffix(' 2>/dev/null')}" if kind in ASK else kind
 
 
 def _zsh() -> str:
@@ -97,19 +138,23 @@ def _fish() -> str:
     lines = ["complete -c spool -f", "complete -c spool -l spool -r -a '(__fish_complete_directories)'"]
     for verb, (_, _, text) in VERBS.items():
         lines.append(f"complete -c spool -n __fish_use_subcommand -a {verb} -d {_quoted(text)}")
-    for verb, actions in _options().items():
+    for verb, known in _verbs().items():
         seen = f"-n '__fish_seen_subcommand_from {verb}'"
-        for action in actions:
-            said = _quoted((action.help or "").replace("%%", "%"))
-            value = " -r" if action.nargs != 0 else ""
-            lines += [
-                f"complete -c spool {seen} -l {name[2:]}{value} -d {said}"
-                for name in action.option_strings
-                if name.startswith("--")
-            ]
-    lines.append(f"complete -c spool -n '__fish_seen_subcommand_from {' '.join(TAKES_IDS)}' -a '({IDS})'")
-    lines.append(f"complete -c spool -n '__fish_seen_subcommand_from ls' -a '{' '.join(layout.STATES)}'")
+        if known.words:
+            lines.append(f"complete -c spool {seen} -a {_fish_words(known.words)}")
+        for name, (said, kind) in known.options.items():
+            if not name.startswith("--"):
+                continue
+            value = "" if kind is None else " -r"
+            value += f" -a {_fish_words(kind)}" if kind else ""
+            lines.append(f"complete -c spool {seen} -l {name[2:]}{value} -d {_quoted(said)}")
     return "\n".join(lines) + "\n"
+
+
+def _fish_words(kind: str) -> str:
+    if kind == DIRS:
+        return "'(__fish_complete_directories)'"
+    return f"'({ASK[kind]})'" if kind in ASK else _quoted(kind)
 
 
 def _quoted(text: str) -> str:

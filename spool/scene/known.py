@@ -1,0 +1,33 @@
+"""The task names that are known to a spool: bound to handlers, seen to run, seen to wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from spool import daemons, layout, settings
+from spool.errors import SpoolError
+from spool.names import is_task
+
+if TYPE_CHECKING:
+    from spool.client import Spool
+
+LIMIT = 64 << 20
+
+
+def names(spool: Spool) -> list[str]:
+    """In order, and quick, as somebody waits for them. What cannot be read counts as nothing."""
+    found: set[str] = set()
+    try:
+        bound = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode()).handlers
+        found |= {pattern for pattern in bound if "*" not in pattern}
+    except (OSError, SpoolError, UnicodeDecodeError):
+        pass
+    for node in daemons.nodes(spool.disk, spool.path):
+        for path in (layout.usage(node), layout.shape(node)):
+            try:
+                found |= set(orjson.loads(spool.disk.read(path, LIMIT))["tasks"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+    return sorted(filter(is_task, found))  # a shell expands them

@@ -1,0 +1,107 @@
+"""Completions as bash makes them: verbs, options, ids and names of the spool at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spool import layout
+from spool.command.verbs import VERBS
+from spool.init import init
+from spool.names import Entry, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+NOW = 1_795_000_000_000_000
+ENTRY = Entry(time=NOW, id=new_id(NOW), task="mail.send")
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "s"
+    init(str(root))
+    (root / "spool.toml").write_text(
+        '[handlers."thumb.make"]\nexec = ["true"]\n[handlers."x.*"]\nexec = ["true"]\n'
+    )
+    (root / layout.pending(ENTRY)).parent.mkdir(parents=True)
+    (root / layout.pending(ENTRY)).write_text("")
+    (root / "nodes/n.lock").write_text("")
+    evil = "$(touch evil)"
+    (root / "nodes/n.shape").write_text(json.dumps({"tasks": {"mail.send": {}, evil: {}}}))
+    return root
+
+
+@pytest.fixture
+def complete(root: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """What bash offers for these words, the last of which is being typed."""
+    command = tmp_path / "bin/spool"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m spool "$@"\n')
+    command.chmod(0o700)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "SPOOL_DIR": str(root),
+    }
+    script = subprocess.run(
+        [command, "completion", "bash"], capture_output=True, text=True, env=env, check=True
+    ).stdout
+
+    def run(*words: str, **more: str) -> list[str]:
+        code = f'{script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _spool; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        done = subprocess.run(
+            ["bash", "-c", code, "bash", "spool", *words],
+            capture_output=True, text=True, env={**env, **more}, cwd=tmp_path, check=True,
+        )  # fmt: skip
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    return run
+
+
+def test_verbs_and_options_are_those_there_are(complete: Callable[..., list[str]]) -> None:
+    assert complete("") == list(VERBS)
+    assert complete("can") == ["cancel"]
+    assert complete("--v") == ["--version"]
+    assert {"--priority", "--deadline", "--args"} <= set(complete("submit", "--"))
+    assert complete("submit", "mail.send", "--prio") == ["--priority"]
+
+
+def test_words_are_what_the_verb_takes(complete: Callable[..., list[str]]) -> None:
+    assert complete("submit", "") == ["mail.send", "thumb.make"]
+    assert complete("submit", "th") == ["thumb.make"]
+    assert complete("cancel", "") == [ENTRY.id]
+    assert complete("show", ENTRY.id[:5]) == [ENTRY.id]
+    assert complete("ls", "f") == ["failed"]
+    assert complete("top", "err") == ["errors"]
+    assert complete("completion", "f") == ["fish"]
+
+
+def test_values_are_what_the_option_takes(complete: Callable[..., list[str]]) -> None:
+    assert complete("submit", "x", "--priority", "") == ["high", "medium", "low"]
+    assert complete("cancel", "--state", "h") == ["held"]
+    assert complete("ls", "--task", "") == ["mail.send", "thumb.make"]
+    assert complete("submit", "--timeout", "") == []
+
+
+def test_the_spool_that_is_named_is_the_one_that_is_asked(
+    complete: Callable[..., list[str]], root: Path
+) -> None:
+    assert complete("--spool", str(root), "cancel", "", SPOOL_DIR="/nonsense") == [ENTRY.id]
+    assert complete("cancel", "", SPOOL_DIR="/nonsense") == []
+
+
+def test_no_name_is_run_by_the_shell(complete: Callable[..., list[str]], tmp_path: Path) -> None:
+    complete("submit", "")
+    assert not (tmp_path / "evil").exists()
