@@ -195,7 +195,8 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         status,
         _reloader(disk, root, apply, status, shared=found.shared),
         usage,
-        (error_files, packer, census, metrics, Writers(disk, state), manager),
+        manager,
+        (error_files, packer, census, metrics, Writers(disk, state)),
         until_idle=until_idle,
     )
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())

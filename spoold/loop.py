@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Action, Event
     from spoold.effects.group import Group
     from spoold.effects.handlers import Handlers
+    from spoold.effects.manager import Manager
     from spoold.effects.memory import UsageFile
     from spoold.effects.outboxes import OutboxLimits
     from spoold.effects.status import Status
@@ -301,6 +302,7 @@ class Loop:
         status: Status,
         reload: Callable[[], Settings | None],
         usage: UsageFile,
+        manager: Manager,
         chores: Sequence[Chore] = (),
         *,
         until_idle: bool = False,
@@ -314,7 +316,8 @@ class Loop:
         self.status = status
         self.reload = reload
         self.usage = usage
-        self.chores = chores
+        self.manager = manager
+        self.chores = (*chores, manager)
         self.until_idle = until_idle
         self._stop_by: int | None = None
         self._next_care = 0
@@ -440,6 +443,7 @@ class Loop:
         log.error("the disk is full, waiting for room: %s", problem)
         while True:
             time.sleep(FULL_AGAIN)
+            self.manager.step(clock())
             try:
                 self.core.finish(clock())
             except DiskFull:

@@ -145,8 +145,7 @@ def _fish() -> str:
         for name, (said, kind) in known.options.items():
             if not name.startswith("--"):
                 continue
-            value = "" if kind is None else " -r"
-            value += f" -a {_fish_words(kind)}" if kind else ""
+            value = f" -x -a {_fish_words(kind)}" if kind else "" if kind is None else " -r"
             lines.append(f"complete -c spool {seen} -l {name[2:]}{value} -d {_quoted(said)}")
     return "\n".join(lines) + "\n"
 

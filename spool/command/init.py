@@ -18,6 +18,7 @@ SHARED = ("owner", "submit", "read", "writer", "outbox")
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("dir", nargs="?", metavar="DIR", help="where; made if it is not there")
+    parser.add_argument("--user", action="store_true", help="your own, whatever $SPOOL_DIR says")
     shared = parser.add_argument_group("a spool for several users, made by root, see spool-security(7)")
     shared.add_argument("--system", action="store_true", help="make one, or complete one")
     shared.add_argument("--owner", metavar="USER[:GROUP]", help="who runs spoold (default: spool)")
@@ -38,11 +39,14 @@ def run(args: argparse.Namespace) -> int:
     if own and not args.system:
         options_of.usage(args, f"--{own[0]} goes with --system")
     named = args.dir or args.spool
+    if args.user and (named or args.system):
+        options_of.usage(args, "--user has a place of its own: no DIR, --spool or --system")
+    environ = {k: v for k, v in os.environ.items() if not (args.user and k == "SPOOL_DIR")}
     if args.system:
         path = os.path.abspath(named or os.environ.get("SPOOL_DIR") or "/var/spool/spool")
         made = _system(args, path)
     else:
-        path = os.path.abspath(named or default_dir(os.environ))
+        path = os.path.abspath(named or default_dir(environ))
         made = init(path)
     if args.json:
         from spool.command.render import json_line

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Now
 
 SOON = 5_000_000  # us between two texts at least
+MARGIN = 30_000_000  # us that the last files may take at a stop
 
 
 class Manager:
@@ -61,7 +62,9 @@ class Manager:
             lines.append(f"STATUS={text}")
         if self.state.stopping and not self._stopping:
             self._stopping = True
-            lines.append("STOPPING=1")
+            settings = self.state.settings
+            needs = settings.drain_grace + 2 * settings.grace + MARGIN
+            lines += ["STOPPING=1", f"EXTEND_TIMEOUT_USEC={needs}"]
         self.say(*lines)
 
     def say(self, *lines: str) -> None:
@@ -83,4 +86,5 @@ class Manager:
             f"{len(state.runs):,} run, {ready:,} ready",
             f"{counts['done']:,} done, {counts['failed']:,} failed",
         ]
-        return "; ".join([*parts, *(["the gate is shut"] if state.gate.shut else [])])
+        why = state.shut or ("the gate is shut" if state.gate.shut else "")
+        return "; ".join([*parts, *([why] if why else [])])

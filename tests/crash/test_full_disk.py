@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.e2e.live import Live, handler, until
+from tests.e2e.manager import Manager
 
 pytestmark = [
     pytest.mark.root,
@@ -126,3 +127,27 @@ def test_a_batch_of_more_tasks_than_inodes_waits_and_holds_up_nobody(small):
     for path in full.iterdir():
         path.unlink()
     live.wait_count(len(ids), "pending")
+
+
+def test_a_service_manager_sees_that_a_daemon_without_room_lives(small, tmp_path):
+    toml = "min_free_bytes = 0\nmin_free_inodes = 0\n" + handler(
+        "slow", "touch $NOTES/up; read x < $NOTES/gate"
+    )
+    live = small("size=4m", toml)
+    manager = Manager(tmp_path / "notify")
+    gate = live.notes / "gate"
+    os.mkfifo(gate)
+    live.process = live.spoold(before=["env", f"NOTIFY_SOCKET={manager.path}", "WATCHDOG_USEC=400000"])
+    manager.hears("READY=1")
+    task_id = live.submit("slow")
+    until((live.notes / "up").exists, "it runs")
+    ballast = live.place / "ballast"
+    fill(ballast, 0)
+    gate.write_text("go\n")
+    until(lambda: "waiting for room" in live.errors.read_text(), "spoold waits for room")
+    manager.silence()
+    for _ in range(3):
+        manager.hears("WATCHDOG=1")
+    ballast.unlink()
+    assert live.end(task_id)["event"] == "done"
+    manager.socket.close()

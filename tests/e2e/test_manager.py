@@ -6,14 +6,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.live import PATIENCE, ROOT, Live, handler
+from tests.e2e.live import ROOT, Live, handler
+from tests.e2e.manager import Manager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,23 +26,6 @@ needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd is not installed"
 )
 LOOSE = 2.5  # exposure as systemd-analyze reckons it, 0 to 10
-
-
-class Manager:
-    """The other end of NOTIFY_SOCKET."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(self.path)
-        self.socket.settimeout(PATIENCE)
-
-    def hears(self, *lines: str) -> list[str]:
-        """Wait for a message with lines that begin so; the message."""
-        while True:
-            found = self.socket.recv(1 << 16).decode().split("\n")
-            if all(any(line.startswith(start) for line in found) for start in lines):
-                return found
 
 
 @pytest.fixture
@@ -66,7 +49,8 @@ def test_it_tells_when_it_serves_reloads_lives_and_stops(spool_at: Make, manager
     manager.hears("READY=1")
     assert "NOTIFY_SOCKET" not in (spool.notes / "env").read_text()
     spool.signal(signal.SIGTERM)
-    manager.hears("STOPPING=1")
+    told = manager.hears("STOPPING=1")
+    assert "EXTEND_TIMEOUT_USEC=80000000" in told  # 30 s to drain, 10 s from TERM to KILL, and some
     spool.signal(signal.SIGTERM)
     assert spool.wait_exit() == 0
 

@@ -613,6 +613,17 @@ def test_init_makes_a_spool_once(tmp_path: Path, say: Any) -> None:
     assert say("init", "/proc/nonsense")[0] != OK
 
 
+def test_init_can_be_told_whose_spool_to_make(
+    tmp_path: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("SPOOL_DIR", str(tmp_path / "other"))
+    assert say("init", "--user") == (OK, f"made {tmp_path}/state/spool\n", "")
+    assert not (tmp_path / "other").exists()
+    assert say("init", "--user", "here")[0] == USAGE
+    assert say("init", "--user", "--system")[0] == USAGE
+
+
 def test_the_spool_may_be_named_before_or_after_the_verb(tmp_path: Path, say: Any) -> None:
     place = str(tmp_path / "other")
     init(place)

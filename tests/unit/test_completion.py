@@ -1,4 +1,4 @@
-"""Completions as bash makes them: verbs, options, ids and names of the spool at hand."""
+"""Completions as shells make them: verbs, options, ids and names of the spool at hand."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from spool import layout
 from spool.command.verbs import VERBS
 from spool.init import init
 from spool.names import Entry, new_id
+from tests.e2e.live import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 NOW = 1_795_000_000_000_000
 ENTRY = Entry(time=NOW, id=new_id(NOW), task="mail.send")
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    missing = [name for name in programs if shutil.which(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 @pytest.fixture
@@ -42,24 +47,36 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def complete(root: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """What bash offers for these words, the last of which is being typed."""
+def env(root: Path, tmp_path: Path) -> dict[str, str]:
+    """An environment where `spool` is this code, with this spool."""
     command = tmp_path / "bin/spool"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m spool "$@"\n')
     command.chmod(0o700)
-    env = {
+    return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{command.parent}:{os.environ['PATH']}",
         "SPOOL_DIR": str(root),
+        "HOME": str(tmp_path),
     }
-    script = subprocess.run(
-        [command, "completion", "bash"], capture_output=True, text=True, env=env, check=True
+
+
+def script(shell: str, env: dict[str, str]) -> str:
+    return subprocess.run(
+        ["spool", "completion", shell], capture_output=True, text=True, env=env, check=True
     ).stdout
 
+
+@pytest.fixture
+def complete(env: dict[str, str], tmp_path: Path) -> Callable[..., list[str]]:
+    """What bash offers for these words, the last of which is being typed."""
+    if shutil.which("bash") is None:
+        pytest.skip("not installed: bash")
+    made = script("bash", env)
+
     def run(*words: str, **more: str) -> list[str]:
-        code = f'{script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _spool; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        code = f'{made}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _spool; printf "%s\\n" "${{COMPREPLY[@]}}"'
         done = subprocess.run(
             ["bash", "-c", code, "bash", "spool", *words],
             capture_output=True, text=True, env={**env, **more}, cwd=tmp_path, check=True,
@@ -104,4 +121,54 @@ def test_the_spool_that_is_named_is_the_one_that_is_asked(
 
 def test_no_name_is_run_by_the_shell(complete: Callable[..., list[str]], tmp_path: Path) -> None:
     complete("submit", "")
+    assert not (tmp_path / "evil").exists()
+
+
+@needs("fish")
+def test_fish_offers_the_same(env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "spool.fish").write_text(script("fish", env))
+    (tmp_path / "a-file").touch()
+
+    def complete(line: str) -> list[str]:
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", 'source spool.fish; complete -C "$argv"', line],
+            capture_output=True, text=True, env=env, cwd=tmp_path, check=True,
+        )  # fmt: skip
+        assert done.stderr == ""
+        return [row.partition("\t")[0] for row in done.stdout.splitlines()]
+
+    assert set(complete("spool ")) == set(VERBS)
+    assert complete("spool submit ") == ["mail.send", "thumb.make"]
+    assert complete("spool submit x --priority ") == ["high", "low", "medium"]
+    assert complete("spool cancel ") == [ENTRY.id]
+    assert complete("spool submit x --prio") == ["--priority"]
+    assert not (tmp_path / "evil").exists()
+
+
+@needs("zsh", "tmux")
+def test_zsh_completes_what_is_typed(env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / ".zshrc").write_text(f"PS1='> '\n{script('zsh', env)}\n")
+    tmux = ["tmux", "-S", str(tmp_path / "tmux")]
+
+    def run(*words: str) -> str:
+        return subprocess.run(
+            [*tmux, *words], capture_output=True, text=True, check=True, env={**env, "TMUX": ""}
+        ).stdout
+
+    def shows(text: str) -> None:
+        until(lambda: run("capture-pane", "-p").rstrip().endswith(text), f"{text} on the screen")
+
+    try:
+        run("-f", os.devnull, "new-session", "-d", "-x", "120", "-y", "24", "zsh", "-d")
+        shows(">")
+        for typed, there in {
+            "spool subm": "> spool submit",
+            "th": "submit thumb.make",
+            "--priority h": "make --priority high",
+        }.items():
+            run("send-keys", "-l", "--", typed)
+            run("send-keys", "Tab")
+            shows(there)
+    finally:
+        subprocess.run([*tmux, "kill-server"], capture_output=True, check=False)
     assert not (tmp_path / "evil").exists()
