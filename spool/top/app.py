@@ -40,7 +40,6 @@ Screen {{ background: ansi_default; }}
 #head {{ height: {LINES}; text-wrap: nowrap; text-overflow: ellipsis; }}
 #views {{ height: 1; background: $panel; }}
 #filter {{ height: 1; border: none; display: none; }}
-#filter.shown {{ display: block; }}
 DataTable {{ height: 1fr; background: ansi_default; scrollbar-size-horizontal: 0; }}
 ModalScreen {{ align: center middle; }}
 #ask {{ width: auto; max-width: 90%; padding: 1 2; background: $panel; border: round $accent; }}
@@ -57,7 +56,7 @@ class Top(App[None]):
         *(Binding(str(n + 1), f"view({n})", show=False) for n in range(len(VIEWS))),
         Binding("tab,right", "step(1)", show=False, priority=True),
         Binding("shift+tab,left", "step(-1)", show=False, priority=True),
-        Binding("slash", "filter", "filter", key_display="/"),
+        Binding("slash", "filter", "filter", key_display="/", priority=True),
         Binding("l", "open", "log"),
         Binding("c", "change('cancel')", "cancel"),
         Binding("r", "change('retry')", "retry"),
@@ -197,16 +196,20 @@ class Top(App[None]):
         self._look()
         self._draw()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's
+        """Keys that come before all others are for typing where there is something to type."""
+        if action in ("filter", "step"):
+            return not (isinstance(self.screen, (Ask, Page)) or self.query_one(Input).has_focus)
+        return True
+
     def action_step(self, by: int) -> None:
-        if isinstance(self.screen, (Ask, Page)) or self.query_one(Input).has_focus:
-            return
         self.action_view((VIEWS.index(self._view) + by) % len(VIEWS))
 
     def action_filter(self) -> None:
         box = self.query_one(Input)
         box.value = self._wanted
-        box.add_class("shown")
-        box.focus()
+        box.display = True
+        self.set_focus(box)  # at once: what was typed ahead is for the box
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self._unfilter(event.value.strip())
@@ -216,8 +219,8 @@ class Top(App[None]):
 
     def _unfilter(self, wanted: str) -> None:
         self._wanted = wanted
-        self.query_one(Input).remove_class("shown")
-        self.query_one(DataTable).focus()
+        self.query_one(Input).display = False
+        self.set_focus(self.query_one(DataTable))
         self._look()
 
     def on_data_table_row_selected(self) -> None:

@@ -266,7 +266,7 @@ class Pool:
         moments += [worker.since + LOOK for worker in self.workers.values() if worker.runs]
         moments += [w.gone_by for w in self.workers.values() if w.gone_by is not None and not w.runs]
         moments += [w.since + SLOW for w in self.workers.values() if len(w.runs) > 1 and w.is_plain]
-        if self.turns.waiting and self._again > now:
+        if self._missing():
             moments.append(self._again)
         spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
         moments += [worker.since + self.handlers[0].idle for worker in spare[1:]]
@@ -311,12 +311,16 @@ class Pool:
         return events
 
     def _grow(self, now: int) -> None:
+        if now >= self._again:  # what waits until then does so without using an attempt
+            for _ in range(self._missing()):
+                self._spawn(now)
+
+    def _missing(self) -> int:
         """One worker for each task that waits and has none on its way."""
-        if not self.turns.waiting or now < self._again:
-            return  # what waits does so without using an attempt
+        if not self.turns.waiting:
+            return 0
         coming = sum(1 for w in self.workers.values() if not w.ready and not w.leaving)
-        for _ in range(self.turns.wanted(self.handlers[0].async_tasks) - coming):
-            self._spawn(now)
+        return max(0, self.turns.wanted(self.handlers[0].async_tasks) - coming)
 
     def _worn(self, worker: Worker, rss: int, now: int) -> bool:
         rule = self.handlers[0]

@@ -51,7 +51,10 @@ class Worker:
     def greet(self, message: dict[str, Any]) -> None:
         """The first words, and with them the turns."""
         data = orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
-        sent = socket.send_fds(self.sock, [data], [self._far.fileno()])
+        try:
+            sent = socket.send_fds(self.sock, [data], [self._far.fileno()])
+        except OSError:
+            return  # it never started: the keeper will say so
         self._outbox += data[sent:]
         self.wants_write = bool(self._outbox)
 
