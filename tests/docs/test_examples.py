@@ -47,6 +47,7 @@ def run(home: Path, blocks: list[tuple[str, str]]) -> None:
     """Run blocks one after the other, as a reader would; whatever they started ends with them."""
     path = f"{home / 'bin'}:{os.environ['PATH']}"
     env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+    env["PYTHONFAULTHANDLER"] = "1"  # tells where it hangs
     for name in ("SPOOL_DIR", "XDG_STATE_HOME"):
         env.pop(name, None)
     sessions = []
@@ -65,8 +66,10 @@ def run(home: Path, blocks: list[tuple[str, str]]) -> None:
                 )
                 sessions.append(process.pid)
                 try:
-                    process.wait(60)
+                    process.wait(90)
                 except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGABRT)
+                    process.wait()
                     pytest.fail(f"does not end:\n{text}\n{log.read_text()}")
             assert process.returncode == 0, f"{text}\n{log.read_text()}"
     finally:
