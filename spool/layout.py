@@ -33,6 +33,7 @@ PACKED = "packed"
 KEYS = "keys"
 KEY_LOCKS = "keys/locks"
 PAUSES = "nodes/pauses.json"
+ALIVE = "nodes/alive"
 
 STATES = (PENDING, HELD, RUNNING, DONE, FAILED, CANCELLED)
 ENDED = (DONE, FAILED, CANCELLED)

@@ -179,8 +179,8 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
     if not isinstance(target, str):
         return False
     written = store.recorded(layout.record(task_id, int(content.get("attempt") or 0)))
-    if written is None or written.get("entry") != target:
-        return False
+    if written != content:
+        return False  # this attempt has ended in another way, maybe on another node
     if disk.info(target) is None and target.split("/")[0] in layout.ENDED:
         # The record stands, the entry has not moved yet: it was not in running/ (a cancel).
         place = _find(disk, task_id)

@@ -51,6 +51,7 @@ from spoold.core.values import (
     Scan,
     Scanned,
     Seen,
+    Stirred,
     Stop,
     Tick,
     Undone,
@@ -119,6 +120,9 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.unread.update(event.counts)
             if full - state.full:
                 state.forget_all()  # what was left on disk because of them is found again
+            return []
+        case Stirred():
+            state.forget_all()
             return []
         case Room():
             state.shut = event.why

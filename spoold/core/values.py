@@ -274,6 +274,11 @@ class Outboxes:
 
 
 @dataclass(frozen=True, slots=True)
+class Stirred:
+    """Somebody else may have changed pending/: what is known of it is not all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """Whether the disk has room for more; `why` is empty where it has."""
 
@@ -318,6 +323,7 @@ Event = (
     | Undone
     | Reloaded
     | Outboxes
+    | Stirred
     | Room
     | Measured
     | Stop

@@ -54,7 +54,7 @@ class Move:
         return f"{self.kind}:{self.seed}"
 
 
-def moves(rng: Random, steps: int, cuts: int, nodes: int) -> list[Move]:
+def moves(rng: Random, steps: int, cuts: int, nodes: int, lease: int = 0) -> list[Move]:
     """A history to be: mostly work, some trouble, and `cuts` power cuts."""
     kinds = [name for name, (weight, _) in ACTS.items() for _ in range(weight)]
     made = [Move(rng.choice(kinds), rng.getrandbits(32)) for _ in range(steps)]
@@ -62,6 +62,8 @@ def moves(rng: Random, steps: int, cuts: int, nodes: int) -> list[Move]:
         made.insert(rng.randrange(len(made) + 1), Move("cut", rng.getrandbits(32)))
     for _ in range(steps // 12):
         made.insert(rng.randrange(len(made) + 1), Move("press", rng.getrandbits(32)))
+    for _ in range(steps // 10 if lease else 0):
+        made.insert(rng.randrange(len(made) + 1), Move(rng.choice(CLUSTER), rng.getrandbits(32)))
     if nodes == 1:
         made = [m if m.kind != "beside" else Move("turn", m.seed) for m in made]
     return made
@@ -325,6 +327,54 @@ def boot(world: World, node: str) -> None:
     world.boot(node)
 
 
+# What befalls nodes.
+
+CLUSTER = ("gone", "freeze", "freeze", "stall")
+
+
+def _gone(world: World, rng: Random) -> None:
+    """A node dies, and is not there for a while: others take its tasks up, or it is back before."""
+    node = rng.choice(list(world.hosts))
+    if world.hosts[node] is None or len(world.up()) < 2:
+        return
+    world.crash(node)
+    world.run(int(world.lease * rng.choice((0.3, 0.9, 1.3, 3)) * SECOND))
+    world.same_host = rng.random() < 0.5
+    boot(world, node)
+    world.same_host = True
+
+
+def _freeze(world: World, rng: Random) -> None:
+    """A host stands still before a step of its disk, then does that step, however late."""
+    node = rng.choice(list(world.hosts))
+    host = world.hosts[node]
+    if host is None or len(world.up()) < 2:
+        return
+    span = int(world.lease * rng.choice((0.2, 0.8, 1.1, 1.5, 4)) * SECOND)
+
+    def stand_still() -> None:
+        world.frozen.add(node)
+        for other in world.up():
+            other.ring()
+        begun = world.mono
+        while world.mono - begun < span:
+            for other in world.up():
+                other.turn()
+            world.pass_time(SECOND // 4)
+        world.frozen.discard(node)
+
+    inner = host.disk.disk
+    host.disk.swap(Hooked(inner, rng.randrange(25), stand_still))
+    world.run(int(rng.choice((1, 5)) * SECOND), turns=60)
+    if world.hosts[node] is host:
+        host.disk.swap(inner)
+
+
+def _stall(world: World, rng: Random) -> None:
+    """The file server is away: nobody gets anything done, which is nobody's death."""
+    world.pass_time(int(world.lease * rng.choice((0.3, 0.7, 2)) * SECOND))
+
+
 ACTS: dict[str, tuple[int, Callable[[World, Random], None]]] = {
     "submit": (14, _submit),
     "batch": (4, _batch),
@@ -348,4 +398,7 @@ ACTS: dict[str, tuple[int, Callable[[World, Random], None]]] = {
     "cut": (0, _cut),
     "stop": (1, _stop),
     "reload": (1, _reload),
+    "gone": (0, _gone),
+    "freeze": (0, _freeze),
+    "stall": (0, _stall),
 }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CHANGES = ("write", "append", "move", "link", "remove", "make_dir", "remove_dir")
 SYNCS = ("sync", "sync_dirs")
-READS = ("names", "slices", "read", "info", "free")
+READS = ("names", "slices", "read", "info", "stamp", "free")
 WRITES = (*CHANGES, *SYNCS)
 VERBS = (*WRITES, *READS)
 
@@ -69,6 +69,19 @@ class Counting(Wrapper):
     def writes(self) -> int:
         """How many verbs so far that change or sync something."""
         return sum(self.counts[v] for v in WRITES)
+
+
+class Careful(Counting):
+    """What a daemon of a cluster has between itself and the disk: `guard` before each change."""
+
+    def __init__(self, disk: Any) -> None:
+        super().__init__(disk)
+        self.guard: Callable[[], None] = lambda: None
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb in WRITES:
+            self.guard()
+        super().before(verb, args)
 
 
 class Dying(Wrapper):

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from spool import layout, settings
+from spool import layout, look, settings
+from spool.beats import Beat
 from spool.disk import DiskFull
 from spool.records import error
 from spoold.core import deadlines
@@ -23,6 +24,7 @@ from spoold.core.values import (
     Registered,
     Reloaded,
     Returned,
+    Stirred,
     Stop,
     Tick,
 )
@@ -30,14 +32,16 @@ from spoold.daemon import _pauses
 from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.store import Store
 from spoold.loop import Core
+from spoold.reclaim import reclaim
 from spoold.recovery import recover
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
-from tests.simulation.faults import Counting
+from spoold.sources.neighbours import Fenced, Neighbours
+from tests.simulation.faults import Careful
 
 if TYPE_CHECKING:
     from spool.settings import Settings
-    from spoold.core.values import Event, Recall, Start
+    from spoold.core.values import Event, Now, Recall, Start
     from spoold.core.window import Window
     from tests.simulation.world import World
 
@@ -267,10 +271,14 @@ class Host:
     def __init__(self, world: World, node: str, disk: Any = None) -> None:
         self.world = world
         self.node = node
-        self.disk = Counting(disk if disk is not None else world.disk)
+        self.disk = Careful(disk if disk is not None else world.disk)
         self.settings = load(world.settings)
         self.stuck = False  # the disk is full: a group waits for room
         self.stopping = False
+        self.neighbours: Neighbours | None = None
+        if world.lease:
+            self.neighbours = self._joined(world.lease)
+            self.disk.guard = self.neighbours.check
         kind = TinyState if world.tiny else State
         self.state = kind(node, self.settings, 3)
         self.state.pauses = _pauses(self.disk)
@@ -296,14 +304,60 @@ class Host:
             self.gauge,
         )
         self.intake = Intake(self.disk, self.settings, ZoneInfo("UTC"))
-        self._next_care = 0
+        self._next_care = self._next_anew = 0
+        self._known: dict[str, int | None] = {}
+
+    def _joined(self, lease: int) -> Neighbours:
+        """Live among the others, however long that takes; they go on meanwhile."""
+        world = self.world
+        facts = {"host": self.node if world.same_host else f"other{world.mono}"}
+        beat = Beat(self.node, f"{world.mono:x}", 0, lease)
+        found = Neighbours(self.disk, beat, lambda: world.now().mono - world.skipped, facts, lambda old: old == facts)
+        while not found.join():
+            world.pass_time(SECOND // 4)
+            for other in world.up():
+                if other is not self:
+                    other.turn()
+        return found
+
+    def turn(self) -> bool:
+        """A step, and what follows where it shows that the node must begin anew."""
+        try:
+            return self.step()
+        except (Fenced, OSError) as problem:
+            over = isinstance(problem, Fenced)
+            try:
+                if self.neighbours is not None:
+                    self.neighbours.check()
+            except Fenced:
+                over = True  # what it stumbled over is what another node has done
+            if not over:
+                raise
+            self.world.fenced(self.node)
+            return True
+
+    def _watch_others(self, now: Now) -> list[Event]:
+        """Beat, look, and bring back what the dead have left."""
+        if self.neighbours is None:
+            return []
+        self.neighbours.step()
+        events: list[Event] = []
+        for node in list(self.neighbours.deaths):
+            events += reclaim(self.disk, node, self.node, self.settings, now)
+            self.neighbours.buried(node)
+            events.append(Stirred())
+        return events
 
     def step(self) -> bool:
         """One turn; whether something was done."""
         now = self.world.now()
+        try:
+            self.first += self._watch_others(now)
+        except DiskFull:
+            pass  # the next turn tries again
         if self.stuck:
             return self._go_on()
-        events, self.first = self.first, []
+        events, self.first = [*self.first, *self._anew(now)], []
         events += self.handlers.events()
         if now.mono >= self._next_care:
             self._next_care = now.mono + self.settings.housekeeping
@@ -332,6 +386,17 @@ class Host:
             return False
         self.stuck = False
         return True
+
+    def _anew(self, now: Now) -> list[Event]:
+        """Others change pending/ as well: now and then all is read again."""
+        if self.neighbours is None or now.mono < self._next_anew:
+            return []
+        folders = [layout.PENDING, *look.folders(self.disk, (layout.PENDING,))]
+        stamps = {path: self.disk.stamp(path) for path in folders}
+        if stamps == self._known:
+            return []
+        self._next_anew, self._known = now.mono + 7 * SECOND, stamps
+        return [Stirred()]
 
     @property
     def busy(self) -> bool:

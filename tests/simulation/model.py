@@ -53,6 +53,7 @@ class Node:
     data: bytearray = field(default_factory=bytearray)
     safe: int = 0
     children: dict[str, int] | None = None
+    changes: int = 0  # of the names in it
 
 
 @dataclass(slots=True, eq=False)
@@ -202,6 +203,12 @@ class ModelDisk:
             return None
         return Info(len(node.data), node.nlink, node.ctime, node.ino, node.uid, node.mode)
 
+    def stamp(self, path: str) -> int | None:
+        try:
+            return self.nodes[self._dir(path)[0]].changes
+        except (Missing, NotADirectoryError):
+            return None
+
     def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
         for node in [self._file(path) for path in dict.fromkeys(paths)]:
             node.safe = len(node.data)
@@ -350,6 +357,8 @@ class ModelDisk:
 
     def _note(self, op: Op) -> None:
         self.changes += 1
+        for parent, _ in op.slots:
+            self.nodes[parent].changes += 1
         self.log.append(op)
         if len(self.log) > LOG_LIMIT:
             for old in self.log[: LOG_LIMIT // 2]:

@@ -28,6 +28,7 @@ class Plan:
     durability: str = "durable"
     keyed: float = 0.0  # the share of tasks that have a key
     outbox: int = 0  # outbox_limit; 0: as it is set by default
+    lease: int = 0  # s; daemons that watch each other
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class Story:
 def simulate(seed: int, *, shrink: float = SHRINK_SECONDS, **plan: float | str) -> Story:
     """The history of a seed; one that breaks a promise comes back with its shortest story."""
     made = Plan(seed=seed, **plan)  # type: ignore[arg-type]
-    story = play(made, moves(Random(seed), made.steps, made.cuts, made.daemons))
+    story = play(made, moves(Random(seed), made.steps, made.cuts, made.daemons, made.lease))
     return shorten(story, shrink) if story.problem is not None and shrink else story
 
 
@@ -62,6 +63,7 @@ def play(plan: Plan, todo: list[Move]) -> Story:
         nodes=plan.daemons,
         tiny=plan.window < 100,
         more=f"outbox_limit = {plan.outbox}" if plan.outbox else "",
+        lease=plan.lease,
     )
     world.keyed = plan.keyed
     try:

@@ -38,7 +38,9 @@ class Watch:
         """A handler is started."""
         entry, world = start.entry, self.world
         for other in world.hosts.values():
-            for run in other.handlers.active.values() if other is not None else ():
+            if other is None or other.node in world.frozen:
+                continue  # its processes stand still, and are killed before anything else
+            for run in other.handlers.active.values():
                 if run.id == entry.id:
                     raise Broken(f"{entry.id} starts attempt {entry.attempt} while {run} runs")
         self._attempt(entry)

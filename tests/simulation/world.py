@@ -8,6 +8,7 @@ from spool import layout
 from spool.look import entry_at
 from spool.names import BadName
 from spoold.core.values import Now
+from spoold.sources.neighbours import Fenced
 from tests.simulation.actors import Parents, Writers
 from tests.simulation.faults import Crash
 from tests.simulation.host import LATE_HANDLER, Host
@@ -36,6 +37,7 @@ class World:
         nodes: int = 1,
         tiny: bool = False,
         more: str = "",
+        lease: int = 0,
     ) -> None:
         self.wall = START
         self.mono = 5_000 * SECOND
@@ -49,6 +51,11 @@ class World:
         self.forgetful = "outbox_limit" in more  # the default outbox keeps the newest events only
         self.tiny = tiny
         self.nodes = nodes
+        self.lease = lease  # s; 0: the daemons know nothing of each other
+        self.same_host = True  # whether a daemon that starts knows that its predecessor is dead
+        self.frozen: set[str] = set()
+        self.skipped = 0  # us of which the daemons' watch over each other knows nothing
+        self.deaths_of_nodes = 0
         self.cuts = 0
         self.keyed = 0.0  # the share of tasks that have a key
         self.machine: dict[str, Any] = {}  # how the machine differs from one with room
@@ -93,7 +100,13 @@ class World:
 
     def up(self) -> list[Host]:
         """The daemons that serve."""
-        return [h for h in self.hosts.values() if h is not None]
+        return [h for h in self.hosts.values() if h is not None and h.node not in self.frozen]
+
+    def fenced(self, node: str) -> None:
+        """A daemon has found that it must not go on: its handlers are gone, and it begins anew."""
+        self.hosts[node] = None
+        self.deaths_of_nodes += 1
+        self.boot(node)
 
     def crash(self, node: str = "n1") -> None:
         """The process dies, and its handlers with it; the disk stays as it is."""
@@ -119,7 +132,9 @@ class World:
         if not self.durable and not self.keep_log and len(self.disk.log) > 200:
             self.disk.settle()  # nothing is synced: the kernel writes it, some time later
         for host in self.up():
-            done |= host.step()
+            if self.hosts[host.node] is not host:
+                continue  # fenced meanwhile
+            done |= host.turn()
         return done or any(h.busy for h in self.up())
 
     def run(self, us: int = 0, turns: int = PATIENCE) -> None:
@@ -131,9 +146,18 @@ class World:
                 continue
             wait = max(1, min((h.wake() for h in self.up()), default=us))
             if self.mono + wait > until:
-                self.pass_time(max(0, until - self.mono))
+                wait = max(0, until - self.mono)
+            self._idle(wait, skip=us > 6 * self.lease * SECOND)
+            if self.mono >= until:
                 return
-            self.pass_time(wait)
+
+    def _idle(self, us: int, *, skip: bool) -> None:
+        """So long nothing is due but beats: one of them, and with `skip` the rest in one go."""
+        beat = min((h.neighbours.due() for h in self.up() if h.neighbours is not None), default=us)
+        if us > beat and skip:
+            self.skipped += us - beat
+            beat = us
+        self.pass_time(max(1, min(us, beat)))
 
     def stop(self, node: str = "n1", grace: int = 5 * SECOND) -> None:
         """TERM, and what follows from it."""
@@ -143,7 +167,10 @@ class World:
         host.stop()
         end = self.mono + grace
         for _ in range(PATIENCE):
-            host.step()
+            try:
+                host.step()
+            except Fenced:
+                break
             if host.over:
                 break
             if self.mono >= end:
@@ -151,6 +178,8 @@ class World:
                 end += 2 * SECOND
             if not host.busy:
                 self.pass_time(max(1, min(host.wake(), max(1, end - self.mono))))
+        if host.neighbours is not None and not host.neighbours.why_fenced:
+            host.neighbours.leave()
         self.hosts[node] = None
 
     # The end of the story.
@@ -175,7 +204,7 @@ class World:
             if turn % 3 == 0:
                 self._release()
             if not any(h.busy for h in self.up()):
-                self.pass_time(max(1, min(h.wake() for h in self.up())))
+                self._idle(max(1, min(h.wake() for h in self.up())), skip=True)
         raise Broken(f"does not come to rest: {self._waiting()[:5]}")
 
     def learn(self) -> None:

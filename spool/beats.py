@@ -1,0 +1,60 @@
+"""The names in nodes/alive/: a node's sign of life is a name, a beat is a rename.
+
+    NODE,INCARNATION,n=COUNT,l=LEASE        lives as long as COUNT changes within LEASE seconds
+    NODE,INCARNATION,b=OTHER,i=INCARNATION  is dead; OTHER brings its tasks back
+
+A beat fails exactly where somebody has declared the node dead, and one listing shows all nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from spool.names import is_task
+
+ORPHAN = "0"  # the incarnation of what stands in running/NODE/ though nobody of that name lives
+_INCARNATION = re.compile(r"[0-9a-z]{1,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A node's sign of life; `lease` in whole seconds."""
+
+    node: str
+    incarnation: str
+    count: int
+    lease: int
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return f"{self.node},{self.incarnation},n={self.count},l={self.lease}"
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A node was declared dead; `by` and `by_incarnation` say who sees to what it left."""
+
+    node: str
+    incarnation: str
+    by: str
+    by_incarnation: str
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return f"{self.node},{self.incarnation},b={self.by},i={self.by_incarnation}"
+
+
+def parse(name: str) -> Beat | Death | None:
+    """What a name says; None where it is none of ours."""
+    parts = name.split(",")
+    if len(parts) != 4 or not is_task(parts[0]) or not _INCARNATION.fullmatch(parts[1]):
+        return None
+    node, incarnation, (key, _, one), (other, _, two) = *parts[:2], *(p.partition("=") for p in parts[2:])
+    if (key, other) == ("n", "l") and all(t.isascii() and t.isdecimal() and len(t) < 16 for t in (one, two)):
+        return Beat(node, incarnation, int(one), int(two))
+    if (key, other) == ("b", "i") and is_task(one) and _INCARNATION.fullmatch(two):
+        return Death(node, incarnation, one, two)
+    return None

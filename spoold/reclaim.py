@@ -1,0 +1,54 @@
+"""What a dead node left in running/NODE/ goes back to the queue, or to the node that sees to it.
+
+The same as what the node itself would do at its next start (`recover`), under its own name: what is on
+record is rolled forward, the rest are lost attempts. What a parent works at goes on: it moves to the
+directory of the node that does this. Done once more, after a crash at any step, it comes to the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.disk import Missing
+from spoold.core.decide import decide
+from spoold.core.state import State
+from spoold.effects.group import groups
+from spoold.effects.store import Store
+from spoold.recovery import recover
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+    from spool.settings import Settings
+    from spoold.core.values import Action, Now, Recovered
+
+
+def reclaim(disk: Disk, dead: str, node: str, settings: Settings, now: Now) -> list[Recovered]:
+    """Bring running/DEAD/ in order for good; returns what `node` has to look after from now on.
+
+    Call it for a node that was declared dead, while nobody of that name can begin.
+    """
+    store = Store(disk, dead, durable=settings.durability == "durable")
+    state = State(dead, settings, 1)
+    actions: list[Action] = []
+    adopted: list[Recovered] = []
+    for event in recover(disk, store):
+        if event.place.entry.timeout is None:
+            actions += decide(state, event, now)
+        elif (mine := _adopt(disk, event, node)) is not None:
+            adopted.append(mine)
+    if adopted and store.durable:
+        disk.sync_dirs([layout.parent_of(adopted[0].place.path), store.stage_dir])
+    for group in groups(actions):
+        store.perform(group, now.wall)
+    return adopted
+
+
+def _adopt(disk: Disk, event: Recovered, node: str) -> Recovered | None:
+    path = layout.running(node, event.place.entry)
+    try:
+        disk.move(event.place.path, path)
+    except Missing:
+        return None  # its node, thawed for a moment, was faster
+    return replace(event, place=replace(event.place, path=path, node=node))
