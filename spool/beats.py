@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from spool.names import is_task
 
 ORPHAN = "0"  # the incarnation of what stands in running/NODE/ though nobody of that name lives
+_COUNT = re.compile(r"[0-9]{1,15}")
 _INCARNATION = re.compile(r"[0-9a-z]{1,32}")
 
 
@@ -52,9 +53,11 @@ def parse(name: str) -> Beat | Death | None:
     parts = name.split(",")
     if len(parts) != 4 or not is_task(parts[0]) or not _INCARNATION.fullmatch(parts[1]):
         return None
-    node, incarnation, (key, _, one), (other, _, two) = *parts[:2], *(p.partition("=") for p in parts[2:])
-    if (key, other) == ("n", "l") and all(t.isascii() and t.isdecimal() and len(t) < 16 for t in (one, two)):
+    node, incarnation = parts[:2]
+    keys = parts[2][:2] + parts[3][:2]
+    one, two = parts[2][2:], parts[3][2:]
+    if keys == "n=l=" and _COUNT.fullmatch(one) and _COUNT.fullmatch(two):
         return Beat(node, incarnation, int(one), int(two))
-    if (key, other) == ("b", "i") and is_task(one) and _INCARNATION.fullmatch(two):
+    if keys == "b=i=" and is_task(one) and _INCARNATION.fullmatch(two):
         return Death(node, incarnation, one, two)
     return None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import layout
+from spool import layout, look
+from spool.beats import ORPHAN, Beat, parse
 from spool.disk import Missing
-from spool.times import parse_utc
+from spool.mounts import mount_of
+from spool.times import SECOND, parse_utc
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -19,18 +22,52 @@ STATUS_LIMIT = 64 << 20
 
 
 def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
-    """Node name -> its status file as spool(5) describes it, with `alive` (bool) added."""
+    """Node name -> its status file as spool(5) describes it, with `alive` (bool) added.
+
+    On a network file system it is alive by its heartbeat, elsewhere by its lock. `beat_at` (us UTC, by
+    the file server's clock) is the last heartbeat, `lease` (s) how long one stands for.
+    """
+    beats = _beats(disk)
+    shared = _is_network(root)
     found: dict[str, dict[str, Any]] = {}
-    for name in sorted(_names(disk)):
-        node, _, kind = name.rpartition(".")
-        if kind == "lock" and node and not name.startswith("."):
-            found[node] = {**_status(disk, node), "node": node, "alive": alive(root, node)}
+    locked = {name[:-5] for name in _names(disk) if name.endswith(".lock") and name[:1] not in ".,"}
+    for node in sorted(locked | (beats.keys() if shared else set())):
+        row = {**_status(disk, node), "node": node, **beats.get(node, {})}
+        row["alive"] = _is_fresh(row) if shared else alive(root, node)
+        found[node] = row
     return found
 
 
 def any_alive(disk: Disk, root: str) -> bool:
-    """Whether any daemon serves this spool (on a shared file system: as far as locks tell)."""
+    """Whether any daemon serves this spool."""
+    if _is_network(root):
+        return any(_is_fresh(beat) for beat in _beats(disk).values())
     return any(alive(root, name.removesuffix(".lock")) for name in _names(disk) if name.endswith(".lock"))
+
+
+def _is_network(root: str) -> bool:
+    """Whether locks say nothing here: on a network file system they outlive a dead host."""
+    mount = mount_of(root)
+    return mount is not None and mount.network
+
+
+def _beats(disk: Disk) -> dict[str, dict[str, Any]]:
+    """The newest heartbeat of each node."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in look.names(disk, layout.ALIVE):
+        beat = parse(name)
+        info = disk.info(f"{layout.ALIVE}/{name}") if isinstance(beat, Beat) else None
+        if isinstance(beat, Beat) and beat.incarnation != ORPHAN and info is not None:
+            known = found.get(beat.node)
+            if known is None or known["beat_at"] < info.ctime_us:
+                found[beat.node] = {"beat_at": info.ctime_us, "lease": beat.lease}
+    return found
+
+
+def _is_fresh(row: dict[str, Any]) -> bool:
+    """By this host's clock against the file server's: good enough for people, who alone are told."""
+    at, lease = row.get("beat_at"), row.get("lease")
+    return bool(at and lease and time.time() - at / SECOND < lease)
 
 
 def alive(root: str, node: str) -> bool:

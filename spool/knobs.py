@@ -70,7 +70,7 @@ ROWS: dict[str, Field] = dict((
     _row("log_limit", "size", "10MiB", (0, TIB), "output kept of one attempt"),
     _row("result_limit", "size", "1MiB", (0, 64 * MIB), "largest result of a handler"),
     _row("housekeeping", "duration", "60s", (100 * MS, 60 * SECOND), "longest sleep"),
-    _row("lease", "duration", "30s", (SECOND, DAY), "silence after which a node is dead"),
+    _row("lease", "duration", 0, (0, DAY), "silence after which a node is dead; 0: 180s on NFS"),
     _row("allow_run", "flag", _YES, _FREE, "whether spool.run may start any command"),
     _row("shared", "flag", _NO, _FREE, "several users write: [policy] says who may do what"),
     _row("signatures", "choice", "optional", _FREE, "or required: who signs is believed, no uid is",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import orjson
 
-from spool import daemons, layout, machine, modes, probes, settings
+from spool import daemons, layout, machine, modes, mounts, probes, settings
 from spool.command.parser import Parser
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Busy, ConfigError, NotAllowed, NotASpool, NotServed, SpoolError
@@ -22,15 +22,16 @@ from spool.mounts import mount_of
 from spool.names import is_task
 from spool.probes import BAD
 from spool.quarantine import quarantine
-from spool.times import parse_utc
+from spool.times import SECOND, parse_utc
 from spoold.core.state import State
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
+from spoold.effects.fenced import FencedDisk
 from spoold.effects.handlers import RUN, Handlers
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.manager import Manager
 from spoold.effects.memory import UsageFile
-from spoold.effects.metrics import Metrics, TimedDisk
+from spoold.effects.metrics import Metrics
 from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.owngroups import OwnGroups
 from spoold.effects.packer import Packer
@@ -38,6 +39,7 @@ from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.effects.writers import Writers
 from spoold.loop import Core, Loop, clock
+from spoold.reclaim import reclaim
 from spoold.recovery import recover
 from spoold.sources import cgroups
 from spoold.sources.backlog import Backlog
@@ -45,7 +47,9 @@ from spoold.sources.crowd import Crowd, boxes
 from spoold.sources.doorbell import Doorbell
 from spoold.sources.intake import Intake
 from spoold.sources.machine import Gauge
+from spoold.sources.neighbours import Fenced
 from spoold.sources.people import People
+from spoold.sources.pulse import Pulse
 from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
 
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Event
 
 log = logging.getLogger("spoold")
+NETWORK_LEASE = 180 * SECOND  # the reboot of a file server alone may stall everybody for two minutes
 LOCK_PATIENCE = 6.0  # seconds; a keeper that outlives a killed daemon needs up to 5 to clean up
 
 
@@ -104,7 +109,7 @@ def _serve(args: argparse.Namespace) -> int:
     if not is_task(node):
         raise ConfigError("--node", "", node, "must be [A-Za-z0-9][A-Za-z0-9._-]{0,63}")
     check_format(root)
-    disk = TimedDisk(root)
+    disk = FencedDisk(root)
     found = read_settings(disk, root)
     if args.check:
         log.info("%s: %d handlers, all well", layout.SETTINGS, len(found.handlers))
@@ -115,15 +120,34 @@ def _serve(args: argparse.Namespace) -> int:
     if found.shared:  # readers look, and parents read events: the directories say who gets there
         os.umask(0o022)
         disk.file_mode, disk.dir_mode = 0o644, 0o750
-    lock = _lock(root, node)
+    lease = lease_of(found, root)
+    pulse = Pulse(root, node, lease, lambda: kill_leftovers(root, node)) if lease else None
+    lock = _lock(root, node, pulse)
     try:
         killed = kill_leftovers(root, node)
         if killed:
             log.warning("killed %d processes that an earlier spoold had left", killed)
-        _run(disk, root, node, found, _fd_of(lock), until_idle=args.until_idle)
+        if pulse is not None:
+            pulse.join()
+            disk.check = pulse.check
+            pulse.start(lambda dead: _bring_back(root, dead, node, found, pulse))
+        _run(disk, root, node, found, _fd_of(lock), pulse, until_idle=args.until_idle)
+    except (Fenced, OSError) as problem:
+        if pulse is None or not pulse.is_over(problem):
+            raise
+        log.warning("beginning anew")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     finally:
         lock.release()
     return 0
+
+
+def lease_of(found: Settings, root: str) -> int:
+    """Us after which a silent node is dead; 0 where a local disk and locks make that plain."""
+    if found.lease:
+        return found.lease
+    mount = mounts.mount_of(root)
+    return NETWORK_LEASE if mount is not None and mount.network else 0
 
 
 def _have_reloaded(disk: RealDisk, root: str, node: str) -> int:
@@ -146,7 +170,14 @@ def _command_of(pid: int) -> list[bytes]:
 
 
 def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
-    disk: RealDisk, root: str, node: str, found: Settings, lock: int, *, until_idle: bool
+    disk: RealDisk,
+    root: str,
+    node: str,
+    found: Settings,
+    lock: int,
+    pulse: Pulse | None,
+    *,
+    until_idle: bool,
 ) -> None:
     signals = Signals()  # first: a signal during start-up must not be lost
     now = clock()
@@ -166,6 +197,7 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
+    intake.node = node
 
     def apply(new: Settings) -> None:
         manager.reloading(clock())
@@ -198,7 +230,10 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         manager,
         (error_files, packer, census, metrics, Writers(disk, state)),
         until_idle=until_idle,
+        pulse=pulse,
     )
+    if pulse is not None:
+        status.others = pulse.plain
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
     manager.ready()
     try:
@@ -212,6 +247,8 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     usage.save()
     status.extra["state"] = "stopped"
     status.write(clock(), always=True)
+    if pulse is not None:
+        pulse.close()
     log.info("stopped")
 
 
@@ -225,6 +262,16 @@ def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None)
     mount = mount_of(root)
     local = mount is None or not mount.network
     return Crowd(disk, People(root_counts=local), found)
+
+
+def _bring_back(root: str, dead: str, node: str, found: Settings, pulse: Pulse) -> list[Event]:
+    """In a thread, over a disk of its own: the first rename of a dead host's file may take minutes."""
+    disk = FencedDisk(root)
+    disk.check = pulse.check
+    try:
+        return [*reclaim(disk, dead, node, found, clock())]
+    finally:
+        disk.close()
 
 
 def read_settings(disk: RealDisk, root: str) -> Settings:
@@ -339,8 +386,11 @@ def _reloader(
     return reload
 
 
-def _lock(root: str, node: str) -> filelock.FileLock:
-    """One daemon for a node of a spool. The keeper holds it too, until the last handler is gone."""
+def _lock(root: str, node: str, pulse: Pulse | None) -> filelock.FileLock:
+    """One daemon for a node of a spool. The keeper holds it too, until the last handler is gone.
+
+    On a network file system a dead host may hold it for minutes, or until it is back: beats decide.
+    """
     path = os.path.join(root, layout.NODES, f"{node}.lock")
     lock = filelock.FileLock(path, mode=0o600, thread_local=False)
     try:
@@ -350,16 +400,14 @@ def _lock(root: str, node: str) -> filelock.FileLock:
         try:
             lock.acquire(timeout=LOCK_PATIENCE)
         except filelock.Timeout:
-            raise Busy(root, node) from None
+            if pulse is None or pulse.is_here():
+                raise Busy(root, node) from None
     return lock
 
 
 def _fd_of(lock: filelock.FileLock) -> int:
     held: int | None = lock._context.lock_file_fd  # noqa: SLF001 - filelock has no public way
-    if held is None:
-        msg = "filelock holds no descriptor"
-        raise RuntimeError(msg)
-    return held
+    return os.memfd_create("no lock") if held is None else held
 
 
 def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:

@@ -20,6 +20,7 @@ from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
 from spoold.core.values import (
     Ask,
+    Forward,
     FreeKeys,
     KeysTaken,
     Kill,
@@ -41,6 +42,7 @@ from spoold.core.values import (
 )
 from spoold.effects.group import groups
 from spoold.effects.keys import Keys
+from spoold.sources.intake import AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,11 +65,11 @@ if TYPE_CHECKING:
     from spoold.sources.doorbell import Doorbell
     from spoold.sources.intake import Intake
     from spoold.sources.machine import Gauge
+    from spoold.sources.pulse import Pulse
     from spoold.sources.signals import Signals
     from spoold.sources.timer import Timer
 
 log = logging.getLogger("spoold")
-AGAIN = 250_000  # us until what is not ready is looked at again
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
 FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
@@ -116,6 +118,7 @@ class Core:
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
+        self.check: Callable[[], None] | None = None  # raises where nothing may start any more
         self._starts: dict[str, Start] = {}
         self._changed = False
         # What a full disk interrupts is gone on with in `finish`.
@@ -194,6 +197,8 @@ class Core:
                 self.backlog.start(action.kind, action.edge)
             case Seek():
                 self.backlog.seek(action)
+            case Forward():
+                self.store.forward(action)
             case Quarantine():
                 self.store.quarantine(action.path, action.why)
             case _:
@@ -251,6 +256,8 @@ class Core:
         for move in group.moves:
             start = self._starts.pop(move.entry.id, None) if move.event == "claim" else None
             if start is not None:
+                if self.check is not None:
+                    self.check()
                 self.handlers.start(start)
         self.handlers.flush()
 
@@ -306,6 +313,7 @@ class Loop:
         chores: Sequence[Chore] = (),
         *,
         until_idle: bool = False,
+        pulse: Pulse | None = None,
     ) -> None:
         self.core = core
         self.intake = intake
@@ -319,6 +327,7 @@ class Loop:
         self.manager = manager
         self.chores = (*chores, manager)
         self.until_idle = until_idle
+        self.pulse = pulse
         self._stop_by: int | None = None
         self._next_care = 0
         self._next_look = 0
@@ -327,6 +336,9 @@ class Loop:
             self._selector.register(fd, selectors.EVENT_READ)
         if doorbell is not None:
             self._selector.register(doorbell.fd, selectors.EVENT_READ)
+        if pulse is not None:
+            self._selector.register(pulse.fd, selectors.EVENT_READ)
+            core.check = pulse.check
 
     def run(self, first: list[Event]) -> None:
         """Serve until stopped, or (until_idle) until there is nothing left to do."""
@@ -358,8 +370,7 @@ class Loop:
             return 0
         now = clock()
         waits = [deadlines.next_wake(self.core.state, now), max(0, self._next_care - now.mono)]
-        wait = AGAIN if self.core.look_again else self.intake.next_look()
-        if wait is not None:
+        if (wait := self._wants_look()) is not None:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
         others = (self.status.due(now), self.core.limits.due(now), self.core.handlers.due())
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
@@ -367,6 +378,10 @@ class Loop:
             waits.append(max(0, self._stop_by - now.mono))
         self.timer.arm(min(waits))
         return None
+
+    def _wants_look(self) -> int | None:
+        """In how many us incoming/ is to be looked at again because of what lies there."""
+        return AGAIN if self.core.state.later or self.core.look_again else self.intake.next_look()
 
     def _gather(self, ready: set[int]) -> list[Event]:
         for fd in (self.timer.fd, self.timer.stepped_fd):
@@ -376,16 +391,20 @@ class Loop:
         events: list[Event] = []
         if self.core.handlers.fd in ready or self.core.handlers.due() == 0:
             events += self.core.handlers.events()
+        if self.pulse is not None and self.pulse.fd in ready:
+            events += self.pulse.events()
         if self.signals.fd in ready:
             events += self._asked(now)
         if self.doorbell is not None and self.doorbell.fd in ready:
             events += self._rung(self.doorbell)
         if now.mono >= self._next_care:
             events += self._care(now)
-        if (self.intake.unsettled or self.core.look_again) and now.mono >= self._next_look:
-            self.core.look_again = False
+        state = self.core.state
+        self.intake.peers = state.peers
+        if (self.intake.unsettled or state.later or self.core.look_again) and now.mono >= self._next_look:
+            self._next_look = now.mono + (self._wants_look() or 0)
+            state.later = self.core.look_again = False
             self.intake.ring()
-            self._next_look = now.mono + AGAIN
         if not self.core.state.shut:
             events += self._taken(now)
         events += self.core.backlog.step()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spoold.effects.store import Store
 
 log = logging.getLogger("spoold")
+OWN = ("event",)  # what an event of a group says otherwise than the record it tells of
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
 
@@ -163,6 +164,21 @@ def _sound(content: dict[str, Any], task_id: str) -> bool:
     return known and isinstance(reason, dict) and (attempt is None or isinstance(attempt, int))
 
 
+def _has_reason(disk: Disk, path: str, content: dict[str, Any]) -> bool:
+    """Whether a refusal has its reason in rejected/: if not, another node may have taken the action."""
+    folder = f"{layout.REJECTED}/{str(content.get('submitted_at'))[:10]}"
+    base = path.rpartition("/")[2]
+    for name in look.names(disk, folder):
+        if name.endswith(".reason.json") and name.startswith((base, content["id"])):
+            try:
+                reason = records.decode(disk.read(f"{folder}/{name}", records.RECORD_LIMIT))
+            except (*DAMAGED, Missing):
+                continue
+            if reason.get("id") == content["id"]:
+                return True
+    return False
+
+
 def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str, int]) -> bool:
     task_id, event = content["id"], content.get("event")
     if event == "ready":
@@ -174,12 +190,13 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
         # Refused is what has left incoming/; what has not is looked at again, and told then.
         name = ((content.get("error") or {}).get("reason") or {}).get("file")
         info = disk.info(name) if isinstance(name, str) else None
-        return info is None or format_utc(info.ctime_us) != content.get("submitted_at")
+        left = info is None or format_utc(info.ctime_us) != content.get("submitted_at")
+        return left and _has_reason(disk, str(name), content)
     target = content.get("entry")
     if not isinstance(target, str):
         return False
     written = store.recorded(layout.record(task_id, int(content.get("attempt") or 0)))
-    if written != content:
+    if written is None or any(content.get(k) != v for k, v in written.items() if k not in OWN):
         return False  # this attempt has ended in another way, maybe on another node
     if disk.info(target) is None and target.split("/")[0] in layout.ENDED:
         # The record stands, the entry has not moved yet: it was not in running/ (a cancel).

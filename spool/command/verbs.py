@@ -10,6 +10,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "show": ("show", "Look", "all of a task's life"),
     "status": ("status", "Look", "what runs, what comes next, what holds the queue"),
     "shape": ("shape", "Look", "for how long what waits has been due"),
+    "nodes": ("nodes", "Look", "which daemons serve a spool, and how each of them is"),
     "why": ("why", "Look", "why a task does not run yet, in one line"),
     "log": ("log", "Look", "what a task printed"),
     "wait": ("wait", "Look", "wait until tasks have ended"),

@@ -45,6 +45,8 @@ def matched(state: State, event: Matched, now: Now) -> list[Action]:
         return []
     if event.done:
         del state.seeks[event.source]
+        if found.elsewhere:
+            return verbs.leave(state, event.source, found.elsewhere)
         return [Note("match", _note(found, event)), _answer(state, found, event)]
     if isinstance(found.request, Replay):
         return _replay(state, found, found.request, event, now)
@@ -70,6 +72,8 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
             found.changed += 1
         except (verbs.Denied, table.Illegal) as problem:
             _deny(found, str(problem))
+        except verbs.Elsewhere as other:
+            found.elsewhere.add(other.node)
     return out
 
 

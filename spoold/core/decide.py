@@ -42,6 +42,7 @@ from spoold.core.values import (
     Note,
     NotStarted,
     Outboxes,
+    Peers,
     Progressed,
     Recovered,
     Registered,
@@ -120,6 +121,9 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.unread.update(event.counts)
             if full - state.full:
                 state.forget_all()  # what was left on disk because of them is found again
+            return []
+        case Peers():
+            state.peers = event.live
             return []
         case Stirred():
             state.forget_all()

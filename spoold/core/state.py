@@ -41,6 +41,7 @@ class State:
         self.node = node
         self.settings = settings
         self.cpus = cpus
+        self.peers = frozenset({node})  # the nodes that are alive
         self.runs: dict[str, Run] = {}
         self.claiming: dict[str, Entry] = {}  # asked for, body not read yet
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
@@ -50,6 +51,7 @@ class State:
         self.groups = Groups()
         self.meter = Meter()
         self.prune_asked = False
+        self.later = False  # an action waits for another node, and wants another look
         self.alerted: dict[tuple[str, str], tuple[int, int]] = {}  # event, task: when last, held back
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
         self.live: dict[str, int] = {}  # tasks that have not ended, of each writer of a shared spool

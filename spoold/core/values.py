@@ -274,6 +274,13 @@ class Outboxes:
 
 
 @dataclass(frozen=True, slots=True)
+class Peers:
+    """The nodes that are alive, this one among them."""
+
+    live: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Stirred:
     """Somebody else may have changed pending/: what is known of it is not all."""
 
@@ -323,6 +330,7 @@ Event = (
     | Undone
     | Reloaded
     | Outboxes
+    | Peers
     | Stirred
     | Room
     | Measured
@@ -453,6 +461,14 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """An action is about what another node runs: its file gets a name that says for whom it is."""
+
+    source: Source
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """An action is refused: its file goes to rejected/ with the reason, and the parent is told."""
 
@@ -520,6 +536,7 @@ Action = (
     | TakeKeys
     | FreeKeys
     | Drop
+    | Forward
     | Refuse
     | Scan
     | Seek
@@ -540,6 +557,7 @@ class Seeking:
     request: Request
     found: int = 0
     changed: int = 0
+    elsewhere: set[str] = field(default_factory=set)  # nodes that run some of them
     denied: dict[str, int] = field(default_factory=dict)  # why -> how many
 
 

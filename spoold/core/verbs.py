@@ -14,7 +14,7 @@ from spool.place import mark_of
 from spool.records import error, record
 from spool.times import format_utc
 from spoold.core import attempts, dispatch, policy, rights, table
-from spoold.core.values import Ask, Drop, Kill, Message, Move, Refuse, Tell
+from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, Tell
 
 if TYPE_CHECKING:
     from spool.actions import Action as Request
@@ -28,6 +28,14 @@ Asked = Verb | MoveRequest | Ack | Fail | Extend | Progress
 
 class Denied(Exception):
     """A verb that cannot be carried out on one task; str() says why."""
+
+
+class Elsewhere(Exception):
+    """Another node runs the task, or is about to be found dead. Fields: node."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(node)
+        self.node = node
 
 
 def arrived(state: State, event: Arrived, request: Asked, now: Now) -> list[Action]:
@@ -54,6 +62,7 @@ def carry_out(
     """One verb on each of its tasks; what cannot be done is refused in one answer."""
     out: list[Action] = []
     denied: dict[str, str] = {}
+    elsewhere: set[str] = set()
     ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
     if any(i in state.turned_away and found.get(i) is None and i not in state.runs for i in ids):
         return []  # asked of what waits in incoming/ for room: the action waits there as well
@@ -62,9 +71,22 @@ def carry_out(
             out += on_one(state, request, task_id, found.get(task_id), source, now)
         except (Denied, table.Illegal) as problem:
             denied[task_id] = str(problem)
+        except Elsewhere as other:
+            elsewhere.add(other.node)
+    if elsewhere:
+        return [*out, *leave(state, source, elsewhere)]
     if not denied:
         return [*out, Drop(source)]
     return [*out, _refusal(state, request, source, denied, found)]
+
+
+def leave(state: State, source: Source, nodes: set[str]) -> list[Action]:
+    """What only another node can do goes to it; while none of them is known to live, it stays."""
+    live = sorted((nodes & state.peers) - {state.node})
+    if live and not state.settings.guarded:  # else every node looks at all of them
+        return [Forward(source, live[0])]
+    state.later = True
+    return []
 
 
 def asker(request: Asked | Replay, source: Source) -> dict[str, Any]:
@@ -260,7 +282,7 @@ def cancel_run(state: State, run: Run, by: dict[str, Any], now: Now) -> list[Act
 # On a task that waits, is held, or has ended.
 
 
-def _on_place(  # noqa: PLR0913 - one more than five
+def _on_place(  # noqa: PLR0911, PLR0913 - one more than usual, each
     state: State,
     request: Asked,
     task_id: str,
@@ -271,6 +293,9 @@ def _on_place(  # noqa: PLR0913 - one more than five
     if place is None:
         text = "no task has this id"
         raise Denied(text)
+    if place.state == table.RUNNING:
+        _check_runs_elsewhere(request, place)
+        return []
     dispatch.unreserve(state, task_id, now)  # it was about to start, or to be told late
     state.asked.pop(task_id, None)
     if isinstance(request, Ack | Fail | Extend | Progress):
@@ -298,6 +323,16 @@ def _check_key(place: Place) -> None:
     if place.rival is not None:
         text = f"its key {place.task.key} is taken by {place.rival}"
         raise Denied(text)
+
+
+def _check_runs_elsewhere(request: Asked, place: Place) -> None:
+    """Nothing where there is nothing to do; Elsewhere, or table.Illegal: nobody may."""
+    if isinstance(request, Ack | Fail | Extend | Progress):
+        raise Elsewhere(place.node or "")
+    kind = request.kind if isinstance(request, Verb) else "move"
+    table.after(place.state, kind)
+    if place.entry.why != "cancelled":  # else its node is at it
+        raise Elsewhere(place.node or "")
 
 
 def _late_word(request: Ack | Fail | Extend | Progress, place: Place) -> list[Action]:

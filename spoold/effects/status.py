@@ -36,6 +36,7 @@ class Status:
         self.extra: dict[str, Any] = {}
         self.workers: Callable[[], list[dict[str, Any]]] = list  # the pools of `python` handlers
         self.groups: OwnGroups | None = None
+        self.others: Callable[[], dict[str, Any]] = dict  # what is known of other nodes
         self._written = -SOON
         self._changed = True
         self._next_file = f"{layout.NODES}/.{state.node}.json"
@@ -91,6 +92,7 @@ class Status:
             "running": [_run(run, now) for run in islice(state.runs.values(), SHOWN)],
             "running_total": len(state.runs),
             "limit": state.limit,
+            "load": round(os.getloadavg()[0], 2),
             "processes": state.processes,
             "in_memory": {
                 "high": sum(len(w) for w in state.lanes[PRIORITIES[0]].values()),
@@ -108,6 +110,7 @@ class Status:
             "python": self.workers(),
             "no_cgroup": self.groups.problem if self.groups is not None else None,
             **self.extra,
+            **self.others(),
         }
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spool.disk import Disk
-    from spoold.core.values import Message, Move, Refuse, Source, Undone
+    from spoold.core.values import Forward, Message, Move, Refuse, Source, Undone
     from spoold.effects.group import Group
 
 log = logging.getLogger("spoold")
@@ -254,6 +254,15 @@ class Store:
     def quarantine(self, path: str, why: str) -> None:
         """What is damaged is kept in corrupt/, with the reason beside it."""
         quarantine(self.disk, path, why)
+
+    def forward(self, action: Forward) -> None:
+        """An action that another node is to carry out; where it is gone, that has happened."""
+        source = action.source.path
+        base = source.rpartition("/")[2].rpartition(",")[2]
+        try:
+            self.disk.move(source, f"{layout.INCOMING}/to,{action.node},{base}")
+        except (Missing, PermissionError):
+            pass
 
     def tidy(self, today: str) -> None:
         """Shards of past days that are empty go."""

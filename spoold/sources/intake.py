@@ -33,6 +33,7 @@ from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
 from spool.quarantine import quarantine
+from spoold.core import share
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources.crowd import is_unfinished
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
@@ -50,6 +51,8 @@ log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
 PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
+LEFT = 2_000_000  # for what another node should have taken, us
+FOR = "to,"  # to,NODE,NAME: an action that NODE has to carry out
 FOREVER = 1 << 62
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
@@ -103,6 +106,10 @@ class Intake:
         self.zone = zone
         self.crowd = crowd
         self.immovable: set[tuple[str, int]] = set()  # done with, and not to be removed
+        self.node = ""
+        self.peers: frozenset[str] = frozenset()  # the nodes that are alive; one: nobody else looks
+        self._others: dict[str, int] = {}  # what another one should take first, since when
+        self._left = 0  # how many of these this one does not touch yet
         self._rung = True
         self._listing = 0
         self._names: list[str] = []
@@ -140,12 +147,12 @@ class Intake:
     @property
     def unsettled(self) -> int:
         """How many files are not ready yet."""
-        return len(self._waiting) + (self.crowd.held if self.crowd is not None else 0)
+        return len(self._waiting) + self._left + (self.crowd.held if self.crowd is not None else 0)
 
     def next_look(self) -> int | None:
         """In how many us files that are not ready want another look; None where there are none."""
         slow = self.crowd.next_look() if self.crowd is not None else None
-        return AGAIN if self._waiting else slow
+        return AGAIN if self._waiting or self._left else slow
 
     def look(self, now: Now, room: int = FOREVER) -> list[Arrived | Invalidated]:
         """The next slice of files as events, in the order they were dropped in.
@@ -163,6 +170,8 @@ class Intake:
             self._rung = False
             self._listing += 1
             self._names = sorted(self.disk.names(layout.INCOMING))
+            if len(self.peers) > 1 or self._others:
+                self._names = self._shared_out(self._names, now)
             self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
         batch, self._names = self._names[:SLICE], self._names[SLICE:]
         paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
@@ -205,6 +214,23 @@ class Intake:
             return Source(path, info.ino, info.ctime_us, info.uid, who)
         who = self.crowd.people.who(info.uid, key, now.mono, strict=False)
         return Source(path, info.ino, info.ctime_us, info.uid, who)
+
+    def _shared_out(self, names: list[str], now: Now) -> list[str]:
+        """What this node takes: what is for it, its share, and what others have left for a while."""
+        mine: list[str] = []
+        others: dict[str, int] = {}
+        self._left = 0
+        for name in names:
+            named = name.split(",")[1] if name.startswith(FOR) and name.count(",") > 1 else ""
+            whose = named if named in self.peers else share.first(name, self.peers)
+            if whose != self.node and name.endswith(".json") and name[:1] != ".":
+                others[name] = self._others.get(name, now.mono)
+                if named == whose or now.mono - others[name] < LEFT:
+                    self._left += named != whose
+                    continue
+            mine.append(name)
+        self._others = others
+        return mine
 
     def stale(self, now: Now) -> list[Invalidated]:
         """What was begun more than a day ago and never finished, here and in tmp/: refused."""
@@ -309,7 +335,7 @@ class Intake:
         for is_kind, words in KINDS:
             if is_kind(info.mode):
                 raise Invalid("file", name, f"is {words}; only a regular file is an action")
-        if not NAME.fullmatch(name):
+        if not NAME.fullmatch(name.rpartition(",")[2] if name.startswith(FOR) else name):
             rule = "a file name is [A-Za-z0-9][A-Za-z0-9._-]{0,127}.json"
             raise Invalid("file", _shown(name), rule)
         if info.nlink != 1:

@@ -111,6 +111,13 @@ class Neighbours:
         self._confirmed(began)
         return True
 
+    def was_ours(self) -> bool:
+        """Whether the last that was heard of this name came from where we are."""
+        with contextlib.suppress(OSError):
+            mine = [n for n, known in self._names().items() if known.node == self.beat.node]
+            return any(self.is_ours(self._facts(name)) for name in mine)
+        return False
+
     def step(self) -> None:
         """Beat and look, whatever is due; OSErrors are for the next time. Fenced where it is over."""
         with contextlib.suppress(OSError):
@@ -200,8 +207,8 @@ class Neighbours:
         now = self.clock()
         late = self._looked is not None and now - self._looked > self.every_look + STALL * self.lease
         if late or now - began > STALL * self.lease:
-            for seen in self._seen.values():
-                seen.since = now  # we were away: no death of others
+            for old in self._seen.values():
+                old.since = now  # we were away: no death of others
         self._looked = now
         dead = {(k.node, k.incarnation) for k in names.values() if isinstance(k, Death)}
         for known in names.values():
@@ -211,9 +218,10 @@ class Neighbours:
                 if seen is None or seen.beat.count != known.count:
                     self._seen[key] = Seen(known, now, changed=seen is not None)
         here = {(k.node, k.incarnation) for k in names.values() if isinstance(k, Beat)}
-        for key, seen in list(self._seen.items()):
+        for key, known_as in list(self._seen.items()):
             # A listing may miss a name that changes meanwhile: one that is not there has a while to show.
-            if key in dead or (key not in here and now - seen.since > self._patience(seen.beat)):
+            late = now - known_as.since > self._patience(known_as.beat)
+            if key in dead or (key not in here and late):
                 del self._seen[key]
         if self.fence_at is not None:
             self._judge(names, now)

@@ -21,6 +21,7 @@ from spoold.core.values import (
     Exited,
     Kill,
     NotStarted,
+    Peers,
     Registered,
     Reloaded,
     Returned,
@@ -304,7 +305,8 @@ class Host:
             self.gauge,
         )
         self.intake = Intake(self.disk, self.settings, ZoneInfo("UTC"))
-        self._next_care = self._next_anew = 0
+        self.intake.node = node
+        self._next_care = self._next_anew = self._next_later = 0
         self._known: dict[str, int | None] = {}
 
     def _joined(self, lease: int) -> Neighbours:
@@ -312,7 +314,9 @@ class Host:
         world = self.world
         facts = {"host": self.node if world.same_host else f"other{world.mono}"}
         beat = Beat(self.node, f"{world.mono:x}", 0, lease)
-        found = Neighbours(self.disk, beat, lambda: world.now().mono - world.skipped, facts, lambda old: old == facts)
+        found = Neighbours(
+            self.disk, beat, lambda: world.now().mono - world.skipped, facts, lambda old: old == facts
+        )
         while not found.join():
             world.pass_time(SECOND // 4)
             for other in world.up():
@@ -342,6 +346,8 @@ class Host:
             return []
         self.neighbours.step()
         events: list[Event] = []
+        if self.neighbours.live != self.state.peers:
+            events.append(Peers(self.neighbours.live))
         for node in list(self.neighbours.deaths):
             events += reclaim(self.disk, node, self.node, self.settings, now)
             self.neighbours.buried(node)
@@ -363,8 +369,11 @@ class Host:
             self._next_care = now.mono + self.settings.housekeeping
             self.intake.ring()
             events.append(Tick())
-        if (self.intake.unsettled or self.core.look_again) and not events:
-            self.core.look_again = False
+        self.intake.peers = self.state.peers
+        late = (self.state.later or self.core.look_again) and now.mono >= self._next_later
+        if late or (self.intake.unsettled and not events):
+            self.state.later = self.core.look_again = False
+            self._next_later = now.mono + AGAIN
             self.intake.ring()
         if self.intake.busy:
             events += self.intake.look(now)
@@ -409,7 +418,7 @@ class Host:
         """In how many us the next turn is due."""
         now = self.world.now()
         waits = [deadlines.next_wake(self.state, now), max(0, self._next_care - now.mono)]
-        if self.intake.unsettled or self.core.look_again:
+        if self.intake.unsettled or self.state.later or self.core.look_again:
             waits.append(AGAIN)
         if (end := self.handlers.next_end()) is not None:
             waits.append(max(0, end - now.mono))

@@ -18,6 +18,8 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"cuts": 2, "steps": 90},
     {"cuts": 1, "window": 16},
     {"cuts": 0, "durability": "relaxed"},
+    {"cuts": 0, "daemons": 2, "lease": 10},
+    {"cuts": 1, "daemons": 3, "lease": 10},
 )
 
 

@@ -32,6 +32,7 @@ class Watch:
         self.seen: Counter[tuple[str, str, int]] = Counter()  # parent, event file, power cuts
         self._pending: set[str] = set()
         self._running: set[str] = set()
+        self._elsewhere: set[str] = set()  # what runs on any node: it may come to another one
         self._paused = ""
 
     def started(self, host: Host, start: Start) -> None:
@@ -68,6 +69,7 @@ class Watch:
         """A turn begins."""
         self._pending = set(pending(self.world))
         self._running = running(self.world, host.node)
+        self._elsewhere = {n for node in self.world.hosts for n in running(self.world, node)}
         self._paused = host.state.paused()
 
     def after(self, host: Host, now: Now) -> None:
@@ -83,7 +85,7 @@ class Watch:
             self._order(host, claims, now)
         check_memory(self.world, host, now)
         if claims and self._paused and state.paused() and not state.stopping:
-            fresh = [e for e in claims if not any(e.id in n for n in self._running)]
+            fresh = [e for e in claims if not any(e.id in n for n in self._elsewhere)]
             if fresh:
                 raise Broken(f"{fresh[0]} starts although {self._paused}")
 

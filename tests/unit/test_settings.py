@@ -19,7 +19,7 @@ def test_an_empty_file_means_the_defaults() -> None:
     assert settings.durability == "durable"
     assert settings.retries == 3
     assert settings.backoff == Backoff(base=10 * times.SECOND, factor=2, max=times.HOUR)
-    assert (settings.timeout, settings.lease) == (times.HOUR, 30 * times.SECOND)
+    assert (settings.timeout, settings.lease) == (times.HOUR, 0)
     assert (settings.log_limit, settings.min_free_bytes) == (10 * MEBI, 64 * MEBI)
     assert settings.handlers == {}
 

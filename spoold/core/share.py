@@ -1,0 +1,14 @@
+"""Which of the live nodes tries something first: the same answer on all that see the same nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+def first(key: str, live: Collection[str]) -> str:
+    """The node with the highest weight for a key: when one goes, only its own share moves."""
+    return max(live, key=lambda node: (crc32(f"{node},{key}".encode("utf-8", "surrogateescape")), node))

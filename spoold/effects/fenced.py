@@ -1,0 +1,73 @@
+"""The disk of a node among others: it changes nothing once it must not, and trusts no answer.
+
+After a crash of the file server a rename that was done may answer that its source is gone, on every
+version of NFS: what stands at the target tells. Targets are names that nobody else makes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spool.disk import Disk, Missing
+from spoold.effects.metrics import TimedDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def moved(disk: Disk, target: str) -> bool:
+    """Whether a rename that said its source was gone has been done nevertheless."""
+    disk.stamp(target.rpartition("/")[0])  # opening the directory makes the client forget what it knew
+    return disk.info(target) is not None
+
+
+class FencedDisk(TimedDisk):
+    """`check` raises where nothing may be changed any more; None: nobody else is there."""
+
+    check: Callable[[], None] | None = None
+
+    def write(self, path: str, data: bytes) -> None:
+        if self.check is not None:
+            self.check()
+        super().write(path, data)
+
+    def append(self, path: str, data: bytes) -> None:
+        if self.check is not None:
+            self.check()
+        super().append(path, data)
+
+    def move(self, source: str, target: str) -> None:
+        if self.check is None:
+            super().move(source, target)
+            return
+        self.check()
+        try:
+            super().move(source, target)
+        except Missing:
+            if not moved(self, target):
+                raise
+
+    def link(self, source: str, target: str) -> None:
+        if self.check is not None:
+            self.check()
+        super().link(source, target)
+
+    def remove(self, path: str) -> None:
+        if self.check is None:
+            super().remove(path)
+            return
+        self.check()
+        try:
+            super().remove(path)
+        except Missing:
+            pass  # done, by whom ever
+
+    def make_dir(self, path: str) -> None:
+        if self.check is not None:
+            self.check()
+        super().make_dir(path)
+
+    def remove_dir(self, path: str) -> bool:
+        if self.check is not None:
+            self.check()
+        return super().remove_dir(path)

@@ -1,0 +1,214 @@
+"""A node's life beside the loop: threads that beat, bring back what the dead left, and fence.
+
+A call to a network file system may hang for minutes, so none of it is done in the loop, and the
+thread that fences touches no file of the spool: it kills the handlers, whatever else hangs. `fd` is
+readable when `events` has something to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.beats import Beat
+from spool.disk import RealDisk
+from spool.errors import Busy
+from spoold.core.values import Peers, Stirred
+from spoold.sources.neighbours import SECOND, Fenced, Neighbours, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from spoold.core.values import Event
+
+log = logging.getLogger("spoold")
+AGAIN = 2.0  # seconds between tries to bring something back
+BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+def ticks() -> int:
+    """Us that go on while a machine sleeps, or a clock is set."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+class Pulse:
+    """One incarnation of this daemon among the nodes of a spool."""
+
+    def __init__(self, root: str, node: str, lease: int, kill: Callable[[], int]) -> None:
+        """`lease` in us. `kill` ends all handlers of this node at once, and says how many."""
+        self.root = root
+        self.kill = kill
+        self.node = node
+        self.offset: int | None = None  # the file server's clock minus ours, us
+        seconds = max(1, -(-lease // SECOND))
+        beat = Beat(node, os.urandom(6).hex(), 0, seconds)
+        self.neighbours = Neighbours(RealDisk(root), beat, ticks, _facts(), _is_ours)
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._news: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._buried: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._burying: set[str] = set()
+        self._over = threading.Event()
+        self._told: frozenset[str] = frozenset()
+
+    def join(self) -> None:
+        """Begin to live; waits until an earlier life of this node is over for sure. Busy."""
+        said = False
+        try:
+            while not self.neighbours.join():
+                if not said:
+                    words = "waiting until the earlier node %s is known to be dead (lease %d s)"
+                    log.info(words, self.node, self.neighbours.beat.lease)
+                    said = True
+                time.sleep(0.2)
+        except Taken:
+            raise Busy(self.root, self.node) from None
+
+    def is_here(self) -> bool:
+        """Whether a node of this name has been alive in this very kernel, and may be yet."""
+        return self.neighbours.was_ours()
+
+    def start(self, bring_back: Callable[[str], list[Event]]) -> None:
+        """Begin the threads. `bring_back` does it for a dead node; returns what the loop is to hear."""
+        self._bring_back = bring_back
+        for work in (self._beat, self._watch):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def check(self) -> None:
+        """Fenced where nothing may be written any more."""
+        self.neighbours.check()
+
+    def is_over(self, problem: BaseException) -> bool:
+        """Whether what went wrong comes of having been declared dead, or shows it."""
+        try:
+            self.check()
+        except Fenced:
+            return True
+        return isinstance(problem, Fenced)
+
+    def plain(self) -> dict[str, Any]:
+        """For the status: `clock_offset` in seconds."""
+        return {
+            "lease": self.neighbours.beat.lease,
+            "incarnation": self.neighbours.beat.incarnation,
+            "peers": sorted(self.neighbours.live),
+            "clock_offset": None if self.offset is None else round(self.offset / SECOND, 3),
+        }
+
+    def events(self) -> list[Event]:
+        """What has happened among the nodes; Fenced, and whatever went wrong in a thread."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        self.check()
+        found: list[Event] = []
+        while not self._news.empty():
+            news = self._news.get()
+            if isinstance(news, BaseException):
+                raise news
+            found.append(news)
+        return found
+
+    def close(self) -> None:
+        """A clean end; the beat goes, and with it any doubt."""
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self.neighbours.leave()
+
+    # The threads.
+
+    def _tell(self, news: Event | BaseException) -> None:
+        self._news.put(news)
+        os.eventfd_write(self.fd, 1)
+
+    def _beat(self) -> None:
+        known = self.neighbours
+        try:
+            while not self._over.wait(known.due() / SECOND):
+                count = known.beat.count
+                known.step()
+                while not self._buried.empty():
+                    node = self._buried.get()
+                    known.buried(node)
+                    self._burying.discard(node)
+                if known.beat.count != count:
+                    self._measure()
+                if known.live != self._told:
+                    self._told = known.live
+                    self._tell(Peers(known.live))
+                for node in known.deaths.keys() - self._burying:
+                    self._burying.add(node)
+                    threading.Thread(target=self._bury, args=(node,), name="bury", daemon=True).start()
+        except Fenced:
+            os.eventfd_write(self.fd, 1)
+        except Exception as problem:  # noqa: BLE001 - raised again in the loop
+            self._tell(problem)
+
+    def _measure(self) -> None:
+        """How far our clock is from the file server's."""
+        with contextlib.suppress(OSError):
+            before = time.time_ns() // 1000
+            info = self.neighbours.disk.info(f"{layout.ALIVE}/{self.neighbours.beat.name}")
+            if info is not None:
+                self.offset = info.ctime_us - before
+
+    def _bury(self, node: str) -> None:
+        log.warning("node %s is dead: bringing back what it left", node)
+        while not self._over.is_set():
+            try:
+                for event in self._bring_back(node):
+                    self._tell(event)
+                self._tell(Stirred())
+            except Fenced:
+                return
+            except OSError as problem:
+                log.warning("cannot bring back what node %s left, yet: %s", node, problem)
+                self._over.wait(AGAIN)
+            except Exception as problem:  # noqa: BLE001 - raised again in the loop
+                self._tell(problem)
+                return
+            else:
+                self._buried.put(node)
+                return
+
+    def _watch(self) -> None:
+        """Fence in time, whatever hangs: no handler outlives the right to write what became of it."""
+        known = self.neighbours
+        while not self._over.wait(self._left()):
+            try:
+                known.check()
+            except Fenced as why:
+                killed = self.kill()
+                log.error("%s: killed %d processes of handlers", why, killed)  # noqa: TRY400 - no bug
+                os.eventfd_write(self.fd, 1)
+                while not self._over.wait(0.2):  # what was about to start when it came to this
+                    self.kill()
+
+    def _left(self) -> float:
+        """Seconds until it is worth a look."""
+        until = self.neighbours.fence_at
+        if self.neighbours.why_fenced or until is None:
+            return 0.05
+        return max(0.001, min((until - ticks()) / SECOND, 0.25 * self.neighbours.beat.lease / 2))
+
+
+def _facts() -> dict[str, object]:
+    return {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "at": time.time()}
+
+
+def _is_ours(facts: Mapping[str, object]) -> bool:
+    """Of this boot of this kernel: its daemon is dead, for we hold the lock of the node."""
+    return bool(facts.get("boot")) and facts.get("boot") == _boot()
+
+
+def _boot() -> str:
+    try:
+        with open(BOOT, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

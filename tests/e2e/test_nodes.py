@@ -1,0 +1,189 @@
+"""Several nodes on one spool: what a dead one leaves runs elsewhere, and one that must not goes on does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from spool import daemons, layout
+from spool.beats import Beat, parse
+from spool.client import Spool
+from spool.command.main import main
+from tests.e2e.live import Live, handler, until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+
+import pytest
+
+LEASE = 'lease = "3s"\nconcurrency = 2\n'
+NOTE = 'echo "$SPOOL_NODE $SPOOL_ATTEMPT" >> $NOTES/runs; '
+SLOW = NOTE + '[ "$SPOOL_NODE" = two ] && exit 0; sleep 600'
+
+
+class Node:
+    """One more daemon on the spool of a `Live`."""
+
+    def __init__(self, live: Live, name: str) -> None:
+        self.live, self.name = live, name
+        live.node = name
+        self.process: subprocess.Popen[bytes] = live.spoold()
+        until(lambda: name in beats(live), f"{name} has begun")
+        until(lambda: status(live, name).get("pid") == self.process.pid, f"{name} serves")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def beats(live: Live) -> dict[str, Beat]:
+    found = [parse(name) for name in os.listdir(live.root / layout.ALIVE)]
+    return {beat.node: beat for beat in found if isinstance(beat, Beat)}
+
+
+def status(live: Live, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((live.root / layout.status(name)).read_bytes())  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return {}
+
+
+def runs(live: Live) -> list[str]:
+    try:
+        return (live.notes / "runs").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+@pytest.fixture
+def node(spool_at: Callable[[str], Live]) -> Iterator[Callable[..., Node]]:
+    made: list[Node] = []
+
+    def make(live: Live, name: str) -> Node:
+        (live.root / layout.ALIVE).mkdir(exist_ok=True)
+        made.append(Node(live, name))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for one in found:
+        try:
+            with open(f"/proc/{one}/task/{one}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def test_what_a_killed_node_ran_runs_on_another_one_after_its_lease(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live = spool_at(LEASE + handler("slow", SLOW))
+    one = node(live, "one")
+    task = live.submit("slow")
+    until(lambda: runs(live) == ["one 1"], "it runs on one")
+    node(live, "two")
+    one.end()
+    entry = live.entry(task, "done")
+    assert (entry.lost, entry.fails) == (1, 0)
+    assert runs(live)[:2] == ["one 1", "two 2"]
+    assert "one" not in beats(live)
+    until(lambda: not [n for n in os.listdir(live.root / layout.ALIVE) if "b=two" in n], "it is buried")
+
+
+def test_a_frozen_node_is_dead_to_the_others_and_begins_anew_when_it_thaws(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live = spool_at(LEASE + handler("slow", SLOW))
+    one = node(live, "one")
+    task = live.submit("slow")
+    until(lambda: runs(live) == ["one 1"], "it runs on one")
+    node(live, "two")
+    before = beats(live)["one"].incarnation
+    frozen = family(one.process.pid)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    assert live.entry(task, "done").lost == 1
+    for pid in reversed(frozen):
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: "one" in beats(live) and beats(live)["one"].incarnation != before, "one begins anew")
+    until(lambda: "beginning anew" in live.says(), "it says so")
+    assert runs(live) == ["one 1", "two 2"]
+    again = live.submit("slow")
+    live.entry(again, "done", "running")
+    assert live.entry(task, "done").lost == 1
+
+
+def test_a_parent_goes_on_with_what_it_does_when_its_node_dies(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live = spool_at(LEASE + handler("order", notify="shop", timeout="1h"))
+    one = node(live, "one")
+    task = live.submit("order")
+    live.entry(task, "running")
+    two = node(live, "two")
+    one.end()
+    until(lambda: [p for p in live.paths("running") if p.startswith("running/two/")], "two has it")
+    live.drop({"action": "ack", "id": task, "attempt": 1, "result": 7})
+    assert live.entry(task, "done").lost == 0
+    assert two.process.poll() is None
+
+
+def test_a_verb_about_a_task_of_another_node_is_carried_out_by_that_one(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    wait = "while [ ! -e $NOTES/go ]; do sleep 0.05; done"
+    live = spool_at(LEASE.replace("= 2", "= 9") + handler("wait", wait) + handler("order", notify="shop"))
+    node(live, "one")
+    node(live, "two")
+    for name in ("one", "two"):
+        until(lambda name=name: status(live, name).get("peers") == ["one", "two"], f"{name} sees both")
+    tasks = [live.submit("wait") for _ in range(4)] + [live.submit("order") for _ in range(6)]
+    until(lambda: len(list(live.paths("running"))) == len(tasks), "all run somewhere")
+    live.verb("cancel", *tasks[:4])
+    for task in tasks[4:]:
+        live.drop({"action": "ack", "id": task, "attempt": 1, "result": 7})
+    for task in tasks[:4]:
+        live.entry(task, "cancelled")
+    for task in tasks[4:]:
+        live.entry(task, "done")
+    until(lambda: not list(live.paths("incoming")), "every action is carried out")
+    assert not list(live.paths("rejected"))
+
+
+def test_the_same_name_a_second_time_is_refused(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live = spool_at(LEASE)
+    node(live, "one")
+    assert live.once() == 75
+    assert "already runs as node 'one'" in live.says()
+
+
+def test_nodes_are_shown_to_people_and_programs(
+    spool_at: Callable[[str], Live], node: Callable[..., Node], capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = spool_at(LEASE)
+    node(live, "one")
+    two = node(live, "two")
+    two.end()
+    until(lambda: not daemons.alive(str(live.root), "two"), "the lock of two is free")
+    assert main(["--spool", str(live.root), "nodes", "--json"]) == 0
+    rows = {row["node"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert (rows["one"]["alive"], rows["two"]["alive"]) == (True, False)
+    assert rows["one"]["lease"] == 3
+    assert main(["--spool", str(live.root), "nodes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["NODE", "ALIVE"], ["one", "yes"], ["two", "no"]]
+    with Spool(str(live.root)) as spool:
+        assert daemons.any_alive(spool.disk, spool.path)
