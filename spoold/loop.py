@@ -400,7 +400,7 @@ class Loop:
         if now.mono >= self._next_care:
             events += self._care(now)
         state = self.core.state
-        self.intake.peers = state.peers
+        self.intake.among(state.peers)
         if (self.intake.unsettled or state.later or self.core.look_again) and now.mono >= self._next_look:
             self._next_look = now.mono + (self._wants_look() or 0)
             state.later = self.core.look_again = False

@@ -131,6 +131,11 @@ class Intake:
         """Days may have packs that had none: look again when it matters."""
         self._packs = None
 
+    def among(self, peers: frozenset[str]) -> None:
+        """The nodes that are alive: what was for another one may be ours now."""
+        self._rung |= peers != self.peers
+        self.peers = peers
+
     def ring(self) -> None:
         """Something may have been dropped: look again, at everything."""
         self._rung = True

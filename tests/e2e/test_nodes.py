@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 import pytest
 
-LEASE = 'lease = "3s"\nconcurrency = 2\n'
+LEASE = 'lease = "5s"\nconcurrency = 2\n'
 NOTE = 'echo "$SPOOL_NODE $SPOOL_ATTEMPT" >> $NOTES/runs; '
 SLOW = NOTE + '[ "$SPOOL_NODE" = two ] && exit 0; sleep 600'
 
@@ -181,7 +181,7 @@ def test_nodes_are_shown_to_people_and_programs(
     assert main(["--spool", str(live.root), "nodes", "--json"]) == 0
     rows = {row["node"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert (rows["one"]["alive"], rows["two"]["alive"]) == (True, False)
-    assert rows["one"]["lease"] == 3
+    assert rows["one"]["lease"] == 5
     assert main(["--spool", str(live.root), "nodes"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [["NODE", "ALIVE"], ["one", "yes"], ["two", "no"]]

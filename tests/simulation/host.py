@@ -369,7 +369,7 @@ class Host:
             self._next_care = now.mono + self.settings.housekeeping
             self.intake.ring()
             events.append(Tick())
-        self.intake.peers = self.state.peers
+        self.intake.among(self.state.peers)
         late = (self.state.later or self.core.look_again) and now.mono >= self._next_later
         if late or (self.intake.unsettled and not events):
             self.state.later = self.core.look_again = False
