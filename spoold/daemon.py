@@ -130,7 +130,7 @@ def _serve(args: argparse.Namespace) -> int:
         if pulse is not None:
             pulse.join()
             disk.check = pulse.check
-            pulse.start(lambda dead: _bring_back(root, dead, node, found, pulse))
+            pulse.start(lambda dead: _bring_back(disk, dead, node, found))
         _run(disk, root, node, found, _fd_of(lock), pulse, until_idle=args.until_idle)
     except (Fenced, OSError) as problem:
         if pulse is None or not pulse.is_over(problem):
@@ -264,14 +264,14 @@ def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None)
     return Crowd(disk, People(root_counts=local), found)
 
 
-def _bring_back(root: str, dead: str, node: str, found: Settings, pulse: Pulse) -> list[Event]:
+def _bring_back(disk: FencedDisk, dead: str, node: str, found: Settings) -> list[Event]:
     """In a thread, over a disk of its own: the first rename of a dead host's file may take minutes."""
-    disk = FencedDisk(root)
-    disk.check = pulse.check
+    own = FencedDisk(disk.root)
+    own.check, own.file_mode, own.dir_mode = disk.check, disk.file_mode, disk.dir_mode
     try:
-        return [*reclaim(disk, dead, node, found, clock())]
+        return [*reclaim(own, dead, node, found, clock())]
     finally:
-        disk.close()
+        own.close()
 
 
 def read_settings(disk: RealDisk, root: str) -> Settings:
