@@ -132,7 +132,9 @@ def _refusal(
     place, run = found.get(first), state.runs.get(first)
     task = run.task if run else place.task if place else None
     parent = policy.parent(task, state.settings.handler_for(task.task)) if task else None
-    return refuse(state, source, reason, parent, task.task if task else "unknown", first)
+    # Told under the task asked of first: the same whichever node says it, and whatever it still found.
+    asked = request.ids[0] if isinstance(request, Verb | MoveRequest) else request.id
+    return refuse(state, source, reason, parent, task.task if task else "unknown", asked)
 
 
 def forbidden(state: State, source: Source, request: Request, why: str) -> Refuse:

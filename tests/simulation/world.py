@@ -194,7 +194,7 @@ class World:
             else:
                 host.reload()
         self._resume()
-        for turn in range(5 * PATIENCE):
+        for turn in range(5 * PATIENCE * self.nodes):
             busy = self.turn()
             self.parents.serve()
             if busy or any(h.busy for h in self.up()):
