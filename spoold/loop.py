@@ -175,7 +175,7 @@ class Core:
                 self._actions.appendleft(action)
                 raise
 
-    def _one(self, action: Action, now: Now) -> None:  # noqa: C901 - one arm an action
+    def _one(self, action: Action, now: Now) -> None:  # noqa: C901, PLR0912 - one arm an action
         match action:
             case Ask():
                 self._answer(action, now)

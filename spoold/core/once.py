@@ -70,6 +70,9 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
         task = keyed.get(old.task.key or "") if old is not None else None
         if task is None:
             continue
+        if run is None and place and place.state == table.RUNNING and task.on_duplicate == "replace":
+            ids = tuple(known.id or "" for known in keyed.values())
+            return [*out, FreeKeys(ids), *verbs.leave(state, source, {place.node or ""})]
         try:
             out += _stir(state, task, task_id, place, source, now)
         except verbs.Denied as problem:

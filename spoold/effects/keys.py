@@ -96,6 +96,13 @@ class Keys:
                     self._sweep(name, now)
             yield
 
+    def unlock(self) -> None:
+        """What this node had locked is free: it is dead, and who brings its tasks back says so."""
+        for names in self.disk.slices(layout.KEY_LOCKS, SLICE):
+            for path in (f"{layout.KEY_LOCKS}/{name}" for name in names):
+                if keys.node_of(self.disk, path) == self.node:
+                    self._remove(path)
+
     # How it is done.
 
     def _stage(self, task: Task, staged: str) -> None:
