@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint check man bench soak mutation clean dist
+.PHONY: help demo test lint check man bench soak fuzz hostile mutation clean dist
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -32,8 +32,14 @@ man: ## the manual as text, to read
 bench: $(READY) ## how fast it is on this machine
 	$(BIN)/python tools/bench/run.py
 
-soak: $(READY) ## the simulator for a long time (SECONDS=3600)
+soak: $(READY) ## the simulator for a long time (SECONDS_TO_RUN=3600)
 	$(BIN)/python -m tests.simulation.soak --seconds $${SECONDS_TO_RUN:-3600}
+
+fuzz: $(READY) ## look for bytes that break the intake (SECONDS_TO_RUN=600)
+	$(BIN)/python -m tests.security.fuzz --seconds $${SECONDS_TO_RUN:-600}
+
+hostile: $(READY) ## hostile users in loops beside honest ones, as root (SECONDS_TO_RUN=60)
+	HOSTILE_SECONDS=$${SECONDS_TO_RUN:-60} $(BIN)/python -m pytest --timeout 900 -s tests/security/test_hostile.py
 
 mutation: $(READY) ## does a test fail when a line of the store or the core is deleted?
 	$(BIN)/python tools/mutation.py

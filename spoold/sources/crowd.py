@@ -19,7 +19,7 @@ from spoold.core import rights
 from spoold.core.turns import Rates, in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from spool.disk import Disk, Info
     from spool.settings import Settings
@@ -47,7 +47,7 @@ class Crowd:
         self._rates = Rates()
         self._rung = True
         self._pass: Iterator[None] | None = None
-        self._queues: dict[int, list[str]] = {}
+        self._queues: dict[int, list[tuple[int, str]]] = {}
         self._behind = False  # there are more files than a pass remembers
         self._wait: int | None = None
         self._told: set[str] = set()
@@ -65,8 +65,8 @@ class Crowd:
         """In how many us a writer who is over his rate may go on; None where there is none."""
         return max(SLOW, self._wait) if self._wait is not None else None
 
-    def batch(self, now: Now) -> list[str]:
-        """The next files, by path, each writer in his turn; nothing while a pass is under way."""
+    def batch(self, now: Now) -> list[tuple[int, str]]:
+        """The next files, writer and path, each in his turn; nothing while a pass is under way."""
         if self._pass is None and self._rung:
             self._rung, self._pass = False, self._look(now)
         if self._pass is not None:
@@ -84,6 +84,12 @@ class Crowd:
         if not waiting and self._behind:
             self._behind, self._rung = False, True
         return found
+
+    def back(self, batch: list[tuple[int, str]], paths: Container[str]) -> None:
+        """Some of a batch are for later: they are the next of their writers."""
+        for one in reversed(batch):
+            if one[1] in paths:
+                self._queues[one[0]].insert(0, one)
 
     def took(self, uid: int, now: Now) -> None:
         """An action of a writer was looked at: it counts."""
@@ -131,7 +137,10 @@ class Crowd:
                             heapq.heappop(kept)
                             behind = True
                 yield
-        self._queues = {uid: sorted(last.path for last in kept) for uid, kept in first.items()}
+        self._queues = {
+            uid: [(uid, path) for path in sorted(last.path for last in kept)]
+            for uid, kept in first.items()
+        }
         self._behind = behind
 
     def _too_much(self, who: Who, number: int, size: int) -> str:

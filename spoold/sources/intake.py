@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
+LARGEST = 4 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
 PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
 LEFT = 2_000_000  # for what another node should have taken, us
@@ -180,7 +181,9 @@ class Intake:
             self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
         batch, self._names = self._names[:SLICE], self._names[SLICE:]
         paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
-        return self._all({path: self.disk.info(path) for path in paths}, now)
+        infos, later = self._share({path: self.disk.info(path) for path in paths})
+        self._names[:0] = sorted(path.rpartition("/")[2] for path in later)
+        return self._all(infos, now)
 
     def _in_turn(self, crowd: Crowd, now: Now) -> list[Arrived | Invalidated]:
         """The same where several users write; what is beyond a quota is refused unread."""
@@ -189,7 +192,9 @@ class Intake:
             self._listing = crowd.listing
             known = (*self._waiting, *self._large, *self._ignored)
             self._forget({path for path in known if handed.info(self.disk, path) is not None})
-        found = self._all({path: handed.info(self.disk, path) for path in batch}, now)
+        infos, later = self._share({path: handed.info(self.disk, path) for _, path in batch})
+        crowd.back(batch, later)
+        found = self._all(infos, now)
         for event in found:
             crowd.took(event.source.uid, now)
         surplus, crowd.surplus = crowd.surplus[:SLICE], crowd.surplus[SLICE:]
@@ -206,9 +211,21 @@ class Intake:
                 known.pop(path)
         self._ignored &= there
 
-    def _all(self, infos: dict[str, Info | None], now: Now) -> list[Arrived | Invalidated]:
+    def _share(self, infos: dict[str, Info | None]) -> tuple[dict[str, Info], set[str]]:
+        """What is looked at in this round, and the paths of what is too large for it."""
+        there = {path: info for path, info in infos.items() if info is not None}
+        share: dict[str, Info] = {}
+        size = 0
+        for path, info in there.items():
+            if size >= LARGEST:
+                break
+            size += min(info.size, self.settings.max_action_bytes)
+            share[path] = info
+        return share, there.keys() - share.keys()
+
+    def _all(self, infos: dict[str, Info], now: Now) -> list[Arrived | Invalidated]:
         """Some files as events, in the order they were dropped in."""
-        there = sorted((info.ctime_us, path, info) for path, info in infos.items() if info is not None)
+        there = sorted((info.ctime_us, path, info) for path, info in infos.items())
         found = [self._one(path, info, now) for _, path, info in there]
         return [event for event in found if event is not None]
 

@@ -165,14 +165,14 @@ def hostile(root: str, seconds: float, chance: random.Random) -> None:
 
 
 def honest(root: str, seconds: float, _chance: random.Random) -> None:
-    """A task every 20 ms, by the library."""
+    """A task every 50 ms, by the library."""
     from spool import Spool
 
     ids, end = [], time.monotonic() + seconds
     with Spool(root, durability="relaxed") as spool:
         while time.monotonic() < end or len(ids) < 20:
             ids.append(spool.submit("note", {"n": len(ids)}))
-            time.sleep(0.02)
+            time.sleep(0.05)
     print(json.dumps(ids))
 
 

@@ -140,6 +140,16 @@ class Shared(Live):
         self.tracer = self.spoold("-q", before=before)
         until(self.status_now, "spoold serves")
 
+    def close(self) -> None:
+        """Away with the tracer, and with what it traces."""
+        if self.tracer is not None:
+            status = self.status_now()
+            if status is not None:
+                os.kill(status["pid"], signal.SIGKILL)
+            self.tracer.kill()
+            self.tracer.wait()
+        super().close()
+
     def stop_traced(self, pid: int) -> None:
         """Stop the daemon, traced or not, and see that it ends in good order."""
         os.kill(pid, signal.SIGTERM)
