@@ -191,10 +191,9 @@ class Fsck:
         except Missing:
             return
         last = look.last_record(self.disk, task_id)
-        if last is not None and isinstance(last.get("entry"), str):
+        target = layout.pending(first_entry(task))
+        if last is not None and _is_place(last.get("entry")):
             target = last["entry"]
-        else:
-            target = layout.pending(first_entry(task))
         yield self._mend(
             path, "task has no place", f"put at {target}", lambda t=target: self._link(path, t)
         )
@@ -354,6 +353,12 @@ class Fsck:
 def check(disk: Disk, *, repair: bool = False) -> Iterator[Finding]:
     """Every finding of one pass; after a pass with `repair` a second one mends nothing."""
     yield from Fsck(disk, repair=repair).run()
+
+
+def _is_place(path: object) -> bool:
+    """Whether a path, as a record names one, is where an entry may stand."""
+    parts = path.split("/") if isinstance(path, str) else []
+    return len(parts) > 1 and parts[0] in layout.STATES and not {"", ".", ".."} & set(parts)
 
 
 __all__ = ["Finding", "check"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spool.fingerprint import place
+from spool.fingerprint import FINGERPRINT, place
 from spool.group import MESSAGE, SAID, Group
 from spool.times import format_utc, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_NAME = re.compile(FINGERPRINT)
 
 
 class Failure(NamedTuple):
@@ -61,7 +64,8 @@ class Regroup:
                 until = None if found.get("until") is None else parse_utc(found["until"])
                 for name in found["errors"]:
                     state = SAID[found["event"]]
-                    self._said.append(Said(parse_utc(found["at"]), name, state, found["by"], until))
+                    by = dict(found["by"])
+                    self._said.append(Said(parse_utc(found["at"]), str(name), state, by, until))
             elif isinstance(found.get("error"), str):
                 error = {"fingerprint": found["error"], "type": found["type"], "message": ""}
                 final = found["to"] == "failed"
@@ -77,6 +81,8 @@ class Regroup:
         if known is not None and known.full:
             return
         name, when, node = str(error["fingerprint"]), parse_utc(at), str(found["node"])
+        if _NAME.fullmatch(name) is None:
+            return  # it would name a file
         self._failures[key] = Failure(when, *key, name, final, found.get("version"), node, full)
         first = self._told.get(name)
         if first is None or (not full, when) < (not first[1].message, first[0]):

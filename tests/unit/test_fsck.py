@@ -141,6 +141,19 @@ def test_a_task_without_a_place_goes_where_its_record_says(disk):
     assert look.find(disk, entry.id).path == target
 
 
+def test_no_record_makes_fsck_write_outside_of_its_place(disk, tmp_path):
+    entry = waiting(disk)
+    content = failure(1, NOW) | {"id": entry.id, "entry": "../../outside.json"}
+    content["error"]["fingerprint"] = "../../outside"
+    disk.make_dir(layout.parent_of(layout.record(entry.id, 1)))
+    disk.write(layout.record(entry.id, 1), records.encode(content))
+    disk.remove(layout.pending(entry))
+    mended(disk)
+    assert look.find(disk, entry.id).state == "pending"
+    assert [path.name for path in tmp_path.iterdir()] == ["spool"]
+    assert disk.names("errors") == []
+
+
 def test_a_missing_own_copy_is_linked_again(disk):
     entry = waiting(disk, linked=False)
     (found,) = mended(disk)
