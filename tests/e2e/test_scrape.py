@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from spool.command.metrics import AT_ONCE, address
+from spool.command.metrics import address
 from spool.errors import Invalid
+from spool.scraped import AT_ONCE
 from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
