@@ -10,6 +10,7 @@ from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
 from spool.command.change import counted, show
 from spool.errors import EX_DATAERR, Invalid
+from spool.runargs import RESERVED, RUN
 
 if TYPE_CHECKING:
     import argparse
@@ -111,6 +112,8 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     denied: dict[str, int] = {}
     for task in _tasks(spool, ids):
         why = next((p for p in refused if refused[p](task.task)), None)
+        if task.task.startswith(RESERVED) and task.task != RUN:
+            why = task.task  # with --force too: nobody may submit it
         if why is not None:
             denied[why] = denied.get(why, 0) + 1
         else:
@@ -120,6 +123,8 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     made = target.submit_many(docs)
     for pattern, count in denied.items():
         why = f"handler {pattern} is not replayable; --force replays it all the same"
+        if pattern.startswith(RESERVED):
+            why = f"{pattern} is spool's own task, which nobody submits"
         print(f"spool: refused: {safe(why)} ({counted(['x'] * count)})", file=sys.stderr)
     if args.json:
         from spool.command.render import json_line

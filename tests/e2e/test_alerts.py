@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.live import Live, handler, until
+from spool.init import init
+from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Make = Callable[..., Live]
 
@@ -37,6 +41,24 @@ def test_an_event_that_was_chosen_reaches_the_program(live: Make) -> None:
     spool.taken(spool.drop({"task": "good", "prioritty": 1}))
     until(lambda: len(told(spool)) == 2, "a refusal too")
     assert {line["task"] for line in spool.journal("succeed")} == {"good", "spool.alert"}
+
+
+def test_nobody_else_submits_an_alert_not_even_by_a_replay_elsewhere(live: Make, tmp_path: Path) -> None:
+    spool = live(alerts(TELL, events=["failed"]) + HANDLERS)
+    spool.taken(name := spool.drop({"task": "spool.alert", "args": {"event": {}}}))
+    assert "spool's own tasks" in (spool.refusal_now(name) or {})["rule"]
+    spool.entry(spool.submit("bad.one"), "failed")
+    until(lambda: len(told(spool)) == 1, "our own one is told")
+    alert = until(lambda: next((e for _, e in spool.entries("done")), None), "the alert is done")
+    init(str(tmp_path / "other"))
+    words = ["replay", alert.id, "--force", "--into", str(tmp_path / "other")]
+    done = subprocess.run(
+        [sys.executable, "-m", "spool", "--spool", str(spool.root), *words],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 65
+    assert "spool.alert is spool's own task" in done.stderr
+    assert not list((tmp_path / "other" / "incoming").iterdir())
 
 
 def test_alerts_of_a_kind_are_held_back_and_counted(live: Make) -> None:
