@@ -45,6 +45,9 @@ def gate(live: Live, *, is_open: bool) -> dict[str, Any]:
 
 def test_it_holds_says_why_and_goes_on(live: Spools) -> None:
     spool = live(SHUT + WORK)
+    idle = spool.status_now()
+    assert idle is not None
+    assert idle["counts"]["looks"] == 0, "who has nothing to start looks at nothing"
     task = spool.submit("work.one")
     shut = gate(spool, is_open=False)
     assert shut["why"].startswith("memory ")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from spool import Spool, packs
-from spool.names import new_id
+from spool.names import DAY_US, date_of, new_id
 from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
@@ -113,6 +114,26 @@ def test_what_nobody_keeps_goes_and_is_still_known(live: Make) -> None:
     assert not list(spool.paths("pending", "running", "done"))
     assert command(spool, "show", task_id, status=66) == ""
     assert "submit it anew" in refused(spool, "retry", task_id)
+
+
+def test_a_handler_keeps_so_many_of_those_that_have_ended(live: Make) -> None:
+    spool = live(TOML + handler("beat", "true", keep={"count": 2}))
+    beats = spool.submit_all([{"task": "beat"} for _ in range(5)])
+    other = spool.submit("echo")
+    for task_id in (*beats, other):
+        spool.entry(task_id, "done")
+    command(spool, "prune", "--wait")
+    assert command(spool, "prune", "--dry-run") == ""
+    assert len(list(spool.paths("done"))) == 6, "the day is not over"
+    spool.stop()
+    (folder,) = (spool.root / "done").iterdir()
+    yesterday = date_of(time.time_ns() // 1000 - DAY_US)
+    folder.rename(folder.with_name(yesterday))
+    (row,) = command(spool, "prune", "--dry-run", "--json").splitlines()
+    assert json.loads(row) == {"what": "drop", "folder": f"done/{yesterday}", "files": 3}
+    spool.start()
+    until(lambda: len(list(spool.paths("done"))) == 3, "two beats and the other are left")
+    assert spool.where(other) is not None
 
 
 def test_a_pass_is_made_when_somebody_asks(live: Make) -> None:
