@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint check man bench soak fuzz hostile mutation clean dist
+.PHONY: help demo test lint check man bench soak fuzz hostile mutation clean dist deb deb-check
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -46,6 +46,12 @@ mutation: $(READY) ## does a test fail when a line of the store or the core is d
 
 dist: $(READY) ## a wheel and a source archive
 	$(BIN)/python -m pip wheel --no-deps -w dist .
+
+deb: $(READY) ## a Debian package with all it needs, for this machine's Python
+	$(BIN)/python tools/deb.py dist
+
+deb-check: deb ## install it under a systemd of its own, use it, remove it; as root, on an overlay
+	sh tools/deb_check.sh dist/spool_*.deb
 
 clean: ## away with everything that was made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

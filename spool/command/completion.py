@@ -21,6 +21,7 @@ KINDS = {"ID": IDS, "TASK": NAMES, "PATTERN": NAMES, "DIR": DIRS, "STATE": " ".j
 EPILOG = """
 bash:  spool completion bash > ~/.local/share/bash-completion/completions/spool
 zsh:   spool completion zsh > ~/.spool-completion; echo '. ~/.spool-completion' >> ~/.zshrc
+       or as the file _spool in a directory of $fpath
 fish:  spool completion fish > ~/.config/fish/completions/spool.fish
 
 `names` prints the task names that are known here; the completions ask it.
@@ -99,7 +100,7 @@ def _bash() -> str:
         for kind, keys in by_kind.items()
     )
     return f"""\
-_spool() {{
+_spool_words() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} verb= opts= words= at= word i
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}
@@ -121,7 +122,7 @@ _spool() {{
     *) COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;
   esac
 }}
-complete -o default -F _spool spool
+complete -o default -F _spool_words spool
 """
 
 
@@ -131,7 +132,13 @@ def _bash_words(kind: str) -> str:
 
 
 def _zsh() -> str:
-    return f"autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n{_bash()}"
+    return f"""\
+#compdef spool
+(( $+functions[compdef] )) || {{ autoload -U compinit && compinit }}
+autoload -U +X bashcompinit && bashcompinit
+{_bash()}
+[ "$funcstack[1]" != _spool ] || _bash_complete -o default -F _spool_words
+"""
 
 
 def _fish() -> str:

@@ -76,7 +76,7 @@ def complete(env: dict[str, str], tmp_path: Path) -> Callable[..., list[str]]:
     made = script("bash", env)
 
     def run(*words: str, **more: str) -> list[str]:
-        code = f'{made}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _spool; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        code = f'{made}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _spool_words; printf "%s\\n" "${{COMPREPLY[@]}}"'
         done = subprocess.run(
             ["bash", "-c", code, "bash", "spool", *words],
             capture_output=True, text=True, env={**env, **more}, cwd=tmp_path, check=True,
@@ -146,8 +146,15 @@ def test_fish_offers_the_same(env: dict[str, str], tmp_path: Path) -> None:
 
 
 @needs("zsh", "tmux")
-def test_zsh_completes_what_is_typed(env: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / ".zshrc").write_text(f"PS1='> '\n{script('zsh', env)}\n")
+@pytest.mark.parametrize("place", ["sourced", "in fpath"])
+def test_zsh_completes_what_is_typed(env: dict[str, str], tmp_path: Path, place: str) -> None:
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions/_spool").write_text(script("zsh", env))
+    start = {
+        "sourced": ". ~/functions/_spool",
+        "in fpath": "fpath=(~/functions $fpath); autoload -U compinit; compinit",
+    }
+    (tmp_path / ".zshrc").write_text(f"{start[place]}\nPS1='> '\n")
     tmux = ["tmux", "-S", str(tmp_path / "tmux")]
 
     def run(*words: str) -> str:
