@@ -38,6 +38,8 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     yield from probes.steps(disk)
     yield from probes.inotify(root, disk)
     settings = yield from _settings(disk, root)
+    if is_shared and settings is not None:
+        yield from probes.claims(root, settings.signatures)
     yield from _room(disk, settings)
     yield from probes.clock(disk)
     yield from _daemon(disk, root)

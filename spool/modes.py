@@ -6,7 +6,9 @@ owns what says who may do what, spoold's own user owns the state, and writers ha
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shlex
 import stat
 from dataclasses import dataclass, replace
@@ -77,7 +79,7 @@ def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:
             what = f"{path} is on another file system: a task cannot be renamed into it"
             yield Check(BAD, what, "keep the whole spool on one file system")
     if is_shared:
-        yield from _boxes(root)
+        yield from _boxes(root, serving)
         yield from _writers(root, fix=fix)
         yield from _outboxes(root, serving, fix=fix)
     yield from ancestors(root, is_shared=is_shared)
@@ -131,7 +133,7 @@ def _by_descriptor(path: str, change: Callable[[str], None]) -> None:
         os.close(fd)
 
 
-def _boxes(root: str) -> Iterator[Check]:
+def _boxes(root: str, serving: int) -> Iterator[Check]:
     """Writers may drop, and neither list nor read what others have dropped."""
     ours = os.lstat(os.path.join(root, layout.SETTINGS)).st_gid
     for name in BOXES:
@@ -145,6 +147,31 @@ def _boxes(root: str) -> Iterator[Check]:
         elif not rows and found.st_gid != ours:
             what = f"{path} has no access control list: who guesses the name of a file can read it"
             yield Check(WARN, what, "a file system with ACLs, or spool init --system --writer USER")
+            if not _member(serving, found.st_gid):
+                what = (
+                    f"uid {serving} is not in group {found.st_gid}: spoold cannot read what is in {path}"
+                )
+                yield Check(
+                    BAD, what, f"add it to {_name_of(found.st_gid)} with usermod -aG, start it again"
+                )
+
+
+def _member(uid: int, gid: int) -> bool:
+    """Whether a user is in a group, as far as is known here."""
+    if os.geteuid() == uid:
+        return gid in (os.getegid(), *os.getgroups())
+    try:
+        found = pwd.getpwuid(uid)
+    except KeyError:
+        return True
+    return gid in os.getgrouplist(found.pw_name, found.pw_gid)
+
+
+def _name_of(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _writers(root: str, *, fix: bool) -> Iterator[Check]:

@@ -140,11 +140,20 @@ def clock(disk: Disk) -> Iterator[Check]:
         yield Check(OK, shown)
 
 
-def kernel() -> Iterator[Check]:
+def claims(root: str, signatures: str) -> Iterator[Check]:
+    """Whether a shared spool can tell its writers apart; `signatures` as in spool.toml."""
+    mount = mount_of(root)
+    if mount is not None and mount.network and signatures != "required":
+        what = f"{root} is on {mount.type}, where a uid is what each client says"
+        remedy = f'set signatures = "required" in {layout.SETTINGS}, see spool-security(7)'
+        yield Check(BAD, what, remedy)
+
+
+def kernel(place: str = "/proc/sys/fs") -> Iterator[Check]:
     """What the kernel refuses to do for one user in a directory of many."""
     for name, least, level in _PROTECTED:
         try:
-            with open(f"/proc/sys/fs/{name}", encoding="ascii") as file:
+            with open(f"{place}/{name}", encoding="ascii") as file:
                 value = int(file.read())
         except (OSError, ValueError):
             continue

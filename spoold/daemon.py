@@ -306,16 +306,10 @@ def guard(root: str, found: Settings) -> None:
     for check in modes.check(root, is_shared=is_shared):
         if check.level == BAD:
             raise NotAllowed(f"{check.what}; {check.remedy}")
-    for check in probes.kernel() if is_shared else ():
+    for check in (*probes.kernel(), *probes.claims(root, found.signatures)) if is_shared else ():
         if check.level == BAD:
             raise NotAllowed(f"{check.what}; {check.remedy}")
         log.warning("%s; %s", check.what, check.remedy)
-    mount = mount_of(root) if is_shared else None
-    if mount is not None and mount.network and found.signatures != "required":
-        what = f"{root} is on {mount.type}, where a uid is what each client says"
-        raise NotAllowed(
-            f'{what}; set signatures = "required" in {layout.SETTINGS}, see spool-security(7)'
-        )
     if is_shared and os.geteuid() == 0:
         raise NotAllowed(f"{root} is shared: spoold does not serve it as root; run it as uid {serving}")
     if os.geteuid() != serving:

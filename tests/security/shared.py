@@ -62,6 +62,7 @@ class Shared(Live):
     def __init__(self, place: Path, settings: str, writers: Sequence[int] = ()) -> None:
         self.given = settings
         self.writers = writers
+        self.groups: tuple[int, ...] = ()  # of spoold
         self.tracer: subprocess.Popen[bytes] | None = None
         super().__init__(place, settings)
         self.errors.touch()
@@ -97,7 +98,7 @@ class Shared(Live):
                 stdout=errors,
                 stderr=errors,
                 cwd="/",
-                **become(SPOOLD),
+                **become(SPOOLD, *self.groups),
             )
 
     def run(self, uid: int, *words: str, groups: Sequence[int] = (SUBMIT,), stdin: str = "") -> Any:

@@ -245,6 +245,36 @@ def test_a_box_that_its_user_closes_stops_nobody(made: Make) -> None:
     assert f"incoming.d/{BOB} is left alone" in spool.says()
 
 
+def test_without_access_control_lists_a_box_is_blind_all_the_same(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spool.acl.write", lambda *_: False)  # as where the file system has none
+    spool = made(NOTE, writers=(BOB,))
+    found = [json.loads(line) for line in spool.run(0, *doctor(spool)).stdout.splitlines()]
+    assert sum("has no access control list" in check["what"] for check in found) == 2
+    assert not [check for check in found if check["level"] == "bad"]
+    mine = spool.submitted(ANN, "note")
+    tried = """
+import os
+for what in (lambda: os.listdir(f"{root}/incoming"), lambda: os.unlink(f"{root}/incoming/{mine}.json"),
+             lambda: os.rename(f"{root}/incoming/{mine}.json", f"{root}/incoming/x.json"),
+             lambda: open(f"{root}/incoming/{mine}.json", "a")):
+    try:
+        what()
+        print("could")
+    except PermissionError:
+        pass
+"""
+    done = spool.script(BOB, f"mine = {mine!r}\n{tried}")
+    assert (done.stdout, done.stderr) == ("", "")
+    assert spool.once("--until-idle") == 77
+    assert f"uid {SPOOLD} is not in group {SUBMIT}: spoold cannot read" in spool.says()
+    spool.groups = (SUBMIT,)
+    spool.start()
+    spool.event("done", mine)
+    spool.event("done", spool.submitted(BOB, "note"))
+
+
 @pytest.mark.parametrize(
     ("path", "mode", "owner", "words"),
     [

@@ -12,9 +12,12 @@ from spool import layout
 from spool.command.main import main
 from spool.disk import Exists, RealDisk
 from spool.doctor import examine
+from spool.errors import NotAllowed
 from spool.init import init
-from spool.mounts import mount_of
-from spool.probes import BAD, OK, WARN, Check, steps
+from spool.mounts import Mount, mount_of
+from spool.probes import BAD, OK, WARN, Check, kernel, steps
+from spool.settings import load
+from spoold.daemon import guard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +123,36 @@ def test_a_disk_without_links_is_bad_and_nothing_of_the_trial_is_left(root: Path
     (check,) = steps(NoLinks(str(root)))
     assert check.level == BAD
     assert os.listdir(root / "tmp") == os.listdir(root / "incoming") == []
+
+
+def test_what_the_kernel_lets_users_do_to_each_other_is_named_with_its_command(tmp_path: Path) -> None:
+    assert list(kernel(str(tmp_path))) == [], "an old kernel has no such settings"
+    names = ("protected_hardlinks", "protected_symlinks", "protected_fifos", "protected_regular")
+    for name in names:
+        (tmp_path / name).write_text("0\n")
+    found = list(kernel(str(tmp_path)))
+    assert [check.level for check in found] == [BAD, WARN, WARN, WARN]
+    for name, check in zip(names, found, strict=True):
+        assert f"fs.{name} is 0" in check.what
+        assert check.remedy.startswith(f"sysctl -w fs.{name}=1")
+        (tmp_path / name).write_text("2\n")
+    assert list(kernel(str(tmp_path))) == []
+
+
+def test_a_shared_spool_on_a_network_wants_signatures_and_is_not_served_without(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = Mount("/srv", "nfs4", frozenset({"rw", "hard"}))
+    monkeypatch.setattr("spool.probes.mount_of", lambda _: far)
+    words = "is on nfs4, where a uid is what each client says"
+    (root / "spool.toml").write_text("shared = true\n")
+    (check,) = (check for check in bad(root) if words in check.what)
+    assert 'signatures = "required"' in check.remedy
+    monkeypatch.setattr("spoold.daemon.modes.check", lambda *_, **__: ())
+    with pytest.raises(NotAllowed, match=words):
+        guard(str(root), load("shared = true"))
+    (root / "spool.toml").write_text('shared = true\nsignatures = "required"\n')
+    assert not [check for check in bad(root) if words in check.what]
 
 
 def test_what_was_put_aside_and_what_nobody_reads_is_told(root: Path) -> None:
