@@ -42,12 +42,12 @@ def words(text: str, macro: str) -> set[str]:
     return found
 
 
-def examples(page: str) -> list[tuple[str, str]]:
-    """(language, text) of the literal blocks below a comment `example: LANGUAGE`."""
+def examples(page: str) -> list[tuple[str, str, str]]:
+    """(language, programs it needs, text) of the literal blocks below `example: LANGUAGE [needs ...]`."""
     text = (MAN / page).read_text()
-    pattern = r'^\.\\" example: (\w+)\n\.Bd .*\n((?:.*\n)*?)\.Ed$'
+    pattern = r'^\.\\" example: (\w+)(?: needs (.*))?\n\.Bd .*\n((?:.*\n)*?)\.Ed$'
     found = re.findall(pattern, text, flags=re.MULTILINE)
-    return [(language, plain(body)) for language, body in found]
+    return [(language, needs, plain(body)) for language, needs, body in found]
 
 
 def plain(text: str) -> str:
