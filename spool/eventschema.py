@@ -84,6 +84,7 @@ _SOMETIMES: Schema = {
     "cpu": _NUMBER,
     "passed": _maybe(_TEXT),
     "duplicate_of": _ID,
+    "recurring": _OBJECT,
     "percent": _maybe({"type": "number", "minimum": 0, "maximum": 100}),
     "note": _maybe(_TEXT),
     "group": _OBJECT,

@@ -102,7 +102,7 @@ FIELDS: tuple[Field, ...] = (
     _row("percent", "percent", "progress", "how far it is, 0 to 100"),
     _row("note", "text", "progress", "what it is doing", high=1000),
     _row("node", "name", _CONTROL, "the node it is about; left out, all of them"),
-    _row("task", "pattern", _CONTROL, "the task names it is about, * for any characters"),
+    _row("task", "scope", _CONTROL, "the task names, or schedules as @NAME, it is about; * for any"),
     _row("who", "text", _CONTROL, "who asked for it", high=200),
     _row("why", "text", f"{_BY_IDS} {_CONTROL} {_CARE} prune", "the reason, for whoever asks later",
          high=1000),

@@ -73,6 +73,13 @@ def _pattern(_field: Field, value: object, _moment: Moment) -> str:
     return value
 
 
+def _scope(field: Field, value: object, moment: Moment) -> str:
+    """A pattern, or with @ before it one of schedules: no task has such a name."""
+    if isinstance(value, str) and value[:1] == "@" and patterns.is_pattern(value[1:]):
+        return value
+    return _pattern(field, value, moment)
+
+
 def _id(_field: Field, value: object, _moment: Moment) -> str:
     if not isinstance(value, str) or not names.is_id(value):
         raise wrong("must be a UUIDv7 as 32 lower-case hex digits")
@@ -253,6 +260,7 @@ _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "name": _name,
     "pattern": _pattern,
     "percent": _percent,
+    "scope": _scope,
     "text": _text,
     "time": _time,
     "trace": _trace,

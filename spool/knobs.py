@@ -17,11 +17,14 @@ from spool.names import EVENTS, PRIORITIES
 from spool.patterns import is_pattern
 from spool.retention import Keep
 from spool.runargs import check_cwd, check_env_name, check_words
+from spool.schedule import parse_every
 from spool.strict import label
 from spool.times import DAY, HOUR, MS, SECOND, YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from spool.schedule import Every
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -141,6 +144,24 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("keep", "keep", None, (0, 10 * YEAR), "how long, or also how many, that have ended"),
     _row("replayable", "flag", _YES, _FREE, "whether what has ended may be replayed"),
     _row("versions", "versions", [], _FREE, "versions of tasks it takes; empty: all"),
+))
+RECURRING_ROWS: dict[str, Field] = dict((
+    _row("every", "every", None, _FREE, "five fields of cron, @daily and the like, or a duration"),
+    _row("task", "name", None, _FREE, "the task that is made"),
+    _row("args", "json", {}, _FREE, "what its handler gets"),
+    _row("timezone", "place", "", _FREE, "zone of its cron expression; empty: the spool's"),
+    _row("overlap", "choice", "skip", _FREE, "what happens while the one before has not ended",
+         ("skip", "queue", "replace")),
+    _row("catch_up", "choice", "once", _FREE, "what is made of those that were missed",
+         ("none", "once", "all")),
+    _row("window", "duration", "1d", (0, 30 * DAY), "missed longer ago they are forgotten"),
+    _row("most", "count", 100, (1, 10_000), "so many of them, the newest"),
+    _row("spread", "duration", 0, (0, DAY), "they start later by a fixed part of this"),
+    _row("deadline", "duration", None, (1, MAX_WAIT), "so long after their time they should be done"),
+    _row("priority", "choice", None, _FREE, "the class they wait in", PRIORITIES),
+    _row("retries", "count", None, (0, 1000), "attempts after a failed one"),
+    _row("timeout", "duration", None, (1, MAX_WAIT), "how long an attempt may take"),
+    _row("notify", "name", None, _FREE, "the parent whose outbox gets their events"),
 ))
 ADMISSION_ROWS: dict[str, Field] = dict((
     _row("enabled", "flag", _YES, _FREE, "whether the machine is asked before a process starts"),
@@ -266,6 +287,18 @@ def _versions(row: Field, value: object) -> tuple[int | str, ...]:
     return tuple(read(one, version, _NO_MOMENT) for version in value)
 
 
+def _every(_row: Field, value: object) -> Every:
+    return parse_every(value)
+
+
+def _json(row: Field, value: object) -> Any:
+    """What JSON can say: TOML also knows dates and numbers that are none."""
+    try:
+        return orjson.loads(orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME))
+    except (TypeError, orjson.JSONDecodeError):
+        raise Invalid(row.name, None, "must be what JSON can say: write dates as text") from None
+
+
 def _told(_row: Field, value: object) -> tuple[str, ...]:
     known = [event for event in EVENTS if event not in ("ready", "progress")]
     if not isinstance(value, list) or not value or not all(one in known for one in value):
@@ -292,6 +325,8 @@ _READ: dict[str, Callable[[Field, Any], Any]] = {
     "told": _told,
     "band": _band,
     "env": _env,
+    "every": _every,
+    "json": _json,
     "keep": _keep,
     "module": _module,
     "path": _path,

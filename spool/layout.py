@@ -32,6 +32,7 @@ NODES = "nodes"
 PACKED = "packed"
 KEYS = "keys"
 KEY_LOCKS = "keys/locks"
+SEED = "nodes/seed"
 PAUSES = "nodes/pauses.json"
 ALIVE = "nodes/alive"
 
@@ -133,6 +134,11 @@ def shape(node: str) -> str:
 def census(node: str) -> str:
     """Path of what that count has found in each directory, as long as nothing changes there."""
     return f"{NODES}/{node}.census"
+
+
+def schedules(node: str) -> str:
+    """Path of how far each schedule has come on a node."""
+    return f"{NODES}/{node}.recurring"
 
 
 def metrics(node: str) -> str:

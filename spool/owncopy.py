@@ -30,7 +30,8 @@ class Task:
     None: not given, so the handler, then the spool decides. `extra` holds the x-... fields and,
     in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said,
     `signer` whose key signed it, `writer` in whose quota it counts (None in a user's own spool).
-    `duplicate_of`: the task that had its key when it came; it never runs.
+    `duplicate_of`: the task that had its key when it came; it never runs. `recurring`: of which
+    schedule it is (`name`, `scheduled_at`, `late`: whether that was missed, and is made up for).
     """
 
     id: str | None
@@ -53,6 +54,7 @@ class Task:
     key_for: int | None = None
     on_duplicate: str = "keep"
     duplicate_of: str | None = None
+    recurring: dict[str, Any] | None = None
     meta: dict[str, Any]
     extra: dict[str, Any]
     submitted_at: int
@@ -99,7 +101,7 @@ def encode_task(task: Task) -> bytes:
         doc["deadline"] = format_utc(task.deadline)
     spans = {name: getattr(task, name) for name in _DURATIONS}
     doc |= {name: seconds(us) for name, us in spans.items() if us is not None}
-    for name in (*_TEXTS, "retries", "version"):
+    for name in (*_TEXTS, "retries", "version", "recurring"):
         value = getattr(task, name)
         if value is not None:
             doc[name] = value
@@ -239,6 +241,7 @@ _READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "key_for": _span,
     "on_duplicate": _one_of(*DUPLICATES),
     "duplicate_of": _is(str),
+    "recurring": _is(dict),
     "meta": _is(dict),
     "digest": _is(str),
 }

@@ -70,6 +70,8 @@ def record(  # noqa: PLR0913 - the facts of an attempt
         "parent": parent,
         "entry": None,
     }
+    if task.recurring is not None:
+        found["recurring"] = task.recurring
     if "next_at" in more:
         more["next_at"] = _maybe(more["next_at"])
     found.update(more)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from cronsim import CronSim, CronSimError
 
+from spool.names import id_from
 from spool.times import DAY, SECOND, format_span, parse_duration
 
 if TYPE_CHECKING:
@@ -182,9 +183,7 @@ def _offset(zone: tzinfo, us: int) -> int:
 
 def occurrence_id(name: str, at: int) -> str:
     """The id of the task that a schedule makes for an instant: a UUIDv7 of it, always the same one."""
-    digest = int.from_bytes(hashlib.sha256(f"{name}\0{at}".encode()).digest()[:10])
-    head = (at // 1000) << 80 | 7 << 76 | (digest >> 62 & 0xFFF) << 64
-    return f"{head | 2 << 62 | digest & (1 << 62) - 1:032x}"
+    return id_from(at, hashlib.sha256(f"{name}\0{at}".encode()).digest())
 
 
 def shift(seed: str, name: str, spread: int) -> int:

@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Any
 from spool import patterns
 from spool.errors import ConfigError, Invalid
 from spool.fields import Field, nearest
-from spool.knobs import ADMISSION_ROWS, ALERT_ROWS, HANDLER_ROWS, POLICY_ROWS, ROWS, read_knob, sample
+from spool.kinds import NAME_RULE
+from spool.knobs import (
+    ADMISSION_ROWS,
+    ALERT_ROWS,
+    HANDLER_ROWS,
+    POLICY_ROWS,
+    RECURRING_ROWS,
+    ROWS,
+    read_knob,
+    sample,
+)
+from spool.names import is_task
+from spool.runargs import RESERVED, RUN, check_run_args
 from spool.strict import label
 from spool.times import SECOND
 
 if TYPE_CHECKING:
     from spool.backoff import Backoff
     from spool.retention import Keep
+    from spool.schedule import Every
 
 FILE = "spool.toml"
 PYTHON_ONLY = (
@@ -24,7 +37,7 @@ PYTHON_ONLY = (
 )  # fmt: skip
 EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes", "cgroup")
 _CACHED = 4096
-_TABLES = (("handlers.", " of a handler"), ("policy.", " of a rule"))
+_TABLES = (("handlers.", " of a handler"), ("policy.", " of a rule"), ("recurring.", " of a schedule"))
 _WHO = re.compile(r"""\*|(user|group|key):[^\s\x00-\x1f*?,!"']{1,256}""")
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
@@ -116,6 +129,27 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recurring:
+    """One table of [recurring]: what a schedule makes, and when; durations are us."""
+
+    name: str
+    every: Every
+    task: str
+    args: Any
+    timezone: str
+    overlap: str
+    catch_up: str
+    window: int
+    most: int
+    spread: int
+    deadline: int | None
+    priority: str | None
+    retries: int | None
+    timeout: int | None
+    notify: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The spool's settings; durations are us, sizes bytes. The rows say what each one means."""
 
@@ -159,6 +193,7 @@ class Settings:
     alerts: Alerts
     handlers: dict[str, Handler]
     policy: tuple[Rule, ...] = ()
+    recurring: tuple[Recurring, ...] = ()
     _found: dict[str, Handler | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -198,6 +233,9 @@ def load(text: str, *, path: str = FILE) -> Settings:
     rules = table.pop("policy", {})
     if not isinstance(rules, dict):
         raise ConfigError(path, "policy", rules, 'must be tables such as [policy."user:zoe"]')
+    recurring = table.pop("recurring", {})
+    if not isinstance(recurring, dict):
+        raise ConfigError(path, "recurring", recurring, "must be tables such as [recurring.nightly]")
     values = _read(ROWS, table, path, "")
     told = Alerts(**_read(ALERT_ROWS, alerts, path, "alerts."))
     if told.exec is not None:
@@ -212,6 +250,7 @@ def load(text: str, *, path: str = FILE) -> Settings:
         admission=Admission(**_read(ADMISSION_ROWS, admission, path, "admission.")),
         handlers={name: _handler(name, body, path) for name, body in handlers.items()},
         policy=tuple(_rule(who, body, path) for who, body in rules.items()),
+        recurring=tuple(_recurring(name, body, path) for name, body in recurring.items()),
     )
 
 
@@ -266,6 +305,29 @@ def _rule(who: str, body: object, path: str) -> Rule:
     return Rule(who=who, **_read(POLICY_ROWS, body, path, f"{prefix}."))
 
 
+def _recurring(name: str, body: object, path: str) -> Recurring:
+    prefix = f"recurring.{label(name)}"
+    if not is_task(name):
+        raise ConfigError(path, "recurring", name, NAME_RULE)
+    if not isinstance(body, dict):
+        raise ConfigError(path, prefix, body, f"must be a table: [{prefix}]")
+    found = Recurring(name=name, **_read(RECURRING_ROWS, body, path, f"{prefix}."))
+    for key in ("every", "task"):
+        if getattr(found, key) is None:
+            raise ConfigError(path, f"{prefix}.{key}", None, "is required")
+    if found.task == RUN:
+        try:
+            check_run_args(found.args)
+        except Invalid as error:
+            raise ConfigError(
+                path, f"{prefix}.{error.field}", error.value, error.rule, error.near
+            ) from None
+    elif found.task.startswith(RESERVED):
+        rule = f"must not begin with {RESERVED}, but for {RUN}"
+        raise ConfigError(path, f"{prefix}.task", found.task, rule)
+    return found
+
+
 def _sample_line(row: Field) -> str:
     return f"# {row.name} = {sample(row)}".ljust(32) + f"# {row.text}"
 
@@ -288,6 +350,12 @@ DEFAULT_TOML = "\n".join(
         "# Who may do what where several users write; what no rule allows is refused.",
         '# [policy."group:staff"]',
         *map(_sample_line, POLICY_ROWS.values()),
+        "",
+        "# What recurs: a task is made at each time; `spool cron explain` says what an expression means.",
+        "# [recurring.nightly]",
+        '# every = "30 2 * * *"',
+        '# task = "report.daily"',
+        *(_sample_line(row) for row in RECURRING_ROWS.values() if row.default is not None),
         "",
         "# What runs a task is bound to its name, exact or with *; the most specific wins.",
         '# [handlers."thumb.*"]',

@@ -78,6 +78,7 @@ class TaskView:
     notify: str | None = None
     key: str | None = None
     duplicate_of: str | None = None
+    recurring: dict[str, Any] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     submitted_at: int | None = None
     uid: int | None = None
@@ -104,6 +105,7 @@ class TaskView:
             "notify": self.notify,
             "key": self.key,
             "duplicate_of": self.duplicate_of,
+            "recurring": self.recurring,
             "meta": self.meta,
             "submitted_at": _maybe(self.submitted_at),
             "submitted_by": {"uid": self.uid, "key": None},
@@ -176,6 +178,7 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         notify=task.notify,
         key=task.key,
         duplicate_of=task.duplicate_of,
+        recurring=task.recurring,
         meta=task.meta,
         submitted_at=task.submitted_at,
         uid=task.uid,

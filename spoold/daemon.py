@@ -50,6 +50,7 @@ from spoold.sources.machine import Gauge
 from spoold.sources.neighbours import Fenced
 from spoold.sources.people import People
 from spoold.sources.pulse import Pulse
+from spoold.sources.recurring import Recurring
 from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
 
@@ -227,6 +228,7 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         status,
         _reloader(disk, root, apply, status, shared=found.shared),
         usage,
+        Recurring(disk, state),
         manager,
         (error_files, packer, census, metrics, Writers(disk, state)),
         until_idle=until_idle,

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from spoold.sources.intake import Intake
     from spoold.sources.machine import Gauge
     from spoold.sources.pulse import Pulse
+    from spoold.sources.recurring import Recurring
     from spoold.sources.signals import Signals
     from spoold.sources.timer import Timer
 
@@ -309,6 +310,7 @@ class Loop:
         status: Status,
         reload: Callable[[], Settings | None],
         usage: UsageFile,
+        recurring: Recurring,
         manager: Manager,
         chores: Sequence[Chore] = (),
         *,
@@ -324,6 +326,7 @@ class Loop:
         self.status = status
         self.reload = reload
         self.usage = usage
+        self.recurring = recurring
         self.manager = manager
         self.chores = (*chores, manager)
         self.until_idle = until_idle
@@ -372,7 +375,9 @@ class Loop:
         waits = [deadlines.next_wake(self.core.state, now), max(0, self._next_care - now.mono)]
         if (wait := self._wants_look()) is not None:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
-        others = (self.status.due(now), self.core.limits.due(now), self.core.handlers.due())
+        others = [self.status.due(now), self.core.limits.due(now), self.core.handlers.due()]
+        if not self.core.state.shut:
+            others.append(self.recurring.due(now))
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
         if self._stop_by is not None:
             waits.append(max(0, self._stop_by - now.mono))
@@ -407,6 +412,7 @@ class Loop:
             self.intake.ring()
         if not self.core.state.shut:
             events += self._taken(now)
+            events += self.recurring.look(now)
         events += self.core.backlog.step()
         events += self.core.limits.look(now)
         return events

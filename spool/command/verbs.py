@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "move": ("change", "Change", "give waiting tasks another class, place or time"),
     "replay": ("replay", "Change", "run what has ended once more, here or in another spool"),
     "edit": ("edit", "Change", "change a pending task in an editor"),
+    "cron": ("cron", "Change", "what recurs: list, run, pause, explain, import"),
     "pause": ("pause", "Change", "start nothing until resume"),
     "resume": ("pause", "Change", "take back a pause or drain"),
     "drain": ("pause", "Change", "start nothing, finish what runs"),

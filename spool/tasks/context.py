@@ -30,6 +30,7 @@ class Context:
         poll: Callable[[], None] = lambda: None,
         checkpoints: Checkpoints | None = None,
         meta: dict[str, Any] | None = None,
+        recurring: dict[str, Any] | None = None,
         trace: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -37,6 +38,7 @@ class Context:
         self.attempt = attempt
         self.task = task
         self.meta = meta or {}
+        self.recurring = recurring  # of a schedule: name, scheduled_at, late
         self.trace = trace
         self.stopping = ""  # why: drain, cancelled, timeout, interrupt
         self._at, self._deadline = at, deadline

@@ -45,6 +45,7 @@ class Attempt:
             at=message["at"],
             deadline=message["deadline"],
             meta=message["meta"],
+            recurring=message.get("recurring"),
             trace=message["trace"],
             tell=lambda told: tell({**told, "id": self.key[0], "attempt": self.key[1]}),
             poll=poll,

@@ -165,6 +165,10 @@ class Handlers:
             env["SPOOL_VERSION"] = str(task.version)
         if task.replay_of is not None:
             env["SPOOL_REPLAY_OF"] = task.replay_of
+        if task.recurring is not None:
+            env["SPOOL_RECURRING"] = str(task.recurring.get("name"))
+            env["SPOOL_SCHEDULED"] = str(task.recurring.get("scheduled_at"))
+            env["SPOOL_LATE"] = "1" if task.recurring.get("late") else ""
         if task.trace is not None:
             env["TRACEPARENT"] = task.trace
         return env

@@ -149,5 +149,6 @@ def start_message(start: Start) -> dict[str, Any]:
         "at": entry.time,
         "deadline": entry.deadline,
         "meta": task.meta,
+        "recurring": task.recurring,
         "trace": task.trace,
     }

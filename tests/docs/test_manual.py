@@ -157,6 +157,14 @@ def test_every_key_of_a_rule_is_in_the_manual_with_its_bounds_and_default() -> N
         assert row.kind != "count" or f"default {row.default}" in found[name], name
 
 
+def test_every_key_of_a_schedule_is_in_the_manual_with_its_bounds_and_default() -> None:
+    found = items(section("spool.toml.5", "RECURRING"), "Va")
+    assert set(found) == set(knobs.RECURRING_ROWS)
+    for name, row in knobs.RECURRING_ROWS.items():
+        assert all(bound in found[name] for bound in bounds(row)), (name, bounds(row))
+        assert all(f"Cm {choice}" in found[name] for choice in row.choices), name
+
+
 def test_every_key_of_a_handler_is_in_the_manual_with_its_bounds() -> None:
     found = items(section("spool.toml.5", "HANDLERS"), "Va")
     assert set(found) == set(knobs.HANDLER_ROWS)

@@ -49,6 +49,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, An
             handler("slow.*", "exec sleep 60"),
             handler("order.*", notify="shop", timeout="1m"),
             handler("put.*", python="put", cwd=str(place)),
+            handler("tick", "true"),
+            '[recurring.tick]\nevery = "1s"\ntask = "tick"\n',
         ]
     )
     (place / "put.py").write_text(PUT_OFF)
@@ -80,6 +82,7 @@ def _everything(live: Live) -> list[dict[str, Any]]:
                  "default/*,gone.one,failed", "default/*,rejected"):  # fmt: skip
         _seen(live, f"outbox/{name}.json")
     _seen(live, f"outbox/default/*,{put},*,done.json")
+    _seen(live, "outbox/default/*,tick,done.json")
     live.kill9()
     live.start()
     _seen(live, f"running/*/*,{slow},*x=1.json")

@@ -38,6 +38,7 @@ from spoold.recovery import recover
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
 from spoold.sources.neighbours import Fenced, Neighbours
+from spoold.sources.recurring import Recurring
 from tests.simulation.faults import Careful
 
 if TYPE_CHECKING:
@@ -306,6 +307,7 @@ class Host:
         )
         self.intake = Intake(self.disk, self.settings, ZoneInfo("UTC"))
         self.intake.node = node
+        self.recurring = Recurring(self.disk, self.state, "seed")
         self._next_care = self._next_anew = self._next_later = 0
         self._known: dict[str, int | None] = {}
 
@@ -377,6 +379,7 @@ class Host:
             self.intake.ring()
         if self.intake.busy:
             events += self.intake.look(now)
+        events += self.recurring.look(now)
         events += self.core.backlog.step()
         events += self.core.limits.look(now)
         self.world.watch.before(self)
@@ -422,6 +425,8 @@ class Host:
             waits.append(AGAIN)
         if (end := self.handlers.next_end()) is not None:
             waits.append(max(0, end - now.mono))
+        if (due := self.recurring.due(now)) is not None:
+            waits.append(due)
         if (due := self.core.limits.due(now)) is not None:
             waits.append(due)
         return min(waits)

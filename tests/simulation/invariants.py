@@ -14,8 +14,11 @@ from spool.errors import Invalid
 from spool.names import BadName, Entry, parse_event
 from spool.owncopy import decode_task
 from spool.place import mark_of
+from spool.schedule import occurrence_id
+from spool.times import parse_utc
 from tests.simulation.verbs import carried_out
 from tests.simulation.watch import Broken
+from tests.simulation.world import PERIOD
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Wish
@@ -32,6 +35,7 @@ class Survey:
     places: dict[str, list[tuple[str, Entry]]] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)  # mark: id
     records: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    recurring: dict[str, dict[str, Any]] = field(default_factory=dict)  # id: of which time it is
     keys: dict[str, str] = field(default_factory=dict)  # id: key, of what is no duplicate
 
 
@@ -48,6 +52,8 @@ def survey(world: World) -> Survey:
         found.places.setdefault(entry.id, []).append((path, entry))
         if task.id != entry.id:
             raise Broken(f"{path} holds the body of {task.id}")
+        if task.recurring is not None:
+            found.recurring[entry.id] = task.recurring
         if task.key is not None and task.duplicate_of is None:
             found.keys[entry.id] = task.key
         if isinstance(task.args, dict) and "mark" in task.args:
@@ -85,6 +91,21 @@ def at_rest(world: World) -> Survey:
         if wish.sure and not wish.taken_back:
             _kept(world, found, wish)
     return found
+
+
+def _recurring(world: World, found: Survey) -> None:
+    """Each time of the schedule has one task; since the first that has one none is left out."""
+    made = {}
+    for task_id, told in found.recurring.items():
+        at = made[task_id] = parse_utc(told["scheduled_at"])
+        if at % PERIOD or task_id != occurrence_id("tick", at):
+            raise Broken(f"{task_id} is of {told['scheduled_at']}, which is no time of the schedule")
+    if world.stepped or not world.durable or world.strangers:
+        return
+    times = set(made.values())
+    wanted = range(min(times, default=world.drained), world.drained, PERIOD)
+    if missing := sorted(set(wanted) - times):
+        raise Broken(f"{len(missing)} times of {len(wanted)} have no task: {missing[:3]}")
 
 
 def _keys(world: World, found: Survey) -> None:
@@ -152,6 +173,8 @@ def at_end(world: World) -> Survey:
         _attempts(world, task_id, state, entry, records)
         if not any(_counts(life, records) == _told_by(entry) for life in [None, *lives[task_id]]):
             raise Broken(f"{path} does not count what its records tell: {_counts(None, records)}")
+    if world.recurring:
+        _recurring(world, found)
     _told(world, found)
     _journal(world, found, lines)
     carried_out(world, found, lines)

@@ -27,6 +27,7 @@ class Plan:
     window: int = 400
     durability: str = "durable"
     keyed: float = 0.0  # the share of tasks that have a key
+    recurring: str = ""  # the overlap of a schedule
     outbox: int = 0  # outbox_limit; 0: as it is set by default
     lease: int = 0  # s; daemons that watch each other
 
@@ -64,6 +65,7 @@ def play(plan: Plan, todo: list[Move]) -> Story:
         tiny=plan.window < 100,
         more=f"outbox_limit = {plan.outbox}" if plan.outbox else "",
         lease=plan.lease,
+        recurring=plan.recurring,
     )
     world.keyed = plan.keyed
     try:

@@ -49,6 +49,12 @@ def test_no_two_unfinished_tasks_ever_have_one_key(seed: int) -> None:
     check(seed, cuts=seed % 3, keyed=0.6, daemons=1 if seed % 3 else 1 + seed % 2)
 
 
+@pytest.mark.parametrize("seed", range(600, 608))
+def test_each_time_of_a_schedule_has_one_task_whatever_happens(seed: int) -> None:
+    overlap = "queue" if seed % 2 else "skip"
+    check(seed, cuts=seed % 3, recurring=overlap, daemons=1 + seed // 3 % 2)
+
+
 @pytest.mark.parametrize("seed", range(200, 206))
 def test_relaxed_keeps_every_promise_while_the_power_is_on(seed: int) -> None:
     check(seed, cuts=0, durability="relaxed")

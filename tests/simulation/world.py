@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000
 START = 1_795_305_540_000_000  # 2026-11-21 23:59:00 UTC: midnight is near
+PERIOD = 301 * SECOND
+RECURRING = """[recurring.tick]
+every = "301s"
+task = "run.tick"
+catch_up = "all"
+window = "30d"
+most = 10000
+overlap = "{overlap}"
+"""
 PATIENCE = 4000  # turns in which a drained world must come to rest
 
 
@@ -38,6 +47,7 @@ class World:
         tiny: bool = False,
         more: str = "",
         lease: int = 0,
+        recurring: str = "",
     ) -> None:
         self.wall = START
         self.mono = 5_000 * SECOND
@@ -47,6 +57,8 @@ class World:
         self.disk.write(layout.FORMAT, layout.FORMAT_LINE.encode())
         self.disk.settle()
         self.durable = durability == "durable"
+        self.recurring = recurring
+        more = f"{more}\n{RECURRING.format(overlap=recurring)}" if recurring else more
         self.settings = (f'durability = "{durability}"\n{more}', window)
         self.forgetful = "outbox_limit" in more  # the default outbox keeps the newest events only
         self.tiny = tiny
@@ -59,6 +71,7 @@ class World:
         self.cuts = 0
         self.keyed = 0.0  # the share of tasks that have a key
         self.machine: dict[str, Any] = {}  # how the machine differs from one with room
+        self.drained = 0  # when what recurs ended
         self.stepped = False  # the clock was set: dates say nothing of what came first
         self.crashes = 0
         self.keep_log = False  # the power may fail before the kernel has written anything
@@ -185,8 +198,12 @@ class World:
     # The end of the story.
 
     def drain(self) -> None:
-        """Everything goes on until every task has ended."""
+        """Everything goes on until every task has ended; what recurs does no more."""
+        if self.recurring:
+            self._catch_up()
         self.learn()
+        before, _, after = self.settings[0].partition("[recurring")
+        self.settings = (before + after[after.find("|") :] if after else before, self.settings[1])
         self.machine = {}
         for node, host in self.hosts.items():
             if host is None:
@@ -206,6 +223,21 @@ class World:
             if not any(h.busy for h in self.up()):
                 self._idle(max(1, min(h.wake() for h in self.up())), skip=True)
         raise Broken(f"does not come to rest: {self._waiting()[:5]}")
+
+    def _catch_up(self) -> None:
+        """All times of the schedule up to now have their tasks."""
+        self.drained = self.wall
+        self.machine = {}
+        for node, host in self.hosts.items():
+            if host is None:
+                self.boot(node)
+        for _ in range(PATIENCE):
+            marks = [host.recurring._marks.get("tick") for host in self.up()]
+            if any(mark is not None and mark.until >= self.drained for mark in marks):
+                return
+            if not self.turn():
+                self._idle(max(1, min(h.wake() for h in self.up())), skip=True)
+        raise Broken(f"the schedule does not come to {self.drained}: {marks}")
 
     def learn(self) -> None:
         """spool.toml gets the handler for later.* that was missing."""

@@ -9,7 +9,7 @@ import pytest
 from spool import knobs, times
 from spool.backoff import Backoff
 from spool.errors import ConfigError
-from spool.settings import DEFAULT_TOML, Admission, Alerts, Handler, Rule, Settings, load
+from spool.settings import DEFAULT_TOML, Admission, Alerts, Handler, Recurring, Rule, Settings, load
 
 MEBI = 1 << 20
 
@@ -26,7 +26,7 @@ def test_an_empty_file_means_the_defaults() -> None:
 
 def test_every_line_of_the_sample_file_is_true() -> None:
     assert load(DEFAULT_TOML) == load("")
-    head, admission, alerts, policy, handlers = DEFAULT_TOML.split("\n\n")
+    head, admission, alerts, policy, recurring, handlers = DEFAULT_TOML.split("\n\n")
     uncommented = [line[2:] for line in head.splitlines() if " = " in line.split("#")[1]]
     assert load("\n".join(uncommented)) == load("")
     assert len(uncommented) == len(knobs.ROWS)
@@ -41,13 +41,17 @@ def test_every_line_of_the_sample_file_is_true() -> None:
     assert len(lines) == 1 + len(knobs.POLICY_ROWS)
     (rule,) = load("\n".join(lines)).policy
     assert replace(rule, who="*") == load('[policy."*"]').policy[0]
+    lines = [line[2:] for line in recurring.splitlines()[1:]]
+    (schedule,) = load("\n".join(lines)).recurring
+    assert schedule == load("\n".join(lines[:3])).recurring[0]
     lines = [line[2:] for line in handlers.splitlines()[1:]]
     assert load("\n".join(lines)).handler_for("thumb.make")
 
 
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
     public = {f.name for f in fields(Settings) if not f.name.startswith("_")}
-    assert public == {*knobs.ROWS, "handlers", "admission", "alerts", "policy"}
+    assert public == {*knobs.ROWS, "handlers", "admission", "alerts", "policy", "recurring"}
+    assert {f.name for f in fields(Recurring)} == {*knobs.RECURRING_ROWS, "name"}
     assert {f.name for f in fields(Rule)} == {*knobs.POLICY_ROWS, "who"}
     assert {f.name for f in fields(Admission)} == set(knobs.ADMISSION_ROWS)
     assert {f.name for f in fields(Alerts)} == set(knobs.ALERT_ROWS)
@@ -56,6 +60,7 @@ def test_every_row_is_a_field_and_every_field_a_row() -> None:
 
 def test_every_row_has_a_text() -> None:
     tables = (knobs.ROWS, knobs.ADMISSION_ROWS, knobs.ALERT_ROWS, knobs.HANDLER_ROWS, knobs.POLICY_ROWS)
+    tables += (knobs.RECURRING_ROWS,)
     assert all(row.text for table in tables for row in table.values())
 
 

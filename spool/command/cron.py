@@ -1,0 +1,263 @@
+"""`spool cron`: what recurs, when it comes next, and what an expression means."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from spool.command import parser as options_of
+from spool.command.asked import add_wait, see
+from spool.errors import EX_DATAERR, Invalid
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from datetime import tzinfo
+
+    from spool.client import Spool
+    from spool.schedule import Every
+    from spool.settings import Recurring, Settings
+
+WHAT = ("ls", "next", "run", "pause", "resume", "explain", "import")
+COUNT = 5
+EPILOG = """
+ls lists the schedules of spool.toml; next prints when one comes; run makes a task of one now; pause
+and resume say whether any are made; explain tells what an expression means, in a zone, and at the
+changes of its clock; import reads a crontab file and prints tables for spool.toml, and on standard
+error what it did not understand.
+
+examples:
+  spool cron ls
+  spool cron next nightly -n 10
+  spool cron explain '30 2 * * MON-FRI' --timezone Europe/Rome
+  crontab -l | spool cron import - >> ~/.local/state/spool/spool.toml
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.epilog = EPILOG
+    parser.add_argument("what", nargs="?", choices=WHAT, default="ls", help="what to do (default: ls)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules; an expression; a file, or -")
+    parser.add_argument("-n", "--count", metavar="N", type=int, default=COUNT, help="so many times")
+    parser.add_argument("--timezone", metavar="ZONE", help="of explain: where the clock stands")
+    parser.add_argument("--system", action="store_true", help="of import: with a column for the user")
+    parser.add_argument("--until", metavar="TIME", help="when a pause ends by itself")
+    parser.add_argument("--why", metavar="TEXT", help="the reason of a pause")
+    add_wait(parser)
+    options_of.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one of these."""
+    if args.what == "import":
+        return _import(args)
+    if args.what == "explain":
+        return _explain(args)
+    spool = options_of.open_spool(args)
+    known = _settings(spool)
+    if args.what == "ls":
+        return _list(spool, known, args)
+    if not args.names:
+        options_of.usage(args, f"{args.what} takes names; `spool cron ls` lists them")
+    if args.what in ("pause", "resume"):
+        return _pause(spool, known, args)
+    for schedule in [_named(known, name) for name in args.names]:
+        if args.what == "run":
+            print(_submit(spool, schedule))
+        else:
+            _print_next(schedule.name, schedule.every, _zone(schedule, known), args)
+    return 0
+
+
+def _settings(spool: Spool) -> Settings:
+    from spool import layout, settings
+    from spool.disk import Missing
+
+    try:
+        text = spool.disk.read(layout.SETTINGS, 1 << 20).decode()
+    except Missing:
+        text = ""
+    except UnicodeDecodeError as problem:
+        raise Invalid(layout.SETTINGS, None, f"must be UTF-8: {problem}") from None
+    return settings.load(text)
+
+
+def _named(known: Settings, name: str) -> Recurring:
+    from spool.fields import nearest
+
+    for schedule in known.recurring:
+        if schedule.name == name:
+            return schedule
+    near = nearest(name, [schedule.name for schedule in known.recurring])
+    raise Invalid("NAME", name, "is no schedule of spool.toml: `spool cron ls` lists them", near)
+
+
+def _zone(schedule: Recurring, known: Settings) -> tzinfo:
+    from spool.occurrences import zone
+
+    return zone(schedule, known)
+
+
+def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
+    from spool.command import render
+    from spool.times import format_utc
+
+    rows = list(_rows(spool, known))
+    if args.json:
+        for row in rows:
+            times = {k: None if row[k] is None else format_utc(row[k]) for k in ("next", "last")}
+            print(render.json_line({**row, **times}))
+        return 0
+    now = _now()
+    table = []
+    for row in rows:
+        told = [None if row[k] is None else render.when(row[k], now) for k in ("next", "last")]
+        said = "paused" if row["paused"] else row["state"] or ""
+        table.append((row["name"], row["every"], row["task"], told[0] or "never", told[1] or "", said))
+    render.table(("NAME", "EVERY", "TASK", "NEXT", "LAST", "STATE"), table)
+    return 0
+
+
+def _rows(spool: Spool, known: Settings) -> Iterator[dict[str, Any]]:
+    from spool import daemons, look, occurrences
+    from spool.disk import Missing
+    from spool.patterns import matches
+    from spool.schedule import occurrence_id
+    from spool.schedule import occurrences as instants
+
+    now, marks = _now(), occurrences.marks(spool.disk)
+    scopes = [row["task"] for row in daemons.pauses(spool.disk) if (row.get("task") or "")[:1] == "@"]
+    for schedule in known.recurring:
+        mark = marks.get(schedule.name)
+        last = mark.last if mark else None
+        task_id = None if last is None else occurrence_id(schedule.name, last)
+        try:
+            place = None if task_id is None else look.find(spool.disk, task_id)
+        except (Missing, Invalid, OSError):
+            place = None
+        yield {
+            "name": schedule.name,
+            "every": schedule.every.text,
+            "timezone": getattr(_zone(schedule, known), "key", "UTC"),
+            "task": schedule.task,
+            "next": next(instants(schedule.every, _zone(schedule, known), now), None),
+            "last": last,
+            "id": task_id,
+            "state": None if place is None else place.state,
+            "paused": any(matches(scope[1:], schedule.name) for scope in scopes),
+        }
+
+
+def _submit(spool: Spool, schedule: Recurring) -> str:
+    """A task as the schedule makes it, but of its own time and id."""
+    from spool.occurrences import OVERLAPS, PREFIX
+
+    more: dict[str, Any] = {}
+    if (choice := OVERLAPS.get(schedule.overlap)) is not None:
+        more = {"key": f"{PREFIX}{schedule.name}", "on_duplicate": choice}
+    spans = {"deadline": schedule.deadline, "timeout": schedule.timeout}
+    found = {name: None if us is None else us / 1e6 for name, us in spans.items()}
+    if found["deadline"] is not None:
+        more["deadline"] = f"+{found['deadline']:g}s"
+    for name in ("priority", "retries", "notify"):
+        if getattr(schedule, name) is not None:
+            more[name] = getattr(schedule, name)
+    if found["timeout"] is not None:
+        more["timeout"] = found["timeout"]
+    return spool.submit(schedule.task, schedule.args, meta={"recurring": schedule.name}, **more)
+
+
+def _pause(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
+    from spool.body import fields
+
+    if args.until is not None and args.what == "resume":
+        options_of.usage(args, "--until goes with pause")
+    more = fields(until=args.until, why=args.why)
+    scopes = [f"@{name if '*' in name else _named(known, name).name}" for name in args.names]
+    stems = [spool.control(args.what, task=scope, **more) for scope in scopes]
+    args.verb = args.what
+    return see(spool, stems, args, f"{args.what}: asked for {' '.join(scopes)}", {"task": scopes})
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from spool.machine import zone_of
+    from spool.schedule import parse_every
+
+    text = " ".join(args.names)
+    try:
+        rule = parse_every(text)
+    except ValueError as problem:
+        raise Invalid("every", text, str(problem)) from None
+    try:
+        zone = zone_of(args.timezone or "")
+    except ValueError as problem:
+        raise Invalid("--timezone", args.timezone, str(problem)) from None
+    if not args.json:
+        for line in _words(rule):
+            print(line)
+    _print_next(text, rule, zone, args)
+    return 0
+
+
+def _words(rule: Every) -> Iterator[str]:
+    from cronsim import CronSim
+
+    from spool.times import format_span
+
+    if rule.span:
+        yield f"Every {format_span(rule.span)}, counted from 1970-01-01 00:00 UTC."
+        return
+    from datetime import datetime
+
+    yield f"{CronSim(rule.cron, datetime(1970, 1, 1)).explain()}."  # noqa: DTZ001 - a wall clock
+    if rule.wild:
+        yield "Where the clock is set forward, times that are skipped do not occur; set back, both do."
+    else:
+        yield "Where the clock is set forward, at the first instant after; set back, the first time."
+
+
+def _print_next(name: str, rule: Every, zone: tzinfo, args: argparse.Namespace) -> None:
+    from datetime import datetime
+
+    from spool.command import render
+    from spool.schedule import occurrences
+    from spool.times import format_span, format_utc
+
+    if not 1 <= args.count <= 10_000:
+        raise Invalid("--count", args.count, "must be from 1 to 10000")
+    now = _now()
+    for at in islice(occurrences(rule, zone, now), args.count):
+        if args.json:
+            print(render.json_line({"name": name, "at": format_utc(at)}))
+        else:
+            local = datetime.fromtimestamp(at // 1_000_000, zone).strftime("%a %Y-%m-%d %H:%M:%S %Z")
+            print(f"{local}  {format_utc(at)[:19]}Z  in {format_span(at - now)}")
+
+
+def _import(args: argparse.Namespace) -> int:
+    from spool import crontab
+    from spool.safe import safe
+
+    if len(args.names) != 1:
+        options_of.usage(args, "import takes one file, or - for standard input")
+    path = args.names[0]
+    if path == "-":
+        text = sys.stdin.read()
+    else:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    found = crontab.read(text, system=args.system)
+    print(crontab.toml(found), end="")
+    for line, why in sorted([*found.notes, *found.problems]):
+        print(f"spool: line {line}: {safe(why)}", file=sys.stderr)
+    total = len(found.jobs) + len(found.problems)
+    print(f"spool: {len(found.jobs)} of {total} lines understood", file=sys.stderr)
+    return EX_DATAERR if found.problems else 0
+
+
+def _now() -> int:
+    import time
+
+    return time.time_ns() // 1000

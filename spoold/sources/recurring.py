@@ -1,0 +1,149 @@
+"""What recurs: for each time of each schedule a task, however often, and by how many nodes, it is made.
+
+A task of a schedule has an id made of the schedule's name and its time, and comes in as any other: the
+name in ids/ decides who was first. A schedule is looked after up to an instant when all its tasks up to
+then are known; that instant stands in nodes/NODE.recurring, and is only ever too early after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from spool import layout, occurrences, packs
+from spool.actions import Submit
+from spool.disk import DiskFull, Exists, Missing
+from spool.occurrences import Mark
+from spool.patterns import matches
+from spool.schedule import due
+from spool.schedule import occurrences as instants
+from spoold.core.values import Arrived, Source
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+    from spool.owncopy import Task
+    from spool.settings import Recurring as Schedule
+    from spool.settings import Settings
+    from spoold.core.state import State
+    from spoold.core.values import Now
+
+log = logging.getLogger("spoold")
+AGAIN = 1_000_000  # us until it is looked whether what was made has come in
+AT_ONCE = 1000  # tasks of one schedule in one turn
+NEVER = 1 << 62
+
+
+class Recurring:
+    """Makes the tasks of the schedules of spool.toml; for the loop, a source of arrivals."""
+
+    def __init__(self, disk: Disk, state: State, chance: str = "") -> None:
+        self.disk = disk
+        self.state = state
+        self._settings: Settings | None = None
+        self._marks: dict[str, Mark] = {}
+        self._next: dict[str, int] = {}  # us UTC, of each schedule
+        self._rules: dict[str, str] = {}  # as they are on disk
+        self._seed = chance
+        self._again: int | None = None  # monotonic
+        self._latest = 0
+
+    def due(self, now: Now) -> int | None:
+        """In how many us there is something to do; None where nothing recurs."""
+        if self._settings is not self.state.settings:
+            return 0
+        waits = [at - now.wall for at in self._next.values()]
+        waits += [self._again - now.mono] if self._again is not None else []
+        return max(0, min(waits)) if waits else None
+
+    def look(self, now: Now) -> list[Arrived]:
+        """Tasks that are due, those aside that are known; none while nothing is due."""
+        settings = self.state.settings
+        if self._settings is not settings or now.wall < self._latest - AGAIN:  # or the clock was set back
+            self._begin(settings)
+        elif self.due(now) != 0:
+            return []
+        self._latest = now.wall
+        self._again = None
+        found: list[Arrived] = []
+        changed = False
+        for schedule in settings.recurring:
+            if self._next.get(schedule.name, 0) > now.wall:
+                continue
+            tasks, mark = self._due(schedule, settings, now)
+            found += [self._arrival(task) for task in tasks]
+            if tasks:
+                self._again = now.mono + AGAIN
+            else:
+                self._marks[schedule.name] = mark
+                zone = occurrences.zone(schedule, settings)
+                self._next[schedule.name] = next(instants(schedule.every, zone, mark.until), NEVER)
+                changed = True
+        if changed:
+            self._save()
+        return found
+
+    def _begin(self, settings: Settings) -> None:
+        """From what is on disk, as at a start."""
+        self._settings = settings
+        self._next = {}
+        self._marks = occurrences.marks(self.disk) if settings.recurring else {}
+        if any(schedule.spread for schedule in settings.recurring):
+            self._seed = occurrences.seed(self.disk, self._seed or secrets.token_hex(8))
+
+    def _due(self, schedule: Schedule, settings: Settings, now: Now) -> tuple[list[Task], Mark]:
+        """The tasks that are not known yet, and how far it has come once they are."""
+        rule, mark = occurrences.rule_of(schedule, settings), self._marks.get(schedule.name)
+        if mark is None or mark.rule != rule or self.is_paused(schedule.name):
+            # It begins now, or what would have been was not wanted.
+            return [], Mark(rule, now.wall, mark.last if mark else None)
+        found = due(
+            schedule.every,
+            occurrences.zone(schedule, settings),
+            min(mark.until, now.wall),
+            now.wall,
+            catch_up=schedule.catch_up,
+            window=schedule.window,
+            most=schedule.most,
+        )
+        tasks = [occurrences.made(schedule, at, now.wall, self._seed, os.geteuid()) for at in found.make]
+        fresh = [task for task in tasks if not self._known(task.id or "")]
+        if found.missed and not fresh:
+            log.info("recurring %s: %d missed", schedule.name, found.missed)
+        last = found.make[-1] if found.make else mark.last
+        return fresh[:AT_ONCE], Mark(rule, found.until, last)
+
+    def is_paused(self, name: str) -> bool:
+        """Whether nothing of a schedule is to be made."""
+        scopes = (row.get("task") or "" for row in self.state.rows())
+        return any(scope[:1] == "@" and matches(scope[1:], name) for scope in scopes)
+
+    def _known(self, task_id: str) -> bool:
+        info = self.disk.info(layout.own_copy(task_id))
+        return (info is not None and info.nlink > 1) or packs.known(self.disk, task_id) is not None
+
+    def _arrival(self, task: Task) -> Arrived:
+        path = f"{layout.INCOMING}/.{task.id}"  # never there: nobody has written it
+        source = Source(path, 0, 0, task.uid or 0)
+        return Arrived(source, Submit(tasks=(task,), batch=False))
+
+    def _save(self) -> None:
+        staged = f"{layout.NODES}/.{self.state.node}.recurring"
+        data = occurrences.encode(self._marks)
+        try:
+            try:
+                self.disk.write(staged, data)
+            except Exists:  # of a daemon that died just here
+                self.disk.remove(staged)
+                self.disk.write(staged, data)
+            durable = self.state.settings.durability == "durable"
+            if durable:
+                self.disk.sync([staged])
+            self.disk.move(staged, layout.schedules(self.state.node))
+            rules = {name: mark.rule for name, mark in self._marks.items()}
+            if durable and rules != self._rules:
+                self.disk.sync_dirs([layout.NODES])  # else its past would not count after a power cut
+            self._rules = rules
+        except (DiskFull, Missing) as problem:
+            log.warning("how far schedules have come is not written: %s", problem)
