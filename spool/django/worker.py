@@ -1,0 +1,66 @@
+"""What `python = "spool.django.worker"` imports: the project of $DJANGO_SETTINGS_MODULE and its tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django.db import close_old_connections
+from django.utils import timezone
+from django.utils.module_loading import autodiscover_modules
+
+from spool.django import framework as tasks
+from spool.django.backend import KNOWN, name_of
+from spool.tasks import registry
+from spool.tasks.context import current
+from spool.tasks.define import Policy, Task
+from spool.tasks.outcomes import Retry, Snooze
+
+
+def run(task: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """One attempt, with the signals and the care of connections that Django expects around it."""
+    backend = task.get_backend()
+    close_old_connections()
+    try:
+        result = backend.get_result(current().id)
+        tasks.task_started.send(type(backend), task_result=result)
+        before = (tasks.TaskContext(task_result=result),) if task.takes_context else ()
+        try:
+            value = task.call(*before, *args, **kwargs)
+        except (Retry, Snooze):
+            raise  # it goes on
+        except Exception:
+            _finished(backend, result, tasks.TaskResultStatus.FAILED)
+            raise
+        object.__setattr__(result, "_return_value", value)
+        _finished(backend, result, tasks.TaskResultStatus.SUCCESSFUL)
+        return value
+    finally:
+        close_old_connections()
+
+
+def _finished(backend: Any, result: Any, status: Any) -> None:
+    object.__setattr__(result, "status", status)
+    object.__setattr__(result, "finished_at", timezone.now())
+    tasks.task_finished.send(type(backend), task_result=result)
+
+
+def register() -> None:
+    """Every task of the installed applications, under its name in each queue of its backend."""
+    django.setup()
+    autodiscover_modules("tasks")
+    for (alias, path), task in list(KNOWN.items()):
+        for queue in tasks.task_backends[alias].queues:
+            name = name_of(queue, path)
+            if name not in registry.REGISTRY:
+                Task(_bound(task), name, 1, {}, Policy())
+
+
+def _bound(task: Any) -> Any:
+    def attempt(args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return run(task, args, kwargs)
+
+    return attempt
+
+
+register()

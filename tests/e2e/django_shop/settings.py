@@ -1,0 +1,14 @@
+"""A project of Django; its spool is $SPOOL_DIR."""
+
+from importlib.util import find_spec
+
+USE_TZ = True
+SECRET_KEY = "for tests alone"
+INSTALLED_APPS = ["tests.e2e.django_shop"]
+if not find_spec("django.tasks"):
+    INSTALLED_APPS.append("django_tasks")
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+TASKS = {
+    "default": {"BACKEND": "spool.django.SpoolBackend", "QUEUES": ["default", "mail"]},
+    "committed": {"BACKEND": "spool.django.SpoolBackend", "OPTIONS": {"on_commit": True, "retries": 0}},
+}

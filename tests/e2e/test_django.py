@@ -1,0 +1,201 @@
+"""Django's Tasks framework with the backend, a real daemon, and workers that import the project."""
+
+# ruff: noqa: E402 - Django wants to know its settings first
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if find_spec("django") is None or not (find_spec("django.tasks") or find_spec("django_tasks")):
+    pytest.skip("neither Django 6 nor django-tasks is installed", allow_module_level=True)
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.e2e.django_shop.settings")
+import django
+
+django.setup()
+
+from django.db import transaction
+from django.utils import timezone
+
+from spool import Invalid, Spool
+from spool.django import framework
+from spool.django.backend import SpoolBackend, name_of
+from tests.e2e.django_shop import tasks
+from tests.e2e.live import ROOT, Live, toml, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Live]
+
+HANDLER = {
+    "python": "spool.django.worker",
+    "cwd": str(ROOT),
+    "env": {"DJANGO_SETTINGS_MODULE": "tests.e2e.django_shop.settings"},
+    "backoff": "1ms",
+}
+SETTINGS = "\n".join(
+    f'[handlers."{queue}.*"]\n' + "".join(f"{k} = {toml(v)}\n" for k, v in HANDLER.items())
+    for queue in ("default", "mail")
+)
+
+
+@pytest.fixture
+def spool(spool_at: Make, monkeypatch: pytest.MonkeyPatch) -> Live:
+    """A spool that serves nothing yet."""
+    live = spool_at(SETTINGS)
+    monkeypatch.setenv("SPOOL_DIR", str(live.root))
+    return live
+
+
+def ended(result: Any) -> Any:
+    def look() -> bool:
+        result.refresh()
+        return bool(result.is_finished)
+
+    until(look, f"{result} ends")
+    return result
+
+
+def test_a_task_is_enqueued_run_and_its_result_read(spool: Live) -> None:
+    result = tasks.add.enqueue(2, b=3)
+    assert result.status == framework.TaskResultStatus.READY
+    assert result.enqueued_at is not None
+    assert tasks.add.get_result(result.id).args == [2]
+    with pytest.raises(ValueError, match="not finished"):
+        _ = result.return_value
+    spool.start()
+    assert ended(result).return_value == {"sum": 5}
+    assert result.errors == []
+    assert result.attempts == 1
+    assert result.enqueued_at <= result.started_at <= result.finished_at
+    assert result.started_at == result.last_attempted_at
+    again = tasks.add.get_result(result.id)
+    assert again == result
+    assert again.kwargs == {"b": 3}
+
+
+def test_a_task_can_be_enqueued_and_looked_at_from_a_coroutine(spool: Live) -> None:
+    async def go() -> Any:
+        return await tasks.later.aenqueue("hello")
+
+    result = asyncio.run(go())
+    spool.start()
+    assert ended(result).return_value == "HELLO"
+    assert asyncio.run(tasks.later.aget_result(result.id)).return_value == "HELLO"
+
+
+def test_a_failure_tells_its_exception_and_every_attempt(spool: Live) -> None:
+    spool.start()
+    result = ended(tasks.breaks.enqueue("no paper"))
+    assert result.status == framework.TaskResultStatus.FAILED
+    assert [error.exception_class for error in result.errors] == [tasks.Broken] * 4  # 3 retries
+    assert result.attempts == 4
+    assert "raise Broken(text)" in result.errors[0].traceback
+    with pytest.raises(ValueError, match="failed"):
+        _ = result.return_value
+
+
+def test_queue_priority_and_context_arrive(spool: Live) -> None:
+    result = tasks.who.enqueue("zoe")
+    name = name_of("mail", tasks.who.module_path)
+    view = Spool(spool.root).get(result.id)
+    assert (view.task, view.priority) == (name, "high")
+    spool.start()
+    assert ended(result).return_value == ["zoe", 1, result.id, "RUNNING"]
+    assert (result.task.queue_name, result.task.priority) == ("mail", 10)
+
+
+def test_a_task_waits_for_its_time(spool: Live) -> None:
+    spool.start()
+    at = timezone.now() + timedelta(hours=1)
+    result = tasks.add.using(run_after=at, priority=-1, queue_name="mail").enqueue(1)
+    entry = spool.entry(result.id, "pending")
+    assert datetime.fromtimestamp(entry.time / 1e6, UTC) == at
+    assert entry.prio == "low"
+    found = tasks.add.get_result(result.id)
+    assert found.status == framework.TaskResultStatus.READY
+    assert (found.task.run_after, found.task.priority, found.task.queue_name) == (at, -1, "mail")
+
+
+def test_an_attempt_that_is_tried_again_is_no_end(spool: Live) -> None:
+    spool.start()
+    result = ended(tasks.second_time.enqueue())
+    assert result.return_value == 2
+    assert [error.exception_class_path for error in result.errors] == ["spool.Retry"]
+
+
+def test_what_is_enqueued_in_a_transaction_is_submitted_when_that_is_committed(spool: Live) -> None:
+    with transaction.atomic():
+        result = tasks.committed.enqueue(1)
+        assert result.enqueued_at is None
+        with pytest.raises(framework.TaskResultDoesNotExist):
+            tasks.committed.get_result(result.id)
+    assert result.enqueued_at is not None
+    gone: Any = None
+    with pytest.raises(RuntimeError), transaction.atomic():
+        gone = tasks.committed.enqueue(2)
+        raise RuntimeError
+    spool.start()
+    assert ended(result).return_value == 1
+    with pytest.raises(framework.TaskResultDoesNotExist):
+        tasks.committed.get_result(gone.id)
+
+
+def test_what_is_wrong_is_told_at_once_and_submits_nothing(spool: Live) -> None:
+    with pytest.raises(TypeError):
+        tasks.add.enqueue(object())
+    with pytest.raises(framework.InvalidTask, match="Queue 'nowhere'"):
+        tasks.add.using(queue_name="nowhere")
+    with transaction.atomic(), pytest.raises(Invalid, match="bytes"):
+        tasks.committed.enqueue("x" * (2 << 20))
+    assert list((spool.root / "incoming").iterdir()) == []
+
+
+def test_no_id_and_no_file_of_others_is_a_result(spool: Live) -> None:
+    for task_id in ("nonsense", "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"):
+        with pytest.raises(framework.TaskResultDoesNotExist):
+            tasks.add.get_result(task_id)
+    for meta in ({}, {"django": {"task": "os.system"}}, {"django": {"task": tasks.add.module_path}}):
+        task_id = Spool(spool.root).submit("default.x", meta=meta)
+        with pytest.raises(framework.TaskResultDoesNotExist):
+            tasks.add.get_result(task_id)
+    other = tasks.later.enqueue("x")
+    with pytest.raises(Exception, match="does not match"):
+        tasks.add.get_result(other.id)
+
+
+def test_a_long_name_is_cut_and_found_all_the_same(spool: Live) -> None:
+    result = tasks.a_name_that_is_far_too_long_for_the_name_of_a_task_in_a_spool.enqueue()
+    spool.start()
+    assert ended(result).return_value == "short"
+
+
+def test_signals_are_sent_where_the_task_runs(spool: Live) -> None:
+    spool.start()
+    good, bad = tasks.add.enqueue(1), tasks.breaks.enqueue("")
+    ended(good)
+    ended(bad)
+    heard = [line for line in spool.log(good.id).decode().splitlines() if line.startswith("add ")]
+    assert heard == ["add RUNNING", "add SUCCESSFUL"]
+    assert b"breaks FAILED" in spool.log(bad.id)
+
+
+def test_settings_that_are_wrong_are_refused_by_name(spool: Live, tmp_path: Any) -> None:
+    for params, word in (
+        ({"OPTIONS": {"retry": 1}}, "retries"),
+        ({"QUEUES": []}, "QUEUES"),
+        ({"QUEUES": ["a b"]}, "'a b'"),
+    ):
+        with pytest.raises(framework.InvalidTaskBackend, match=word):
+            SpoolBackend("default", params)
+    assert list(SpoolBackend("default", {}).check()) == []
+    [warning] = SpoolBackend("default", {"QUEUES": ["slow"]}).check()
+    assert '[handlers."slow.*"]' in warning.hint
+    [error] = SpoolBackend("default", {"OPTIONS": {"spool": tmp_path / "none"}}).check()
+    assert "none" in error.msg
