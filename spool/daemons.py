@@ -90,17 +90,29 @@ def alive(root: str, node: str) -> bool:
 
 
 def pauses(disk: Disk) -> list[dict[str, Any]]:
-    """What is paused or drained, as kept on disk; instants are us UTC."""
+    """What is paused or drained, instants in us UTC; nothing where the file is damaged, as for spoold."""
     try:
-        found = orjson.loads(disk.read(layout.PAUSES, STATUS_LIMIT))
-        rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-        for row in rows:
-            for name in ("since", "until"):
-                if isinstance(row.get(name), str):
-                    row[name] = parse_utc(row[name])
-    except (OSError, ValueError):  # a damaged file: spoold puts it aside, and pauses nothing
+        return read_pauses(disk)
+    except (OSError, ValueError, TypeError):
         return []
-    return rows
+
+
+def read_pauses(disk: Disk) -> list[dict[str, Any]]:
+    """What is paused or drained, as kept on disk; OSError, or ValueError or TypeError: it is damaged."""
+    return [_pause(row) for row in orjson.loads(disk.read(layout.PAUSES, STATUS_LIMIT))]
+
+
+def _pause(row: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise TypeError("a row is no object")
+    texts = [row[name] for name in ("node", "task", "who", "why") if row.get(name) is not None]
+    times = {name: row.get(name) for name in ("since", "until")}
+    made = {name: parse_utc(at) if isinstance(at, str) else at for name, at in times.items()}
+    wrong = [at for at in made.values() if at is not None and not isinstance(at, int)]
+    if row.get("kind") not in ("pause", "drain") or not all(isinstance(t, str) for t in texts) or wrong:
+        msg = f"{row!r:.200} is no pause"
+        raise ValueError(msg)
+    return {"node": None, "task": None, **row, **made}
 
 
 def unread(disk: Disk) -> dict[str, int]:

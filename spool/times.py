@@ -20,6 +20,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 WEEK = 7 * DAY
 YEAR = 366 * DAY  # the same date next year is never out of range
+FOREVER = 1 << 62  # us: longer than any spool lasts
 EARLIEST = 946_684_800 * SECOND  # 2000-01-01
 MAX_PAST = YEAR
 MAX_AHEAD = 5 * YEAR

@@ -8,10 +8,9 @@ import signal
 import socket
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import filelock
-import orjson
 
 from spool import daemons, layout, machine, modes, mounts, probes, settings
 from spool.command.parser import Parser
@@ -22,7 +21,7 @@ from spool.mounts import mount_of
 from spool.names import is_task
 from spool.probes import BAD
 from spool.quarantine import quarantine
-from spool.times import SECOND, parse_utc
+from spool.times import SECOND
 from spoold.core.state import State
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
@@ -422,27 +421,13 @@ def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:
 def _pauses(disk: RealDisk) -> list[dict[str, object]]:
     """What is paused; a file that is damaged is put aside and said so, and pauses nothing."""
     try:
-        return [_row(row) for row in orjson.loads(disk.read(layout.PAUSES, 1 << 20))]
+        return daemons.read_pauses(disk)
     except Missing:
         return []
     except (ValueError, TypeError, NotRegular, TooLarge) as problem:
         log.error("nothing is paused: %s is damaged, and in corrupt/ now: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
         quarantine(disk, layout.PAUSES, str(problem))
         return []
-
-
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the file, instants as us; ValueError or TypeError where it is none."""
-    if not isinstance(row, dict):
-        raise TypeError("a row is no object")
-    texts = [row[name] for name in ("node", "task", "who", "why") if row.get(name) is not None]
-    times = {name: row.get(name) for name in ("since", "until")}
-    made = {name: parse_utc(at) if isinstance(at, str) else at for name, at in times.items()}
-    wrong = [at for at in made.values() if at is not None and not isinstance(at, int)]
-    if row.get("kind") not in ("pause", "drain") or not all(isinstance(t, str) for t in texts) or wrong:
-        msg = f"{row!r:.200} is no pause"
-        raise ValueError(msg)
-    return {"node": None, "task": None, **row, **made}
 
 
 def _host() -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from spool import layout
 from spool.records import error
+from spool.times import FOREVER
 from spoold.core import attempts, order, policy, table, verbs
-from spoold.core.dispatch import NEVER
 from spoold.core.values import Move, Scan, Waits
 
 if TYPE_CHECKING:
@@ -76,17 +76,11 @@ def _killed(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
 
 def _crashed(state: State, run: Run, event: Answered, now: Now) -> Move:
     """Its worker died with it: back to the queue after a pause, or held as poison."""
-    lost = run.entry.lost + 1
+    pause = order.backoff(
+        policy.backoff(run.task, run.handler, state.settings), run.entry.id, run.entry.lost + 1
+    )
     problem = event.error or error("crashed", "its worker died")
-    if lost >= state.settings.poison_after:
-        text = f"{problem['message']}, for the {lost}. time; held until somebody releases it"
-        problem = error("poison", text, problem["trace"])
-        entry = replace(run.entry, lost=lost, timeout=None, why="poison")
-        return attempts.end(state, run, "poison", "crashed", now, to=entry, error=problem, **event.facts)
-    wait = policy.backoff(run.task, run.handler, state.settings)
-    pause = order.backoff(wait, run.entry.id, lost)
-    entry = replace(run.entry, lost=lost, timeout=None, time=now.wall + pause)
-    return attempts.end(state, run, "lose", "crashed", now, to=entry, error=problem, **event.facts)
+    return attempts.gone(state, run, "crashed", problem, now, at=now.wall + pause, **event.facts)
 
 
 def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
@@ -124,7 +118,7 @@ def begun(state: State, event: Waits | Begun, now: Now) -> list[Action]:
     if run is None or run.entry.attempt != event.attempt or run.ending:
         return []
     if isinstance(event, Waits):
-        state.extend(run, NEVER)
+        state.extend(run, FOREVER)
     else:
         run.began, run.started = now.mono, now.wall
         state.extend(run, now.mono + policy.timeout(run.task, run.handler, state.settings))

@@ -114,14 +114,21 @@ def failed(  # noqa: PLR0913 - the facts of one attempt
 
 def lose(state: State, run: Run, why: str, now: Now, **facts: Any) -> list[Action]:
     """What ran it is gone, which is no failure of the task: back to its place, or held as poison."""
-    lost = run.entry.lost + 1
-    entry = replace(run.entry, lost=lost, timeout=None)
-    problem = error("lost", why)
-    if lost < state.settings.poison_after:
-        return [end(state, run, "lose", "lost", now, to=entry, error=problem, **facts)]
-    problem = error("poison", f"{why}, for the {lost}. time; held until somebody releases it")
+    return [gone(state, run, "lost", error("lost", why), now, at=run.entry.time, **facts)]
+
+
+def gone(  # noqa: PLR0913 - the facts of one attempt
+    state: State, run: Run, outcome: str, problem: dict[str, Any], now: Now, *, at: int, **facts: Any
+) -> Move:
+    """The same, to run again at `at`; `outcome`: lost, or crashed."""
+    entry = replace(run.entry, lost=run.entry.lost + 1, timeout=None)
+    if entry.lost < state.settings.poison_after:
+        entry = replace(entry, time=at)
+        return end(state, run, "lose", outcome, now, to=entry, error=problem, **facts)
+    text = f"{problem['message']}, for the {entry.lost}. time; held until somebody releases it"
+    problem = error("poison", text, problem["trace"])
     entry = replace(entry, why="poison")
-    return [end(state, run, "poison", "crashed", now, to=entry, error=problem, **facts)]
+    return end(state, run, "poison", "crashed", now, to=entry, error=problem, **facts)
 
 
 def interrupt(state: State, run: Run, now: Now, **facts: Any) -> list[Action]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.names import MAX_US
 from spool.records import record
+from spool.times import FOREVER
 from spoold.core import attempts, gate, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Now
 
-NEVER = 2**62  # us
 AT_ONCE = 256  # claims in one group of transitions, so that the loop hears other things between
 
 
@@ -135,7 +135,7 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         parent=parent,
         started=now.wall,
         began=now.mono,
-        limit=NEVER if ahead else now.mono + span,
+        limit=FOREVER if ahead else now.mono + span,
         passed=state.gate.passing_why if entry.id == state.gate.passing else "",
     )
     state.run(run)

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from spool.names import PRIORITIES
-from spool.times import SECOND, format_utc
+from spool.times import FOREVER, SECOND, format_utc
 from spoold.core import order
 from spoold.core.admit import Demand, Limits, admit, foresee, signals
 from spoold.core.pace import BEYOND, Pace, adapt
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 INTERVAL = SECOND  # us that a look at the machine is good for
 TRACE = 60 * SECOND  # us in which the load average forgets all but 1/e
-FOREVER = 1 << 62
 YES, NO, NEVER, BLIND = "yes", "no", "never", "blind"
 
 

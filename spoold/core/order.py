@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000
 LEAD_FLOOR = 5 * SECOND
-FOREVER = 1 << 62
 
 _INVERT = str.maketrans("0123456789abcdef", "fedcba9876543210")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 from spool import layout, match
 from spool.actions import Move, Replay, Verb
 from spool.disk import Missing
-from spool.names import PRIORITIES, day_start
+from spool.names import PRIORITIES
+from spool.retention import is_date
 from spoold.core.values import Matched, Scanned, Seen
 from spoold.sources import replays
 
@@ -60,7 +61,7 @@ class Backlog:
             names = self.disk.names(layout.PENDING)
         except Missing:
             return []
-        return sorted(name for name in names if _is_date(name))
+        return sorted(name for name in names if is_date(name))
 
     def _due(self, today: str) -> Iterator[Seen | Scanned]:
         dates = [d for d in self._dates() if d <= today]
@@ -106,11 +107,3 @@ def _sought(disk: Disk, seek: Seek) -> Iterator[Matched]:
         for paths in match.find(disk, kind, request.match):
             yield Matched(seek.source, paths)
     yield Matched(seek.source, {}, done=True)
-
-
-def _is_date(name: str) -> bool:
-    try:
-        day_start(name)
-    except ValueError:
-        return False
-    return True

@@ -33,6 +33,7 @@ from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
 from spool.quarantine import quarantine
+from spool.times import FOREVER
 from spoold.core import share
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources.crowd import is_unfinished
@@ -54,7 +55,6 @@ PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
 LEFT = 2_000_000  # for what another node should have taken, us
 FOR = "to,"  # to,NODE,NAME: an action that NODE has to carry out
-FOREVER = 1 << 62
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
 UNKNOWN = "unknown"
