@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
 
 STATUS_LIMIT = 64 << 20
+SILENT = 150.0  # seconds without a status file after which a daemon that cannot be asked counts as gone
 
 
 def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
@@ -75,6 +76,8 @@ def alive(root: str, node: str) -> bool:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(os.path.join(root, layout.NODES, f"{node}.lock"), flags)
+    except PermissionError:  # a reader of a shared spool: who could lock it could keep a daemon out
+        return _told_lately(os.path.join(root, layout.status(node)))
     except OSError:
         return False
     try:
@@ -87,6 +90,16 @@ def alive(root: str, node: str) -> bool:
         return False  # closing the descriptor gives the lock back
     finally:
         os.close(fd)
+
+
+def _told_lately(path: str) -> bool:
+    """Whether this status file is not the last one of its daemon, which writes one every minute."""
+    try:
+        with open(path, "rb") as file:
+            age = time.time() - os.fstat(file.fileno()).st_ctime
+            return age < SILENT and orjson.loads(file.read(STATUS_LIMIT)).get("state") != "stopped"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def pauses(disk: Disk) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ class Output:
             try:
                 os.link(self.scratch, path)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
                 os.link(self.scratch, path)
         except FileExistsError:
             if not os.path.samefile(self.scratch, path):  # spoold may have linked it already
@@ -101,7 +101,7 @@ class Output:
         return self._bounded(path)
 
     def _renew(self) -> None:
-        fd = os.open(self.scratch, APPEND, 0o600)
+        fd = os.open(self.scratch, APPEND, 0o640)
         os.dup2(fd, 1)
         os.dup2(fd, 2)
         os.close(fd)
@@ -122,10 +122,10 @@ class Output:
 
 def _opened(path: str) -> int:
     try:
-        return os.open(path, APPEND, 0o600)
+        return os.open(path, APPEND, 0o640)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, APPEND, 0o600)
+        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
+        return os.open(path, APPEND, 0o640)
 
 
 def _cut(limit: int) -> bytes:

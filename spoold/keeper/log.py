@@ -57,10 +57,10 @@ class Log:
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            fd = os.open(self.path, flags, 0o600)
+            fd = os.open(self.path, flags, 0o640)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            fd = os.open(self.path, flags, 0o600)
+            os.makedirs(os.path.dirname(self.path), mode=0o750, exist_ok=True)
+            fd = os.open(self.path, flags, 0o640)
         if fd >= os.sysconf("SC_OPEN_MAX") - SPARE_FDS:
             os.close(fd)
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), self.path)

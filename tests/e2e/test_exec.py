@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool import layout
 from tests.e2e.live import Live, alive, handler, until
 
 if TYPE_CHECKING:
@@ -269,3 +270,11 @@ def test_the_handlers_of_a_daemon_are_not_children_that_hold_its_files(live: Mak
     opened = {os.readlink(p) for p in Path(f"/proc/{keeper}/fd").iterdir()}
     assert not [name for name in opened if "inotify" in name or "timerfd" in name]
     (spool.notes / "open").touch()
+
+
+def test_the_output_is_its_owner_s_alone(live: Make) -> None:
+    spool = live(handler("say", "echo hello"))
+    task_id = spool.submit("say")
+    spool.event("done", task_id)
+    path = spool.root / layout.log(task_id, 1)
+    assert [place.stat().st_mode & 0o777 for place in (path.parent, path)] == [0o700, 0o600]

@@ -117,7 +117,12 @@ except PermissionError:
 
 
 def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
-    spool = live()
+    spool = live(NOTE + handler("shop.loud", "echo heard"))
+    loud = spool.submitted(ANN, "shop.loud")
+    spool.event("done", loud)
+    said = spool.spool(EVE, "log", loud, groups=(READ,))
+    assert said.stdout == "heard\n", said.stderr
+    assert json.loads(spool.spool(EVE, "status", "--json", groups=(READ,)).stdout)["alive"] is True
     task_id = spool.submitted(ANN, "note", "secret=1")
     spool.event("done", task_id, take=False)
     shown = spool.spool(EVE, "show", task_id, "--json", groups=(READ,))
@@ -129,6 +134,9 @@ def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
     assert watched.returncode == 77, watched
     assert spool.events("default", "done", task_id)
     assert spool.spool(EVE, "show", task_id, groups=()).returncode != 0
+    assert spool.spool(EVE, "log", loud, groups=()).returncode != 0
+    assert spool.stop() == 0
+    assert json.loads(spool.spool(EVE, "status", "--json", groups=(READ,)).stdout)["alive"] is False
 
 
 def test_a_parent_reads_its_outbox_and_nobody_elses_and_answers_for_itself_alone(live: Make) -> None:
