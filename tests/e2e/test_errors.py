@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,23 @@ def test_a_verb_no_state_takes_is_refused_as_a_whole(live: Make) -> None:
     assert refusal is not None
     assert refusal["field"] == "match.state"
     assert "a task that is done takes no retry" in refusal["rule"]
+
+
+def test_a_bulk_verb_lets_what_is_ready_pass_on_the_way(live: Make) -> None:
+    spool = live("window = 100\n" + TOML)
+    for _ in range(4):
+        spool.submit_all([{"task": "mail.x", "at": "+1h"} for _ in range(500)])
+    until(lambda: spool.count("pending") == 2000, "all are there")
+    spool.signal(signal.SIGSTOP)
+    spool.drop({"action": "hold", "match": {"task": "mail.x"}})
+    ready = spool.submit("mail.now")
+    spool.signal(signal.SIGCONT)
+    spool.entry(ready, "done")
+    until(lambda: spool.journal("match") or None, "all are held")
+    (claim,) = spool.journal("claim")
+    held = [line["at"] for line in spool.journal("hold")]
+    assert (claim["id"], len(held)) == (ready, 2000)
+    assert claim["at"] < max(held)
 
 
 def test_a_bulk_verb_that_a_kill_cut_off_is_finished_after_the_start(live: Make) -> None:
