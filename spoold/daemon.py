@@ -45,6 +45,7 @@ from spoold.sources.backlog import Backlog
 from spoold.sources.crowd import Crowd, boxes
 from spoold.sources.doorbell import Doorbell
 from spoold.sources.intake import Intake
+from spoold.sources.lookout import Lookout
 from spoold.sources.machine import Gauge
 from spoold.sources.neighbours import Fenced
 from spoold.sources.people import People
@@ -130,7 +131,7 @@ def _serve(args: argparse.Namespace) -> int:
         if pulse is not None:
             pulse.join()
             disk.check = pulse.check
-            pulse.start(lambda dead: _bring_back(disk, dead, node, found))
+            pulse.start(lambda dead: _bring_back(disk, dead, node, found), _lookout(root))
         _run(disk, root, node, found, _fd_of(lock), pulse, until_idle=args.until_idle)
     except (Fenced, OSError) as problem:
         if pulse is None or not pulse.is_over(problem):
@@ -183,6 +184,8 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     now = clock()
     state = State(node, found, machine.usable_cpus())
     state.pauses = _pauses(disk)
+    if pulse is not None:
+        state.peers = pulse.neighbours.live
     usage = UsageFile(disk, node, state.history)
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
@@ -212,7 +215,6 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     status.workers = handlers.workers.content
     status.groups = groups
     packer = Packer(disk, state, root)
-    packer.resume()
     packer.packed = intake.packed
     census = Census(disk, state)
     metrics = Metrics(disk, state, census, now.wall)
@@ -403,6 +405,16 @@ def _lock(root: str, node: str, pulse: Pulse | None) -> filelock.FileLock:
 def _fd_of(lock: filelock.FileLock) -> int:
     held: int | None = lock._context.lock_file_fd  # noqa: SLF001 - filelock has no public way
     return os.memfd_create("no lock") if held is None else held
+
+
+def _lookout(root: str) -> Lookout:
+    """For a thread of its own, over a disk of its own: any call may hang."""
+    disk = RealDisk(root)
+
+    def places() -> list[str]:
+        return [layout.INCOMING, *(f"{layout.WRITERS}/{name}" for name in boxes(disk))]
+
+    return Lookout(disk, places, lambda: _pauses(disk), lambda: clock().wall)
 
 
 def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:

@@ -33,9 +33,11 @@ from spoold.core.values import (
     Recall,
     Reloaded,
     Room,
+    Rung,
     Scan,
     Seek,
     Start,
+    Stirred,
     Stop,
     TakeKeys,
     Tick,
@@ -43,6 +45,7 @@ from spoold.core.values import (
 from spoold.effects.group import groups
 from spoold.effects.keys import Keys
 from spoold.sources.intake import AGAIN
+from spoold.sources.lookout import Stir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -331,6 +334,7 @@ class Loop:
         self.chores = (*chores, manager)
         self.until_idle = until_idle
         self.pulse = pulse
+        self.stir = Stir()
         self._stop_by: int | None = None
         self._next_care = 0
         self._next_look = 0
@@ -376,6 +380,7 @@ class Loop:
         if (wait := self._wants_look()) is not None:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
         others = [self.status.due(now), self.core.limits.due(now), self.core.handlers.due()]
+        others.append(self.stir.due(self.core.state, now))
         if not self.core.state.shut:
             others.append(self.recurring.due(now))
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
@@ -397,7 +402,8 @@ class Loop:
         if self.core.handlers.fd in ready or self.core.handlers.due() == 0:
             events += self.core.handlers.events()
         if self.pulse is not None and self.pulse.fd in ready:
-            events += self.pulse.events()
+            events += self._heard(self.pulse)
+        events += self.stir.step(self.core.state, now)
         if self.signals.fd in ready:
             events += self._asked(now)
         if self.doorbell is not None and self.doorbell.fd in ready:
@@ -415,6 +421,18 @@ class Loop:
             events += self.recurring.look(now)
         events += self.core.backlog.step()
         events += self.core.limits.look(now)
+        return events
+
+    def _heard(self, pulse: Pulse) -> list[Event]:
+        """News of the other nodes; what they have changed is read when it is worth it."""
+        events: list[Event] = []
+        for event in pulse.events():
+            if isinstance(event, Rung):
+                self.intake.ring()
+            elif isinstance(event, Stirred):
+                self.stir.ask()
+            else:
+                events.append(event)
         return events
 
     def _rung(self, doorbell: Doorbell) -> list[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spoold.core import verbs
 from spoold.core.values import Drop, Pauses
 
 if TYPE_CHECKING:
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def control(state: State, event: Arrived, request: Control, now: Now) -> list[Action]:
-    """One more row, or one less; the rows are kept on disk and survive restarts."""
+    """One more row, or one less; the rows are kept on disk and survive restarts.
+
+    One node keeps them for all, and the others read what it has written.
+    """
+    if not state.leads:
+        return verbs.leave(state, event.source, {state.leader})
     scope = {"node": request.node, "task": request.task}
     rows = [r for r in state.pauses if {"node": r.get("node"), "task": r.get("task")} != scope]
     note: dict[str, Any] = {**event.source.by, "scope": scope, "why": request.why}
@@ -38,7 +44,7 @@ def expire(state: State, now: Now) -> list[Action]:
     if len(rows) == len(state.pauses):
         return []
     replace_rows(state, rows)
-    return [Pauses(rows, {"event": "resume", "why": "its time is over"})]
+    return [Pauses(rows, {"event": "resume", "why": "its time is over"})] if state.leads else []
 
 
 def replace_rows(state: State, rows: list[dict[str, Any]]) -> None:

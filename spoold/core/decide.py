@@ -47,8 +47,10 @@ from spoold.core.values import (
     Recovered,
     Registered,
     Reloaded,
+    Repaused,
     Returned,
     Room,
+    Rung,
     Scan,
     Scanned,
     Seen,
@@ -124,9 +126,16 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return []
         case Peers():
             state.peers = event.live
+            state.forget_all()  # what was another one's share may be ours
             return []
         case Stirred():
+            state.stirs += 1
             state.forget_all()
+            return []
+        case Rung():
+            return []  # the loop looks
+        case Repaused():
+            control.replace_rows(state, list(event.rows))
             return []
         case Room():
             state.shut = event.why
@@ -181,6 +190,8 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: P
         case Control():
             return control.control(state, event, request, now)
         case Prune():
+            if not state.leads:
+                return verbs.leave(state, event.source, {state.leader})
             state.prune_asked = True
             by = {**event.source.by, "why": request.why}
             return [Note("prune", {"by": by}), Drop(event.source)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout
 from spool.names import PRIORITIES, BadName, date_of, parse_entry
-from spoold.core import order, policy, table
+from spoold.core import order, policy, share, table
 from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Ask, Move, Quarantine, Scan
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Now, Scanned, Seen
     from spoold.core.window import Window
+
+HELP = 8  # every so many readings no share is left to others
 
 
 def wanted(state: State, now: Now) -> list[Action]:
@@ -171,7 +173,8 @@ def scanned(state: State, event: Scanned, now: Now) -> list[Action]:
 
 
 def _settle(state: State, window: Window[str], out: list[Action], seen: str | None = None) -> None:
-    for place, found in window.settle(seen):
+    rows = window.settle(seen)
+    for place, found in rows if window is state.future else _share(state, rows):
         try:
             entry = entry_of(found) if isinstance(found, str) else found
         except BadName as problem:
@@ -186,6 +189,26 @@ def _settle(state: State, window: Window[str], out: list[Action], seen: str | No
             state.urgent.add((when, entry.id), entry)
         if isinstance(found, str) and layout.pending(entry) != f"{layout.PENDING}/{found}":
             out.append(_renamed(entry, f"{layout.PENDING}/{found}"))
+
+
+def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str, Entry | str]]:
+    """Of what is ready, what this node tries first: its share, or all of it where that is nothing.
+
+    Every so often it is all of it in any case: a node may live and not get anything started.
+    """
+    if len(state.peers) < 2 or state.stirs % HELP == 0:
+        return rows
+    taking = state.peers - {row.get("node") for row in state.pauses if row.get("task") is None}
+    mine = [
+        row
+        for row in rows
+        if not isinstance(row[1], str)
+        or share.first(row[1].rpartition("/")[2][14:46], taking or state.peers) == state.node
+    ]
+    if not mine:
+        return rows
+    state.passed |= len(mine) < len(rows)
+    return mine
 
 
 def _renamed(entry: Entry, path: str) -> Move:

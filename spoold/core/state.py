@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.names import PRIORITIES
 from spool.patterns import matches
-from spoold.core import order
+from spoold.core import order, share
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
 from spoold.core.meter import Meter
@@ -51,6 +51,8 @@ class State:
         self.groups = Groups()
         self.meter = Meter()
         self.prune_asked = False
+        self.passed = False  # what is another node's share is left to it, and on disk
+        self.stirs = 0  # how often all was read anew because of others
         self.later = False  # an action waits for another node, and wants another look
         self.alerted: dict[tuple[str, str], tuple[int, int]] = {}  # event, task: when last, held back
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
@@ -77,6 +79,7 @@ class State:
 
     def forget_all(self) -> None:
         """Start from what is on disk: nothing is known until it has been scanned."""
+        self.passed = False
         self.lanes: dict[str, dict[Lane, Window[str]]] = {p: {} for p in PRIORITIES}
         self.known = dict.fromkeys(PRIORITIES, False)
         self.future: Window[str] = Window(self.settings.window // 4, LOWEST_KEY)
@@ -167,6 +170,16 @@ class State:
     def is_beside(self, task: str, handler: Handler | None) -> bool:
         """Whether a task is a coroutine, which shares a worker with others."""
         return handler is not None and task in self.asyncs.get(handler.pattern, ())
+
+    @property
+    def leader(self) -> str:
+        """The node that does what one has to do for all."""
+        return share.first("", self.peers)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one."""
+        return self.leader == self.node
 
     def rows(self) -> list[dict[str, Any]]:
         """The pauses that concern this node."""

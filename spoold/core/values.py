@@ -286,6 +286,18 @@ class Stirred:
 
 
 @dataclass(frozen=True, slots=True)
+class Rung:
+    """Something may have been dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repaused:
+    """What is paused, as another node has put it on disk."""
+
+    rows: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """Whether the disk has room for more; `why` is empty where it has."""
 
@@ -332,6 +344,8 @@ Event = (
     | Outboxes
     | Peers
     | Stirred
+    | Rung
+    | Repaused
     | Room
     | Measured
     | Stop

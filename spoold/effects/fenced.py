@@ -44,8 +44,13 @@ class FencedDisk(TimedDisk):
         try:
             super().move(source, target)
         except Missing:
-            if not moved(self, target):
+            if moved(self, target):
+                return
+            above = target.rpartition("/")[0]
+            if self.info(above) is not None:
                 raise
+            self.make_dir(above)  # another node has tidied it away meanwhile
+            super().move(source, target)
 
     def link(self, source: str, target: str) -> None:
         if self.check is not None:

@@ -44,6 +44,7 @@ BATCH = 128  # tasks in one pack
 PAUSE = 20_000  # us between two steps where nothing else is to be done
 BUSY = 500_000  # the same while tasks are ready to start
 EVERY = 600_000_000  # us between two passes
+HANDOVER = 60_000_000  # us after another node did it
 PROMISE = f"{layout.PACKED}/packing.json"
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
@@ -57,12 +58,15 @@ class Packer:
         self.root = root
         self.packed: Callable[[], None] = lambda: None  # told when a day has got its pack
         self._next = 0
+        self._leads = len(state.peers) == 1  # one node does it for all
         self._pass: Iterator[None] | None = None
         self.keys = Keys(disk, state.node)
         self.counts = {"packed": 0, "dropped": 0}
+        self.resumed = False
 
     def resume(self) -> None:
         """What an earlier daemon has promised is done, what it has only begun is forgotten."""
+        self.resumed = True
         self.disk.make_dir(layout.PACKED)
         try:
             promise = orjson.loads(self.disk.read(PROMISE, 64 << 20))
@@ -76,10 +80,14 @@ class Packer:
 
     def due(self, now: Now) -> int | None:
         """In how many us there is something to look after."""
+        if not self.state.leads:
+            return None
         return 0 if self.state.prune_asked else max(0, self._next - now.mono)
 
     def step(self, now: Now) -> None:
         """One batch, or one slice of names."""
+        if not self._led(now):
+            return
         if self.state.prune_asked:
             self._pass, self._next = None, 0
             self.state.prune_asked = False
@@ -95,6 +103,16 @@ class Packer:
         except OSError as problem:  # no room, or a directory that is not ours: work goes on
             log.warning("old tasks stay as they are for now: %s", problem)
             self._pass, self._next = None, now.mono + EVERY
+
+    def _led(self, now: Now) -> bool:
+        """Whether it is for this node to do; who did it before has had the time to notice."""
+        led, self._leads = self._leads, self.state.leads
+        if self._leads and not led:
+            self._pass, self._next = None, now.mono + HANDOVER
+            self.resumed = False
+        if self._leads and not self.resumed and now.mono >= self._next:
+            self.resume()
+        return self._leads
 
     def _all(self, now: int) -> Iterator[None]:
         self.counts = {"packed": 0, "dropped": 0}

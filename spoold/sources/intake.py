@@ -244,7 +244,7 @@ class Intake:
         self._left = 0
         for name in names:
             named = name.split(",")[1] if name.startswith(FOR) and name.count(",") > 1 else ""
-            whose = named if named in self.peers else share.first(name, self.peers)
+            whose = named if named in self.peers else share.first(name[:32], self.peers)
             if whose != self.node and name.endswith(".json") and name[:1] != ".":
                 others[name] = self._others.get(name, now.mono)
                 if named == whose or now.mono - others[name] < LEFT:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from spoold.core.values import Event
+    from spoold.sources.lookout import Lookout
 
 log = logging.getLogger("spoold")
 AGAIN = 2.0  # seconds between tries to bring something back
@@ -74,10 +75,11 @@ class Pulse:
         """Whether a node of this name has been alive in this very kernel, and may be yet."""
         return self.neighbours.was_ours()
 
-    def start(self, bring_back: Callable[[str], list[Event]]) -> None:
+    def start(self, bring_back: Callable[[str], list[Event]], lookout: Lookout) -> None:
         """Begin the threads. `bring_back` does it for a dead node; returns what the loop is to hear."""
         self._bring_back = bring_back
-        for work in (self._beat, self._watch):
+        self._lookout = lookout
+        for work in (self._beat, self._watch, self._look):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
     def check(self) -> None:
@@ -174,6 +176,18 @@ class Pulse:
                 return
             else:
                 self._buried.put(node)
+                return
+
+    def _look(self) -> None:
+        look = self._lookout
+        while not self._over.wait(look.wait):
+            try:
+                for event in look.look():
+                    self._tell(event)
+            except OSError as problem:
+                log.debug("cannot look at what others do: %s", problem)
+            except Exception as problem:  # noqa: BLE001 - raised again in the loop
+                self._tell(problem)
                 return
 
     def _watch(self) -> None:

@@ -24,6 +24,7 @@ from spoold.core.values import (
     Peers,
     Registered,
     Reloaded,
+    Repaused,
     Returned,
     Stirred,
     Stop,
@@ -37,6 +38,7 @@ from spoold.reclaim import reclaim
 from spoold.recovery import recover
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
+from spoold.sources.lookout import Stir
 from spoold.sources.neighbours import Fenced, Neighbours
 from spoold.sources.recurring import Recurring
 from tests.simulation.faults import Careful
@@ -308,7 +310,9 @@ class Host:
         self.intake = Intake(self.disk, self.settings, ZoneInfo("UTC"))
         self.intake.node = node
         self.recurring = Recurring(self.disk, self.state, "seed")
-        self._next_care = self._next_anew = self._next_later = 0
+        self._next_care = self._next_later = 0
+        self.stir = Stir()
+        self._rows = self.state.pauses
         self._known: dict[str, int | None] = {}
 
     def _joined(self, lease: int) -> Neighbours:
@@ -348,6 +352,9 @@ class Host:
             return []
         self.neighbours.step()
         events: list[Event] = []
+        if (rows := _pauses(self.disk)) != self._rows:
+            self._rows = rows
+            events.append(Repaused(tuple(rows)))
         if self.neighbours.live != self.state.peers:
             events.append(Peers(self.neighbours.live))
         for node in list(self.neighbours.deaths):
@@ -401,14 +408,14 @@ class Host:
 
     def _anew(self, now: Now) -> list[Event]:
         """Others change pending/ as well: now and then all is read again."""
-        if self.neighbours is None or now.mono < self._next_anew:
+        if self.neighbours is None:
             return []
         folders = [layout.PENDING, *look.folders(self.disk, (layout.PENDING,))]
         stamps = {path: self.disk.stamp(path) for path in folders}
-        if stamps == self._known:
-            return []
-        self._next_anew, self._known = now.mono + 7 * SECOND, stamps
-        return [Stirred()]
+        if stamps != self._known:
+            self._known = stamps
+            self.stir.ask()
+        return self.stir.step(self.state, now)
 
     @property
     def busy(self) -> bool:
@@ -423,6 +430,8 @@ class Host:
         waits = [deadlines.next_wake(self.state, now), max(0, self._next_care - now.mono)]
         if self.intake.unsettled or self.state.later or self.core.look_again:
             waits.append(AGAIN)
+        if (due := self.stir.due(self.state, now)) is not None:
+            waits.append(due)
         if (end := self.handlers.next_end()) is not None:
             waits.append(max(0, end - now.mono))
         if (due := self.recurring.due(now)) is not None:

@@ -1,0 +1,109 @@
+"""Looks, in a thread, at what inotify does not tell: on a network file system nothing of other hosts.
+
+A look asks the file server for the time of change of a few directories, however much stands in them:
+incoming/, pending/ with its shards up to tomorrow, nodes/. It says that something changed, never what.
+Looks are close together while something does, and far apart where nothing has for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.disk import Missing
+from spool.names import DAY_US, PRIORITIES, date_of
+from spoold.core.values import Repaused, Rung, Stirred
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from spool.disk import Disk
+    from spoold.core.state import State
+    from spoold.core.values import Event, Now
+
+SECOND = 1_000_000
+FAST, SLOW, SLOWER = 0.05, 1.0, 1.3  # seconds between looks, and how they grow where nothing changes
+SOON, OFTEN = SECOND // 20, SECOND  # us between two readings of pending/
+SHARE = 20  # a reading takes at most one part in so many of the time
+
+
+class Lookout:
+    """What changed since the last look. Not for several threads at the same time."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        boxes: Callable[[], Iterable[str]],
+        rows: Callable[[], list[dict[str, Any]]],
+        wall: Callable[[], int],
+    ) -> None:
+        """`boxes`: what writers drop into. `rows`: what is paused, on disk. `wall`: us UTC."""
+        self.disk = disk
+        self.boxes = boxes
+        self.rows = rows
+        self.wall = wall
+        self.wait = FAST  # seconds until the next look
+        self._known: dict[str, object] = {}
+        self._rows: list[dict[str, Any]] | None = None
+
+    def look(self) -> list[Event]:
+        """Rung where something may have been dropped, Stirred for pending/, Repaused for pauses."""
+        found: list[Event] = []
+        if self._changed("incoming", list(self.boxes())):
+            found.append(Rung())
+        if self._changed("pending", self._shards()):
+            found.append(Stirred())
+        if self._changed("nodes", [layout.NODES]) and (rows := self.rows()) != self._rows:
+            self._rows = rows
+            found.append(Repaused(tuple(rows)))
+        self.wait = FAST if found else min(self.wait * SLOWER, SLOW)
+        return found
+
+    def _changed(self, what: str, folders: list[str]) -> bool:
+        before, stamps = self._known.get(what), {path: self.disk.stamp(path) for path in folders}
+        self._known[what] = stamps
+        return stamps != before
+
+    def _shards(self) -> list[str]:
+        last = date_of(self.wall() + DAY_US)
+        with contextlib.suppress(Missing):
+            dates = [date for date in self.disk.names(layout.PENDING) if date <= last]
+            return [f"{layout.PENDING}/{date}/{prio}" for date in sorted(dates) for prio in PRIORITIES]
+        return []
+
+
+class Stir:
+    """When pending/ is read anew because others change it: a reading may cost more than it brings.
+
+    Soon where this node has nothing left to start, now and then where it has.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._last = self._took = self._started = 0
+        self._reads = False
+
+    def ask(self) -> None:
+        """Others have changed something."""
+        self._asked = True
+
+    def due(self, state: State, now: Now) -> int | None:
+        """In how many us it is to be read; None: not."""
+        if len(state.peers) < 2 or not (self._asked or state.passed) or self._reading(state):
+            return None
+        dry = state.head() is None and state.counts["started"] != self._started
+        return max(0, self._last + max(SOON if dry else OFTEN, SHARE * self._took) - now.mono)
+
+    def step(self, state: State, now: Now) -> list[Event]:
+        """Stirred where it is due."""
+        if self._reads and not self._reading(state):
+            self._reads, self._took = False, now.mono - self._last
+        if self.due(state, now) != 0:
+            return []
+        self._asked, self._reads, self._last = False, True, now.mono
+        self._started = state.counts["started"]
+        return [Stirred()]
+
+    def _reading(self, state: State) -> bool:
+        return self._reads and bool(state.scanning or not all(state.known.values()))
