@@ -37,7 +37,6 @@ from spoold.core.values import (
     Scan,
     Seek,
     Start,
-    Stirred,
     Stop,
     TakeKeys,
     Tick,
@@ -427,12 +426,12 @@ class Loop:
         """News of the other nodes; what they have changed is read when it is worth it."""
         events: list[Event] = []
         for event in pulse.events():
-            if isinstance(event, Rung):
-                self.intake.ring()
-            elif isinstance(event, Stirred):
-                self.stir.ask()
-            else:
+            if not isinstance(event, Rung):
                 events.append(event)
+            elif event.where == "incoming":
+                self.intake.ring()
+            else:
+                self.stir.ask()
         return events
 
     def _rung(self, doorbell: Doorbell) -> list[Event]:

@@ -287,7 +287,9 @@ class Stirred:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """Something may have been dropped."""
+    """Something has changed in `incoming` or `pending`, by whom ever."""
+
+    where: str
 
 
 @dataclass(frozen=True, slots=True)

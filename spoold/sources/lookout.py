@@ -48,12 +48,12 @@ class Lookout:
         self._rows: list[dict[str, Any]] | None = None
 
     def look(self) -> list[Event]:
-        """Rung where something may have been dropped, Stirred for pending/, Repaused for pauses."""
+        """Rung for incoming/ and pending/, Repaused where something else is paused."""
         found: list[Event] = []
         if self._changed("incoming", list(self.boxes())):
-            found.append(Rung())
+            found.append(Rung("incoming"))
         if self._changed("pending", self._shards()):
-            found.append(Stirred())
+            found.append(Rung("pending"))
         if self._changed("nodes", [layout.NODES]) and (rows := self.rows()) != self._rows:
             self._rows = rows
             found.append(Repaused(tuple(rows)))

@@ -123,7 +123,10 @@ class Gauge:
             return
         self._sensed = mono
         self._swaps = ps.swap_memory().total > 0
-        battery = ps.sensors_battery()
+        try:
+            battery = ps.sensors_battery()
+        except FileNotFoundError:  # a kernel without /sys/class/power_supply
+            battery = None
         on_mains = battery is None or battery.power_plugged is not False
         self._battery = None if on_mains else battery.percent
         shares = [

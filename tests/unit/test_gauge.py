@@ -234,3 +234,10 @@ def test_this_machine_can_be_looked_at() -> None:
 def test_a_pressure_file_of_another_form_tells_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "cpu").write_text(text)
     assert cgroups.pressure(str(tmp_path / "cpu")) is None
+
+
+def test_a_kernel_that_knows_no_power_supply_has_no_battery(tmp_path: Path) -> None:
+    def absent() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/sys/class/power_supply")
+
+    assert look(tmp_path, {}, sensors_battery=absent).battery is None
