@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint check man bench soak fuzz hostile mutation clean dist deb deb-check
+.PHONY: help demo test lint check man bench soak cluster fuzz hostile mutation clean dist deb deb-check
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -40,6 +40,9 @@ fuzz: $(READY) ## look for bytes that break the intake (SECONDS_TO_RUN=600)
 
 hostile: $(READY) ## hostile users in loops beside honest ones, as root (SECONDS_TO_RUN=60)
 	HOSTILE_SECONDS=$${SECONDS_TO_RUN:-60} $(BIN)/python -m pytest --timeout 900 -s tests/security/test_hostile.py
+
+cluster: $(READY) ## hosts that share a spool are cut off and killed (tests/cluster/hosts.py names them)
+	$(BIN)/python -m tests.cluster.proof
 
 mutation: $(READY) ## does a test fail when a line of the store or the core is deleted?
 	$(BIN)/python tools/mutation.py

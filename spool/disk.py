@@ -141,7 +141,7 @@ class _Told:
         if not isinstance(error, OSError):
             return
         facts = error.errno, error.strerror, error.filename
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
             raise Missing(*facts) from None
         if isinstance(error, FileExistsError):
             raise Exists(*facts) from None
@@ -196,6 +196,19 @@ class RealDisk:
             os.close(fd)
 
     def read(self, path: str, limit: int) -> bytes:
+        try:
+            return self._read(path, limit)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        try:
+            return self._read(path, limit)  # another host has replaced it meanwhile
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            raise Missing(error.errno, error.strerror, path) from None
+
+    def _read(self, path: str, limit: int) -> bytes:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, dir_fd=self.fd)
@@ -279,6 +292,10 @@ class RealDisk:
             found = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # another host has removed it meanwhile
+                return None
+            raise
         return Info(
             found.st_size,
             found.st_nlink,

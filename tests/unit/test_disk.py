@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from spool.disk import RealDisk
+from spool.disk import Missing, RealDisk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,4 +43,29 @@ def test_a_write_that_finds_no_room_leaves_no_file(tmp_path: Path) -> None:
     with no_file_above(2), pytest.raises(OSError, match="File too large"):
         disk.write("new", b"two\n")
     assert not (tmp_path / "new").exists()
+    disk.close()
+
+
+@pytest.mark.parametrize(("times", "found"), [(1, b"new"), (9, None)])
+def test_a_file_that_another_host_replaces_is_read_once_more(
+    tmp_path: Path, times: int, found: bytes | None
+) -> None:
+    class Stale(RealDisk):
+        """The handle of what was opened is stale `times` times, as on NFS."""
+
+        left = times
+
+        def _read(self, path: str, limit: int) -> bytes:
+            self.left -= 1
+            if self.left >= 0:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return super()._read(path, limit)
+
+    (tmp_path / "x").write_bytes(b"new")
+    disk = Stale(str(tmp_path))
+    if found is None:
+        with pytest.raises(Missing):
+            disk.read("x", 9)
+    else:
+        assert disk.read("x", 9) == found
     disk.close()

@@ -1,0 +1,169 @@
+"""What runs on a host of the proof: `python -m tests.cluster.guest submit|done|second|look|calls DIR ...`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import Any
+
+from spool import layout, look
+from spool.beats import parse
+from spool.client import Spool
+from spool.disk import RealDisk
+from spool.names import parse_event
+
+TERMINAL = ("done", "failed", "cancelled")
+
+
+def submit(where: str, count: str, seed: str) -> None:
+    """Submit tasks one after the other; an id is printed when it is acknowledged."""
+    rng = random.Random(seed)
+    with Spool(f"{where}/q") as spool:
+        for _ in range(int(count)):
+            task = rng.choice(("run.exec", "run.py"))
+            print(spool.submit(task, {"sleep": rng.choice((0, 0, 0.05, 0.3))}), flush=True)
+
+
+def plain(where: str, count: str, task: str, args: str = "{}") -> None:
+    """Submit so many of one kind."""
+    with Spool(f"{where}/q") as spool:
+        spool.submit_many([{"task": task, "args": json.loads(args)} for _ in range(int(count))])
+
+
+def done(where: str) -> None:
+    """How many have ended, and how many have not."""
+    disk = RealDisk(f"{where}/q")
+    print(
+        len(disk.names(layout.INCOMING)),
+        _count(disk, ("pending", "running", "held")),
+        _count(disk, TERMINAL),
+    )
+
+
+def _count(disk: RealDisk, states: tuple[str, ...]) -> int:
+    return sum(1 for _ in look.entries(disk, states))
+
+
+def second(where: str, victim: str) -> None:
+    """Wait until what was begun on one node has begun on another; print how many there were."""
+    begun = {name.split(".")[0] for name in os.listdir(f"{where}/w") if name.split(".")[2] == victim}
+    ended = {name.split(".")[0] for name in os.listdir(f"{where}/w") if name.endswith(".e")}
+    print(len(begun - ended), flush=True)
+    while True:
+        for name in os.listdir(f"{where}/w"):
+            task, attempt, node, _ = name.split(".")
+            if task in begun - ended and int(attempt) > 1 and node != victim:
+                print(name, flush=True)
+                return
+        time.sleep(0.05)
+
+
+def calls(where: str) -> None:
+    """How many operations this host has asked the file server for."""
+    total, ours = 0, False
+    with open("/proc/self/mountstats", encoding="utf-8") as file:
+        for line in file:
+            words = line.split()
+            if words[:1] == ["device"]:
+                ours = len(words) > 4 and where.startswith(words[4])
+            elif ours and len(words) > 5 and words[0].rstrip(":").isupper() and words[1].isdigit():
+                total += int(words[1])
+    print(total)
+
+
+def spans(where: str) -> None:
+    """Tasks a second, between the first tenth that has ended and the last, and by which nodes."""
+    ends, nodes = [], Counter[str]()
+    for folder in os.listdir(f"{where}/q/attempts"):
+        for name in os.listdir(f"{where}/q/attempts/{folder}"):
+            with open(f"{where}/q/attempts/{folder}/{name}", "rb") as file:
+                record = json.loads(file.read())
+            ends.append(os.stat(f"{where}/q/attempts/{folder}/{name}").st_mtime)
+            nodes[record["node"]] += 1
+    ends.sort()
+    low, high = len(ends) // 10, len(ends) * 9 // 10
+    rate = (high - low) / max(1e-3, ends[high] - ends[low])
+    print(json.dumps({"tasks": len(ends), "rate": round(rate, 1), "nodes": dict(sorted(nodes.items()))}))
+
+
+def look_at(where: str) -> None:
+    """Everything that is wrong, after all has ended; ids that were acknowledged come on stdin."""
+    ids = sys.stdin.read().split()
+    disk = RealDisk(f"{where}/q")
+    places: defaultdict[str, list[Any]] = defaultdict(list)
+    for path, entry in look.entries(disk, layout.STATES):
+        places[entry.id].append((path, entry))
+    told = Counter[str]()
+    for parent in disk.names(layout.OUTBOX):
+        for name in disk.names(f"{layout.OUTBOX}/{parent}"):
+            event = parse_event(name)
+            if event is not None and event[3] in TERMINAL:
+                told[event[1]] += 1
+    runs: defaultdict[str, dict[tuple[int, str], list[float]]] = defaultdict(dict)
+    for name in os.listdir(f"{where}/w"):
+        task, attempt, node, what = name.split(".")
+        found = runs[task].setdefault((int(attempt), node), [0.0, 0.0])
+        found[what == "e"] = os.stat(f"{where}/w/{name}").st_mtime
+    print(json.dumps(_judge(ids, places, told, runs)))
+
+
+def _judge(ids: list[str], places: Any, told: Counter[str], runs: Any) -> dict[str, Any]:
+    """Figures, and `wrong`: what breaks a promise."""
+    wrong: list[str] = []
+    again = overlap = 0
+    for task in ids:
+        found = places.get(task, [])
+        states = [path.split("/")[0] for path, _ in found]
+        if len(found) != 1 or states[0] not in TERMINAL:
+            wrong.append(f"{task} stands in {[path for path, _ in found]}")
+            continue
+        entry = found[0][1]
+        if told[task] != 1:
+            wrong.append(f"{task} has ended and was told {told[task]} times")
+        attempts = sorted(runs.get(task, {}))
+        if not attempts and states[0] == "done":
+            wrong.append(f"{task} is done and never ran")
+        if len({attempt for attempt, _ in attempts}) != len(attempts):
+            wrong.append(f"{task}: one attempt ran on two nodes: {attempts}")
+        if len(attempts) > 1 + entry.lost + entry.fails + entry.interrupted:
+            wrong.append(f"{task} ran {len(attempts)} times, its name explains {entry.lost}: {attempts}")
+        again += len(attempts) > 1
+        for one, two in pairwise(attempts):
+            overlap += runs[task][one][1] > runs[task][two][0]
+    strangers = [task for task in places if task not in set(ids)]
+    return {
+        "tasks": len(ids),
+        "again": again,
+        "overlap": overlap,
+        "unacknowledged": len(strangers),
+        "wrong": wrong[:20],
+    }
+
+
+def running(where: str, node: str) -> None:
+    """What a node runs."""
+    print(
+        *(
+            name
+            for name in look.names(RealDisk(f"{where}/q"), f"{layout.RUNNING}/{node}")
+            if name[0] != "."
+        )
+    )
+
+
+def alive(where: str) -> None:
+    """The nodes that have a beat."""
+    beats = [parse(name) for name in look.names(RealDisk(f"{where}/q"), layout.ALIVE)]
+    print(*sorted({beat.node for beat in beats if beat is not None}))
+
+
+if __name__ == "__main__":
+    VERBS = {"submit": submit, "plain": plain, "done": done, "second": second, "look": look_at}
+    {**VERBS, "calls": calls, "spans": spans, "alive": alive, "running": running}[sys.argv[1]](
+        *sys.argv[2:]
+    )

@@ -1,0 +1,267 @@
+"""Hosts that share a spool, cut by chance: `python -m tests.cluster.proof` prints figures, one object a line.
+
+Nothing is lost, nothing ends twice, and a run beyond one is explained by a loss that is on record.
+tests/cluster/hosts.py says how hosts are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import threading
+import time
+from typing import Any
+
+from tests.cluster.hosts import Hosts, missing
+
+TOML = """
+lease = "{lease}s"
+concurrency = 4
+poison_after = 100
+outbox_limit = 1000000
+[handlers."run.exec"]
+exec = ["{dir}/run"]
+backoff = "1s"
+[handlers."run.py"]
+python = "app"
+cwd = "{dir}"
+env = {{ WHERE = "{dir}", PYTHONDONTWRITEBYTECODE = "1" }}
+backoff = "1s"
+[handlers."long.*"]
+exec = ["{dir}/run"]
+"""
+RUN = """#!/bin/sh
+name={dir}/w/$SPOOL_ID.$SPOOL_ATTEMPT.$SPOOL_NODE
+: > $name.b
+read -r args
+sleep "$(printf %s "$args" | tr -dc 0-9.)"
+: > $name.e
+"""
+APP = """
+import os, time
+from spool import current, task
+
+@task("run.py")
+def run(sleep: float = 0) -> None:
+    it = current()
+    name = f"{os.environ['WHERE']}/w/{it.id}.{it.attempt}.{os.environ['SPOOL_NODE']}"
+    open(name + ".b", "w").close()
+    time.sleep(sleep)
+    open(name + ".e", "w").close()
+"""
+
+
+class Proof:
+    """One spool on the hosts, and what is done to them."""
+
+    def __init__(self, hosts: Hosts, lease: int, seed: int) -> None:
+        self.hosts = hosts
+        self.lease = lease
+        self.rng = random.Random(seed)
+        self.seed = seed
+        self.ids: list[str] = []
+        self.cuts: list[str] = []
+
+    def prepare(self) -> None:
+        """A fresh spool, and nobody who serves it."""
+        where, first = self.hosts.dir, self.hosts.names[0]
+        for host in self.hosts.names:
+            self.hosts.kill_daemon(host)
+            self.hosts.run(host, f"rm -f /tmp/spoold-{host}.log")
+        self.hosts.run(first, f"rm -rf {where}/q {where}/w; mkdir -p {where}/w")
+        self._put(first, "run", RUN.format(dir=where), "chmod 755")
+        self._put(first, "app.py", APP, "chmod 644")
+        self.hosts.run(first, _module(self.hosts, "spool", f"init {where}/q"))
+        self._put(first, "q/spool.toml", TOML.format(dir=where, lease=self.lease), "chmod 600")
+
+    def _put(self, host: str, name: str, text: str, then: str) -> None:
+        self.hosts.run(host, f"cat > {self.hosts.dir}/{name} && {then} {self.hosts.dir}/{name}", text)
+
+    def serve(self, count: int | None = None) -> None:
+        """Start the daemons, and wait until all of them live."""
+        wanted = self.hosts.names[:count]
+        for host in wanted:
+            self.hosts.serve(host)
+        self._until(lambda: self._guest("alive").split() == sorted(wanted), "all nodes live")
+
+    def _guest(self, *words: str, given: str = "", within: float = 120) -> str:
+        return self.hosts.run(self.hosts.names[-1], self.hosts.guest(*words), given, within=within)
+
+    def _until(self, true: Any, what: str, within: float = 600) -> None:
+        end = time.monotonic() + within
+        while not true():
+            if time.monotonic() > end:
+                raise SystemExit(f"not within {within:g} s: {what}")
+            time.sleep(0.3)
+
+    def _left(self) -> int:
+        incoming, waiting, _ = map(int, self._guest("done").split())
+        return incoming + waiting
+
+    # What is measured.
+
+    def cut(self, tasks: int, cuts: int) -> dict[str, Any]:
+        """Tasks come in while hosts and the file server are killed, frozen and cut off."""
+        self.prepare()
+        self.serve()
+        begun = time.monotonic()
+        writers = [self._writer(host, tasks // len(self.hosts.names)) for host in self.hosts.names]
+        for _ in range(cuts):
+            time.sleep(self.rng.uniform(1, 5))
+            self._one_cut()
+        for thread in writers:
+            thread.join()
+        self._until(lambda: self._left() == 0, "all tasks have ended", 900)
+        spent = time.monotonic() - begun
+        ids = "\n".join(self.ids)
+        found = json.loads(self._guest("look", given=ids, within=600))
+        found["wrong"] += [
+            f"{h} says: {s[-600:]}" for h in self.hosts.names if "Traceback" in (s := self.hosts.said(h))
+        ]
+        return {"what": "cuts", "seed": self.seed, "seconds": round(spent), "cuts": self.cuts, **found}
+
+    def _writer(self, host: str, count: int) -> threading.Thread:
+        """Submits on a host; one that dies with its host is not begun again."""
+
+        def work() -> None:
+            process = self.hosts.open(host, self.hosts.guest("submit", str(count), f"{self.seed}{host}"))
+            for line in process.stdout or ():
+                if len(line.strip()) == 32:
+                    self.ids.append(line.strip())
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return thread
+
+    def _one_cut(self) -> None:
+        hosts, rng = self.hosts, self.rng
+        host, span = rng.choice(hosts.names), rng.choice((0.4, 1.0, 1.6)) * self.lease
+        kinds = ["daemon", *(["power", "freeze"] * hosts.can_cut), *(["link"] * hosts.can_unlink)]
+        kinds += ["server"] * (hosts.can_cut and hosts.server is not None)
+        kind = rng.choice(kinds)
+        self.cuts.append(f"{kind} {hosts.server if kind == 'server' else host} {span:g}")
+        print(f"  {self.cuts[-1]}", file=sys.stderr, flush=True)
+        if kind == "daemon":
+            hosts.kill_daemon(host)
+            time.sleep(span)
+            hosts.serve(host)
+        elif kind == "power":
+            hosts.power("kill", host)
+            time.sleep(span)
+            hosts.power("boot", host)
+            hosts.serve(host)
+        elif kind == "freeze":
+            hosts.power("pause", host)
+            time.sleep(span)
+            hosts.power("cont", host)
+        elif kind == "link":
+            hosts.link("down", host)
+            time.sleep(span)
+            hosts.link("up", host)
+        else:
+            hosts.power("kill", hosts.server or "")
+            time.sleep(span / 4)
+            hosts.power("boot", hosts.server or "")
+            hosts.wait_for(hosts.names[-1])
+
+    def takeover(self, times: int) -> dict[str, Any]:
+        """From the death of a host to the first of its tasks running elsewhere."""
+        self.prepare()
+        self.serve()
+        victim, took = self.hosts.names[0], []
+        for _ in range(times):
+            self._guest("plain", "30", "long.a", "'{\"sleep\":2}'")
+            self._until(lambda: bool(self._runs_of(victim)), "the victim runs something")
+            watch = self.hosts.open(self.hosts.names[-1], self.hosts.guest("second", victim))
+            assert watch.stdout is not None
+            if watch.stdout.readline().strip() == "0":
+                watch.kill()
+                continue
+            begun = time.monotonic()
+            if self.hosts.can_cut:
+                self.hosts.power("kill", victim)
+            else:
+                self.hosts.kill_daemon(victim)
+            watch.stdout.readline()
+            took.append(time.monotonic() - begun)
+            if self.hosts.can_cut:
+                self.hosts.power("boot", victim)
+            self._until(lambda: self._left() == 0, "all tasks have ended")
+            self.hosts.serve(victim)
+            self._until(lambda: victim in self._guest("alive").split(), "it lives again")
+        middle = statistics.median(took) if took else None
+        return {
+            "what": "takeover",
+            "lease": self.lease,
+            "seconds": [round(t, 1) for t in took],
+            "median": middle,
+        }
+
+    def _runs_of(self, victim: str) -> str:
+        return self._guest("running", victim).strip()
+
+    def speed(self, tasks: int, task: str) -> list[dict[str, Any]]:
+        """Tasks a second with one, two ... hosts, and what each costs the file server."""
+        found = []
+        for count in range(1, len(self.hosts.names) + 1):
+            self.prepare()
+            self._guest("plain", str(tasks), task)
+            before = self._calls(count)
+            self.serve(count)
+            self._until(lambda: self._left() == 0, "all tasks have ended")
+            calls = (self._calls(count) - before) / tasks
+            row = json.loads(self._guest("spans"))
+            found.append(
+                {"what": "speed", "task": task, "hosts": count, **row, "calls_a_task": round(calls, 1)}
+            )
+        time.sleep(5)
+        before = self._calls()
+        time.sleep(20)
+        rate = (self._calls() - before) / 20 / len(self.hosts.names)
+        return [*found, {"what": "idle", "calls_a_second_and_node": round(rate, 1)}]
+
+    def _calls(self, count: int | None = None) -> int:
+        return sum(
+            int(self.hosts.run(host, self.hosts.guest("calls"))) for host in self.hosts.names[:count]
+        )
+
+
+def _module(hosts: Hosts, name: str, words: str) -> str:
+    from tests.cluster.hosts import CHECKOUT
+
+    return f"cd {CHECKOUT} && PYTHONPATH={CHECKOUT} {hosts.python} -m {name} {words}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """1 where a promise was broken."""
+    found = argparse.ArgumentParser(prog="proof", description=__doc__)
+    found.add_argument("what", nargs="*", help="cuts, takeover, speed (all)")
+    found.add_argument("--tasks", type=int, default=900)
+    found.add_argument("--cuts", type=int, default=12)
+    found.add_argument("--times", type=int, default=3)
+    found.add_argument("--lease", type=int, default=10, help="seconds")
+    found.add_argument("--seed", type=int, default=random.randrange(1 << 31))
+    args = found.parse_args(argv)
+    if why := missing():
+        print(f"skipped: {why} (tests/cluster/hosts.py)")
+        return 0
+    proof, broken = Proof(Hosts(), args.lease, args.seed), False
+    for what in args.what or ("cuts", "takeover", "speed"):
+        rows: list[dict[str, Any]] = []
+        if what == "cuts":
+            rows = [proof.cut(args.tasks, args.cuts)]
+        elif what == "takeover":
+            rows = [proof.takeover(args.times)]
+        else:
+            rows = [*proof.speed(args.tasks, "run.exec"), *proof.speed(args.tasks, "run.py")]
+        for row in rows:
+            print(json.dumps(row), flush=True)
+            broken |= bool(row.get("wrong"))
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
