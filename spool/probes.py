@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.disk import Disk
+    from spool.mounts import Mount
 
 OK, WARN, BAD = "ok", "warn", "bad"
 SLOW_SYNC = 0.05  # seconds; every durable submission waits for two of them
+LONG_CACHE = 60  # seconds, the longest that a mount without options keeps attributes
 RING = 2.0  # seconds; inotify takes microseconds
 
 
@@ -48,12 +50,35 @@ def file_system(root: str) -> Iterator[Check]:
         remedy = "mount it with `hard`" if soft else "set `lease` to 180s or more where nodes share it"
         what = f"{kind} is a network file system{', mounted soft: writes may be lost' * soft}"
         yield Check(BAD if soft else WARN, what, remedy)
+        yield from mount_options(mount)
     elif mount.in_memory:
         yield Check(WARN, f"{kind} is in memory: a reboot takes all tasks", "keep it on a disk")
     elif mount.options & {"nobarrier", "barrier=0"}:
         yield Check(BAD, f"{kind} is mounted without barriers: fsync does not hold", "mount it with them")
     else:
         yield Check(OK, kind)
+
+
+def mount_options(mount: Mount) -> Iterator[Check]:
+    """Options of a network file system that nodes of a spool suffer from; nfs(5) has them all."""
+    values = dict(option.partition("=")[::2] for option in mount.options)
+    version, place = values.get("vers", values.get("nfsvers", "")), shlex.quote(mount.place)
+    if mount.type.startswith("nfs") and version:
+        yield Check(OK, f"NFS version {version}, sec={values.get('sec', '?')}")
+    if version.startswith("3"):
+        what = "NFS version 3 may show a change in a directory only with the next one"
+        yield Check(WARN, what, f"mount {place} with vers=4.2")
+    if "nocto" in mount.options:
+        what = "mounted with nocto: what other hosts do is seen 20 s late and more"
+        yield Check(BAD, what, f"mount {place} without it")
+    if "nolock" in mount.options or values.get("local_lock", "none") != "none":
+        what = "locks hold on this host alone: the same node name on two hosts is found out by heartbeats"
+        yield Check(WARN, what, "give every host a name of its own")
+    cached = [values.get(name, "") for name in ("actimeo", "acregmax", "acdirmax")]
+    longest = max((int(value) for value in cached if value.isdigit()), default=0)
+    if longest > LONG_CACHE:
+        what = f"attributes are kept for {longest} s: status and handlers see what others did as late"
+        yield Check(WARN, what, f"mount {place} without actimeo, acregmax, acdirmax")
 
 
 def steps(disk: Disk) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
 from spool.mounts import Mount, mount_of
-from spool.probes import BAD, OK, WARN, Check, kernel, steps
+from spool.probes import BAD, OK, WARN, Check, kernel, mount_options, steps
 from spool.settings import load
 from spoold.daemon import guard
 
@@ -209,3 +209,18 @@ def test_the_command_exits_69_where_something_is_bad(
     assert {row["level"] for row in rows} <= {OK, WARN, BAD}
     assert main(["doctor", "--spool", str(root)]) == 69
     assert "bad   " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        ("rw,hard,vers=4.2,proto=tcp,sec=sys,local_lock=none", ["ok"]),
+        ("rw,hard,vers=3,proto=tcp,sec=sys,local_lock=none", ["ok", "warn"]),
+        ("rw,vers=4.2,nocto,actimeo=600", ["ok", "bad", "warn"]),
+        ("rw,vers=3,nolock,local_lock=all", ["ok", "warn", "warn"]),
+    ],
+)
+def test_mount_options_that_nodes_suffer_from_are_told(options: str, levels: list[str]) -> None:
+    found = list(mount_options(Mount("/srv/spool", "nfs4", frozenset(options.split(",")))))
+    assert [check.level for check in found] == levels
+    assert all(check.remedy for check in found if check.level != "ok")
