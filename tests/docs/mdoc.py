@@ -52,6 +52,6 @@ def examples(page: str) -> list[tuple[str, str, str]]:
 
 def plain(text: str) -> str:
     """Literal text without what mdoc needs to be told."""
-    for written, meant in (("\\e", "\\"), ("\\(dq", '"'), ("\\-", "-"), ("\\&", "")):
+    for written, meant in (("\\e", "\\"), ("\\(dq", '"'), ("\\(aq", "'"), ("\\-", "-"), ("\\&", "")):
         text = text.replace(written, meant)
     return text
