@@ -63,9 +63,9 @@ class Shape:
         for (cut, task), many in found.items():
             self._waits(task, prio, len(cuts) - cut, many)
         clock, task_id, task = min(rows)
-        due = start + _us(clock)
-        if due <= self.at and (self.oldest is None or due < self.oldest[0]):
-            self.oldest = due, task_id, task.removesuffix(".json")
+        first = start + _us(clock), task_id, task.removesuffix(".json")
+        if first[0] <= self.at and (self.oldest is None or first < self.oldest):
+            self.oldest = first
 
     def _waits(self, task: str, prio: str, bucket: int, many: int) -> None:
         """So many of a name; in bucket 0 what is due later."""

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spool.names import DAY_US, PRIORITIES, Entry, date_of, entry_name, id_from
@@ -59,6 +59,7 @@ def test_every_task_is_in_the_bucket_of_its_age(rows: list[tuple[int, str, str]]
 
 
 @given(waiting, st.integers(-SPAN, SPAN))
+@example([(0, "a", "high"), (1, "a", "medium"), (1, "a", "high")], 0)  # the oldest of one instant
 def test_parts_add_up_and_outlive_a_file(rows: list[tuple[int, str, str]], later: int) -> None:
     whole, total, then = Shape(NOW), Shape(NOW), Shape(NOW + later)
     for folder, held in names(rows).items():
