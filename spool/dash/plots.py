@@ -77,7 +77,7 @@ def lines(frame: Frame, rows: Sequence[Series]) -> Markup:
                 continue
             x, y = LEFT + (at + 0.5) * step, TOP + TALL - TALL * value / top
             alone = pen == "M" and (at + 1 == len(row.values) or row.values[at + 1] is None)
-            path.append(f"{pen}{x:.1f} {y:.1f}{'h0.1' if alone else ''}")
+            path.append(f"M{x - 2:.1f} {y:.1f}h4" if alone else f"{pen}{x:.1f} {y:.1f}")
             pen = "L"
         parts.append(f'<path class="line {row.look}" d="{"".join(path)}"/>')
     return _svg(frame, rows, parts, step)

@@ -391,6 +391,12 @@ def test_plots_are_whole_whatever_the_values() -> None:
             ET.fromstring(str(draw(frame(len(values)), rows)))
 
 
+def test_a_value_that_stands_alone_is_a_dash_that_can_be_seen() -> None:
+    drawn = str(plots.lines(frame(5), [plots.Series("a", [None, 3, None, 1, 2], "s-one")]))
+    assert drawn.count("h4") == 1
+    assert drawn.count("L") >= 1
+
+
 @pytest.mark.parametrize(
     ("value", "top"), [(0, 1), (1, 1), (1.1, 2), (3, 5), (24, 25), (26, 50), (0.03, 0.05)]
 )
