@@ -41,7 +41,7 @@ leave() {
 
 boot() {
     mount -t proc proc "$1/proc"
-    mount -t tmpfs tmpfs "$1/run"
+    for dir in run tmp var/tmp; do mount -t tmpfs tmpfs "$1/$dir"; done # what a boot cleans
     mount --rbind /dev "$1/dev"
     mount -t sysfs -o ro sysfs "$1/sys"
     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then mount -t cgroup2 cgroup "$1/sys/fs/cgroup"; else
