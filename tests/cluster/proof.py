@@ -13,15 +13,21 @@ import statistics
 import sys
 import threading
 import time
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster.hosts import Hosts, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 TOML = """
 lease = "{lease}s"
 concurrency = 4
 poison_after = 100
 outbox_limit = 1000000
+[admission]
+load = [1000, 999]
 [handlers."run.exec"]
 exec = ["{dir}/run"]
 backoff = "1s"
@@ -203,9 +209,8 @@ class Proof:
     def _runs_of(self, victim: str) -> str:
         return self._guest("running", victim).strip()
 
-    def speed(self, tasks: int, task: str) -> list[dict[str, Any]]:
+    def speed(self, tasks: int, task: str) -> Iterator[dict[str, Any]]:
         """Tasks a second with one, two ... hosts, and what each costs the file server."""
-        found = []
         for count in range(1, len(self.hosts.names) + 1):
             self.prepare()
             self._guest("plain", str(tasks), task)
@@ -214,14 +219,12 @@ class Proof:
             self._until(lambda: self._left() == 0, "all tasks have ended")
             calls = (self._calls(count) - before) / tasks
             row = json.loads(self._guest("spans"))
-            found.append(
-                {"what": "speed", "task": task, "hosts": count, **row, "calls_a_task": round(calls, 1)}
-            )
+            yield {"what": "speed", "task": task, "hosts": count, **row, "calls_a_task": round(calls, 1)}
         time.sleep(5)
         before = self._calls()
         time.sleep(20)
         rate = (self._calls() - before) / 20 / len(self.hosts.names)
-        return [*found, {"what": "idle", "calls_a_second_and_node": round(rate, 1)}]
+        yield {"what": "idle", "calls_a_second_and_node": round(rate, 1)}
 
     def _calls(self, count: int | None = None) -> int:
         return sum(
@@ -250,13 +253,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     proof, broken = Proof(Hosts(), args.lease, args.seed), False
     for what in args.what or ("cuts", "takeover", "speed"):
-        rows: list[dict[str, Any]] = []
+        rows: Iterable[dict[str, Any]]
         if what == "cuts":
             rows = [proof.cut(args.tasks, args.cuts)]
         elif what == "takeover":
             rows = [proof.takeover(args.times)]
         else:
-            rows = [*proof.speed(args.tasks, "run.exec"), *proof.speed(args.tasks, "run.py")]
+            rows = chain(proof.speed(args.tasks, "run.exec"), proof.speed(args.tasks, "run.py"))
         for row in rows:
             print(json.dumps(row), flush=True)
             broken |= bool(row.get("wrong"))
