@@ -18,6 +18,7 @@ from spool.fields import (
     nearest,
 )
 from spool.kinds import Moment, read
+from spool.order import check_after
 from spool.owncopy import Task, decode_task, digest_of, encode_task
 from spool.requests import (
     Ack,
@@ -58,7 +59,9 @@ def interpret(doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid:
     if kind == "submit":
         if "tasks" in doc:
             return Submit(tasks=_batch(doc, moment, uid), batch=True)
-        return Submit(tasks=(_task(doc, moment, uid),), batch=False)
+        task = _task(doc, moment, uid)
+        check_after((task,), batch=False)
+        return Submit(tasks=(task,), batch=False)
     given, _ = _given(kind, doc, moment)
     _check_together(kind, given)
     return _made(kind, given)
@@ -115,9 +118,9 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
     given, extra = _given("submit", doc, moment)
     get = given.get
     args = get("args", {})
-    for name in ("key_for", "on_duplicate"):
-        if name in given and "key" not in given:
-            raise Invalid(name, doc[name], "goes with key and not without it")
+    for name, other in (("key_for", "key"), ("on_duplicate", "key"), ("on_failure", "after")):
+        if name in given and other not in given:
+            raise Invalid(name, doc[name], f"goes with {other} and not without it")
     if given["task"] == RUN:
         check_run_args(args)
     elif given["task"].startswith(RESERVED):
@@ -143,6 +146,9 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         key=get("key"),
         key_for=get("key_for"),
         on_duplicate=get("on_duplicate", "keep"),
+        after=get("after", ()),
+        on_failure=get("on_failure", "wait"),
+        ref=get("ref"),
         meta=get("meta", {}),
         extra=extra,
         submitted_at=moment.dropped,
@@ -170,6 +176,7 @@ def _batch(doc: dict[str, Any], moment: Moment, uid: int | None) -> tuple[Task, 
             raise Invalid(f"tasks[{index}].key", task.key, "must not occur twice in a batch")
         keys.add(task.key or "")
         tasks.append(task)
+    check_after(tasks, batch=True)
     return tuple(tasks)
 
 

@@ -22,7 +22,7 @@ from spool.names import is_id, new_id
 from spool.peek import DURABLE, RELAXED, client_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from spool.actions import Match
     from spool.body import Backoff, Span, When
@@ -102,6 +102,9 @@ class Spool(Control):
         key: str | None = None,
         key_for: Span | None = None,
         on_duplicate: Literal["keep", "replace", "reject", "extend"] | None = None,
+        after: Sequence[str] | None = None,
+        on_failure: Literal["wait", "cancel", "run"] | None = None,
+        ref: str | None = None,
         meta: Mapping[str, Any] | None = None,
         id: str | None = None,  # noqa: A002 - named as the field is
     ) -> str:
@@ -118,7 +121,8 @@ class Spool(Control):
             task=task, args=args, id=id, at=at, deadline=deadline, lead=lead, tz=tz,
             priority=priority, position=position, retries=retries, backoff=backoff,
             timeout=timeout, version=version, notify=notify, on_miss=on_miss, trace=trace,
-            replay_of=replay_of, key=key, key_for=key_for, on_duplicate=on_duplicate, meta=meta,
+            replay_of=replay_of, key=key, key_for=key_for, on_duplicate=on_duplicate, after=after,
+            on_failure=on_failure, ref=ref, meta=meta,
         )  # fmt: skip
         return self.submit_one(doc)
 

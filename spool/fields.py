@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.backoff import MAX_WAIT
 from spool.names import PRIORITIES
-from spool.owncopy import DUPLICATES
+from spool.owncopy import DUPLICATES, FAILURES
 from spool.times import MAX_AHEAD
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ MAX_ERRORS = 1000
 MAX_TASKS = 10_000
 MAX_META = 64 * 1024
 MAX_KEY = 200
+MAX_AFTER = 10_000
 MAX_ATTEMPT = 10**9
 
 
@@ -82,7 +83,11 @@ FIELDS: tuple[Field, ...] = (
     _row("meta", "meta", "submit", "kept and given back, never read", default={}, high=MAX_META),
     _row("replay_of", "id", "submit", "the task it repeats: kept, told, and handed to the handler"),
     _row("every", "later", "submit", "repeats the task on a schedule"),
-    _row("after", "later", "submit", "waits for other tasks"),
+    _row("after", "after", "submit", "the tasks that must be done before it", low=1, high=MAX_AFTER,
+         default=()),
+    _row("on_failure", "choice", "submit", "once one of these has failed", default="wait",
+         choices=FAILURES),
+    _row("ref", "name", "submit", "what other tasks of the batch call it in after"),
     _row("key", "key", "submit", "at most one unfinished task with this key", high=MAX_KEY),
     _row("key_for", "duration", "submit", "how long after its end the key stays taken", **_SPAN),
     _row("on_duplicate", "choice", "submit", "what a taken key means", default="keep",

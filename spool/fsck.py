@@ -17,8 +17,7 @@ from spool import group, keys, layout, look, packs
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
-from spool.owncopy import first_entry
-from spool.place import mark_of
+from spool.place import first_path, mark_of
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
 from spool.regroup import Regroup
@@ -191,7 +190,7 @@ class Fsck:
         except Missing:
             return
         last = look.last_record(self.disk, task_id)
-        target = layout.pending(first_entry(task))
+        target = first_path(task)
         if last is not None and _is_place(last.get("entry")):
             target = last["entry"]
         yield self._mend(

@@ -99,6 +99,18 @@ def _ids(field: Field, value: object, moment: Moment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def _after(field: Field, value: object, _moment: Moment) -> tuple[str, ...]:
+    """Ids, and in a batch names that its tasks have there: which of them there are is seen later."""
+    if not isinstance(value, list) or not 1 <= len(value) <= (field.high or 1):
+        raise wrong(f"must be a list of 1 to {field.high} ids, or names of tasks of the batch")
+    for index, one in enumerate(value):
+        if not isinstance(one, str) or not names.is_task(one):
+            raise Invalid(
+                f"{field.name}[{index}]", one, "must be an id, or the ref of a task of the batch"
+            )
+    return tuple(dict.fromkeys(value))
+
+
 def _time(_field: Field, value: object, moment: Moment) -> int:
     return times.parse_time(value, now_us=moment.now, zone=moment.zone, base_us=moment.dropped)
 
@@ -243,6 +255,7 @@ _PARTS: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "error": _fingerprint,
 }
 _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
+    "after": _after,
     "any": _any,
     "backoff": _backoff,
     "choice": _choice,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 VERSION = 1
 DUPLICATES = ("keep", "replace", "reject", "extend")
 _DURATIONS = ("lead", "timeout", "key_for")
-_CHOICES = {"on_miss": "run", "on_duplicate": "keep"}
+FAILURES = ("wait", "cancel", "run")
+_CHOICES = {"on_miss": "run", "on_duplicate": "keep", "on_failure": "wait"}
 _TEXTS = ("priority", "notify", "trace", "replay_of", "key", "duplicate_of")
 
 
@@ -30,6 +31,7 @@ class Task:
     None: not given, so the handler, then the spool decides. `extra` holds the x-... fields and,
     in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said,
     `signer` whose key signed it, `writer` in whose quota it counts (None in a user's own spool).
+    `after`: the ids (in a batch that is not taken in yet also the `ref`s) of tasks it waits for.
     `duplicate_of`: the task that had its key when it came; it never runs. `recurring`: of which
     schedule it is (`name`, `scheduled_at`, `late`: whether that was missed, and is made up for).
     """
@@ -55,6 +57,9 @@ class Task:
     on_duplicate: str = "keep"
     duplicate_of: str | None = None
     recurring: dict[str, Any] | None = None
+    after: tuple[str, ...] = ()
+    on_failure: str = "wait"
+    ref: str | None = None
     meta: dict[str, Any]
     extra: dict[str, Any]
     submitted_at: int
@@ -109,6 +114,8 @@ def encode_task(task: Task) -> bytes:
         doc["position"] = "front"
     if task.backoff is not None:
         doc["backoff"] = plain_backoff(task.backoff)
+    if task.after:
+        doc["after"] = list(task.after)
     for name, usual in _CHOICES.items():
         if getattr(task, name) != usual:
             doc[name] = getattr(task, name)
@@ -216,6 +223,13 @@ def _wait(doc: dict[str, Any], name: str) -> Backoff:
     return parse_backoff(doc.pop(name))
 
 
+def _ids(doc: dict[str, Any], name: str) -> tuple[str, ...] | None:
+    found = _take(doc, name, list)
+    if found is not None and not all(isinstance(one, str) and names.is_id(one) for one in found):
+        raise Invalid(name, None, "is damaged: it must be a list of ids")
+    return None if found is None else tuple(found)
+
+
 def _is(kind: Any) -> Callable[[dict[str, Any], str], Any]:
     return lambda doc, name: _take(doc, name, kind)
 
@@ -242,6 +256,8 @@ _READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "on_duplicate": _one_of(*DUPLICATES),
     "duplicate_of": _is(str),
     "recurring": _is(dict),
+    "after": _ids,
+    "on_failure": _one_of(*FAILURES),
     "meta": _is(dict),
     "digest": _is(str),
 }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.owncopy import first_entry
 
 if TYPE_CHECKING:
     from spool.names import Entry
     from spool.owncopy import Task
 
 
+AFTER = "after"  # why a task is held that waits for others
 UNFINISHED, WINDOW, COMING = "unfinished", "window", "coming"
 WORDS = {
     UNFINISHED: "which has not ended",
@@ -31,6 +35,14 @@ def mark_of(key: str, writer: str | None = None) -> str:
     """The hash of a key: 32 hex digits. In a shared spool each writer has keys of his own."""
     text = key if writer is None else f"{writer}\0{key}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def first_path(task: Task, prio: str | None = None) -> str:
+    """Where a task stands when it comes in: it waits for its turn, or for other tasks."""
+    entry = first_entry(task, prio)
+    if task.after and task.duplicate_of is None:
+        return layout.held(replace(entry, why=AFTER))
+    return layout.pending(entry)
 
 
 @dataclass(frozen=True, slots=True)

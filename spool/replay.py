@@ -30,4 +30,5 @@ def again(task: Task, key: str, base: int, uid: int | None) -> Task:
         uid=uid,
         replay_of=old,
         duplicate_of=None,
+        after=(),
     )

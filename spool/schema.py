@@ -30,7 +30,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _ID = r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"
 _fingerprint = {"type": "string", "pattern": f"^{FINGERPRINT}$"}
 _NO_NUL = r"^[^\x00]*$"
-_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"]}
+_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "on_failure": ["after"]}
 
 
 def build() -> Schema:
@@ -161,7 +161,12 @@ def _pattern(pattern: str) -> Callable[[Field], Schema]:
     return lambda _row: {"type": "string", "pattern": pattern}
 
 
+def _after(row: Field) -> Schema:
+    return {**_ids(row), "items": {"type": "string", "pattern": _NAME}}
+
+
 _SCHEMAS: dict[str, Callable[[Field], Schema]] = {
+    "after": _after,
     "any": lambda _row: {},
     "backoff": _backoff,
     "choice": lambda row: {"enum": list(row.choices)},

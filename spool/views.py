@@ -79,6 +79,7 @@ class TaskView:
     key: str | None = None
     duplicate_of: str | None = None
     recurring: dict[str, Any] | None = None
+    after: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     submitted_at: int | None = None
     uid: int | None = None
@@ -106,6 +107,7 @@ class TaskView:
             "key": self.key,
             "duplicate_of": self.duplicate_of,
             "recurring": self.recurring,
+            "after": list(self.after),
             "meta": self.meta,
             "submitted_at": _maybe(self.submitted_at),
             "submitted_by": {"uid": self.uid, "key": None},
@@ -179,6 +181,7 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         key=task.key,
         duplicate_of=task.duplicate_of,
         recurring=task.recurring,
+        after=task.after,
         meta=task.meta,
         submitted_at=task.submitted_at,
         uid=task.uid,

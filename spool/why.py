@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spool import daemons, layout, look
+from spool import daemons, layout, look, packs
 from spool.errors import SpoolError
 from spool.gated import sentence
 from spool.names import PRIORITIES, date_of
 from spool.patterns import matches
+from spool.place import AFTER
 from spool.times import format_span
 from spool.turn import turn
 
@@ -46,12 +47,35 @@ class Why:
                 return self._unserved() or "dropped a moment ago; it is being taken in"
             case layout.PENDING:
                 return self._pending(task)
+            case layout.HELD if task.why == AFTER:
+                return self._after(task)
             case layout.HELD:
                 return HELD.get(task.why, "held: {why}").format(id=task.id, task=task.task, why=task.why)
             case layout.RUNNING:
                 return self._running(task)
             case _:
                 return self._ended(task)
+
+    def _after(self, task: TaskView) -> str:
+        """How many it waits for, and one of them."""
+        left = [(one, self._state(one)) for one in task.after]
+        left = [(one, state) for one, state in left if state != layout.DONE]
+        if not left:
+            return self._unserved() or "what it waited for is done; it is about to go on"
+        one, state = left[0]
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        said = f"waits for {one} ({state or 'no longer known'}){more}"
+        return f"{said}; `spool release {task.id}` lets it go on"
+
+    def _state(self, task_id: str) -> str:
+        try:
+            place = look.find(self.disk, task_id)
+        except (OSError, SpoolError):
+            place = None
+        if place is not None:
+            return place.state
+        packed = packs.find(self.disk, task_id)
+        return "" if packed is None else packed.state
 
     def _unserved(self) -> str:
         if self.alive:

@@ -43,6 +43,7 @@ from spoold.core.values import (
 )
 from spoold.effects.group import groups
 from spoold.effects.keys import Keys
+from spoold.sources.after import After
 from spoold.sources.intake import AGAIN
 from spoold.sources.lookout import Stir
 
@@ -117,6 +118,7 @@ class Core:
         self.limits = limits
         self.gauge = gauge
         self.keys = Keys(disk, store.node)
+        self.after = After(disk, state)
         self.look_again = False  # an action waits for a key that another node is about to take
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
@@ -207,6 +209,7 @@ class Core:
             case _:
                 if isinstance(action, Move):
                     self._touched.add(action.entry.id)
+                    self.after.see(action)
                     self.state.meter.see(action, now.wall)
                     self.state.count_live(action)
                 self._writes.append(action)
@@ -270,7 +273,7 @@ class Core:
             path = ask.paths.get(task_id)
             place: Place | None
             try:
-                if ask.why in ("claim", "release") and path is not None:
+                if ask.why in ("claim", "release", "strand") and path is not None:
                     place = _plain(self.disk, path, ask.entries.get(task_id))
                 elif ask.why == "match" and path is not None:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
@@ -381,7 +384,7 @@ class Loop:
         others = [self.status.due(now), self.core.limits.due(now), self.core.handlers.due()]
         others.append(self.stir.due(self.core.state, now))
         if not self.core.state.shut:
-            others.append(self.recurring.due(now))
+            others += [self.recurring.due(now), self.core.after.due(now)]
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
         if self._stop_by is not None:
             waits.append(max(0, self._stop_by - now.mono))
@@ -418,6 +421,7 @@ class Loop:
         if not self.core.state.shut:
             events += self._taken(now)
             events += self.recurring.look(now)
+            events += self.core.after.look(now)
         events += self.core.backlog.step()
         events += self.core.limits.look(now)
         return events
@@ -535,6 +539,7 @@ class Loop:
     def _idle(self) -> bool:
         state, core = self.core.state, self.core
         busy = self.intake.busy or self.intake.unsettled or core.backlog.busy or core.again
+        busy = busy or core.after.due(clock()) == 0 or self.recurring.due(clock()) == 0
         if busy or state.runs or state.claiming or state.head() or state.scanning:
             return False
         if state.gate.shut:

@@ -10,8 +10,8 @@ from spool import keys, layout, look, records
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
-from spool.owncopy import decode_task, first_entry
-from spool.place import mark_of
+from spool.owncopy import decode_task
+from spool.place import first_path, mark_of
 from spool.times import format_utc
 from spoold.core.values import Recovered
 
@@ -119,7 +119,7 @@ def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
         return False  # a power cut before its sync: the action is still there
     if not _has_key(disk, store, task):
         return False  # a power cut has taken its key: its action, still there, takes it again
-    target = layout.pending(first_entry(task))
+    target = first_path(task)
     if store.durable:
         disk.sync([path])  # the dead daemon may not have come so far, and the action goes next
     store.put(path, target)

@@ -156,7 +156,7 @@ def add_fields(parser: argparse.ArgumentParser, action: str, leave: tuple[str, .
             f"--{row.name.replace('_', '-')}",
             dest=f"field_{row.name}",
             metavar="|".join(row.choices) or _METAVARS.get(row.kind, "TEXT"),
-            action="append" if row.kind == "meta" else "store",
+            action="append" if row.kind in ("meta", "after") else "store",
             help=row.text.replace("%", "%%"),
         )
 
@@ -212,6 +212,7 @@ _METAVARS = {
     "name": "NAME",
     "trace": "TRACEPARENT",
     "meta": "KEY=VALUE|JSON",
+    "after": "ID",
 }
 
 

@@ -30,6 +30,7 @@ TELLS = {
     "cancel": "cancelled",
     "drop": "cancelled",
     "duplicate": "cancelled",
+    "strand": "cancelled",
     "expire": "failed",
 }
 

@@ -10,6 +10,7 @@ from spool.actions import Move as MoveRequest
 from spool.records import error
 from spool.times import SECOND
 from spoold.core import (
+    after,
     alerts,
     answers,
     attempts,
@@ -54,6 +55,7 @@ from spoold.core.values import (
     Scan,
     Scanned,
     Seen,
+    Settled,
     Stirred,
     Stop,
     Tick,
@@ -71,7 +73,7 @@ def decide(state: State, event: Event, now: Now) -> list[Action]:
     return _told(state, rights.shed(state, _decide(state, event, now), now), now)
 
 
-def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0911, C901, PLR0912 - one arm an event
+def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0911, C901, PLR0912, PLR0915 - one arm an event
     match event:
         case Exited():
             return attempts.exited(state, event, now)
@@ -91,6 +93,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return _looked(state, event, now)
         case KeysTaken():
             return once.taken(state, event, now)
+        case Settled():
+            return after.settled(state, event)
         case Matched():
             return bulk.matched(state, event, now)
         case Invalidated():
@@ -201,11 +205,13 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: P
             assert_never(request)
 
 
-def _looked(state: State, event: Looked, now: Now) -> list[Action]:
+def _looked(state: State, event: Looked, now: Now) -> list[Action]:  # noqa: PLR0911 - one arm a question
     if event.ask.why == "claim":
         return dispatch.looked(state, event.found, now)
     if event.ask.why == "release":
         return scans.freed(state, event.found, now)
+    if event.ask.why == "strand":
+        return after.looked(state, event.found, now)
     if event.ask.why == "late":
         return deadlines.looked(state, event.found, now)
     if event.ask.why == "rival":

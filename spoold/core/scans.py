@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout
 from spool.names import PRIORITIES, BadName, date_of, parse_entry
+from spool.place import AFTER
 from spoold.core import order, policy, share, table
 from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Ask, Move, Quarantine, Scan
@@ -96,6 +97,9 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
         window.offer(order.key_of_stamp(place, front="p=f" in rest), text)
 
 
+WORDS = {AFTER: "what it waited for has ended"}
+
+
 def released(state: State, event: Seen) -> list[Action]:
     """Of what nothing here could run, what may run now: names may be old, so the disk is asked."""
     paths: dict[str, str] = {}
@@ -127,7 +131,7 @@ def freed(state: State, found: dict[str, Place | None], now: Now) -> list[Action
                 after=table.after(table.HELD, "release"),
                 source=place.path,
                 target=layout.pending(free),
-                note={"why": "something here may run it now"},
+                note={"why": WORDS.get(place.entry.why, "something here may run it now")},
             )
         )
     return out

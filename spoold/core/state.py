@@ -44,6 +44,7 @@ class State:
         self.peers = frozenset({node})  # the nodes that are alive
         self.runs: dict[str, Run] = {}
         self.claiming: dict[str, Entry] = {}  # asked for, body not read yet
+        self.stranded: dict[str, str] = {}  # asked for, to be cancelled: why
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
         self.bodies: dict[str, Task] = {}  # of what was taken in lately
         self.turned_away: dict[str, None] = {}  # ids whose submission waits for room on the disk

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.owncopy import first_entry
-from spool.place import mark_of
+from spool.place import AFTER, mark_of
 from spoold.core import policy, rights, table, verbs
 from spoold.core.values import Drop, Move, TakeKeys
 
@@ -35,6 +35,10 @@ def submit(state: State, event: Arrived, request: Submit, now: Now) -> list[Acti
 def take_in(state: State, task: Task, now: Now) -> Move:
     """One task to pending/, or to held/ where nothing can run it."""
     move = to_pending(state, task)
+    if task.after:
+        entry = replace(move.entry, why=AFTER)
+        after = table.after(table.NEW, "park")
+        return replace(move, event="park", entry=entry, after=after, target=layout.held(entry))
     if not policy.runnable(task, state.settings.handler_for(task.task)):
         entry = replace(move.entry, why="no-handler")
         after = table.after(table.NEW, "park")

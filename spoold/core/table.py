@@ -39,6 +39,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "release": PENDING,
         "move": HELD,
         "cancel": CANCELLED,
+        "strand": CANCELLED,  # a task it waits for has failed
         "hold": HELD,  # already held
         "retry": PENDING,
     },

@@ -137,6 +137,17 @@ class KeysTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What held tasks wait for has ended. Each by its path: those that go on, and those that end.
+
+    `stranded`: why they do, in words.
+    """
+
+    free: dict[str, str]
+    stranded: dict[str, tuple[str, str]] = field(default_factory=dict)  # id: path, why
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """A handler has ended. Times of day are in the run; `seconds` is by the monotonic clock."""
 
@@ -331,6 +342,7 @@ Event = (
     | Matched
     | Looked
     | KeysTaken
+    | Settled
     | Exited
     | Answered
     | Waits

@@ -32,6 +32,7 @@ from spool.actions import (
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
+from spool.order import resolved
 from spool.quarantine import quarantine
 from spool.times import FOREVER
 from spoold.core import share
@@ -413,14 +414,27 @@ class Intake:
     def _identify(self, request: Submit, source: Source) -> Submit:
         """Every task gets its id, and those that are known already are left out."""
         fresh: list[Task] = []
-        for i, task in enumerate(request.tasks):
-            made = task if task.id else replace(task, id=_own_id(source, i))
+        named = [t if t.id else replace(t, id=_own_id(source, i)) for i, t in enumerate(request.tasks)]
+        if any(task.after for task in named):
+            named = resolved(named)
+            self._check_after(named)
+        for i, made in enumerate(named):
             if not self._known(made, request, i):
                 fresh.append(made)
         if any(task.key is not None for task in fresh):
             self._unsure.update(task.id or "" for task in fresh)
         same = len(fresh) == len(request.tasks) and all(map(is_, fresh, request.tasks))
         return request if same else replace(request, tasks=tuple(fresh))
+
+    def _check_after(self, tasks: list[Task]) -> None:
+        """What a task waits for is there: else it would wait for ever."""
+        own = {task.id for task in tasks}
+        for task_id in dict.fromkeys(one for task in tasks for one in task.after if one not in own):
+            info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
+            there = task_id in self._passing or (info is not None and info.nlink > 1)
+            if not there and self._packed(task_id) is None:
+                patience = FOREVER if self._large else OVERTAKEN
+                raise NotYet(Invalid("after", task_id, "no task has this id"), patience)
 
     def _known(self, task: Task, request: Submit, index: int) -> bool:
         task_id = task.id or ""

@@ -290,6 +290,13 @@ STORIES: dict[str, list[Step]] = {
         submit({**RUN, "n": 4, "key": "k", "key_for": 60}), wait(4), act("retry", 2),
         submit({**RUN, "n": 5, "key": "k"}), wait(90), submit({**RUN, "n": 6, "key": "k"}), wait(3),
     ],
+    "after": [
+        submit({**RUN, "n": 1, "run": [["ok", 2]]}, {**RUN, "n": 2, "after": [ident(1)]},
+               {**RUN, "n": 3, "after": [ident(2), ident(1)]}), turn(2),
+        submit({**RUN, "n": 4, "run": [["65", 1]]},
+               {**RUN, "n": 5, "after": [ident(4)], "on_failure": "cancel"},
+               {**RUN, "n": 6, "after": [ident(4), ident(5)], "on_failure": "run"}), wait(20),
+    ],
     "keys in one turn": [
         submit({**RUN, "n": 1, "key": "k"}), submit({**RUN, "n": 2, "key": "k"}),
         submit({**RUN, "n": 3, "key": "k", "on_duplicate": "replace"},

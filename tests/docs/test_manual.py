@@ -23,6 +23,7 @@ from spool.command import main, wait
 from spool.command import parser as command_parser
 from spool.command.verbs import VERBS
 from spool.owncopy import decode_task
+from spool.place import AFTER
 from spool.settings import Settings, load
 from spoold import daemon
 from spoold.core import policy, table
@@ -273,7 +274,11 @@ def _constants(name: str) -> Iterator[str]:
 
 def test_every_reason_to_be_held_is_in_the_manual() -> None:
     shown = items(section("spool.5", "Entries", below="Ss"), "Cm")
-    assert {item for item in shown if not item.endswith("=")} == {*_constants("why"), *policy.WANTING}
+    assert {item for item in shown if not item.endswith("=")} == {
+        *_constants("why"),
+        *policy.WANTING,
+        AFTER,
+    }
 
 
 def test_every_transition_is_explained_in_the_manual() -> None:

@@ -278,6 +278,7 @@ SCHEMA = fields.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 # Good and bad values of each kind on which the schema can agree (see spool.schema for the rest).
 GOOD: dict[str, list[Any]] = {
+    "after": [[ID], [ID, ID]],
     "any": [None, 1, {"a": []}],
     "backoff": [1, "10s", {"base": 0}, {"base": "1m", "factor": 1.5, "max": "1h"}],
     "choice": [],
@@ -314,6 +315,7 @@ BAD: dict[str, list[Any]] = {
     "id": ["", ID.upper(), "../x", ID + "0", 5],
     "ids": [[], ID, [1], ["x"], None],
     "key": ["", "k" * 201, 1, None],
+    "after": [[], ID, [1], ["a b"], [None], None],
     "later": ["x", None, 1],
     "errors": [[], ["x"], "0123456789abcdef"],
     "match": [{}, [], {"id": "x"}, {"state": "new"}, {"error": "x"}],

@@ -125,7 +125,21 @@ def _batch(world: World, rng: Random) -> None:
     docs = [task(world, rng) for _ in range(many)]
     if rng.random() < 0.3:  # what is handed to a worker ahead of time
         docs = [{**doc, "task": "py.quick"} for doc in docs]
-    world.writers.submit(*_apart(docs), sure=rng.random() < 0.8)
+    docs, sure = _apart(docs), rng.random() < 0.8
+    if world.linked and sure and rng.random() < world.linked:
+        _link(world, rng, docs)
+    world.writers.submit(*docs, sure=sure)
+
+
+def _link(world: World, rng: Random, docs: list[dict[str, Any]]) -> None:
+    """Tasks of a batch wait for some that stand before them."""
+    for number, doc in enumerate(docs):
+        doc.setdefault("id", world.writers.new_id(rng))
+        before = docs[max(0, number - 3) : number]
+        if before and rng.random() < 0.7:
+            doc["after"] = [d["id"] for d in rng.sample(before, rng.randint(1, len(before)))]
+            doc["on_failure"] = rng.choice(("run", "cancel"))
+    rng.shuffle(docs)
 
 
 def _again(world: World, rng: Random) -> None:

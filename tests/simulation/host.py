@@ -387,6 +387,7 @@ class Host:
         if self.intake.busy:
             events += self.intake.look(now)
         events += self.recurring.look(now)
+        events += self.core.after.look(now)
         events += self.core.backlog.step()
         events += self.core.limits.look(now)
         self.world.watch.before(self)
@@ -434,8 +435,8 @@ class Host:
             waits.append(due)
         if (end := self.handlers.next_end()) is not None:
             waits.append(max(0, end - now.mono))
-        if (due := self.recurring.due(now)) is not None:
-            waits.append(due)
+        dues = (self.recurring.due(now), self.core.after.due(now))
+        waits += [due for due in dues if due is not None]
         if (due := self.core.limits.due(now)) is not None:
             waits.append(due)
         return min(waits)

@@ -203,7 +203,8 @@ def _attempts(
         raise Broken(f"{task_id} ended {len(ends)} times: {[r['event'] for r in ends]}")
     replaced = any(w.doc.get("on_duplicate") == "replace" for w in world.writers.wishes.values())
     unasked = "cancel" not in asked and entry.miss != "drop" and "duplicate_of" not in records[last]
-    if state == "cancelled" and unasked and not replaced:
+    problem = (records[last].get("error") or {}).get("type") if last in records else None
+    if state == "cancelled" and unasked and not replaced and problem != "predecessor":
         raise Broken(f"{task_id} is cancelled, and nobody asked for it")
 
 

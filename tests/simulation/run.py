@@ -27,6 +27,7 @@ class Plan:
     window: int = 400
     durability: str = "durable"
     keyed: float = 0.0  # the share of tasks that have a key
+    linked: float = 0.0  # the share of batches whose tasks wait for each other
     recurring: str = ""  # the overlap of a schedule
     outbox: int = 0  # outbox_limit; 0: as it is set by default
     lease: int = 0  # s; daemons that watch each other
@@ -68,6 +69,7 @@ def play(plan: Plan, todo: list[Move]) -> Story:
         recurring=plan.recurring,
     )
     world.keyed = plan.keyed
+    world.linked = plan.linked
     try:
         for node in world.hosts:
             world.boot(node)

@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"from seed {seed}", flush=True)
     while (spent := time.monotonic() - begun) < args.seconds:
         kind = {**KINDS[seed % len(KINDS)], "keyed": 0.4 * (seed // len(KINDS) % 2)}
+        kind["linked"] = 0.5 * (seed // len(KINDS) % 3 == 2)
         story = simulate(seed, **kind)
         tasks += story.tasks
         if story.problem is not None:

@@ -49,6 +49,11 @@ def test_no_two_unfinished_tasks_ever_have_one_key(seed: int) -> None:
     check(seed, cuts=seed % 3, keyed=0.6, daemons=1 if seed % 3 else 1 + seed % 2)
 
 
+@pytest.mark.parametrize("seed", range(700, 712))
+def test_no_task_starts_before_those_it_waits_for_and_all_end(seed: int) -> None:
+    check(seed, cuts=seed % 3, linked=0.9, daemons=1 + seed % 2)
+
+
 @pytest.mark.parametrize("seed", range(600, 608))
 def test_each_time_of_a_schedule_has_one_task_whatever_happens(seed: int) -> None:
     overlap = "queue" if seed % 2 else "skip"

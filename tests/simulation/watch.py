@@ -9,6 +9,7 @@ from spool import layout, look
 from spool.disk import Missing
 from spool.names import BadName, Entry
 from spoold.core import order, slots
+from spoold.sources.after import ended
 
 if TYPE_CHECKING:
     from spoold.core.values import Now, Start
@@ -44,6 +45,12 @@ class Watch:
             for run in other.handlers.active.values():
                 if run.id == entry.id:
                     raise Broken(f"{entry.id} starts attempt {entry.attempt} while {run} runs")
+        asked = world.writers.asked.get(entry.id, set())
+        for task_id in start.task.after if asked.isdisjoint(("release", "retry")) else ():
+            end = ended(world.disk, task_id)
+            again = "retry" in world.writers.asked.get(task_id, ())  # it was done, and may be so again
+            if end != "done" and not (again or (end and start.task.on_failure == "run")):
+                raise Broken(f"{entry.id} starts before {task_id}, which is {end or 'not ended'}")
         self._attempt(entry)
 
     def _attempt(self, entry: Entry) -> None:

@@ -70,6 +70,7 @@ class World:
         self.deaths_of_nodes = 0
         self.cuts = 0
         self.keyed = 0.0  # the share of tasks that have a key
+        self.linked = 0.0  # the share of batches whose tasks wait for each other
         self.machine: dict[str, Any] = {}  # how the machine differs from one with room
         self.drained = 0  # when what recurs ended
         self.stepped = False  # the clock was set: dates say nothing of what came first
@@ -254,7 +255,7 @@ class World:
 
     def _release(self) -> None:
         names = [n for n in self.disk.names(layout.HELD) if _is_entry(f"{layout.HELD}/{n}")]
-        ids = [n.split(",")[1] for n in names]
+        ids = [n.split(",")[1] for n in names if ",w=after" not in n]
         if ids:
             self.writers.drop({"action": "release", "ids": ids})
 

@@ -199,7 +199,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(field: str, value: obje
     assert error.rule
 
 
-@pytest.mark.parametrize("field", ["every", "after"])
+@pytest.mark.parametrize("field", ["every"])
 def test_what_is_not_supported_yet_is_refused_not_ignored(field: str) -> None:
     assert "not supported yet" in refused({"task": "a", field: "x"}).rule
 

@@ -98,6 +98,7 @@ def test_a_value_that_is_json_is_that_and_any_other_is_text(
 
 def test_every_field_of_a_submission_has_its_option(root: Path, say: Any) -> None:
     task_id = new_id()
+    other = new_id()
     values = {
         "id": (task_id, task_id),
         "at": (str(NOW // 1_000_000), NOW // 1_000_000),
@@ -118,6 +119,9 @@ def test_every_field_of_a_submission_has_its_option(root: Path, say: Any) -> Non
         "key": ("customer 17", "customer 17"),
         "key_for": ("1h", "1h"),
         "on_duplicate": ("extend", "extend"),
+        "after": (other, [other]),
+        "on_failure": ("run", "run"),
+        "ref": ("a", "a"),
     }
     rows = {n: r for n, r in TAKES["submit"].items() if r.kind != "later" and n not in ("task", "args")}
     assert rows.keys() == values.keys()

@@ -1,0 +1,53 @@
+"""Tasks of one action that wait for each other: what they are called, and that all can start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
+
+from spool.errors import Invalid
+from spool.fields import nearest
+from spool.names import is_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spool.owncopy import Task
+
+
+def check_after(tasks: Sequence[Task], *, batch: bool) -> None:
+    """Invalid where a name occurs twice, stands for nothing, or tasks wait for each other in a circle."""
+    refs: dict[str, int] = {}
+    for index, task in enumerate(tasks):
+        if task.ref is not None and refs.setdefault(task.ref, index) != index:
+            raise Invalid(f"tasks[{index}].ref", task.ref, "must not occur twice in a batch")
+    if not any(task.after for task in tasks):
+        return
+    known = {task.id: index for index, task in enumerate(tasks) if task.id is not None} | refs
+    graph: dict[int, set[int]] = {}
+    for index, task in enumerate(tasks):
+        field = f"tasks[{index}].after" if batch else "after"
+        for name in task.after:
+            if name not in known and not is_id(name):
+                rule = "is no id, and no ref of a task of this batch"
+                raise Invalid(field, name, rule, nearest(name, refs))
+        graph[index] = {known[name] for name in task.after if name in known}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as problem:
+        index = problem.args[1][0]
+        task = tasks[index]
+        field = f"tasks[{index}].after" if batch else "after"
+        raise Invalid(field, task.ref or task.id, "waits for itself, at the end of a circle") from None
+
+
+def resolved(tasks: Sequence[Task]) -> list[Task]:
+    """The same with ids in place of refs; every task has its id."""
+    ids = {task.ref: task.id or "" for task in tasks if task.ref is not None}
+    return [
+        replace(task, after=tuple(dict.fromkeys(ids.get(name, name) for name in task.after)))
+        if task.after
+        else task
+        for task in tasks
+    ]

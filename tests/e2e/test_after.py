@@ -1,0 +1,148 @@
+"""after: a task starts when those it waits for are done, never before, and is told where they fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool.names import new_id
+from tests.e2e.live import Live, handler, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[..., Live]
+
+STEP = handler("step", 'echo "$SPOOL_ID" >> $NOTES/done')
+BAD = handler("bad", "exit 1", retries=0)
+ORDER = handler("order", notify="shop")
+
+
+def step(task_id: str | None = None, **more: Any) -> dict[str, Any]:
+    """The body of a step."""
+    return {"task": "step", "id": task_id or new_id(), **more}
+
+
+def test_a_chain_in_one_file_runs_in_its_order_whatever_the_order_in_the_file(live: Make) -> None:
+    spool = live("concurrency = 8\n" + STEP)
+    bodies = [step(ref=f"s{n}", after=[f"s{n - 1}"] if n else []) for n in range(8)]
+    del bodies[0]["after"]
+    spool.drop({"tasks": bodies[::-1]})
+    assert spool.wait_lines("done", 8) == [body["id"] for body in bodies]
+    spool.wait_count(8, "done")
+
+
+def test_a_task_after_many_starts_when_all_are_done_and_only_once(live: Make) -> None:
+    spool = live("concurrency = 4\n" + STEP)
+    first = [step() for _ in range(50)]
+    last = step(after=[body["id"] for body in first])
+    spool.drop({"tasks": first})
+    spool.drop(last)
+    assert spool.wait_lines("done", 51)[-1] == last["id"]
+    spool.wait_count(51, "done")
+    assert len(spool.lines("done")) == 51
+
+
+@pytest.mark.parametrize(
+    ("choice", "state"), [("cancel", "cancelled"), ("run", "done"), ("wait", "held")]
+)
+def test_where_one_fails_the_others_do_as_they_were_told(live: Make, choice: str, state: str) -> None:
+    spool = live(STEP + BAD + ORDER)
+    good, bad = new_id(), new_id()
+    last = step(after=[bad, good], on_failure=choice)
+    spool.drop({"tasks": [{"task": "order", "id": good}, {"task": "bad", "id": bad}, last]})
+    spool.end(bad)
+    if choice != "cancel":
+        spool.entry(last["id"], "held")
+    spool.event("ready", good, "shop")
+    spool.do({"action": "ack", "id": good, "attempt": 1})
+    spool.entry(last["id"], state)
+    if choice == "cancel":
+        told = spool.end(last["id"])
+        assert (told["error"]["type"], bad in told["error"]["message"]) == ("predecessor", True)
+    if choice == "wait":
+        spool.do({"action": "release", "ids": [last["id"]]})
+        spool.entry(last["id"], "done")
+
+
+def test_a_cancel_goes_down_a_chain(live: Make) -> None:
+    spool = live(STEP + ORDER)
+    ids = [new_id() for _ in range(4)]
+    bodies = [{"task": "order", "id": ids[0], "at": "+1h"}]
+    bodies += [step(i, after=[before], on_failure="cancel") for before, i in pairwise(ids)]
+    spool.drop({"tasks": bodies})
+    spool.entry(ids[3], "held")
+    spool.do({"action": "cancel", "ids": [ids[0]]})
+    spool.wait_count(4, "cancelled")
+
+
+def test_a_killed_daemon_starts_nothing_early_and_forgets_nobody(live: Make) -> None:
+    spool = live("concurrency = 4\n" + STEP)
+    bodies = []
+    for chain in range(10):
+        refs = [f"c{chain}.{n}" for n in range(4)]
+        bodies += [step(ref=ref, **({"after": [refs[n - 1]]} if n else {})) for n, ref in enumerate(refs)]
+    spool.drop({"tasks": bodies})
+    for count in (3, 12, 25):
+        spool.wait_lines("done", count)
+        spool.kill9()
+        spool.start()
+    spool.wait_count(40, "done")
+    first = {task_id: place for place, task_id in reversed(list(enumerate(spool.lines("done"))))}
+    for before, body in pairwise(bodies):
+        if "after" in body:
+            assert first[before["id"]] < first[body["id"]]
+
+
+def test_what_has_ended_before_counts_and_what_nobody_knows_is_refused(live: Make) -> None:
+    spool = live(STEP)
+    first = step()
+    spool.drop(first)
+    spool.end(first["id"])
+    last = step(after=[first["id"]])
+    spool.drop(last)
+    spool.entry(last["id"], "done")
+    reason = spool.refusal(spool.drop(step(after=[new_id()])))
+    assert (reason["field"], reason["rule"]) == ("after", "no task has this id")
+
+
+@pytest.mark.parametrize(
+    ("bodies", "field", "rule"),
+    [
+        ([{"ref": "a", "after": ["b"]}, {"ref": "b", "after": ["a"]}], ".after", "circle"),
+        ([{"ref": "a", "after": ["a"]}], ".after", "circle"),
+        ([{"ref": "a"}, {"ref": "a"}], "tasks[1].ref", "twice"),
+        ([{"ref": "first"}, {"after": ["frist"]}], "tasks[1].after", "no ref"),
+        ([{"on_failure": "run"}], "tasks[0].on_failure", "goes with after"),
+    ],
+)
+def test_what_cannot_be_is_refused_whole(
+    live: Make, bodies: list[dict[str, Any]], field: str, rule: str
+) -> None:
+    spool = live(STEP)
+    reason = spool.refusal(spool.drop({"tasks": [step(**body) for body in bodies]}))
+    assert field in reason["field"]
+    assert rule in reason["rule"]
+    assert spool.count() == 0
+
+
+def test_the_command_says_what_a_task_waits_for(live: Make) -> None:
+    spool = live(STEP)
+    base = [sys.executable, "-m", "spool"]
+    env = {**os.environ, "SPOOL_DIR": str(spool.root)}
+
+    def say(*words: str) -> str:
+        return subprocess.run([*base, *words], env=env, capture_output=True, text=True, check=True).stdout
+
+    first = say("submit", "step", "--at", "+1h").strip()
+    second = say("submit", "step", "--after", first, "--on-failure", "cancel").strip()
+    spool.entry(second, "held")
+    assert f"waits for {first} (pending)" in say("why", second)
+    assert first in say("show", second)
+    spool.do({"action": "move", "ids": [first], "at": "+0s"})
+    until(lambda: "done" in say("why", second), "it goes on")
