@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
 SYNC_THREADS = 16  # 16 threads share journal commits: 8,000 fsyncs a second against 2,300 by one
@@ -127,6 +127,26 @@ class Disk(Protocol):
         """The names in these directories are on disk when it returns."""
         ...
 
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        """Bytes within a file, on disk when it returns; after a power cut in it any part of them.
+
+        Only one of a size that does not change: then it costs no commit of a journal. Its name and
+        size are synced by whoever made it. Missing.
+        """
+        ...
+
+    def mark(self, path: str, data: bytes) -> None:
+        """The few bytes a file consists of, in memory only as long as nobody syncs it. Missing."""
+        ...
+
+    def flush(self) -> Callable[[bool], bool]:
+        """Begin to bring everything to disk, names and contents, beside other work.
+
+        The function returned tells whether all that was written before is there; asked with True it
+        waits until it is.
+        """
+        ...
+
     def free(self) -> Free:
         """What room is left."""
         ...
@@ -162,11 +182,15 @@ class RealDisk:
         with _TOLD:
             self.fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._pool: ThreadPoolExecutor | None = None
+        self._kept: dict[str, int] = {}  # files that are overwritten stay open
 
     def close(self) -> None:
         """Let go of the directory and the sync threads."""
         if self._pool is not None:
             self._pool.shutdown()
+        for fd in self._kept.values():
+            os.close(fd)
+        self._kept.clear()
         os.close(self.fd)
 
     def names(self, path: str) -> list[str]:
@@ -322,6 +346,37 @@ class RealDisk:
     def sync_dirs(self, paths: Iterable[str]) -> None:
         self._each(dict.fromkeys(paths, os.O_RDONLY | os.O_DIRECTORY))
 
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        with _TOLD:
+            fd = self._keep(path, os.O_DSYNC)
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(fd, view, offset)
+                offset, view = offset + done, view[done:]
+
+    def mark(self, path: str, data: bytes) -> None:
+        with _TOLD:
+            os.pwrite(self._keep(path, 0), data, 0)
+
+    def _keep(self, path: str, how: int) -> int:
+        fd = self._kept.get(path)
+        if fd is None:
+            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | how
+            fd = self._kept[path] = os.open(path, flags, dir_fd=self.fd)
+        return fd
+
+    def flush(self) -> Callable[[bool], bool]:
+        future = self._threads().submit(_syncfs, self.fd)
+
+        def over(wait: bool) -> bool:  # noqa: FBT001 - the one thing it is asked
+            if not wait and not future.done():
+                return False
+            with _TOLD:
+                future.result()
+            return True
+
+        return over
+
     def free(self) -> Free:
         found = os.fstatvfs(self.fd)
         # A file system without inode counts (btrfs) says 0 of 0: that is no shortage.
@@ -343,18 +398,31 @@ class RealDisk:
             for path in paths:
                 one(path)
             return
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
         last, *others = paths
-        waiting = [self._pool.submit(one, path) for path in others]
+        waiting = [self._threads().submit(one, path) for path in others]
         try:
             one(last)
         finally:
             problems = [done.exception() for done in waiting]
         for problem in filter(None, problems):
             raise problem
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
+        return self._pool
+
+
+def _syncfs(fd: int) -> None:
+    """syncfs(2), which os has not: one commit for all that this file system has not written yet."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(fd) != 0:
+        problem = ctypes.get_errno()
+        raise OSError(problem, os.strerror(problem))
 
 
 def _read_all(fd: int, size: int, limit: int, path: str) -> bytes:

@@ -35,6 +35,8 @@ KEY_LOCKS = "keys/locks"
 SEED = "nodes/seed"
 PAUSES = "nodes/pauses.json"
 ALIVE = "nodes/alive"
+REDO = "nodes/redo"
+REDO_SEEN = "nodes/redo.seen"
 
 STATES = (PENDING, HELD, RUNNING, DONE, FAILED, CANCELLED)
 ENDED = (DONE, FAILED, CANCELLED)

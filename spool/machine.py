@@ -38,6 +38,19 @@ def _from_file(path: str) -> ZoneInfo:
         return ZoneInfo("UTC")
 
 
+def life(root: str) -> str:
+    """A text that changes when what the kernel had not written of a file system may be gone.
+
+    A boot, or another device: nothing is known of a file system that was unmounted by force.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = ""  # then each start is a new life
+    return f"{boot or os.urandom(8).hex()} {os.stat(root).st_dev}"
+
+
 def usable_cpus() -> int:
     """How many CPUs this process may use, at least 2."""
     return max(2, len(os.sched_getaffinity(0)))

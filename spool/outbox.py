@@ -31,7 +31,8 @@ class Outbox:
         self.root = root
         self.parent = parent
         self.folder = f"{layout.OUTBOX}/{parent}"
-        self._skipped: set[str] = set()  # damaged, or (when keeping) given out already
+        self._given: set[str] = set()  # already, when keeping
+        self._damaged: dict[str, int] = {}  # names to their ctime: spoold mends them after a power cut
 
     def events(
         self, *, follow: bool = True, timeout: float | None = None, keep: bool = False
@@ -49,7 +50,7 @@ class Outbox:
                     watch.calm()
                     yield event
                     if keep:
-                        self._skipped.add(event.name)
+                        self._given.add(event.name)
                     else:
                         self.acknowledge(event)
                     end = None if timeout is None else time.monotonic() + timeout
@@ -63,8 +64,9 @@ class Outbox:
     def unread(self) -> Iterator[Event]:
         """The events that are there now, oldest first, but for those given out or damaged."""
         names = set(self._names())
-        self._skipped &= names
-        for name in sorted(names - self._skipped):
+        self._given &= names
+        self._damaged = {name: at for name, at in self._damaged.items() if name in names}
+        for name in sorted(names - self._given):
             event = self._read(name)
             if event is not None:
                 yield event
@@ -87,15 +89,20 @@ class Outbox:
         return [name for name in found if parse_event(name) is not None]
 
     def _read(self, name: str) -> Event | None:
+        path = f"{self.folder}/{name}"
+        info = self.disk.info(path) if name in self._damaged else None
+        if info is not None and info.ctime_us == self._damaged[name]:
+            return None
         try:
-            data = self.disk.read(f"{self.folder}/{name}", RECORD_LIMIT)
+            data = self.disk.read(path, RECORD_LIMIT)
             return event_of(name, self.parent, decode(data))
         except Missing:
             return None
         except (Invalid, NotRegular, TooLarge, ValueError) as problem:
             import logging
 
-            self._skipped.add(name)
-            place = f"{self.root}/{self.folder}/{name}"
+            info = self.disk.info(path)
+            self._damaged[name] = info.ctime_us if info else 0
+            place = f"{self.root}/{path}"
             logging.getLogger("spool").warning("%s: skipped, it is damaged: %s", place, problem)
             return None

@@ -17,7 +17,6 @@ from spool.command.parser import Parser
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Busy, ConfigError, NotAllowed, NotASpool, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
-from spool.mounts import mount_of
 from spool.names import is_task
 from spool.probes import BAD
 from spool.quarantine import quarantine
@@ -34,12 +33,13 @@ from spoold.effects.metrics import Metrics
 from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.owngroups import OwnGroups
 from spoold.effects.packer import Packer
+from spoold.effects.redo import Redo
 from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.effects.writers import Writers
 from spoold.loop import Core, Loop, clock
 from spoold.reclaim import reclaim
-from spoold.recovery import recover
+from spoold.recovery import start_up
 from spoold.sources import cgroups
 from spoold.sources.backlog import Backlog
 from spoold.sources.crowd import Crowd, boxes
@@ -191,7 +191,7 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     store = Store(disk, node, durable=found.durability == "durable")
     disk.make_dir(store.stage_dir)
     doorbell = _doorbell(disk, root)
-    events: list[Event] = list(recover(disk, store))
+    events, redo = _begin(disk, root, store, alone=pulse is None)
     own = cgroups.groups("")
     groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
     handlers = Handlers(disk, root, node, found, lock, groups)
@@ -204,7 +204,7 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
 
     def apply(new: Settings) -> None:
         manager.reloading(clock())
-        store.durable = new.durability == "durable"
+        store.become(durable=new.durability == "durable")
         crowd = _crowd(disk, root, new, intake.crowd)
         intake.configure(new, machine.zone_of(new.timezone), crowd)
         handlers.configure(new)
@@ -231,7 +231,14 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         usage,
         Recurring(disk, state),
         manager,
-        (error_files, packer, census, metrics, Writers(disk, state)),
+        (
+            error_files,
+            packer,
+            census,
+            metrics,
+            Writers(disk, state),
+            *((redo,) if redo is not None else ()),
+        ),
         until_idle=until_idle,
         pulse=pulse,
     )
@@ -247,6 +254,7 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         metrics.write(clock())
         if doorbell is not None:
             doorbell.close()
+    store.settle()
     usage.save()
     status.extra["state"] = "stopped"
     status.write(clock(), always=True)
@@ -262,7 +270,7 @@ def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None)
     if old is not None:
         old.settings = found
         return old
-    mount = mount_of(root)
+    mount = mounts.mount_of(root)
     local = mount is None or not mount.network
     return Crowd(disk, People(root_counts=local), found)
 
@@ -415,6 +423,33 @@ def _lookout(root: str) -> Lookout:
         return [layout.INCOMING, *(f"{layout.WRITERS}/{name}" for name in boxes(disk))]
 
     return Lookout(disk, places, lambda: _pauses(disk), lambda: clock().wall)
+
+
+def _begin(disk: RealDisk, root: str, store: Store, *, alone: bool) -> tuple[list[Event], Redo | None]:
+    """Put in order what an earlier life has left; one daemon after the other.
+
+    Until the log is replayed nobody looks at what is there.
+    """
+    with filelock.FileLock(os.path.join(root, layout.NODES, "start.lock"), mode=0o600):
+        redo = _redo(disk, root, make=store.durable and alone)
+        return start_up(disk, store, redo, alone=alone), store.redo
+
+
+def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
+    """The log, where this daemon may have it: no other one has it, and no other machine needs it."""
+    mount = mounts.mount_of(root)
+    if mount is None or mount.network or mount.in_memory:
+        return None
+    if not make and disk.info(layout.REDO) is None:
+        return None
+    lock = filelock.FileLock(os.path.join(root, layout.NODES, "redo.lock"), mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return None  # another daemon of this spool has it
+    redo = Redo(disk, machine.life(root))
+    redo.lock = lock
+    return redo if redo.open() else None
 
 
 def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:

@@ -14,16 +14,45 @@ from spool.owncopy import decode_task
 from spool.place import first_path, mark_of
 from spool.times import format_utc
 from spoold.core.values import Recovered
+from spoold.replay import replay
 
 if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
     from spool.place import Place
+    from spoold.core.values import Event
+    from spoold.effects.redo import Redo
     from spoold.effects.store import Store
 
 log = logging.getLogger("spoold")
 OWN = ("event",)  # what an event of a group says otherwise than the record it tells of
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
+
+
+def start_up(disk: Disk, store: Store, redo: Redo | None, *, alone: bool = True) -> list[Event]:
+    """Everything before the first round: what a power cut took is done again, the rest put in order.
+
+    What is done here is in no log: it is on disk before the log is used again. A flush may take long
+    on a busy disk, so there is none where nothing was left to be done. The log ends with this where
+    the store is not durable, or not `alone`: nodes that bring back what another one had must find all
+    of it in the tree.
+    """
+    if redo is None:
+        return list(recover(disk, store))
+    if redo.found:
+        log.warning("replaying %d groups that the power cut may have taken", len(redo.found))
+        replay(disk, redo.found)
+        redo.settle()
+    # A log that is new may come after a daemon that did not sync.
+    tidy = redo.at_rest and not disk.names(store.stage_dir) and not (redo.made and disk.names(layout.IDS))
+    found: list[Event] = list(recover(disk, store))
+    if not tidy:
+        redo.settle()
+    if store.durable and alone:
+        store.redo = redo
+    else:
+        redo.drop()
+    return found
 
 
 def recover(disk: Disk, store: Store) -> list[Recovered]:

@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from spool.safe import safe
 
     spool = options_of.open_spool(args)
-    busy = [] if args.force and not args.repair else _busy(spool)
-    if busy:
-        print(f"spool: {safe(spool.path)}: {_BUSY.format(', '.join(busy))}", file=sys.stderr)
+    why = None if args.force and not args.repair else _not_now(spool)
+    if why:
+        print(f"spool: {safe(spool.path)}: {why}", file=sys.stderr)
         return EX_TEMPFAIL
     bad = total = 0
     for found in check(spool.disk, repair=args.repair):
@@ -54,11 +54,14 @@ def run(args: argparse.Namespace) -> int:
     return DAMAGED if bad else 0
 
 
-def _busy(spool: Spool) -> list[str]:
-    """Nodes whose daemon is alive: what it is changing would look damaged."""
-    from spool import daemons
+def _not_now(spool: Spool) -> str | None:
+    """Why what is there now is not what it will be."""
+    from spool import daemons, machine, redolog
 
-    return [name for name, node in daemons.nodes(spool.disk, spool.path).items() if node["alive"]]
-
-
-_BUSY = "spoold is alive (node {}); stop it first, or look only, with --force"
+    alive = [name for name, node in daemons.nodes(spool.disk, spool.path).items() if node["alive"]]
+    if alive:  # what it is changing would look damaged
+        return f"spoold is alive (node {', '.join(alive)}); stop it first, or look only, with --force"
+    log = redolog.read(spool.disk)
+    if log and log.undone(machine.life(spool.path), redolog.seen(spool.disk)):
+        return "the power failed: start spoold, which replays its redo log, or look only, with --force"
+    return None

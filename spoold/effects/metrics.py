@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from spool import layout
@@ -43,13 +44,21 @@ class TimedDisk(RealDisk):
         self.syncs = Histogram()
 
     def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
-        began = time.monotonic()
-        super().sync(paths, dirs)
-        self.syncs.add(time.monotonic() - began)
+        with self._timed():
+            super().sync(paths, dirs)
 
     def sync_dirs(self, paths: Iterable[str]) -> None:
+        with self._timed():
+            super().sync_dirs(paths)
+
+    def overwrite(self, path: str, at: int, data: bytes) -> None:
+        with self._timed():
+            super().overwrite(path, at, data)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
         began = time.monotonic()
-        super().sync_dirs(paths)
+        yield
         self.syncs.add(time.monotonic() - began)
 
 

@@ -9,25 +9,28 @@ For each group, in this order; after a crash between two steps, `recovery` does 
                                                                action still in incoming/ is known by
                                                                its id and dropped
     3 journal       lines for what may not have happened       readers: the same line comes again
-    4 sync          the same, but whole after a power cut
+    4 log           what comes next stands in the redo log     after a power cut `replay` does 5 again,
+                                                               else the same as after 3
     5 establish     own copies at their place; claims;         a task in running/ with a record is
-                    records linked into attempts/ (the         rolled forward (6-9), without one its
+                    records linked into attempts/ (the         rolled forward (6-8), without one its
                     commit point of an end)                    attempt is lost
-    6 sync dirs     the same after a power cut
-    7 leave         ended tasks stand in their new place,      recovery publishes the staged events
+    6 leave         ended tasks stand in their new place,      recovery publishes the staged events
                     refused actions in rejected/
-    8 sync dirs     the same after a power cut
-    9 announce      events are in the outboxes                 an action still in incoming/ is known
-   10 clear         actions are gone from incoming/            nothing to do
+    7 announce      events are in the outboxes                 an action still in incoming/ is known
+    8 clear         actions are gone from incoming/            nothing to do
 
-Names are synced before anything relies on them: an entry never stands without its name in ids/, and
-no task is established or ended without its event (4), whatever part of a step a power cut keeps.
-`relaxed` durability leaves out 4, 6 and 8 and changes nothing else.
+The redo log (`effects/redo`) makes 5 to 8 durable with one write before they are done. Where there is
+none (a spool that several machines share, a second daemon), where a group is too large for it, and for
+what it does not hold (refused files, pauses), files and directories are synced instead: the staged files
+and all names at 4, names again after 5 and after 6. Then names are synced before anything relies on
+them: an entry never stands without its name in ids/, and no task is established or ended without its
+event. `relaxed` durability leaves out the log and all syncs, and changes nothing else.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spoold.core.values import Forward, Message, Move, Refuse, Source, Undone
     from spoold.effects.group import Group
+    from spoold.effects.redo import Redo
 
 log = logging.getLogger("spoold")
 
@@ -54,18 +58,20 @@ log = logging.getLogger("spoold")
 class Store:
     """Performs groups on a disk for one node."""
 
-    def __init__(self, disk: Disk, node: str, *, durable: bool) -> None:
+    def __init__(self, disk: Disk, node: str, *, durable: bool, redo: Redo | None = None) -> None:
         self.disk = disk
         self.node = node
         self.durable = durable
+        self.redo = redo
         self.stage_dir = f"{layout.RUNNING}/{node}"
         self.immovable: set[tuple[str, int]] = set()  # done with, and still in incoming/: path, inode
         self._made: set[str] = set()
+        self._sizes: dict[str, int] = {}  # of journals
         self._steps = (
             self._stage,
             self._know,
             self._journal,
-            self._sync,
+            self._log,
             self._establish,
             self._sync_dirs,
             self._leave,
@@ -87,7 +93,20 @@ class Store:
             group.step += 1
             if group.step == self.established and established is not None:
                 established(group)
+        if group.logged and self.redo is not None:
+            self.redo.done()
         return group.undone
+
+    def become(self, *, durable: bool) -> None:
+        """Another durability from now on; what was done without the log must not be mixed with it."""
+        if durable != self.durable:
+            self.settle()
+        self.durable = durable
+
+    def settle(self) -> None:
+        """Everything that was done is on disk; the log, where there is one, holds nothing to replay."""
+        if self.redo is not None:
+            self.redo.settle()
 
     # The steps.
 
@@ -125,21 +144,62 @@ class Store:
             return
         path = layout.journal(self.node, now)
         self._ensure(group, path)
-        if path not in self._made:
+        size = self._sizes.pop(path, None)  # until the lines are there, all of them
+        if size is None:
             group.dirs[layout.parent_of(path)] = None
-            if self.disk.info(path) is not None:
+            found = self.disk.info(path)
+            size = 0 if found is None else found.size
+            if found is not None:
                 text.insert(0, b"\n")  # its last line may be torn: what follows stays whole
-        self._made.discard(path)  # until the lines are there, all of them
-        self.disk.append(path, b"".join(text))
-        self._made.add(path)
+        lines_ = b"".join(text)
+        self.disk.append(path, lines_)
+        self._sizes[path] = size + len(lines_)
         group.files[path] = None
+        group.lines = [(path, size, lines_)]
 
-    def _sync(self, group: Group, now: int) -> None:
-        """What is staged, and its names: an established task or record never lacks its event."""
+    def _log(self, group: Group, now: int) -> None:
+        """What is to happen is on disk: in the log, or staged where it can be found."""
         del now
-        if self.durable and group.files:
+        if not self.durable or not group.files:
+            return
+        if self.redo is not None:
+            if taken := [layout.key(m.key) for m in group.moves if m.key is not None]:
+                self.disk.sync(taken, [layout.KEYS])
+            group.logged = self.redo.add(self._record(group))
+            group.expected = len(group.undone)
+            if not group.logged:
+                self.redo.settle()  # too large: it goes without the log, which knows nothing older then
+        if not group.logged or group.refusals or group.pauses:
             self.disk.sync(group.files, [*group.dirs, self.stage_dir])
-            group.dirs = {}
+        group.dirs = {}
+
+    def _record(self, group: Group) -> dict[str, Any]:
+        """What replay needs to do step 5 of a group again, and to know what it cleared."""
+        return {
+            "stage": self.stage_dir,
+            "tasks": [
+                [m.entry.id, encode_task(m.body).decode()] for m in group.moves if m.body is not None
+            ],
+            "moves": [[m.entry.id, m.source, m.target] for m in group.moves],
+            "ends": [
+                [m.entry.id, layout.record(m.entry.id, m.record["attempt"]), self._staged(m.message)]
+                for m in group.moves
+                if m.record is not None and m.message is not None
+            ],
+            "events": [
+                [
+                    self._staged(message),
+                    f"{layout.OUTBOX}/{message.parent}/{lines.name_of(message)}",
+                    records.encode(message.content).decode(),
+                ]
+                for message in self._messages(group)
+            ],
+            "lines": [[path, start, text.decode()] for path, start, text in group.lines],
+            "drops": [
+                [os.fsencode(d.source.path).decode("latin-1"), d.source.ino, d.source.ctime]
+                for d in group.drops
+            ],
+        }
 
     def _establish(self, group: Group, now: int) -> None:
         del now
@@ -166,10 +226,14 @@ class Store:
             group.dirs[layout.parent_of(reason)] = None
         if group.files:
             group.dirs[self.stage_dir] = None
+        if group.logged and len(group.undone) > group.expected and self.redo is not None:
+            late = group.undone[group.expected :]
+            self.redo.add({"undone": [[u.move.entry.id, u.move.target] for u in late]})
+            group.expected = len(group.undone)
 
     def _sync_dirs(self, group: Group, now: int) -> None:
         del now
-        if self.durable and group.dirs:
+        if self.durable and group.dirs and (not group.logged or group.refusals or group.pauses):
             self.disk.sync_dirs(group.dirs)
         group.dirs = {}
 

@@ -15,9 +15,9 @@ from tests.simulation.watch import Broken
 POWER_CUTS = 2  # seeds of what survives, for each step
 
 
-def each(story: str, durability: str = "durable") -> range:
+def each(story: str, durability: str = "durable", *, redo: bool = True) -> range:
     """Every step of a story at which something can go wrong."""
-    return range(steps(story, durability))
+    return range(steps(story, durability, redo=redo))
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -37,6 +37,12 @@ def test_nothing_is_lost_wherever_the_power_fails(story: str) -> None:
     for n in each(story):
         for seed in range(POWER_CUTS):
             play(story, Fault(n=n, cut=seed))
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_nothing_is_lost_without_the_redo_log(story: str) -> None:
+    for n in each(story, redo=False)[::2]:
+        play(story, Fault(n=n, cut=n), redo=False)
 
 
 @pytest.mark.parametrize("story", STORIES)

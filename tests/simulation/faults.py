@@ -11,8 +11,8 @@ from spool.disk import DiskFull
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHANGES = ("write", "append", "move", "link", "remove", "make_dir", "remove_dir")
-SYNCS = ("sync", "sync_dirs")
+CHANGES = ("write", "append", "move", "link", "remove", "make_dir", "remove_dir", "overwrite")
+SYNCS = ("sync", "sync_dirs", "flush")
 READS = ("names", "slices", "read", "info", "stamp", "free")
 WRITES = (*CHANGES, *SYNCS)
 VERBS = (*WRITES, *READS)
@@ -62,7 +62,8 @@ class Counting(Wrapper):
     def before(self, verb: str, args: tuple[Any, ...]) -> None:
         self.counts[verb] += 1
         if verb in WRITES:
-            shown = [", ".join(a) if not isinstance(a, bytes | str) else str(a)[:160] for a in args]
+            plain = (bytes, str, int)
+            shown = [str(a)[:160] if isinstance(a, plain) else ", ".join(a) for a in args]
             self.story.append(f"{verb} {' -> '.join(shown)}")
 
     @property
@@ -122,7 +123,7 @@ class Failing(Wrapper):
             self.times -= 1
         self.failed = f"{verb} {args!r:.200}"
         kind = DiskFull if self.error in (errno.ENOSPC, errno.EDQUOT) else OSError
-        raise kind(self.error, errno.errorcode[self.error], str(args[0])[:200])
+        raise kind(self.error, errno.errorcode[self.error], str(args)[:200])
 
 
 class Hooked(Wrapper):

@@ -32,10 +32,11 @@ from spoold.core.values import (
 )
 from spoold.daemon import _pauses
 from spoold.effects.outboxes import OutboxLimits
+from spoold.effects.redo import Redo
 from spoold.effects.store import Store
 from spoold.loop import Core
 from spoold.reclaim import reclaim
-from spoold.recovery import recover
+from spoold.recovery import start_up
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
 from spoold.sources.lookout import Stir
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000
 SLOW = SECOND // 50  # us that what was handed ahead may wait
+HALF = 32 << 10  # of the redo log: a story fills it several times
 TOML = """
 concurrency = 3
 retries = 2
@@ -290,7 +292,9 @@ class Host:
         if world.store_hook is not None:
             world.store_hook(self.store)
         self.disk.make_dir(self.store.stage_dir)
-        self.first: list[Event] = [*recover(self.disk, self.store), Tick()]
+        log = self._log() if world.redo and not world.lease else None
+        self.first: list[Event] = [*start_up(self.disk, self.store, log), Tick()]
+        self.redo = self.store.redo
         world.watch.recovered(self)
         self.handlers = FakeHandlers(world, self)
         state = self.state
@@ -363,6 +367,14 @@ class Host:
             events.append(Stirred())
         return events
 
+    def _log(self) -> Redo | None:
+        """The redo log, where this daemon makes one or finds one, and no other daemon has it."""
+        there = self.disk.info(layout.REDO) is not None
+        if any(h.redo is not None for h in self.world.up()) or not (there or self.store.durable):
+            return None
+        redo = Redo(self.disk, "sim", HALF)
+        return redo if redo.open() else None
+
     def step(self) -> bool:
         """One turn; whether something was done."""
         now = self.world.now()
@@ -370,6 +382,8 @@ class Host:
             self.first += self._watch_others(now)
         except DiskFull:
             pass  # the next turn tries again
+        if self.redo is not None:
+            self.redo.step(now)
         if self.stuck:
             return self._go_on()
         events, self.first = [*self.first, *self._anew(now)], []
@@ -435,10 +449,8 @@ class Host:
             waits.append(due)
         if (end := self.handlers.next_end()) is not None:
             waits.append(max(0, end - now.mono))
-        dues = (self.recurring.due(now), self.core.after.due(now))
-        waits += [due for due in dues if due is not None]
-        if (due := self.core.limits.due(now)) is not None:
-            waits.append(due)
+        chores = (self.core.limits, self.recurring, self.core.after, self.redo)
+        waits += [due for c in chores if c is not None and (due := c.due(now)) is not None]
         return min(waits)
 
     def ring(self) -> None:

@@ -253,6 +253,46 @@ class ModelDisk:
             key = above
         return True
 
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        node = self._file(path)
+        if offset + len(data) > len(node.data) or node.safe < len(node.data):
+            raise AssertionError("only a file of one size, all of it synced, is overwritten")
+        node.data[offset : offset + len(data)] = data
+        node.ctime = self.clock()
+
+    def mark(self, path: str, data: bytes) -> None:
+        node = self._file(path)
+        node.data[: len(data)] = data
+        node.safe = -1  # any older state may be on disk: see cut
+
+    def flush(self) -> Callable[[bool], bool]:
+        """It is over when it is asked for the second time, or waited for."""
+        ops, sizes = list(self.log), {key: len(node.data) for key, node in self.nodes.items()}
+        asked = 0
+
+        def over(wait: bool) -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == 1 and not wait:
+                return False
+            if asked <= 2:
+                self._flushed(set(ops), sizes)
+                asked = 2
+            return True
+
+        return over
+
+    def _flushed(self, ops: set[Op], sizes: dict[int, int]) -> None:
+        for op in self.log:
+            if op in ops:
+                _apply(self.durable, op)
+        self.log = [op for op in self.log if op not in ops]
+        self.synced -= ops
+        for key, size in sizes.items():
+            if key in self.nodes:
+                node = self.nodes[key]
+                node.safe = max(node.safe, min(size, len(node.data))) if node.safe >= 0 else -1
+
     def free(self) -> Free:
         return self.room
 
@@ -298,6 +338,8 @@ class ModelDisk:
         kept: dict[int, Node] = {}
         self._keep(ROOT, world, kept)
         for node in kept.values():
+            if node.safe < 0:
+                node.data = bytearray(len(node.data))
             if node.children is None and node.safe < len(node.data):
                 node.data = _torn(node, rng)
             node.safe = len(node.data)

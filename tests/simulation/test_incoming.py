@@ -74,7 +74,7 @@ class Meanwhile(Wrapper):
         self.act = act
 
     def before(self, verb: str, args: tuple[Any, ...]) -> None:
-        if verb not in WRITES or str(args[0]).startswith(layout.INCOMING):
+        if verb not in WRITES or str(args[:1]).startswith(f"('{layout.INCOMING}"):
             return
         self.left -= 1
         if self.left == -1:

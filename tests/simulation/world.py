@@ -48,6 +48,7 @@ class World:
         more: str = "",
         lease: int = 0,
         recurring: str = "",
+        redo: bool = True,
     ) -> None:
         self.wall = START
         self.mono = 5_000 * SECOND
@@ -59,6 +60,7 @@ class World:
         self.durable = durability == "durable"
         self.recurring = recurring
         more = f"{more}\n{RECURRING.format(overlap=recurring)}" if recurring else more
+        self.redo = redo  # else each file and directory is synced
         self.settings = (f'durability = "{durability}"\n{more}', window)
         self.forgetful = "outbox_limit" in more  # the default outbox keeps the newest events only
         self.tiny = tiny
@@ -194,6 +196,8 @@ class World:
                 self.pass_time(max(1, min(host.wake(), max(1, end - self.mono))))
         if host.neighbours is not None and not host.neighbours.why_fenced:
             host.neighbours.leave()
+        if host.redo is not None:
+            host.redo.settle()
         self.hosts[node] = None
 
     # The end of the story.

@@ -719,6 +719,21 @@ def test_a_damaged_event_is_skipped_with_a_warning_and_kept(
     assert sorted(os.listdir(place)) == sorted([*names[:2], "a stranger"])
 
 
+def test_a_damaged_event_is_given_out_once_it_is_mended(root: Path, client: Spool) -> None:
+    name = put_event(root, "shop", NOW)
+    file = root / "outbox" / "shop" / name
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    outbox = client.outbox("shop", timeout=30)
+    mender = threading.Timer(
+        0.1, lambda: (file.with_name(".new").write_bytes(whole), os.replace(file.with_name(".new"), file))
+    )
+    mender.start()
+    assert next(outbox).name == name
+    outbox.close()
+    mender.join()
+
+
 def test_a_parent_that_is_no_name_is_refused(client: Spool) -> None:
     with pytest.raises(Invalid, match="parent"):
         next(client.outbox("../tmp"))
