@@ -44,6 +44,10 @@ def test_histories_that_once_broke_a_promise(seed: int) -> None:
     check(seed, **KINDS[seed % 5])
 
 
+def test_what_was_decided_on_a_full_disk_is_done_after_the_clock_was_set_back() -> None:
+    check(3176770171, cuts=0)
+
+
 @pytest.mark.parametrize("seed", range(500, 512))
 def test_no_two_unfinished_tasks_ever_have_one_key(seed: int) -> None:
     check(seed, cuts=seed % 3, keyed=0.6, daemons=1 if seed % 3 else 1 + seed % 2)
