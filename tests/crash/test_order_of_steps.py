@@ -141,8 +141,9 @@ def caught(
             play(story, Fault(n=1 << 30), hook=change, redo=redo)
         except Exception as problem:
             return f"a plain run: {problem}"
-        for n in range(steps(story, redo=redo) + 2):
-            for cut in (None, *range(seeds)):
+        count = steps(story, redo=redo) + 2
+        for cut in (None, *range(seeds)):  # all steps with one seed, then with the next
+            for n in range(count):
                 try:
                     play(story, Fault(n=n, cut=cut), hook=change, redo=redo)
                 except Exception as problem:
