@@ -430,7 +430,7 @@ def _begin(disk: RealDisk, root: str, store: Store, *, alone: bool) -> tuple[lis
 
     Until the log is replayed nobody looks at what is there.
     """
-    with filelock.FileLock(os.path.join(root, layout.NODES, "start.lock"), mode=0o600):
+    with filelock.FileLock(os.path.join(root, layout.NODES, "redo.start"), mode=0o600):
         redo = _redo(disk, root, make=store.durable and alone)
         return start_up(disk, store, redo, alone=alone), store.redo
 
@@ -442,7 +442,7 @@ def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
         return None
     if not make and disk.info(layout.REDO) is None:
         return None
-    lock = filelock.FileLock(os.path.join(root, layout.NODES, "redo.lock"), mode=0o600)
+    lock = filelock.FileLock(os.path.join(root, layout.NODES, "redo.owner"), mode=0o600)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

@@ -170,7 +170,7 @@ def test_a_refusal_names_field_value_and_rule_and_tells_the_parent(live: Make) -
     assert kept[0].read_bytes().startswith(b'{"task"')
 
 
-@pytest.mark.parametrize("field", ["every", "after"])
+@pytest.mark.parametrize("field", ["every"])
 def test_what_is_not_supported_yet_is_refused_by_name(live: Make, field: str) -> None:
     spool = live(ECHO)
     reason = spool.refusal(spool.drop({"task": "echo", field: "x"}))

@@ -22,6 +22,7 @@ from spool.owncopy import Task
 NOW = times.parse_utc("2026-11-21T12:00:00Z")
 ROME = times.zone("Europe/Rome")
 ID = id_from(NOW, bytes(10))
+OTHER = f"{ID[:-1]}1"
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -278,7 +279,7 @@ SCHEMA = fields.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 # Good and bad values of each kind on which the schema can agree (see spool.schema for the rest).
 GOOD: dict[str, list[Any]] = {
-    "after": [[ID], [ID, ID]],
+    "after": [[OTHER], [OTHER, OTHER]],  # a circle is no matter of the schema
     "any": [None, 1, {"a": []}],
     "backoff": [1, "10s", {"base": 0}, {"base": "1m", "factor": 1.5, "max": "1h"}],
     "choice": [],

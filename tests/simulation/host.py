@@ -420,6 +420,7 @@ class Host:
             self.core.finish(self.world.now())
         except DiskFull:
             return False
+        self.world.watch.after(self, self.world.now())
         self.stuck = False
         return True
 
