@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "Keep", "check that a spool can work here"),
     "prune": ("prune", "Keep", "pack and remove old history now"),
     "metrics": ("metrics", "Keep", "print what is measured, or serve it over HTTP"),
+    "bench": ("bench", "Keep", "measure how fast a spool is on this disk"),
     "fsck": ("fsck", "Keep", "check that everything is where it belongs"),
     "check-deploy": ("check_deploy", "Keep", "check that new code can run the tasks that wait"),
     "completion": ("completion", "Keep", "print completions for bash, zsh or fish"),

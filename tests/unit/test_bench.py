@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from spool.command.main import main
+
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "tools" / "bench" / "run.py"
 FIELDS = {"group", "name", "unit", "median", "min", "max", "repetitions", "ratio"}
@@ -52,3 +54,19 @@ def test_a_quick_run_has_every_figure_and_leaves_nothing_behind(tmp_path):
             ("submit", f"one by one, {durability}"),
             ("submit", f"100 in a batch, {durability}"),
         } <= names
+
+
+def test_the_command_tells_what_the_disk_and_a_spool_on_it_can_do(tmp_path, capsys):
+    assert main(["bench", "--quick", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert not os.listdir(tmp_path)
+    for words in ("fsync of a new file", "drop to ready, durable", "100 in a batch", "programs an hour"):
+        assert words in told
+
+
+def test_a_place_that_is_too_small_is_refused_with_what_it_lacks(tmp_path, monkeypatch, capsys):
+    small = os.statvfs_result((4096, 4096, 100, 10, 10, 1000, 5, 5, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: small)
+    assert main(["bench", "--quick", str(tmp_path)]) != 0
+    assert "5 free inodes" in capsys.readouterr().err
+    assert not os.listdir(tmp_path)

@@ -20,9 +20,8 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
-from figures import Figures, environment, table
-from served import Served, Stamp
-
+from spool.bench.figures import Figures, environment, table
+from spool.bench.served import Served, Stamp
 from spool.settings import load
 from spoold.core.admit import Demand, Limits, Machine, admit, foresee
 from spoold.core.state import State

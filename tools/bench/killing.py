@@ -8,11 +8,11 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from bell import Bell
+from spool.bench.bell import Bell
 
 if TYPE_CHECKING:
-    from figures import Figures
-    from served import Served
+    from spool.bench.figures import Figures
+    from spool.bench.served import Served
 
 BOTH = 2  # handlers that run when spoold is killed
 PATIENCE = 60.0

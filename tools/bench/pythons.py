@@ -24,10 +24,10 @@ import time
 from pathlib import Path
 
 import prototype
-from bell import Bell
-from figures import environment
 
 from spool import Spool
+from spool.bench.bell import Bell
+from spool.bench.figures import environment
 from spool.init import init
 from spool.names import new_id
 

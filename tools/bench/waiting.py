@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from figures import Figures
-    from served import Served, Stamp
+    from spool.bench.figures import Figures
+    from spool.bench.served import Served, Stamp
 
 PATIENCE = 300.0  # seconds to take them all in, or more where
 SLOWEST = 300  # tasks a second take longer

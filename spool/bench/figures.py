@@ -60,9 +60,22 @@ class Figures:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every figure as a plain value."""
+        return [self.of(*key) for key in self._all]
+
+    def of(self, group: str, name: str) -> dict[str, Any]:
+        """A figure as a plain value; KeyError."""
         spawn = self._all.get(("latency", f"{SPAWN}, in between, p50"))
         base = statistics.median(spawn.values) if spawn else None
-        return [figure.plain(base) for figure in self._all.values()]
+        return self._all[group, name].plain(base)
+
+    def timed(self) -> list[tuple[str, str]]:
+        """Group and name of what has a p50 and a p99."""
+        return [(group, name[:-5]) for group, name in self._all if name.endswith(", p50")]
+
+    def paired(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
+        """Group and name of the rates that each of these kinds has."""
+        end = f", {kinds[0]}"
+        return [(group, name[: -len(end)]) for group, name in self._all if name.endswith(end)]
 
 
 def environment(place: Path) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from figures import SPAWN
+from spool.bench.figures import SPAWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from figures import Figures
+    from spool.bench.figures import Figures
 
 DATA = b"x" * 300
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import raw
-from bell import Bell
-from figures import SPAWN
+from spool.bench import raw
+from spool.bench.bell import Bell
+from spool.bench.figures import SPAWN
 
 if TYPE_CHECKING:
-    from figures import Figures
-    from served import Served, Stamp
+    from spool.bench.figures import Figures
+    from spool.bench.served import Served, Stamp
 
 REST = 0.01  # seconds between two measurements: an idle daemon sleeps
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from bell import Bell
-
 from spool import Spool
+from spool.bench.bell import Bell
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from figures import Figures
-    from served import Served
+    from spool.bench.figures import Figures
+    from spool.bench.served import Served
 
 BATCH = 100
 

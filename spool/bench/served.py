@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from spool import Spool
+import spool
+from spool.client import Spool
+from spool.errors import SpoolError
 from spool.init import init
 from spool.names import new_id
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(spool.__file__).resolve().parents[1]
 PATIENCE = 60.0
 TOML = """\
 durability = "{durability}"
@@ -31,6 +33,10 @@ exec = ["/bin/sh", "-c", "echo $$ > $SPOOL_DIR/.pids; exec sleep 600"]
 notify = "asked"
 timeout = "10m"
 """
+
+
+class NotServed(SpoolError):
+    """The daemon of a spool that is measured has not come up."""
 
 
 class Stamp:
@@ -59,6 +65,11 @@ class Stamp:
         line = os.read(self.fd, 64)
         return int(line) if self.exact else time.monotonic_ns()
 
+    def close(self) -> None:
+        """Let go of it; its files stay."""
+        os.close(self.fd)
+        self.fifo.unlink()
+
     @property
     def words(self) -> str:
         """How it measures."""
@@ -86,7 +97,7 @@ class Served:
         end = time.monotonic() + PATIENCE
         while not status.exists() or json.loads(status.read_bytes())["pid"] != self.process.pid:
             if self.process.poll() is not None or time.monotonic() > end:
-                raise SystemExit("bench: spoold does not serve")
+                raise NotServed(f"{self.root}: spoold does not serve")
             time.sleep(0.01)
 
     def popen(self) -> subprocess.Popen[bytes]:

@@ -1,0 +1,82 @@
+"""What `spool bench` measures: the raw calls, then spools of both durabilities, in the same run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spool.bench import latency, rates, raw
+from spool.bench.figures import Figures
+from spool.bench.served import Served, Stamp
+from spool.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DURABILITIES = ("durable", "relaxed")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    repetitions: int
+    samples: int  # of each latency in a repetition
+    tasks: int  # through a daemon in a repetition
+
+    @property
+    def files(self) -> int:
+        """How many of them there are at once, at most."""
+        return 10 * (self.tasks + self.samples)
+
+
+FULL = Size(repetitions=3, samples=50, tasks=500)
+QUICK = Size(repetitions=1, samples=5, tasks=20)
+
+
+class NoRoom(SpoolError):
+    """A place to measure in has not what it takes."""
+
+
+@contextmanager
+def room(above: str, files: int) -> Iterator[Path]:
+    """An empty directory for so many files, which goes when this ends; NoRoom, OSError."""
+    place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=above)).resolve()
+    try:
+        found = os.statvfs(place)
+        if found.f_files and found.f_favail < files:
+            raise NoRoom(f"{above}: {found.f_favail:,} free inodes, not {files:,}: choose another place")
+        if found.f_bavail * found.f_frsize < files * 4096:
+            raise NoRoom(f"{above}: less than {files * 4096 >> 20:,} MiB free: choose another place")
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def measure(place: Path, size: Size, say: Callable[[str], None]) -> Figures:
+    """All of it, repetitions interleaved."""
+    figures, stamp = Figures(), Stamp(place)
+    daemons = [Served(place / name, name, stamp) for name in DURABILITIES]
+    empty = Served(place / "empty", "durable", stamp)
+    try:
+        for daemon in daemons:
+            daemon.start()
+        for number in range(size.repetitions):
+            say(f"repetition {number + 1} of {size.repetitions}")
+            raw.measure(figures, place / "raw", size.samples)
+            latency.measure(figures, daemons, stamp, size.samples)
+            for daemon in daemons:
+                rates.throughput(figures, daemon, size.tasks)
+            rates.submit(figures, empty.root, size.tasks)
+    finally:
+        for daemon in daemons:
+            daemon.stop()
+    for daemon in daemons:
+        shutil.rmtree(daemon.root)  # what is measured next may need the room
+    stamp.close()
+    return figures
