@@ -42,9 +42,10 @@ def measure(figures: Figures, daemon: Served, stamp: Stamp, number: int, seconds
     time.sleep(seconds)
     used = (daemon.cpu() - before) / (time.monotonic() - since)
     figures.add("waiting", f"CPU while idle, {number:,} waiting", "s/10 s", used * 10)
-    figures.add("waiting", f"memory (RSS), {number:,} waiting", "MB", _rss(process.pid) / 1e6)
+    figures.add("waiting", f"memory (RSS), {number:,} waiting", "MB", rss(process.pid) / 1e6)
 
 
-def _rss(pid: int) -> int:
+def rss(pid: int) -> int:
+    """Memory a process has, bytes."""
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
