@@ -18,10 +18,10 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
-from figures import Figures, environment, table
-from served import ROOT, Served, Stamp
 from waiting import fill
 
+from spool.bench.figures import Figures, environment, table
+from spool.bench.served import ROOT, Served, Stamp
 from spool.init import init
 from spool.names import new_id
 from spool.signing import Key
