@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import spool
 from spool.client import Spool
 from spool.errors import SpoolError
 from spool.init import init
 from spool.names import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(spool.__file__).resolve().parents[1]
 PATIENCE = 60.0
@@ -106,7 +109,7 @@ class Served:
             [sys.executable, "-m", "spoold", "-q", "--spool", str(self.root), "--node", "bench"],
             stdin=subprocess.DEVNULL,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=_as_installed(os.environ),
         )
         return self.process
 
@@ -135,6 +138,12 @@ class Served:
         if self.process is None:
             return 0.0
         return sum(map(_cpu, _tree(self.process.pid)))
+
+
+def _as_installed(environ: Mapping[str, str]) -> dict[str, str]:
+    """With this very spool, whose modules are compiled once."""
+    kept = {name: value for name, value in environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 def _cpu(pid: int) -> float:
