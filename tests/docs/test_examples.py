@@ -49,7 +49,9 @@ def run(home: Path, blocks: list[tuple[str, str]]) -> None:
     path = f"{home / 'bin'}:{os.environ['PATH']}"
     env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
     env["PYTHONFAULTHANDLER"] = "1"  # tells where it hangs
-    env["PYTEST_DEBUG_TEMPROOT"] = str(home)  # or an example's pytest deletes, for minutes, what others left behind
+    env["PYTEST_DEBUG_TEMPROOT"] = str(
+        home
+    )  # or an example's pytest deletes, for minutes, what others left behind
     for name in ("SPOOL_DIR", "XDG_STATE_HOME"):
         env.pop(name, None)
     sessions = []
