@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         SpoolError,
         TimedOut,
     )
+    from spool.results import result
     from spool.tasks import Cancelled, Fail, Retry, Snooze, SoftTimeout, current, task
     from spool.views import Event, Listed, TaskView
 
@@ -45,12 +46,14 @@ __all__ = [
     "TimedOut",
     "__version__",
     "current",
+    "result",
     "task",
 ]
 
 _TASKS = ("Cancelled", "Fail", "Retry", "Snooze", "SoftTimeout", "current", "task")
 _MODULES = {
     "Spool": "client",
+    "result": "results",
     **dict.fromkeys(("Event", "Listed", "TaskView"), "views"),
     **dict.fromkeys(_TASKS, "tasks"),
 }

@@ -19,7 +19,7 @@ from spool.fields import (
 )
 from spool.kinds import Moment, read
 from spool.order import check_after
-from spool.owncopy import Task, decode_task, digest_of, encode_task
+from spool.owncopy import Task, canonical, decode_task, digest_of, encode_task
 from spool.requests import (
     Ack,
     Action,
@@ -35,6 +35,7 @@ from spool.requests import (
     Submit,
     Verb,
 )
+from spool.results import NEEDLE, named
 from spool.runargs import RESERVED, RUN, check_run_args
 from spool.strict import Incomplete, decode, label
 
@@ -118,6 +119,8 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
     given, extra = _given("submit", doc, moment)
     get = given.get
     args = get("args", {})
+    content = canonical({k: v for k, v in doc.items() if k not in ("id", "action")})
+    results = named(args) if NEEDLE in content else ()
     for name, other in (("key_for", "key"), ("on_duplicate", "key"), ("on_failure", "after")):
         if name in given and other not in given:
             raise Invalid(name, doc[name], f"goes with {other} and not without it")
@@ -146,14 +149,15 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         key=get("key"),
         key_for=get("key_for"),
         on_duplicate=get("on_duplicate", "keep"),
-        after=get("after", ()),
+        after=tuple(dict.fromkeys((*get("after", ()), *results))) if results else get("after", ()),
+        results=results,
         on_failure=get("on_failure", "wait"),
         ref=get("ref"),
         meta=get("meta", {}),
         extra=extra,
         submitted_at=moment.dropped,
         uid=uid,
-        digest=digest_of({k: v for k, v in doc.items() if k not in ("id", "action")}),
+        digest=digest_of(content),
     )
 
 

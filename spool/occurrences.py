@@ -10,7 +10,7 @@ import orjson
 from spool import layout
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.machine import zone_of
-from spool.owncopy import Task, digest_of
+from spool.owncopy import Task, canonical, digest_of
 from spool.schedule import ON_TIME, occurrence_id, shift
 from spool.times import format_utc, parse_utc
 
@@ -62,7 +62,7 @@ def made(schedule: Recurring, at: int, now: int, seed: str, uid: int | None) -> 
         extra={},
         submitted_at=now,
         uid=uid,
-        digest=digest_of({"recurring": schedule.name, "scheduled_at": told["scheduled_at"]}),
+        digest=digest_of(canonical({"recurring": schedule.name, "scheduled_at": told["scheduled_at"]})),
     )
 
 

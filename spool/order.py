@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from spool.errors import Invalid
 from spool.fields import nearest
 from spool.names import is_id
+from spool.results import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +28,10 @@ def check_after(tasks: Sequence[Task], *, batch: bool) -> None:
     known = {task.id: index for index, task in enumerate(tasks) if task.id is not None} | refs
     graph: dict[int, set[int]] = {}
     for index, task in enumerate(tasks):
-        field = f"tasks[{index}].after" if batch else "after"
         for name in task.after:
             if name not in known and not is_id(name):
+                field = "args" if name in task.results else "after"
+                field = f"tasks[{index}].{field}" if batch else field
                 rule = "is no id, and no ref of a task of this batch"
                 raise Invalid(field, name, rule, nearest(name, refs))
         graph[index] = {known[name] for name in task.after if name in known}
@@ -45,9 +47,14 @@ def check_after(tasks: Sequence[Task], *, batch: bool) -> None:
 def resolved(tasks: Sequence[Task]) -> list[Task]:
     """The same with ids in place of refs; every task has its id."""
     ids = {task.ref: task.id or "" for task in tasks if task.ref is not None}
-    return [
-        replace(task, after=tuple(dict.fromkeys(ids.get(name, name) for name in task.after)))
-        if task.after
-        else task
-        for task in tasks
-    ]
+
+    def by_id(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(ids.get(name, name) for name in names))
+
+    def one(task: Task) -> Task:
+        if not task.after:
+            return task
+        args = renamed(task.args, ids) if task.results and ids else task.args
+        return replace(task, after=by_id(task.after), results=by_id(task.results), args=args)
+
+    return [one(task) for task in tasks]

@@ -31,7 +31,8 @@ class Task:
     None: not given, so the handler, then the spool decides. `extra` holds the x-... fields and,
     in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said,
     `signer` whose key signed it, `writer` in whose quota it counts (None in a user's own spool).
-    `after`: the ids (in a batch that is not taken in yet also the `ref`s) of tasks it waits for.
+    `after`: the ids (in a batch that is not taken in yet also the `ref`s) of tasks it waits for;
+    `results`: of those whose results its args name.
     `duplicate_of`: the task that had its key when it came; it never runs. `recurring`: of which
     schedule it is (`name`, `scheduled_at`, `late`: whether that was missed, and is made up for).
     """
@@ -58,6 +59,7 @@ class Task:
     duplicate_of: str | None = None
     recurring: dict[str, Any] | None = None
     after: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
     on_failure: str = "wait"
     ref: str | None = None
     meta: dict[str, Any]
@@ -87,13 +89,17 @@ def first_entry(task: Task, prio: str | None = None) -> names.Entry:
     )
 
 
-def digest_of(body: dict[str, Any]) -> str:
-    """32 hex digits that are the same for the same content, whatever the order of its keys."""
+def canonical(body: dict[str, Any]) -> bytes:
+    """JSON that is the same for the same content, whatever the order of its keys."""
     try:
-        canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
         raise Invalid("document", None, f"must be JSON: {error}") from None
-    return hashlib.sha256(canonical).hexdigest()[:32]
+
+
+def digest_of(content: bytes) -> str:
+    """32 hex digits of a content in its canonical form."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def encode_task(task: Task) -> bytes:
@@ -106,16 +112,14 @@ def encode_task(task: Task) -> bytes:
         doc["deadline"] = format_utc(task.deadline)
     spans = {name: getattr(task, name) for name in _DURATIONS}
     doc |= {name: seconds(us) for name, us in spans.items() if us is not None}
-    for name in (*_TEXTS, "retries", "version", "recurring"):
+    for name in (*_TEXTS, "retries", "version", "recurring", "after", "results"):
         value = getattr(task, name)
-        if value is not None:
+        if value not in (None, ()):
             doc[name] = value
     if task.front:
         doc["position"] = "front"
     if task.backoff is not None:
         doc["backoff"] = plain_backoff(task.backoff)
-    if task.after:
-        doc["after"] = list(task.after)
     for name, usual in _CHOICES.items():
         if getattr(task, name) != usual:
             doc[name] = getattr(task, name)
@@ -257,6 +261,7 @@ _READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "duplicate_of": _is(str),
     "recurring": _is(dict),
     "after": _ids,
+    "results": _ids,
     "on_failure": _one_of(*FAILURES),
     "meta": _is(dict),
     "digest": _is(str),

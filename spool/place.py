@@ -51,6 +51,7 @@ class Place:
 
     `last` is the newest attempt record, None where no attempt has ended. `node` is who runs it.
     `rival`: the id of who has its key, where it was to come back for another try and cannot.
+    `lacks`: what of the results that its args name is not there, in words.
     """
 
     state: str
@@ -60,3 +61,4 @@ class Place:
     last: dict[str, Any] | None = None
     node: str | None = None
     rival: str | None = None
+    lacks: str = ""

@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from spool import dropped, layout, look, packs
-from spool.errors import NoSuchTask, Refused, TimedOut
-from spool.names import id_time, is_id
+from spool.disk import Missing, NotRegular, TooLarge
+from spool.errors import Invalid, NoSuchTask, Refused, TimedOut
+from spool.names import BadName, id_time, is_id
 from spool.watch import Watch
 
 if TYPE_CHECKING:
@@ -44,6 +45,18 @@ def last_word(disk: Disk, task_id: str) -> dict[str, Any] | None:
     """The record of a task's end, once its entry stands where the record says; else None."""
     last = look.last_record(disk, task_id)
     return last if _tells_end(last) and disk.info(last["entry"]) is not None else None
+
+
+def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
+    """The record of a task's end, from a pack as well; None where it has not ended, or is not known."""
+    try:
+        last = last_word(disk, task_id)
+    except (Missing, Invalid, BadName, NotRegular, TooLarge):
+        last = None
+    if last is None and disk.info(layout.own_copy(task_id)) is None:
+        packed = packs.find(disk, task_id)
+        last = packed.attempts[-1] if packed is not None and packed.attempts else None
+    return last
 
 
 def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None:

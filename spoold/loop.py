@@ -43,6 +43,7 @@ from spoold.core.values import (
 )
 from spoold.effects.group import groups
 from spoold.effects.keys import Keys
+from spoold.effects.results import with_results
 from spoold.sources.after import After
 from spoold.sources.intake import AGAIN
 from spoold.sources.lookout import Stir
@@ -279,6 +280,8 @@ class Core:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
                 else:
                     place = look.find(self.disk, task_id, path)
+                if place is not None and ask.why == "claim" and place.task.results:
+                    place = with_results(self.disk, place, self.state.settings.max_action_bytes)
                 if place is not None and wants_key(ask, place):
                     rival = self._take_key(place.task, now)
                     place = place if rival is None else replace(place, rival=rival.id)

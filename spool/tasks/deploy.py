@@ -14,6 +14,7 @@ import orjson
 from spool import layout, look, settings
 from spool.disk import Missing
 from spool.errors import Invalid
+from spool.results import named
 from spool.tasks import registry
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def _reason(found: Settings, name: str, version: Any, args: Any) -> str:
         return f"its handler takes versions {', '.join(map(str, handler.versions))}"
     try:
         task = registry.find(name, version)
-        task.signature.unpack(task.upgraded(args, version))
+        if not named(args):  # what a result will be is not known yet
+            task.signature.unpack(task.upgraded(args, version))
     except registry.NoCode as problem:
         return str(problem)
     except Invalid as problem:

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from spool.errors import Invalid
+from spool.results import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,8 @@ class Signature:
                 packed[name] = msgspec.to_builtins(value, str_keys=True)
             except (TypeError, RecursionError) as problem:
                 raise Invalid(f"args.{name}", value, f"must be JSON: {problem}") from None
-        self.unpack(packed)
+        if not named(packed):  # what a result will be is not known yet
+            self.unpack(packed)
         return packed
 
     def unpack(self, args: object) -> Call:

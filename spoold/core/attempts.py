@@ -14,6 +14,7 @@ from spoold.core.values import Message, Move
 if TYPE_CHECKING:
     from spool.actions import Task
     from spool.names import Entry
+    from spool.place import Place
     from spoold.core.state import State
     from spoold.core.values import Action, Exited, Now, Run
 
@@ -243,6 +244,23 @@ def duplicate(state: State, entry: Entry, task: Task, path: str, now: Now) -> Mo
         parent=policy.parent(task, state.settings.handler_for(task.task)),
         error=error("duplicate", f"its key {task.key} is taken by {task.duplicate_of}"),
         duplicate_of=task.duplicate_of,
+    )
+
+
+def lacking(state: State, entry: Entry, place: Place, now: Now) -> Move:
+    """A task whose args name a result that is not there fails: no attempt would find it."""
+    return ending(
+        state,
+        "give_up",
+        entry,
+        place.task,
+        before=table.PENDING,
+        source=place.path,
+        outcome="error",
+        now=now,
+        parent=policy.parent(place.task, state.settings.handler_for(entry.task)),
+        to=replace(entry, fails=entry.fails + 1),
+        error=error("result", place.lacks),
     )
 
 

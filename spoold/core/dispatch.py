@@ -51,7 +51,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
             continue
         task = state.bodies.pop(entry.id, None)
         reserve(state, entry, now, ahead=ahead)
-        if task is None:
+        if task is None or task.results:
             wanted.append(entry)
         else:
             out += claim(state, entry, task, layout.pending(entry), now)
@@ -100,6 +100,10 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
             continue
         if place is None or place.state != table.PENDING:
             unreserve(state, task_id, now)  # someone was faster, or it is damaged and in quarantine
+            continue
+        if place.lacks:
+            unreserve(state, task_id, now)
+            out.append(attempts.lacking(state, entry, place, now))
             continue
         out += claim(state, entry, place.task, place.path, now)
     return out

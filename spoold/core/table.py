@@ -28,6 +28,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "duplicate": CANCELLED,  # another task had its key when it came
         "expire": FAILED,  # its deadline has passed and on_miss is fail
         "drop": CANCELLED,  # its deadline has passed and on_miss is drop
+        "give_up": FAILED,  # the result it is to be given is not there
         "park": HELD,  # the code for it went away
         "hold": HELD,
         "move": PENDING,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from spool import layout, look, packs, waiting
+from spool import layout, look, waiting
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, parse_entry
@@ -139,11 +139,5 @@ class After:
 
 def ended(disk: Disk, task_id: str) -> str:
     """How a task has ended: done, failed or cancelled; empty where it has not, or is not known."""
-    try:
-        last = waiting.last_word(disk, task_id)
-    except GONE:
-        last = None
-    if last is None and disk.info(layout.own_copy(task_id)) is None:
-        packed = packs.find(disk, task_id)
-        last = packed.attempts[-1] if packed is not None and packed.attempts else None
+    last = waiting.end_of(disk, task_id)
     return str(last["event"]) if last is not None else ""

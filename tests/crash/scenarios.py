@@ -31,11 +31,11 @@ def submit(*docs: dict[str, Any], batch: bool | None = None) -> Step:
     def step(world: World) -> None:
         made = []
         for doc in docs:
-            fields = {k: v for k, v in doc.items() if k not in ("n", "run")}
+            fields = {k: v for k, v in doc.items() if k not in ("n", "run", "got")}
             if "n" in doc:
                 fields["id"] = ident(doc["n"])
             args = {"mark": f"s{len(world.writers.wishes) + len(made)}"}
-            made.append({**fields, "args": args | ({"run": doc["run"]} if "run" in doc else {})})
+            made.append({**fields, "args": args | {k: doc[k] for k in ("run", "got") if k in doc}})
         world.writers.submit(*made, batch=batch)
 
     return step
@@ -297,6 +297,12 @@ STORIES: dict[str, list[Step]] = {
                {**RUN, "n": 5, "after": [ident(4)], "on_failure": "cancel"},
                {**RUN, "n": 6, "after": [ident(4), ident(5)], "on_failure": "run"}), wait(20),
     ],
+    "results": [
+        submit({**RUN, "n": 1}, {**RUN, "n": 2, "got": {ident(1): {"$result": ident(1), "path": "of"}}},
+               {**RUN, "n": 3, "got": {ident(2): {"$result": ident(2), "path": "x"}}},
+               {"task": "order.a", "n": 4, "got": {ident(3): {"$result": ident(3)}}, "after": [ident(3)],
+                "on_failure": "run"}), wait(20),
+    ],
     "keys in one turn": [
         submit({**RUN, "n": 1, "key": "k"}), submit({**RUN, "n": 2, "key": "k"}),
         submit({**RUN, "n": 3, "key": "k", "on_duplicate": "replace"},
@@ -330,6 +336,7 @@ STORIES: dict[str, list[Step]] = {
 
 # Where the tasks of a story end, wherever it is interrupted: what somebody asked for is done.
 ENDS: dict[str, dict[int, str]] = {
+    "results": {1: "done", 2: "done", 3: "failed", 4: "done"},
     "replace": {n: "cancelled" if n < 5 else "done" for n in range(1, 9)},
     "cancel a process": {1: "cancelled", 2: "cancelled"},
     "a handler comes and a cancel": {1: "cancelled", 2: "cancelled"},

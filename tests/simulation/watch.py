@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, look
 from spool.disk import Missing
 from spool.names import BadName, Entry
+from spool.waiting import end_of
 from spoold.core import order, slots
 from spoold.sources.after import ended
 
@@ -51,7 +52,17 @@ class Watch:
             again = "retry" in world.writers.asked.get(task_id, ())  # it was done, and may be so again
             if end != "done" and not (again or (end and start.task.on_failure == "run")):
                 raise Broken(f"{entry.id} starts before {task_id}, which is {end or 'not ended'}")
+        self._given(start)
         self._attempt(entry)
+
+    def _given(self, start: Start) -> None:
+        """Args hold the results they name: null of what is not done, and of a done task what it told."""
+        args = start.task.args if start.task.results else {}
+        for task_id, got in args.get("got", {}).items():
+            end = end_of(self.world.disk, task_id) or {}
+            told = end["result"] if end.get("event") == "done" else None
+            if got != told and not (isinstance(told, dict) and got == told["of"]):
+                raise Broken(f"{start.entry.id} is given {got} of {task_id}, which came to {told}")
 
     def _attempt(self, entry: Entry) -> None:
         world = self.world

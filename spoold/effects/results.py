@@ -1,0 +1,65 @@
+"""Results of other tasks, put into the args of one that is about to start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spool import layout, waiting
+from spool.results import NONE, RESULT, at, swapped
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+    from spool.owncopy import Task
+    from spool.place import Place
+
+
+class _Lacks(Exception):
+    """A result that is not there; the text says which."""
+
+
+def with_results(disk: Disk, place: Place, limit: int) -> Place:
+    """A task with args of at most `limit` bytes that hold what they name; `lacks` where they cannot.
+
+    A task that has ended otherwise than done, or (where somebody has released this one) has not
+    ended, has no result: null, whatever the path.
+    """
+    task, left = place.task, limit
+
+    def give(reference: dict[str, Any], where: str) -> Any:
+        nonlocal left
+        one, path = reference[RESULT], reference.get("path")
+        try:
+            found = at(_result(disk, task, one), path)
+        except LookupError as step:
+            shown = path if isinstance(path, str) else orjson.dumps(path).decode()
+            text = f"{where}: the result of {one} has no {shown} (nothing at {step.args[0]})"
+            raise _Lacks(text) from None
+        left -= len(orjson.dumps(found))
+        if left < 0:
+            raise _Lacks(f"args: the results in them are more than {limit} bytes (max_action_bytes)")
+        return found
+
+    try:
+        args = swapped(task.args, give, "args")
+        orjson.dumps([[[[args]]]])  # as deep as it will stand in what is told and handed over
+    except _Lacks as problem:
+        return replace(place, lacks=str(problem))
+    except TypeError as problem:
+        return replace(place, lacks=f"args: the results in them cannot be written: {problem}")
+    return replace(place, task=replace(task, args=args))
+
+
+def _result(disk: Disk, task: Task, task_id: str) -> Any:
+    """What a task came to; NONE where it is not done."""
+    end = waiting.end_of(disk, task_id)
+    if end is None or end["event"] != "done":
+        if end is None and disk.info(layout.own_copy(task_id)) is None:
+            raise _Lacks(f"args: the result of {task_id} is no longer kept")
+        return NONE
+    by = {"uid": task.uid, "key": task.signer}
+    if task.writer is not None and end.get("submitted_by") != by:
+        raise _Lacks(f"args: {task_id}, whose result they name, is of another writer")
+    return end.get("result")

@@ -1,0 +1,178 @@
+"""Results of other tasks in args: what may be named, what is found, what is said where it is not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spool import results
+from spool.actions import interpret
+from spool.disk import RealDisk
+from spool.errors import Invalid
+from spool.init import init
+from spool.names import id_from
+from spool.place import Place
+from spool.records import encode
+from spool.tasks.signature import Signature
+from spool.times import zone
+from spoold.effects.results import with_results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = 1_790_000_000_000_000
+A, B, C, D = (id_from(NOW, bytes([n]) * 10) for n in range(4))
+words = st.text("abc", min_size=1, max_size=3)
+jsons = st.recursive(
+    st.none() | st.integers(-9, 9) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+)
+
+
+def asked(*bodies: dict[str, Any]) -> Any:
+    doc: dict[str, Any] = bodies[0] if len(bodies) == 1 else {"tasks": list(bodies)}
+    return interpret(doc, now=NOW, dropped=NOW, zone=zone("UTC"), uid=1).tasks
+
+
+def test_who_is_given_a_result_waits_for_it() -> None:
+    args = {"x": [{"$result": A}, {"$result": B, "path": "url"}], "y": {"$result": A, "path": ["a.b", 0]}}
+    task = asked({"task": "t", "args": args, "after": [C]})[0]
+    assert (task.results, task.after) == ((A, B), (C, A, B))
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "rule"),
+    [
+        ({"$result": 5}, "args.x.$result", "must be an id"),
+        ({"$result": A, "Path": "u"}, "args.x.Path", "goes with path"),
+        ({"$result": A, "path": ""}, "args.x.path", "must be text"),
+        ({"$result": A, "path": "a..b"}, "args.x.path", "must be text"),
+        ({"$result": A, "path": [-1]}, "args.x.path", "must be text"),
+        ({"$result": A, "path": [True]}, "args.x.path", "must be text"),
+        ({"$result": "other"}, "args", "no ref"),
+        ([{"$result": A}] * 1001, "args", "at most 1000"),
+    ],
+)
+def test_a_result_named_badly_is_refused_by_its_place(value: object, field: str, rule: str) -> None:
+    with pytest.raises(Invalid) as found:
+        asked({"task": "t", "args": {"x": value}})
+    assert found.value.field == field
+    assert rule in found.value.rule
+
+
+def test_two_that_wait_for_each_others_result_are_refused() -> None:
+    bodies = [{"task": "t", "ref": a, "args": {"$result": b}} for a, b in ("xy", "yx")]
+    with pytest.raises(Invalid, match="circle"):
+        asked(*bodies)
+
+
+@given(jsons)
+def test_what_names_no_result_stays_as_it_is(args: Any) -> None:
+    assert results.swapped(args, lambda *_: 1 / 0, "args") == args
+    assert results.named(args) == ()
+
+
+@given(jsons, st.lists(words | st.integers(0, 2), max_size=3))
+def test_a_path_leads_where_its_steps_lead_or_tells_the_first_that_does_not(
+    value: Any, path: list[str | int]
+) -> None:
+    found, missing = value, None
+    for step in path:
+        if isinstance(found, dict) and str(step) in found:
+            found = found[str(step)]
+        elif isinstance(found, list) and type(step) is int and step < len(found):
+            found = found[step]
+        else:
+            missing = str(step)
+            break
+    if missing is None:
+        assert results.at(value, path) == found
+    else:
+        with pytest.raises(LookupError) as said:
+            results.at(value, path)
+        assert said.value.args == (missing,)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[RealDisk]:
+    init(str(tmp_path / "spool"))
+    found = RealDisk(str(tmp_path / "spool"))
+    yield found
+    found.close()
+
+
+def ended(disk: RealDisk, task_id: str, event: str, result: Any = None, **more: Any) -> None:
+    """A task that has ended."""
+    day = "2026-09-21"
+    entry = f"{event}/{day}/20260921T131320.000000Z,{task_id},t.json"
+    content = {"id": task_id, "event": event, "entry": entry, "result": result, **more}
+    for path in (entry, f"ids/{day}/{task_id}.json", f"attempts/{day}/{task_id}.1.json"):
+        disk.make_dir(path.rpartition("/")[0])
+        disk.write(path, encode(content))
+
+
+def placed(args: Any, **more: Any) -> Place:
+    task = replace(asked({"task": "t", "id": D, "args": args})[0], **more)
+    return Place("pending", "", None, task)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("reference", "value", "lacks"),
+    [
+        ({"$result": A}, {"url": "u", "rows": [{"n": 7}]}, ""),
+        ({"$result": A, "path": "rows.0.n"}, 7, ""),
+        (
+            {"$result": A, "path": "rows.1"},
+            None,
+            f"args.x: the result of {A} has no rows.1 (nothing at 1)",
+        ),
+        ({"$result": A, "path": "url.n"}, None, "has no url.n (nothing at n)"),
+        ({"$result": A, "path": "url.0"}, None, "nothing at 0"),
+        ({"$result": A, "path": "rows.-1"}, None, "nothing at -1"),
+        ({"$result": B, "path": "url"}, None, ""),  # it has failed
+        ({"$result": C}, None, "no longer kept"),
+    ],
+)
+def test_results_stand_in_the_args_or_it_is_said_what_is_not_there(
+    disk: RealDisk, reference: dict[str, Any], value: object, lacks: str
+) -> None:
+    ended(disk, A, "done", {"url": "u", "rows": [{"n": 7}]})
+    ended(disk, B, "failed")
+    found = with_results(disk, placed({"x": reference, "y": 1}), 1000)
+    assert lacks in found.lacks
+    assert bool(lacks) == bool(found.lacks)
+    assert lacks or found.task.args == {"x": value, "y": 1}
+
+
+def test_results_are_bounded_and_of_ones_own_tasks(disk: RealDisk) -> None:
+    ended(disk, A, "done", "x" * 300, submitted_by={"uid": 1, "key": None})
+    twice = [{"$result": A}, {"$result": A}]
+    assert "max_action_bytes" in with_results(disk, placed(twice), 500).lacks
+    assert with_results(disk, placed(twice, writer="1"), 5000).lacks == ""
+    assert "another writer" in with_results(disk, placed(twice, writer="2", uid=2), 5000).lacks
+    deep: Any = 1
+    for _ in range(240):
+        deep = [deep]
+    ended(disk, B, "done", deep)
+    nested: Any = {"$result": B}
+    for _ in range(25):
+        nested = [nested]
+    assert "cannot be written" in with_results(disk, placed(nested), 5000).lacks
+
+
+def test_a_call_may_name_a_result_for_any_argument() -> None:
+    def scaled(url: str, size: int = 1) -> None:
+        del url, size
+
+    signature = Signature(scaled, "scaled")
+    given_ = signature.pack((results.result(A, "url"),), {"size": results.result(B)})
+    assert given_ == {"url": {"$result": A, "path": "url"}, "size": {"$result": B}}
+    with pytest.raises(Invalid):
+        signature.pack((results.result(A, ""),), {})
+    with pytest.raises(Invalid):
+        signature.pack((results.result(A),), {"colour": 1})
