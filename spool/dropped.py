@@ -60,15 +60,7 @@ def reason(disk: Disk, path: str) -> str | None:
         return "the reason file is damaged"
     if not isinstance(found, dict):
         return "the reason file is damaged"
-    return str(found.get("text") or _words(found))
-
-
-def _words(found: dict[str, Any]) -> str:
-    rule = found.get("rule")
-    if isinstance(rule, dict):
-        return "; ".join(f"{task_id}: {why}" for task_id, why in rule.items())
-    value = found.get("value")
-    return f"{value}: {rule}" if isinstance(value, str) else str(rule)
+    return str(found.get("text") or found.get("rule"))
 
 
 def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:

@@ -155,8 +155,18 @@ class TimedOut(SpoolError):
     exit_code = EX_TEMPFAIL
 
 
+def _as_json(value: object) -> str:
+    """As it stands in the file; what no JSON can hold as Python shows it."""
+    import json  # only a refusal needs it
+
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        return repr(value)
+
+
 def _short(value: object, limit: int = 60) -> str:
     """The value as it was written, bounded and free of control characters."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _as_json(value)
     shown = repr(text[:limit])[1:-1] if isinstance(value, str) else text[:limit]
     return f"`{shown}...`" if len(text) > limit else f"`{shown}`"

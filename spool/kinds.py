@@ -11,11 +11,13 @@ import orjson
 from spool import layout, names, patterns, times
 from spool.backoff import Backoff, parse_backoff
 from spool.errors import Invalid
+from spool.fields import nearest
 from spool.fingerprint import FINGERPRINT
 from spool.requests import Match
+from spool.strict import label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import tzinfo
 
     from spool.fields import Field
@@ -156,12 +158,18 @@ def _match(field: Field, value: object, moment: Moment) -> Match:
     found: dict[str, Any] = {}
     for name, part in value.items():
         if name not in _PARTS:
-            raise wrong(f"must be an object of {', '.join(_PARTS)} and nothing else")
+            raise _unknown(field, name, _PARTS)
         try:
             found[name] = _PARTS[name](field, part, moment)
         except ValueError as error:
             raise Invalid(f"{field.name}.{name}", part, str(error)) from None
     return Match(**found)
+
+
+def _unknown(field: Field, part: str, known: Iterable[str]) -> Invalid:
+    return Invalid(
+        f"{field.name}.{label(part)}", None, f"is no part of {field.name}", nearest(part, known)
+    )
 
 
 def _state(_field: Field, value: object, _moment: Moment) -> str:
@@ -239,7 +247,7 @@ def _error(field: Field, value: object, _moment: Moment) -> dict[str, str]:
     made = {"type": "error", "message": "", "trace": ""}
     for part, text in given.items():
         if part not in ERROR_PARTS:
-            raise wrong("must be an object of type, message and trace and nothing else")
+            raise _unknown(field, part, ERROR_PARTS)
         try:
             made[part] = bounded(text, ERROR_PARTS[part])
         except ValueError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.actions import Ack, Extend, Fail, Progress, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
+from spool.errors import Invalid
 from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error, record
@@ -27,7 +28,11 @@ Asked = Verb | MoveRequest | Ack | Fail | Extend | Progress
 
 
 class Denied(Exception):
-    """A verb that cannot be carried out on one task; str() says why."""
+    """A verb that cannot be carried out on one task; str() says why. Fields: attempt, if it is stale."""
+
+    def __init__(self, why: str, attempt: int | None = None) -> None:
+        super().__init__(why)
+        self.attempt = attempt
 
 
 class Elsewhere(Exception):
@@ -61,7 +66,7 @@ def carry_out(
 ) -> list[Action]:
     """One verb on each of its tasks; what cannot be done is refused in one answer."""
     out: list[Action] = []
-    denied: dict[str, str] = {}
+    denied: dict[str, Denied | table.Illegal] = {}
     elsewhere: set[str] = set()
     ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
     if any(i in state.turned_away and found.get(i) is None and i not in state.runs for i in ids):
@@ -70,7 +75,7 @@ def carry_out(
         try:
             out += on_one(state, request, task_id, found.get(task_id), source, now)
         except (Denied, table.Illegal) as problem:
-            denied[task_id] = str(problem)
+            denied[task_id] = problem
         except Elsewhere as other:
             elsewhere.add(other.node)
     if elsewhere:
@@ -119,16 +124,18 @@ def _refusal(
     state: State,
     request: Asked,
     source: Source,
-    denied: dict[str, str],
+    denied: dict[str, Denied | table.Illegal],
     found: dict[str, Place | None],
 ) -> Refuse:
-    first = next(iter(denied))
-    reason: dict[str, Any] = {
-        "field": "id" if len(denied) == 1 else "ids",
-        "value": first if len(denied) == 1 else list(denied),
-        "rule": denied[first] if len(denied) == 1 else denied,
-        "action": getattr(request, "kind", type(request).__name__.lower()),
-    }
+    first, problem = next(iter(denied.items()))
+    if len(denied) > 1:
+        why = {task_id: str(each) for task_id, each in denied.items()}
+        reason: dict[str, Any] = {"field": "ids", "value": list(denied), "rule": why}
+    elif (attempt := getattr(problem, "attempt", None)) is not None:
+        reason = {"field": "attempt", "value": attempt, "rule": str(problem)}
+    else:
+        reason = {"field": "id", "value": first, "rule": str(problem)}
+    reason["action"] = getattr(request, "kind", type(request).__name__.lower())
     place, run = found.get(first), state.runs.get(first)
     task = run.task if run else place.task if place else None
     parent = policy.parent(task, state.settings.handler_for(task.task)) if task else None
@@ -166,7 +173,7 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
     box = parent or (handler.notify if handler and handler.notify else layout.DEFAULT_PARENT)
     if source.who is not None and not rights.may_tell(state.settings, source.who, box):
         box = layout.DEFAULT_PARENT  # strangers do not fill the outboxes of others
-    text = f"{reason.get('field') or 'action'}: {reason.get('rule')}"
+    reason.setdefault("text", _in_words(reason))
     content = {
         "v": 1,
         "event": "rejected",
@@ -175,7 +182,7 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
         "attempt": None,
         "outcome": "rejected",
         "result": None,
-        "error": {**error("rejected", text), "reason": {**reason, "file": _shown(source.path)}},
+        "error": {**error("rejected", reason["text"]), "reason": {**reason, "file": _shown(source.path)}},
         "submitted_at": format_utc(source.ctime),
         "submitted_by": {"key": None, **source.by},
         "node": state.node,
@@ -193,8 +200,8 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
 def _on_run(state: State, request: Asked, run: Run, by: dict[str, Any], now: Now) -> list[Action]:
     if isinstance(request, Ack | Fail | Extend | Progress):
         if request.attempt != run.entry.attempt:
-            text = f"attempt {request.attempt} is stale: attempt {run.entry.attempt} runs"
-            raise Denied(text)
+            text = f"is stale: attempt {run.entry.attempt} runs"
+            raise Denied(text, request.attempt)
         return _on_attempt(state, request, run, now)
     if isinstance(request, Verb) and request.kind == "cancel":
         return cancel_run(state, run, by, now)
@@ -345,8 +352,8 @@ def _late_word(request: Ack | Fail | Extend | Progress, place: Place) -> list[Ac
         return []
     if same and isinstance(request, Fail) and last.get("outcome") == "error":
         return []
-    text = f"attempt {request.attempt} is stale: the task is {place.state}"
-    raise Denied(text)
+    text = f"is stale: the task is {place.state}"
+    raise Denied(text, request.attempt)
 
 
 def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Action]:
@@ -437,6 +444,14 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
         target=layout.pending(entry) if pending else layout.held(entry),
         note={"by": by},
     )
+
+
+def _in_words(reason: dict[str, Any]) -> str:
+    """A refusal as one sentence: field, value, rule; of many tasks the rule of each."""
+    rule = reason["rule"]
+    if isinstance(rule, dict):
+        return "; ".join(f"{task_id}: {why}" for task_id, why in rule.items())
+    return str(Invalid(reason["field"], reason["value"], rule))
 
 
 def _shown(path: str) -> str:

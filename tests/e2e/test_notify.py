@@ -163,10 +163,12 @@ def test_the_word_of_a_stale_attempt_is_refused_and_changes_nothing(live: Make) 
         ("extend", {"by": 1}),
         ("progress", {"percent": 1}),
     ):
-        rule = refused(spool, answer(spool, kind, task_id, 1, **more))
-        assert "attempt 1 is stale" in rule
+        reason = spool.refusal(answer(spool, kind, task_id, 1, **more))
+        assert (reason["field"], reason["value"]) == ("attempt", 1)
+        assert reason["text"] == "attempt `1`: is stale: attempt 2 runs"
         told = spool.event("rejected", task_id, "shop")
         assert told["error"]["reason"]["action"] == kind
+        assert told["error"]["message"] == reason["text"]
     assert "stale" in refused(spool, answer(spool, "ack", task_id, 3))
     assert spool.entry(task_id, "running").attempt == 2
     assert [r["attempt"] for r in spool.records(task_id)] == [1]

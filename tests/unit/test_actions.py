@@ -204,10 +204,16 @@ def test_what_is_not_supported_yet_is_refused_not_ignored(field: str) -> None:
     assert "not supported yet" in refused({"task": "a", field: "x"}).rule
 
 
+def test_a_value_is_shown_as_json_has_it() -> None:
+    assert str(refused({"task": "a", "retries": True})).startswith("retries `true`: ")
+    assert str(refused({"task": "a", "meta": [None]})).startswith("meta `[null]`: ")
+
+
 def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:
     assert refused({"task": "a", "priorty": "high"}).near == "priority"
     assert refused({"action": "cancel", "id": ID}).near == "ids"
     assert refused({"action": "cancle", "ids": [ID]}).near == "cancel"
+    assert refused({"action": "hold", "match": {"tsk": "a"}}).near == "task"
     assert refused({"task": "a", "z" * 100_000: 1}).near is None
 
 
@@ -292,7 +298,7 @@ def test_every_other_action_is_typed() -> None:
         ({"action": "cancel", "ids": [ID], "match": {"task": "a"}}, "match"),
         ({"action": "cancel", "match": {}}, "match"),
         ({"action": "cancel", "match": "a"}, "match"),
-        ({"action": "cancel", "match": {"id": ID}}, "match"),
+        ({"action": "cancel", "match": {"id": ID}}, "match.id"),
         ({"action": "cancel", "match": {"task": "a b"}}, "match.task"),
         ({"action": "cancel", "match": {"state": "new"}}, "match.state"),
         ({"action": "cancel", "match": {"since": "soon"}}, "match.since"),
@@ -315,7 +321,7 @@ def test_every_other_action_is_typed() -> None:
         ({"action": "fail", "id": ID, "attempt": 1}, "error"),
         ({"action": "fail", "id": ID, "attempt": 1, "error": {}}, "error"),
         ({"action": "fail", "id": ID, "attempt": 1, "error": {"message": 1}}, "error.message"),
-        ({"action": "fail", "id": ID, "attempt": 1, "error": {"code": 1}}, "error"),
+        ({"action": "fail", "id": ID, "attempt": 1, "error": {"code": 1}}, "error.code"),
         ({"action": "fail", "id": ID, "attempt": 1, "error": "x", "retry": 1}, "retry"),
         ({"action": "fail", "id": ID, "attempt": 1, "error": "x", "delay": "300w"}, "delay"),
         ({"action": "extend", "id": ID, "attempt": 1, "by": 0}, "by"),

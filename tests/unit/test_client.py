@@ -507,11 +507,10 @@ def test_a_refusal_carries_the_reason(root: Path, client: Spool) -> None:
 
     place = root / "rejected" / date_of(id_time(stem))
     place.mkdir()
-    (place / f"{stem}.json.reason.json").write_text(
-        json.dumps({"field": "id", "value": task_id, "rule": "is done"})
-    )
+    text = f"id `{task_id}`: is done"
+    (place / f"{stem}.json.reason.json").write_text(json.dumps({"rule": "is done", "text": text}))
     (root / "incoming" / f"{stem}.json").rename(place / f"{stem}.json")
-    with pytest.raises(Refused, match=f"{task_id}: is done"):
+    with pytest.raises(Refused, match=text):
         client.carried_out(stem, 5)
 
 
