@@ -268,17 +268,18 @@ class Spool(Control):
             pass  # another reader was faster
 
     def status(self) -> dict[str, Any]:
-        """What goes on: {"spool", "alive", "nodes", "counts", "counted_at", "pauses", "outboxes"}.
+        """What goes on: spool, alive, nodes, counts, counted_at, complete, pauses, outboxes.
 
         `nodes`: node name -> its status file, with `alive` added. `counts`: state (pending as
         pending/CLASS) -> number of tasks, counted by names; where there are more than 50,000, as a
-        daemon has counted them at `counted_at` (RFC 3339, else None). `pauses`: rows, instants in us UTC.
-        `outboxes`: parent -> unread events.
+        daemon has counted them at `counted_at` (RFC 3339, else None), and where none has, at least
+        so many: `complete` is False. `pauses`: rows, instants in us UTC. `outboxes`: parent ->
+        unread events.
         """
         from spool import daemons
 
         found = daemons.nodes(self.disk, self.path)
-        standing, at = self._standing(found)
+        standing, at, complete = self._standing(found)
         counts = {layout.INCOMING: _incoming(self.disk), **standing}
         return {
             "spool": self.path,
@@ -286,56 +287,46 @@ class Spool(Control):
             "nodes": found,
             "counts": counts,
             "counted_at": at,
+            "complete": complete,
             "pauses": daemons.pauses(self.disk),
             "outboxes": daemons.unread(self.disk),
         }
 
     def shape(self) -> dict[str, Any]:
-        """For how long what waits has been due: {"at", "counts", "oldest", "bounds", "tasks"}.
+        """For how long what waits has been due: at, counts, oldest, bounds, tasks, complete.
 
         `tasks`: name -> class -> [due later, then a count for each of `bounds` (seconds), older].
-        Counted now by names; where more than 50,000 tasks wait, as a daemon has counted them.
+        Counted now by names; where there are more than 50,000 of them, as a daemon has counted them
+        at `at`, and where none has, `complete` is False and only those that were looked at are told.
         """
         from spool import daemons, look
         from spool.shape import Shape
 
-        file = self._newest(daemons.nodes(self.disk, self.path))
+        file = daemons.counted(self.disk, daemons.nodes(self.disk, self.path))
         if file is not None and sum(file["counts"].values()) > look.MANY:
-            return file
-        found = Shape(_now())
-        for folder in look.folders(self.disk, (layout.PENDING,)):
-            for names in self.disk.slices(folder, look.SLICE):
-                found.wait(folder, names)
-        for state, count in (look.count(self.disk, look.LIVE, limit=look.MANY) or {}).items():
+            return {**file, "complete": True}
+        found, complete = Shape(_now()), True
+        for folder, names in look.batches(self.disk, (layout.PENDING,)):
+            found.wait(folder, names)
+            complete = sum(found.counts.values()) <= look.MANY
+            if not complete:
+                break
+        if not complete and file is not None:
+            return {**file, "complete": True}
+        for state, count in look.count(self.disk, look.LIVE, limit=look.MANY)[0].items():
             found.count(state, count)
-        return found.plain()
+        return {**found.plain(), "complete": complete}
 
-    def _newest(self, nodes: Iterable[str]) -> dict[str, Any] | None:
-        """The newest count of all tasks by a daemon."""
-        found = [_written(self.disk, layout.shape(node)) for node in nodes]
-        return max(filter(None, found), key=lambda one: str(one["at"]), default=None)
+    def _standing(self, nodes: Iterable[str]) -> tuple[dict[str, int], str | None, bool]:
+        """What stands where, since when that is known if it is too much to count, whether that is all."""
+        from spool import daemons, look
 
-    def _standing(self, nodes: Iterable[str]) -> tuple[dict[str, int], str | None]:
-        """What stands where, and since when that is known if it is too much to be counted now."""
-        from spool import look
-
-        known = self._newest(nodes)
+        known = daemons.counted(self.disk, nodes)
         if known is None or sum(known["counts"].values()) <= look.MANY:
-            found = look.count(self.disk, limit=look.MANY if known else None)
-            if found is not None or known is None:
-                return found or {}, None
-        return known["counts"], known["at"]
-
-
-def _written(disk: RealDisk, path: str) -> dict[str, Any] | None:
-    """What a daemon has written there; None where it has not, or it cannot be read."""
-    import orjson
-
-    try:
-        found = orjson.loads(disk.read(path, 64 << 20))
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("at"), str) else None
+            found, complete = look.count(self.disk, limit=look.MANY)
+            if complete or known is None:
+                return found, None, complete
+        return known["counts"], known["at"], True
 
 
 _ANYWHERE = {"move": {"priority": "low"}}  # a move must say where to

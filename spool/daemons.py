@@ -16,6 +16,8 @@ from spool.mounts import mount_of
 from spool.times import SECOND, parse_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from spool.disk import Disk
 
 STATUS_LIMIT = 64 << 20
@@ -33,7 +35,7 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     locked = {name[:-5] for name in _names(disk) if name.endswith(".lock") and name[:1] not in ".,"}
     for node in sorted(locked | (beats.keys() if shared else set())):
-        row = {**_status(disk, node), "node": node, **beats.get(node, {})}
+        row = {**_object(disk, layout.status(node)), "node": node, **beats.get(node, {})}
         row["alive"] = _is_fresh(row) if shared else alive(root, node)
         found[node] = row
     return found
@@ -143,6 +145,12 @@ def unread(disk: Disk) -> dict[str, int]:
     return found
 
 
+def counted(disk: Disk, nodes: Iterable[str]) -> dict[str, Any] | None:
+    """The newest count of all tasks by one of these daemons, as spool.shape makes it."""
+    found = (_object(disk, layout.shape(node)) for node in nodes)
+    return max((one for one in found if "at" in one), key=lambda one: str(one["at"]), default=None)
+
+
 def _names(disk: Disk) -> list[str]:
     try:
         return disk.names(layout.NODES)
@@ -150,9 +158,10 @@ def _names(disk: Disk) -> list[str]:
         return []
 
 
-def _status(disk: Disk, node: str) -> dict[str, Any]:
+def _object(disk: Disk, path: str) -> dict[str, Any]:
+    """What a daemon has written there; nothing where it has not, or it cannot be read."""
     try:
-        found = orjson.loads(disk.read(layout.status(node), STATUS_LIMIT))
+        found = orjson.loads(disk.read(path, STATUS_LIMIT))
     except (OSError, orjson.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Damaged, Invalid
 from spool.names import PRIORITIES, BadName, is_id, parse_entry
-from spool.owncopy import decode_task
+from spool.owncopy import decode_task, first_entry
 from spool.place import Place
 from spool.records import RECORD_LIMIT, decode
 
@@ -82,8 +83,9 @@ def last_record(disk: Disk, task_id: str) -> dict[str, Any] | None:
 def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:
     """Where a task is, None where it is nowhere; Damaged names the path of what cannot be read.
 
-    Costs one open where the hint or the newest record is right, else a look at the names of
-    running/, held/ and pending/. A task that moves meanwhile is looked for twice.
+    Costs some opens where the hint, the newest record or the own copy tells it, else (after a `move`
+    to another time, a `release`, a `retry`) a look at the names of running/, held/ and pending/. A
+    task that moves meanwhile is looked for twice.
     """
     if not is_id(task_id):
         return None
@@ -104,10 +106,26 @@ def _guesses(disk: Disk, task_id: str, hint: str | None) -> Iterator[str]:
     last = last_record(disk, task_id)
     if last is not None and isinstance(last.get("entry"), str):
         yield last["entry"]
+    yield from _first_places(disk, task_id)
     for folder in folders(disk, (layout.RUNNING, layout.HELD, layout.PENDING)):
         yield from _in_folder(disk, folder, task_id)
     for folder in folders(disk, layout.ENDED):
         yield from _in_folder(disk, folder, task_id)
+
+
+def _first_places(disk: Disk, task_id: str) -> Iterator[str]:
+    """Where a task waits that is as it came, or in another class, or lifted: by its own copy."""
+    try:
+        task = read_task(disk, layout.own_copy(task_id))
+    except (OSError, Invalid):
+        return  # the look at the names tells what it is
+    base = first_entry(task)
+    fronts = [replace(base, front=front) for front in (base.front, not base.front)]
+    entries = [replace(e, prio=prio, base=prio) for e in fronts for prio in PRIORITIES]
+    lifted = (
+        [replace(e, prio=PRIORITIES[0], lifted=1) for e in entries] if base.deadline is not None else []
+    )
+    yield from (layout.pending(e) for e in (*entries, *lifted))
 
 
 def _in_folder(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
@@ -141,36 +159,41 @@ def names(disk: Disk, path: str) -> list[str]:
         return []  # a stranger's file; fsck names it
 
 
-def entries(disk: Disk, states: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
-    """(path, entry) of all that stands in these states; names that are no entries are left out."""
+def batches(disk: Disk, states: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    """(directory, names in it) of all that stands in these states, a slice at a time."""
     for folder in folders(disk, states):
         for batch in disk.slices(folder, SLICE):
-            for name in batch:
-                path = f"{folder}/{name}"
-                try:
-                    yield path, entry_at(path)
-                except BadName:
-                    continue
+            yield folder, batch
+
+
+def entries(disk: Disk, states: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
+    """(path, entry) of all that stands in these states; names that are no entries are left out."""
+    for folder, batch in batches(disk, states):
+        for name in batch:
+            path = f"{folder}/{name}"
+            try:
+                yield path, entry_at(path)
+            except BadName:
+                continue
 
 
 def count(
-    disk: Disk, states: tuple[str, ...] = layout.STATES, *, limit: int | None = None
-) -> dict[str, int] | None:
+    disk: Disk, states: tuple[str, ...] = layout.STATES, *, limit: int = MANY
+) -> tuple[dict[str, int], bool]:
     """How many entries stand in each state, pending by class as pending/PRIO; by names alone.
 
-    None where there are more than `limit` of them.
+    Beyond `limit` it stops: False, and there are at least so many.
     """
     found = {s: 0 for s in states if s != layout.PENDING}
     if layout.PENDING in states:
         found.update({f"pending/{prio}": 0 for prio in PRIORITIES})
     total = 0
-    for folder in folders(disk, states):
+    for folder, batch in batches(disk, states):
         parts = folder.split("/")
         key = f"pending/{parts[2]}" if parts[0] == layout.PENDING else parts[0]
-        for batch in disk.slices(folder, SLICE):
-            many = sum(1 for n in batch if not n.startswith("."))
-            found[key] += many
-            total += many
-            if limit is not None and total > limit:
-                return None
-    return found
+        many = sum(1 for n in batch if not n.startswith("."))
+        found[key] += many
+        total += many
+        if total > limit:
+            return found, False
+    return found, True

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look, packs
 from spool.errors import SpoolError
 from spool.gated import sentence
-from spool.names import PRIORITIES, date_of
+from spool.names import PRIORITIES, clock_of, date_of, entry_name
 from spool.patterns import matches
 from spool.place import AFTER
-from spool.times import format_span
-from spool.turn import turn
+from spool.shape import BOUNDS
+from spool.times import SECOND, format_span, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.views import TaskView
 
+FRONT = ",p=f"
 HELD = {
     "asked": "held because somebody asked; `spool release {id}` lets it go on",
     "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
@@ -144,17 +146,45 @@ class Why:
         return handler.pattern if handler else None
 
     def _behind(self, entry: Entry) -> str:
-        """How many tasks of each class are ready before it."""
-        mine = turn(entry, self.now)
+        """How many tasks of each class are ready before it, by their names or as a daemon has counted."""
+        file = daemons.counted(self.disk, self.nodes)
+        if file is not None and sum(file["counts"].values()) > look.MANY:
+            return self._reckoned(entry, file)
+        mine = (date_of(entry.time), entry_name(entry, dated=False))
         before = dict.fromkeys(PRIORITIES, 0)
-        today = date_of(self.now)
-        for path, other in look.entries(self.disk, (layout.PENDING,)):
-            if path.split("/")[1] > today:
+        seen = 0
+        for folder in look.folders(self.disk, (layout.PENDING,)):
+            _, date, prio = folder.split("/")
+            if date > date_of(self.now):
                 break  # dates come in order: what follows is not ready
-            if other.time <= self.now and turn(other, self.now) < mine:
-                before[other.prio] += 1
-        parts = [f"{count} {prio}" for prio, count in before.items() if count]
-        return f"behind {', '.join(parts)}" if parts else ""
+            if PRIORITIES.index(prio) > PRIORITIES.index(entry.prio):
+                continue
+            due = clock_of(self.now) if date == date_of(self.now) else "~"
+            for batch in self.disk.slices(folder, look.SLICE):
+                seen += len(batch)
+                if seen > look.MANY:
+                    return self._reckoned(entry, file) or f"behind more than {_many(before)}"
+                ready = [name for name in batch if name[0] != "." and name[:13] <= due]
+                if prio == entry.prio:
+                    ready = [n for n in ready if _is_ahead((date, n), mine)]
+                before[prio] += len(ready)
+        return f"behind {_many(before)}" if any(before.values()) else ""
+
+    def _reckoned(self, entry: Entry, file: dict[str, Any] | None) -> str:
+        """The same from the newest count of a daemon, which tells ages in buckets: at most so many."""
+        if file is None:
+            return ""
+        at = parse_utc(file["at"])
+        since = 1 + bisect_left(BOUNDS, max(0, at - entry.time) / SECOND)
+        before = dict.fromkeys(PRIORITIES, 0)
+        for rows in file["tasks"].values():
+            for prio, row in rows.items():
+                ahead = PRIORITIES.index(prio) - PRIORITIES.index(entry.prio)
+                if ahead < 0:
+                    before[prio] += sum(row[1:])
+                elif ahead == 0 and not entry.front:
+                    before[prio] += sum(row[since:])
+        return f"behind at most {_many(before)} (counted {self.say(at)})" if any(before.values()) else ""
 
     def _running(self, task: TaskView) -> str:
         since = self._since(task)
@@ -185,6 +215,16 @@ class Why:
         """How long it has been in its state: its last rename was the one into it."""
         info = self.disk.info(task.path)
         return format_span(max(0, self.now - info.ctime_us)) if info else "a moment"
+
+
+def _is_ahead(one: tuple[str, str], mine: tuple[str, str]) -> bool:
+    """Whether a task has its turn before another of its class, by date and name: see spool.turn."""
+    front, to_front = FRONT in one[1], FRONT in mine[1]
+    return front > to_front if front != to_front else one > mine if front else one < mine
+
+
+def _many(before: dict[str, int]) -> str:
+    return ", ".join(f"{count} {prio}" for prio, count in before.items() if count) or "it can count"
 
 
 def _progress(progress: dict[str, Any]) -> str:

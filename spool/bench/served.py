@@ -109,7 +109,7 @@ class Served:
             [sys.executable, "-m", "spoold", "-q", "--spool", str(self.root), "--node", "bench"],
             stdin=subprocess.DEVNULL,
             cwd="/",
-            env=_as_installed(os.environ),
+            env=as_installed(os.environ),
         )
         return self.process
 
@@ -140,7 +140,7 @@ class Served:
         return sum(map(_cpu, _tree(self.process.pid)))
 
 
-def _as_installed(environ: Mapping[str, str]) -> dict[str, str]:
+def as_installed(environ: Mapping[str, str]) -> dict[str, str]:
     """With this very spool, whose modules are compiled once."""
     kept = {name: value for name, value in environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": str(ROOT)}

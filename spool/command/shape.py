@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         head = ("TASK", "CLASS", "T", "later", *LABELS)
         total = ("TOTAL", "", sum(every), *every)
         render.table(head, [total, *((name, prio, sum(c), *c) for name, prio, c in rows)])
+    if not found["complete"]:
+        print("at least so many: it is a long queue, and spoold has not counted it yet")
     age = now - parse_utc(found["at"])
     if age > 1_000_000:
         print(f"counted {render.when(now - age, now)}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spool.why import Why
 
 SHOWN = 20  # running tasks
+UNCOUNTED = "at least so many: it is a long queue, and spoold has not counted it yet"
 EPILOG = "Exit status: 0 whatever there is to tell; `spool doctor` says whether it is well."
 
 
@@ -54,7 +55,7 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
     yield "pending", f"{sum(classes.values())}{f' ({waiting})' if waiting else ''}"
     for state in ("running", "held", "done", "failed", "cancelled"):
         yield state, counts[state]
-    yield "counted", found["counted_at"]
+    yield "counted", found["counted_at"] if found["complete"] else UNCOUNTED
     yield "incoming", counts["incoming"] or None
     for node in found["nodes"].values():
         if node["alive"]:

@@ -71,6 +71,7 @@ def head(source: Source) -> dict[str, Any]:
         "pauses": moment.status["pauses"],
         "counts": moment.status["counts"],
         "counted_at": moment.status["counted_at"],
+        "complete": moment.status["complete"],
         "open_errors": sum(1 for g in moment.groups if g.state == "open"),
         "priorities": PRIORITIES,
     }

@@ -66,7 +66,9 @@ def _states(moment: Moment, width: int) -> Line:
     line = _counts(moment, wide=True)
     if sum(len(text) for text, _ in line) > width:
         line = _counts(moment, wide=False)
-    if moment.status["counted_at"]:
+    if not moment.status["complete"]:
+        line.append(("  or more", "dim"))
+    elif moment.status["counted_at"]:
         age = moment.now - parse_utc(moment.status["counted_at"])
         line.append((f"  {format_span(age)} old", "dim"))
     return line

@@ -213,7 +213,7 @@ def test_words() -> None:
 
 def moment(**node: Any) -> Moment:
     status = {
-        "spool": "/srv/jobs", "alive": True, "pauses": [], "outboxes": {"shop": 3}, "counted_at": None,
+        "spool": "/srv/jobs", "alive": True, "pauses": [], "outboxes": {"shop": 3}, "counted_at": None, "complete": True,
         "counts": {f"pending/{p}": 1_234_567 for p in ("high", "medium", "low")}
         | dict.fromkeys(("held", "running", "done", "failed", "cancelled"), 1_234_567),
         "nodes": {"host-a": {"node": "host-a", "alive": True, "state": "running", "pid": 1, **node}},
