@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool.backoff import MAX_WAIT
 from spool.names import PRIORITIES
 from spool.owncopy import DUPLICATES, FAILURES
-from spool.times import MAX_AHEAD
+from spool.times import YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,7 +102,7 @@ FIELDS: tuple[Field, ...] = (
     _row("result", "any", "ack", "what came out: any JSON"),
     _row("error", "error", "fail", "what went wrong: text, or type, message, trace", **_MUST),
     _row("retry", "flag", "fail", "whether another attempt makes sense", default=True),
-    _row("delay", "duration", "fail", "wait before it, not the backoff", low=0, high=MAX_AHEAD),
+    _row("delay", "duration", "fail", "wait before it, not the backoff", low=0, high=5 * YEAR),
     _row("by", "duration", "extend", "how much longer the attempt may take", **_SPAN, **_MUST),
     _row("percent", "percent", "progress", "how far it is, 0 to 100"),
     _row("note", "text", "progress", "what it is doing", high=1000),

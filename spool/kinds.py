@@ -29,8 +29,6 @@ NAME_RULE = "must be 1 to 64 letters, digits, dots, dashes or underscores, the f
 
 _FINGERPRINT = re.compile(FINGERPRINT)
 _TRACE = re.compile(rf"(?!ff)(?!..-0{{32}})(?!.{{36}}0{{16}}){TRACE}")
-_EARLIEST_ID = times.EARLIEST
-_LATEST_ID = 4_102_444_800 * times.SECOND  # 2100-01-01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ def _scope(field: Field, value: object, moment: Moment) -> str:
 def _id(_field: Field, value: object, _moment: Moment) -> str:
     if not isinstance(value, str) or not names.is_id(value):
         raise wrong("must be a UUIDv7 as 32 lower-case hex digits")
-    if not _EARLIEST_ID <= names.id_time(value) < _LATEST_ID:
+    if not times.EARLIEST <= names.id_time(value) < times.LATEST:
         raise wrong("must be a UUIDv7 whose date lies between 2000 and 2100")
     return value
 

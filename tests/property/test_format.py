@@ -67,7 +67,7 @@ def test_a_duration_is_the_sum_of_its_units(counts: list[int]) -> None:
     assert times.parse_duration(spelled) == total
 
 
-@given(st.integers(times.EARLIEST, times.EARLIEST + 200 * times.YEAR))
+@given(st.integers(times.EARLIEST, times.LATEST - 1))
 def test_an_instant_written_reads_back_exactly(us: int) -> None:
     written = times.format_utc(us)
     assert times.parse_utc(written) == us
@@ -91,7 +91,7 @@ def test_whatever_is_written_as_a_time_only_valueerror_comes_back(value: Any) ->
             us = times.parse_time(value, now_us=NOW, zone=zone)
         except ValueError:
             continue
-        assert NOW - times.MAX_PAST <= us <= NOW + times.MAX_AHEAD
+        assert times.EARLIEST <= us < times.LATEST
     with suppress(ValueError):
         assert 0 <= times.parse_duration(value) <= times.LONGEST
 

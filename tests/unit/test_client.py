@@ -37,7 +37,7 @@ from spool.init import init
 from spool.names import Entry, event_name, new_id
 
 NOW = time.time_ns() // 1000 - 3_600_000_000
-YEAR = date.today().year + 1  # times must lie within a year back and five ahead
+YEAR = date.today().year + 1
 ROOT = Path(__file__).parents[2]
 STEPS = 6  # of two files: write, write, sync, move, move, sync the directory
 
