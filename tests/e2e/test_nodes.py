@@ -185,5 +185,6 @@ def test_nodes_are_shown_to_people_and_programs(
     assert main(["--spool", str(live.root), "nodes"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [["NODE", "ALIVE"], ["one", "yes"], ["two", "no"]]
+    assert "None" not in lines[2]
     with Spool(str(live.root)) as spool:
         assert daemons.any_alive(spool.disk, spool.path)
