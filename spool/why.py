@@ -211,6 +211,15 @@ class Why:
             text += f": {error['message']}"
         return text
 
+    def share(self, task: TaskView) -> float | None:
+        """How much of a running task is done, 0 to 1, as it says itself."""
+        status = self.nodes.get(task.node or "", {})
+        for row in status.get("running") or []:
+            percent = (row.get("progress") or {}).get("percent") if row.get("id") == task.id else None
+            if isinstance(percent, int | float):
+                return min(1.0, max(0.0, percent / 100))
+        return None
+
     def _since(self, task: TaskView) -> str:
         """How long it has been in its state: its last rename was the one into it."""
         info = self.disk.info(task.path)

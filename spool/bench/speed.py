@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,21 +59,23 @@ def room(above: str, files: int) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def measure(place: Path, size: Size, say: Callable[[str], None]) -> Figures:
-    """All of it, repetitions interleaved."""
+def measure(place: Path, size: Size, say: Callable[[int, int], None]) -> Figures:
+    """All of it, repetitions interleaved; `say` is told how much is done, and of how much."""
     figures, stamp = Figures(), Stamp(place)
     daemons = [Served(place / name, name, stamp) for name in DURABILITIES]
     empty = Served(place / "empty", "durable", stamp)
     try:
         for daemon in daemons:
             daemon.start()
-        for number in range(size.repetitions):
-            say(f"repetition {number + 1} of {size.repetitions}")
-            raw.measure(figures, place / "raw", size.samples)
-            latency.measure(figures, daemons, stamp, size.samples)
-            for daemon in daemons:
-                rates.throughput(figures, daemon, size.tasks)
-            rates.submit(figures, empty.root, size.tasks)
+        steps = [
+            partial(raw.measure, figures, place / "raw", size.samples),
+            partial(latency.measure, figures, daemons, stamp, size.samples),
+            *(partial(rates.throughput, figures, daemon, size.tasks) for daemon in daemons),
+            partial(rates.submit, figures, empty.root, size.tasks),
+        ] * size.repetitions
+        for number, step in enumerate(steps):
+            say(number, len(steps))
+            step()
     finally:
         for daemon in daemons:
             daemon.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
@@ -32,23 +31,20 @@ def run(args: argparse.Namespace) -> int:
     """Measure, then tell."""
     from spool.bench import figures, speed
     from spool.command import render
+    from spool.command.bar import Bar
 
     above = args.dir or os.path.dirname(options_of.open_spool(args).path)
     size = speed.QUICK if args.quick else speed.FULL
     with speed.room(above, size.files) as place:
         about = figures.environment(place)
-        found = speed.measure(place, size, _say)
+        with Bar("bench") as bar:
+            found = speed.measure(place, size, lambda done, of: bar.draw(done / of, f"{done} of {of}"))
         about["load_after"] = figures.environment(place)["load"]
     if args.json:
         print(render.json_line({"quick": args.quick, "environment": about, "figures": found.rows()}))
     else:
         print("\n".join(_lines(about, found)))
     return 0
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"spool bench: {text}", file=sys.stderr, flush=True)
 
 
 def _lines(about: dict[str, object], found: Figures) -> list[str]:

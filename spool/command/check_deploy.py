@@ -31,13 +31,19 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Import, compare, list."""
+    from spool import look
     from spool.command import render
-    from spool.tasks.deploy import check
+    from spool.command.bar import Bar
+    from spool.tasks.deploy import WAITING, check
 
     spool = options_of.open_spool(args)
     if args.path is not None:
         os.chdir(args.path)
-    report = check(spool.disk, args.modules)
+    with Bar("check-deploy") as bar:
+        if bar.shown:
+            counts, _ = look.count(spool.disk, WAITING, limit=sys.maxsize)
+            bar.total = sum(counts.values())
+        report = check(bar.reads(spool.disk), args.modules)
     if args.json:
         for one in report.problems:
             print(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
     from spool.client import Spool
+    from spool.disk import Disk
 
 DAMAGED = 1
 EPILOG = """
@@ -31,6 +32,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, and mend where asked to."""
     from spool.command import render
+    from spool.command.bar import Bar
     from spool.fsck import check
     from spool.safe import safe
 
@@ -40,18 +42,29 @@ def run(args: argparse.Namespace) -> int:
         print(f"spool: {safe(spool.path)}: {why}", file=sys.stderr)
         return EX_TEMPFAIL
     bad = total = 0
-    for found in check(spool.disk, repair=args.repair):
-        total += 1
-        bad += found.mended is None and found.grave
-        if args.json:
-            row = {"path": found.path, "what": found.what, "mended": found.mended}
-            print(render.json_line({**row, "grave": found.grave}))
-        else:
-            mended = f": {found.mended}" if found.mended else ""
-            print(safe(f"{found.path}: {found.what}{mended}"))
+    with Bar("fsck", of="files") as bar:
+        bar.total = _files(spool.disk) if bar.shown else None
+        for found in check(bar.reads(spool.disk), repair=args.repair):
+            total += 1
+            bad += found.mended is None and found.grave
+            bar.clear()
+            if args.json:
+                row = {"path": found.path, "what": found.what, "mended": found.mended}
+                print(render.json_line({**row, "grave": found.grave}))
+            else:
+                mended = f": {found.mended}" if found.mended else ""
+                print(safe(f"{found.path}: {found.what}{mended}"))
     if not args.json and sys.stdout.isatty():
         print(f"{total} findings" if total else "all is well")
     return DAMAGED if bad else 0
+
+
+def _files(disk: Disk) -> int:
+    """About how many it will read: the tasks and the records of their attempts."""
+    from spool import layout, look
+
+    records = sum(len(disk.names(f"{layout.ATTEMPTS}/{date}")) for date in disk.names(layout.ATTEMPTS))
+    return records + sum(look.count(disk, limit=sys.maxsize)[0].values())
 
 
 def _not_now(spool: Spool) -> str | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
     from spool.client import Spool
+    from spool.disk import Disk
     from spool.retention import Excess
     from spool.settings import Settings
 
@@ -44,6 +45,7 @@ def _tell(spool: Spool, *, json: bool) -> int:
 
     from spool import layout, packs, retention, settings
     from spool.command import render
+    from spool.command.bar import Bar
     from spool.disk import Missing
     from spool.weigh import expired, weigh
 
@@ -53,9 +55,11 @@ def _tell(spool: Spool, *, json: bool) -> int:
         found = settings.load("")
     now = time.time_ns() // 1000
     excess = retention.Excess(found)
-    for _ in weigh(spool.disk, found, excess, now) if excess.wanted else ():
-        pass
-    rows = _ended(spool, found, excess, now)
+    with Bar("prune", of="names") as bar:
+        disk = bar.names(spool.disk)
+        for _ in weigh(disk, found, excess, now) if excess.wanted else ():
+            pass
+        rows = _ended(disk, found, excess, now)
     for path in packs.packs(spool.disk):
         if expired(path, now):
             rows[retention.DROP, layout.parent_of(path)] += 1
@@ -72,17 +76,17 @@ def _tell(spool: Spool, *, json: bool) -> int:
     return 0
 
 
-def _ended(spool: Spool, found: Settings, excess: Excess, now: int) -> Counter[tuple[str, str]]:
+def _ended(disk: Disk, found: Settings, excess: Excess, now: int) -> Counter[tuple[str, str]]:
     """What is to be done with what is not packed: (what, directory) -> how many."""
     from spool import layout, look, retention
     from spool.names import BadName
 
     rows: Counter[tuple[str, str]] = Counter()
-    for folder in look.folders(spool.disk, layout.ENDED):
+    for folder in look.folders(disk, layout.ENDED):
         state, date = folder.split("/")
         if not retention.is_date(date) or retention.age(date, now) < 0:
             continue
-        for names in spool.disk.slices(folder, look.SLICE):
+        for names in disk.slices(folder, look.SLICE):
             for name in names:
                 try:
                     entry = look.entry_at(f"{folder}/{name}")

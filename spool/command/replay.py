@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
+from spool.command.bar import Bar
 from spool.command.change import counted, show
 from spool.errors import EX_DATAERR, Invalid
 from spool.runargs import RESERVED, RUN
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if args.id is not None and not is_id(args.id):
         raise Invalid("--id", args.id, "must be the id of a replay")
     match = options_of.match_of(args, spool)
-    ids = options_of.ids_of(args.ids) if match is None else list(_matching(spool, match))
+    with Bar("replay", of="names") as bar:
+        ids = options_of.ids_of(args.ids) if match is None else list(_matching(spool, match, bar))
     if args.dry_run:
         return show(ids)
     if len(ids) > 1 and not args.yes and not _sure(args, ids):
@@ -76,13 +78,13 @@ def run(args: argparse.Namespace) -> int:
     return see(spool, stems, args, f"replay: asked for {counted(ids)}", {"asked": len(ids), "id": key})
 
 
-def _matching(spool: Spool, match: dict[str, Any]) -> Iterator[str]:
+def _matching(spool: Spool, match: dict[str, Any], bar: Bar) -> Iterator[str]:
     """The ids of what has ended and matches, in directories and in packs."""
     from spool import packs
     from spool.match import find, keeps, states
 
     wanted = spool.match("replay", match)
-    for paths in find(spool.disk, "replay", wanted):
+    for paths in find(bar.names(spool.disk), "replay", wanted):
         yield from paths
     for path in packs.packs(spool.disk):
         for one in packs.read(spool.disk, path):
@@ -110,14 +112,16 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     refused = _not_replayable(spool) if not args.force else {}
     docs: list[dict[str, Any]] = []
     denied: dict[str, int] = {}
-    for task in _tasks(spool, ids):
-        why = next((p for p in refused if refused[p](task.task)), None)
-        if task.task.startswith(RESERVED) and task.task != RUN:
-            why = task.task  # with --force too: nobody may submit it
-        if why is not None:
-            denied[why] = denied.get(why, 0) + 1
-        else:
-            docs.append(_doc(task, key))
+    with Bar("replay", len(ids)) as bar:
+        for task in _tasks(spool, ids):
+            bar.step()
+            why = next((p for p in refused if refused[p](task.task)), None)
+            if task.task.startswith(RESERVED) and task.task != RUN:
+                why = task.task  # with --force too: nobody may submit it
+            if why is not None:
+                denied[why] = denied.get(why, 0) + 1
+            else:
+                docs.append(_doc(task, key))
     if len(docs) > 1:
         print(f"spool: replay {key}", file=sys.stderr)
     made = target.submit_many(docs)

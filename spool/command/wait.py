@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
-from spool.errors import EX_DATAERR, EX_TEMPFAIL, Invalid, Refused, TimedOut
+from spool.command.bar import Bar
+from spool.errors import EX_DATAERR, EX_TEMPFAIL, Invalid, Refused, SpoolError, TimedOut
 from spool.safe import safe
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from spool.client import Spool
 
+EVERY = 0.5  # seconds between two looks at how far a task is, for a person
 DONE, FAILED, CANCELLED = 0, 1, 2
 STATUS = {"done": DONE, "failed": FAILED, "cancelled": CANCELLED}
 WORST = (DONE, CANCELLED, FAILED, EX_TEMPFAIL, EX_DATAERR)  # of many tasks, the last of these
@@ -109,4 +112,23 @@ def _record(spool: Spool, task_id: str, end: float | None) -> dict[str, Any]:
         return spool.wait(task_id, 1)
     except TimedOut:
         note_if_unserved(spool)
-    return spool.wait(task_id, None if end is None else max(0.0, end - time.monotonic()))
+    with Bar("wait") as bar:
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            try:
+                return spool.wait(
+                    task_id, min(EVERY, EVERY if left is None else left) if bar.shown else left
+                )
+            except TimedOut:
+                if not bar.shown or (left is not None and left <= EVERY):
+                    raise
+            _show(spool, task_id, bar)
+
+
+def _show(spool: Spool, task_id: str, bar: Bar) -> None:
+    """What the task waits for or how far it is."""
+    from spool.command.why import explainer
+
+    with contextlib.suppress(SpoolError, OSError):  # it moves; what is told is for a moment
+        reasons, task = explainer(spool), spool.get(task_id)
+        bar.draw(reasons.share(task), f"{task.task} {reasons.line(task)}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.live import Live, handler
+from tests.e2e.live import PATIENCE, ROOT, Live, handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,3 +242,26 @@ def test_an_outbox_that_is_not_read_holds_its_tasks_back_and_nobody_elses(live: 
         answer(spool, "ack", told["id"])
         spool.event("done", told["id"], "shop")
     assert len(seen) == 12
+
+
+def test_who_waits_at_a_terminal_sees_how_far_the_task_is(live: Make) -> None:
+    spool = live(SHOP)
+    task_id = spool.submit("order.new")
+    ready(spool, task_id)
+    answer(spool, "progress", task_id, percent=42, note="half way")
+    main_end, end = pty.openpty()
+    words = [sys.executable, "-m", "spool", "--spool", str(spool.root), "wait", task_id]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "160"}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=end, env=env)
+    os.close(end)
+    shown = b""
+    try:
+        while b"%  order.new running on node" not in shown or b"42 %, half way" not in shown:
+            shown += os.read(main_end, 1 << 16)
+        answer(spool, "ack", task_id, result={"paid": True})
+        assert process.communicate(timeout=PATIENCE)[0] == b'{"paid":true}\n'
+        assert b"wait  [##########..............]  42%  order.new running" in shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main_end)

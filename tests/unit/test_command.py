@@ -440,12 +440,12 @@ def test_a_log_cannot_control_the_terminal(root: Path) -> None:
     assert shown.replace("\r\n", "\n") == "à\tb\n\\x1b[31m\\xff"
 
 
-def on_a_terminal(*words: str, **env: str) -> str:
+def on_a_terminal(*words: str, before: tuple[str, ...] = ("-m", "spool"), **env: str) -> str:
     """What `spool ...` shows on a terminal."""
     main_end, end = pty.openpty()
     env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")} | {"TERM": "xterm"} | env
     process = subprocess.Popen(
-        [sys.executable, "-m", "spool", *words], stdout=end, stderr=end, cwd=ROOT, env=env
+        [sys.executable, *before, *words], stdout=end, stderr=end, cwd=ROOT, env=env
     )
     os.close(end)
     shown = b""

@@ -42,7 +42,7 @@ QUICK = Size(repetitions=2, samples=5, tasks=20, waiting=200, idle=0.5)
 
 def run(place: Path, size: Size) -> Figures:
     """All of it, repetitions interleaved."""
-    figures = speed.measure(place, size, say)
+    figures = speed.measure(place, size, lambda done, of: say(f"{done} of {of}"))
     say(f"{size.waiting:,} tasks are to wait")
     stamp = Stamp(place)
     full = Served(place / "waiting", "relaxed", stamp)
