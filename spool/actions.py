@@ -121,7 +121,12 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
     args = get("args", {})
     content = canonical({k: v for k, v in doc.items() if k not in ("id", "action")})
     results = named(args) if NEEDLE in content else ()
-    for name, other in (("key_for", "key"), ("on_duplicate", "key"), ("on_failure", "after")):
+    for name, other in (
+        ("key_for", "key"),
+        ("on_duplicate", "key"),
+        ("on_failure", "after"),
+        ("files", "id"),
+    ):
         if name in given and other not in given:
             raise Invalid(name, doc[name], f"goes with {other} and not without it")
     if given["task"] == RUN:
@@ -151,6 +156,7 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         on_duplicate=get("on_duplicate", "keep"),
         after=tuple(dict.fromkeys((*get("after", ()), *results))) if results else get("after", ()),
         results=results,
+        files=get("files", ()),
         on_failure=get("on_failure", "wait"),
         ref=get("ref"),
         meta=get("meta", {}),

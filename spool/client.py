@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,14 +18,14 @@ from spool.batch import batches
 from spool.body import encoded, fields, plain
 from spool.control import Control
 from spool.disk import Missing, RealDisk
-from spool.drop import Drops, box_of, drop
+from spool.drop import Drops, attached, box_of, drop
 from spool.errors import Invalid, NoSuchTask, NotAllowed, NotASpool
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_id, new_id
 from spool.peek import DURABLE, RELAXED, client_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from spool.actions import Match
     from spool.body import Backoff, Span, When
@@ -105,6 +108,7 @@ class Spool(Control):
         after: Sequence[str] | None = None,
         on_failure: Literal["wait", "cancel", "run"] | None = None,
         ref: str | None = None,
+        files: Mapping[str, str | os.PathLike[str]] | None = None,
         meta: Mapping[str, Any] | None = None,
         id: str | None = None,  # noqa: A002 - named as the field is
     ) -> str:
@@ -112,7 +116,8 @@ class Spool(Control):
 
         `args`: anything JSON can say, {} where it is left out. Times: an aware datetime; a naive
         one, or text without offset, is local in `tz` or the spool's time zone; a timedelta counts
-        from now. Durations: a timedelta, seconds, or text such as "90s". The other fields are those
+        from now. Durations: a timedelta, seconds, or text such as "90s". `files`: name -> path of
+        what is copied and comes with the task. The other fields are those
         of spool(5). Give an `id` of your own to make a resend safe.
 
         Raises Invalid before anything is written; Full, NotAllowed, NotASpool: nothing is submitted.
@@ -122,7 +127,7 @@ class Spool(Control):
             priority=priority, position=position, retries=retries, backoff=backoff,
             timeout=timeout, version=version, notify=notify, on_miss=on_miss, trace=trace,
             replay_of=replay_of, key=key, key_for=key_for, on_duplicate=on_duplicate, after=after,
-            on_failure=on_failure, ref=ref, meta=meta,
+            on_failure=on_failure, ref=ref, files=files, meta=meta,
         )  # fmt: skip
         return self.submit_one(doc)
 
@@ -131,8 +136,14 @@ class Spool(Control):
         # The file is named by the id. A chosen one may come twice, and no drop replaces another.
         suffix = f"-{new_id()[-8:]}" if "id" in task else ""
         doc = {"id": new_id(), **task}
-        data = self.preview(doc)
-        self._drop(f"{doc['id']}{suffix}.json", data)
+        name = f"{doc['id']}{suffix}.json"
+        if not isinstance(files := doc.get("files"), Mapping):
+            self._drop(name, self.preview(doc))
+            return str(doc["id"])
+        data = self.preview({**doc, "files": list(files)})
+        with self._drops() as drops:
+            attached(doc, drops)
+            drops.stage(name, self._sealed(data))
         return str(doc["id"])
 
     def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -141,16 +152,23 @@ class Spool(Control):
         Up to 1000 go into one file, and those are taken in all or none. All files become visible
         together, with one sync. Raises as `submit` does, Invalid naming `tasks[N].field`.
         """
-        drops = Drops(self.disk, self.path, durable=self.durable, box=self.box)
         ids: list[str] = []
-        try:
-            for data in batches(tasks, self.max_action_bytes, _now(), ids):
+        with self._drops() as drops:
+            whole = (attached({"id": new_id(), **task}, drops) for task in tasks)
+            for data in batches(whole, self.max_action_bytes, _now(), ids):
                 drops.stage(f"{new_id()}.json", self._sealed(data))
+        return ids
+
+    @contextmanager
+    def _drops(self) -> Iterator[Drops]:
+        """What is staged in it becomes visible at its end, all of it or nothing."""
+        drops = Drops(self.disk, self.path, durable=self.durable, box=self.box)
+        try:
+            yield drops
             drops.publish()
         except BaseException:
             drops.abandon()
             raise
-        return ids
 
     def preview(self, doc: Mapping[str, Any]) -> bytes:
         """The bytes of an action as they would be dropped, checked; Invalid where it breaks a rule."""
@@ -205,7 +223,7 @@ class Spool(Control):
                 found = task_view(packed.place(), list(packed.attempts))
         if found is None:
             raise NoSuchTask(task_id)
-        return found
+        return replace(found, files=look.sizes(self.disk, layout.files(task_id)))
 
     def list(
         self, state: str | None = None, task: str | None = None, limit: int | None = None

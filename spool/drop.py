@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spool import layout
-from spool.disk import DiskFull, Missing
-from spool.errors import Full, NotAllowed, NotASpool
-from spool.names import new_id
+from spool.disk import FULL, DiskFull, Missing
+from spool.errors import Full, Invalid, NotAllowed, NotASpool
+from spool.names import is_id, is_task, new_id
 
 if TYPE_CHECKING:
     from spool.disk import Disk, RealDisk
@@ -26,6 +28,7 @@ class Box:
 
 
 OWN = Box()
+SHARED = "are not taken in a spool of several users: give a path in args"
 
 
 def box_of(disk: RealDisk) -> Box:
@@ -62,6 +65,7 @@ class Drops:
         self.durable = durable
         self._staged: dict[str, str] = {}
         self._moved: list[str] = []
+        self.brings = False  # files that come with tasks
 
     def stage(self, name: str, data: bytes) -> None:
         """Prepare one file that is to be incoming/NAME. Full, NotAllowed, NotASpool."""
@@ -72,6 +76,28 @@ class Drops:
         except OSError as problem:
             del self._staged[path]
             raise self._told(problem) from None
+
+    def attach(self, task_id: str, name: str, source: str) -> None:
+        """Copy a file that is to come with a task, before its action is staged. Full, OSError.
+
+        A name or id that is none is left to the checks of the action.
+        """
+        if not is_id(task_id) or not is_task(name):
+            return
+        if self.box is not OWN:
+            raise Invalid("files", None, SHARED)
+        path = f"{self.box.tmp}/.{new_id()}.given"
+        with open(source, "rb") as given:
+            try:
+                self.disk.write(path, b"")
+                self._staged[path] = layout.given(task_id, name)
+                with open(os.path.join(self.root, path), "wb") as copy:
+                    shutil.copyfileobj(given, copy, 1 << 20)
+            except OSError as problem:
+                full = problem.errno in FULL
+                told = DiskFull(problem.errno, problem.strerror, path) if full else problem
+                raise self._told(told) from None
+        self.brings = True
 
     def publish(self) -> None:
         """All that was staged becomes visible. Full, NotAllowed, NotASpool."""
@@ -93,7 +119,7 @@ class Drops:
         is gone has been taken in.
         """
         if not self.box.blind:
-            self.disk.sync_dirs([self.box.incoming])
+            self.disk.sync_dirs([self.box.incoming, *([self.box.tmp] if self.brings else [])])
             return
         for path in self._moved:
             try:
@@ -119,6 +145,16 @@ class Drops:
         if isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
             return NotAllowed(f"{place}: uid {os.getuid()} may not write there: {problem.strerror}")
         return problem
+
+
+def attached(doc: Mapping[str, Any], drops: Drops) -> dict[str, Any]:
+    """A task with the names of its `files` (name -> path), which are copied into tmp/."""
+    files = doc.get("files")
+    if not isinstance(files, Mapping):
+        return dict(doc)
+    for name, source in files.items():
+        drops.attach(str(doc["id"]), name, os.fspath(source))
+    return {**doc, "files": list(files)}
 
 
 def drop(disk: Disk, root: str, files: dict[str, bytes], *, durable: bool, box: Box = OWN) -> None:

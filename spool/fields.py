@@ -25,6 +25,7 @@ MAX_TASKS = 10_000
 MAX_META = 64 * 1024
 MAX_KEY = 200
 MAX_AFTER = 10_000
+MAX_FILES = 100
 MAX_ATTEMPT = 10**9
 
 
@@ -88,6 +89,8 @@ FIELDS: tuple[Field, ...] = (
     _row("on_failure", "choice", "submit", "once one of these has failed", default="wait",
          choices=FAILURES),
     _row("ref", "name", "submit", "what other tasks of the batch call it in after"),
+    _row("files", "files", "submit", "the files that come with it, in tmp/ as ID,NAME", low=1,
+         high=MAX_FILES, default=()),
     _row("key", "key", "submit", "at most one unfinished task with this key", high=MAX_KEY),
     _row("key_for", "duration", "submit", "how long after its end the key stays taken", **_SPAN),
     _row("on_duplicate", "choice", "submit", "what a taken key means", default="keep",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from spool import group, keys, layout, look, packs
+from spool import dropped, group, keys, layout, look, packs
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, is_id, parse_event
@@ -56,6 +56,7 @@ class Fsck:
         self.repair = repair
         self.places: dict[str, list[str]] = {}
         self.keyed: dict[str, Task] = {}  # what has not ended and has a key
+        self.brought: dict[str, tuple[str, ...]] = {}  # the files that came with a task
         self.failures = Regroup()
 
     def run(self) -> Iterator[Finding]:
@@ -65,6 +66,7 @@ class Fsck:
         yield from self._twice()
         yield from self._records()
         yield from self._ids()
+        yield from self._files()
         yield from self._keys()
         yield from self._outboxes()
         yield from self._journal()
@@ -114,6 +116,8 @@ class Fsck:
         except Missing:
             return
         self.places.setdefault(entry.id, []).append(path)
+        if task.files:
+            self.brought[entry.id] = task.files
         lives = not path.startswith(layout.ENDED) and entry.why != "cancelled"
         if task.key is not None and task.duplicate_of is None and lives:
             self.keyed[entry.id] = replace(task, args=None, meta={})
@@ -196,6 +200,22 @@ class Fsck:
         yield self._mend(
             path, "task has no place", f"put at {target}", lambda t=target: self._link(path, t)
         )
+
+    def _files(self) -> Iterator[Finding]:
+        """Files are of a task that is there, and all that came with it are."""
+        for path in self._dated(layout.FILES):
+            task_id = path.rpartition("/")[2]
+            if not is_id(task_id) or path != layout.files(task_id):
+                yield self._away(path, "is not named by a task whose files it holds")
+            elif task_id not in self.places:
+                if dropped.waiting(self.disk, task_id) is not None:
+                    continue  # its action is still to be carried out
+                yield self._away(path, "holds files of a task that is not there")
+        for task_id, names in self.brought.items():
+            for name in names:
+                if self.disk.info(f"{layout.files(task_id)}/{name}") is None:
+                    path = self.places[task_id][0]
+                    yield Finding(path, f"its file {layout.files(task_id)}/{name} is missing")
 
     def _keys(self) -> Iterator[Finding]:
         """Who has a key is told by its file, and nobody else who has not ended says so."""

@@ -111,6 +111,19 @@ def _after(field: Field, value: object, _moment: Moment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def _files(field: Field, value: object, moment: Moment) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= (field.high or 1):
+        raise wrong(f"must be a list of 1 to {field.high} names of files")
+    for index, one in enumerate(value):
+        try:
+            _name(field, one, moment)
+        except ValueError as error:
+            raise Invalid(f"{field.name}[{index}]", one, str(error)) from None
+    if len(set(value)) < len(value):
+        raise wrong("must name no file twice")
+    return tuple(value)
+
+
 def _time(_field: Field, value: object, moment: Moment) -> int:
     return times.parse_time(value, now_us=moment.now, zone=moment.zone, base_us=moment.dropped)
 
@@ -269,6 +282,7 @@ _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "duration": _duration,
     "error": _error,
     "errors": _errors,
+    "files": _files,
     "flag": _flag,
     "id": _id,
     "ids": _ids,

@@ -23,6 +23,7 @@ ATTEMPTS = "attempts"
 IDS = "ids"
 LOGS = "logs"
 CHECKPOINTS = "checkpoints"
+FILES = "files"
 OUTBOX = "outbox"
 REJECTED = "rejected"
 CORRUPT = "corrupt"
@@ -59,7 +60,7 @@ TREE = (
     JOURNAL,
     NODES,
 )
-MADE_WHEN_NEEDED = (CHECKPOINTS, SIGNED, PACKED, KEYS)  # and not by a spool of 0.1.0
+MADE_WHEN_NEEDED = (CHECKPOINTS, FILES, SIGNED, PACKED, KEYS)  # and not by a spool of 0.1.0
 DEFAULT_PARENT = "default"
 
 
@@ -111,6 +112,16 @@ def log(task_id: str, attempt: int) -> str:
 def checkpoint(task_id: str) -> str:
     """Path of what a Python task has kept for its next attempt."""
     return f"{CHECKPOINTS}/{date_of(id_time(task_id))}/{task_id}.json"
+
+
+def files(task_id: str) -> str:
+    """Path of the directory of the files that came with a task, and of those it makes."""
+    return f"{FILES}/{date_of(id_time(task_id))}/{task_id}"
+
+
+def given(task_id: str, name: str) -> str:
+    """Where a writer puts a file that is to come with a task."""
+    return f"{TMP}/{task_id},{name}"
 
 
 def journal(node: str, at: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,29 @@ def names(disk: Disk, path: str) -> list[str]:
         return []
     except NotADirectoryError:
         return []  # a stranger's file; fsck names it
+
+
+def sizes(disk: Disk, path: str) -> dict[str, int]:
+    """The files below a directory by their path in it, and how many bytes each has."""
+    found: dict[str, int] = {}
+    for name in names(disk, path):
+        info = disk.info(f"{path}/{name}")
+        if info is not None and stat.S_ISDIR(info.mode):
+            found |= {f"{name}/{one}": size for one, size in sizes(disk, f"{path}/{name}").items()}
+        elif info is not None:
+            found[name] = info.size
+    return found
+
+
+def remove_tree(disk: Disk, path: str) -> None:
+    """A directory with all that is in it, as far as it is there."""
+    for name in names(disk, path):
+        info = disk.info(f"{path}/{name}")
+        if info is not None and stat.S_ISDIR(info.mode):
+            remove_tree(disk, f"{path}/{name}")
+        elif info is not None:
+            disk.remove(f"{path}/{name}")
+    disk.remove_dir(path)
 
 
 def batches(disk: Disk, states: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:

@@ -32,7 +32,7 @@ class Task:
     in an own copy, fields of newer versions. `uid` is who wrote the file, `digest` what it said,
     `signer` whose key signed it, `writer` in whose quota it counts (None in a user's own spool).
     `after`: the ids (in a batch that is not taken in yet also the `ref`s) of tasks it waits for;
-    `results`: of those whose results its args name.
+    `results`: of those whose results its args name. `files`: the names of those that came with it.
     `duplicate_of`: the task that had its key when it came; it never runs. `recurring`: of which
     schedule it is (`name`, `scheduled_at`, `late`: whether that was missed, and is made up for).
     """
@@ -60,6 +60,7 @@ class Task:
     recurring: dict[str, Any] | None = None
     after: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     on_failure: str = "wait"
     ref: str | None = None
     meta: dict[str, Any]
@@ -112,7 +113,7 @@ def encode_task(task: Task) -> bytes:
         doc["deadline"] = format_utc(task.deadline)
     spans = {name: getattr(task, name) for name in _DURATIONS}
     doc |= {name: seconds(us) for name, us in spans.items() if us is not None}
-    for name in (*_TEXTS, "retries", "version", "recurring", "after", "results"):
+    for name in (*_TEXTS, "retries", "version", "recurring", "after", "results", "files"):
         value = getattr(task, name)
         if value not in (None, ()):
             doc[name] = value
@@ -234,6 +235,13 @@ def _ids(doc: dict[str, Any], name: str) -> tuple[str, ...] | None:
     return None if found is None else tuple(found)
 
 
+def _names(doc: dict[str, Any], name: str) -> tuple[str, ...] | None:
+    found = _take(doc, name, list)
+    if found is not None and not all(isinstance(one, str) and names.is_task(one) for one in found):
+        raise Invalid(name, None, "is damaged: it must be a list of names")
+    return None if found is None else tuple(found)
+
+
 def _is(kind: Any) -> Callable[[dict[str, Any], str], Any]:
     return lambda doc, name: _take(doc, name, kind)
 
@@ -262,6 +270,7 @@ _READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "recurring": _is(dict),
     "after": _ids,
     "results": _ids,
+    "files": _names,
     "on_failure": _one_of(*FAILURES),
     "meta": _is(dict),
     "digest": _is(str),

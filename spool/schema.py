@@ -30,7 +30,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _ID = r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"
 _fingerprint = {"type": "string", "pattern": f"^{FINGERPRINT}$"}
 _NO_NUL = r"^[^\x00]*$"
-_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "on_failure": ["after"]}
+_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "on_failure": ["after"], "files": ["id"]}
 
 
 def build() -> Schema:
@@ -137,6 +137,13 @@ def _ids(row: Field) -> Schema:
     return {"type": "array", "minItems": row.low, "maxItems": row.high, "items": one}
 
 
+def _files(row: Field) -> Schema:
+    one = {"type": "string", "pattern": _NAME}
+    return {
+        "type": "array", "minItems": row.low, "maxItems": row.high, "uniqueItems": True, "items": one
+    }  # fmt: skip
+
+
 def _match(_row: Field) -> Schema:
     parts = {
         "task": {"type": "string", "pattern": f"^{PATTERN}$"},
@@ -167,6 +174,7 @@ def _after(row: Field) -> Schema:
 
 _SCHEMAS: dict[str, Callable[[Field], Schema]] = {
     "after": _after,
+    "files": _files,
     "any": lambda _row: {},
     "backoff": _backoff,
     "choice": lambda row: {"enum": list(row.choices)},

@@ -57,7 +57,7 @@ class TaskView:
 
     `state` is that of `Listed`, or incoming: dropped, not taken in yet. `attempts` are the records
     of all attempts that have ended, oldest first, as spool(5) describes them; `result` and `error`
-    are those of the newest one.
+    are those of the newest one. `files`: bytes of each of its files, by name.
     """
 
     id: str
@@ -80,6 +80,7 @@ class TaskView:
     duplicate_of: str | None = None
     recurring: dict[str, Any] | None = None
     after: tuple[str, ...] = ()
+    files: dict[str, int] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     submitted_at: int | None = None
     uid: int | None = None
@@ -108,6 +109,7 @@ class TaskView:
             "duplicate_of": self.duplicate_of,
             "recurring": self.recurring,
             "after": list(self.after),
+            "files": self.files,
             "meta": self.meta,
             "submitted_at": _maybe(self.submitted_at),
             "submitted_by": {"uid": self.uid, "key": None},

@@ -41,7 +41,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--front", action="store_true", help="short for --position front")
     parser.add_argument("--dry-run", action="store_true", help="print the action, submit nothing")
     options_of.add_json(parser)
-    options_of.add_fields(parser, "submit", ("task", "args"))
+    options_of.add_fields(parser, "submit", ("task", "args", "files"))
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:

@@ -45,7 +45,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the action, submit nothing")
     options_of.add_key(parser)
     options_of.add_json(parser)
-    options_of.add_fields(parser, "submit", ("task", "args"))
+    parser.add_argument(
+        "--attach", metavar="NAME=PATH", action="append", default=[], help="a file that comes with it"
+    )
+    options_of.add_fields(parser, "submit", ("task", "args", "files"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     doc = body(args, _args(args))
     spool = options_of.open_spool(args)
     if args.dry_run:
-        print(spool.preview(doc).decode())
+        named = {"id": new_id(), **doc, "files": list(doc["files"])} if args.attach else doc
+        print(spool.preview(named).decode())
     else:
         show_ids([spool.submit_one(doc)], json=args.json)
     return 0
@@ -68,11 +72,20 @@ def body(args: argparse.Namespace, task_args: Any) -> dict[str, Any]:
     doc = {"task": args.task, **options_of.given_fields(args, "submit")}
     if task_args is not None:
         doc["args"] = task_args
+    if attach := getattr(args, "attach", None):
+        doc["files"] = _files(attach)
     if args.front:
         if doc.get("position", "front") != "front":
             options_of.usage(args, "--front and --position back do not go together")
         doc["position"] = "front"
     return doc
+
+
+def _files(words: list[str]) -> dict[str, str]:
+    found = dict(word.partition("=")[::2] for word in words)
+    if len(found) < len(words) or not all(found.values()):
+        raise Invalid("--attach", " ".join(words), "must be NAME=PATH, each name once")
+    return found
 
 
 def show_ids(ids: list[str], *, json: bool) -> None:

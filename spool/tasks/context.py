@@ -6,6 +6,7 @@ import logging
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,6 +86,18 @@ class Context:
         """What an earlier attempt, or this one, has kept last; None where nothing was."""
         return self._checkpoints.read(self.id) if self._checkpoints else None
 
+    @property
+    def files(self) -> Path:
+        """The directory of the files that came with the task, and of those it makes; it is there.
+
+        They are kept as long as the task. An earlier attempt may have left some.
+        """
+        if self._checkpoints is None:
+            raise RuntimeError("this task has no place for files")
+        found = Path(self._checkpoints.files(self.id))
+        found.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return found
+
     def checkpoint(self, value: Any) -> None:
         """Keep any JSON for the next attempt; it is on disk when this returns. Raises Invalid."""
         if self._checkpoints:
@@ -92,7 +105,10 @@ class Context:
 
 
 class Checkpoints:
-    """Where checkpoints are kept."""
+    """Where checkpoints are kept, and files."""
+
+    def files(self, task_id: str) -> str:
+        raise NotImplementedError
 
     def read(self, task_id: str) -> Any:
         raise NotImplementedError

@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     notify: str
     on_miss: Literal["run", "drop", "fail"]
     trace: str
+    files: Mapping[str, str]
     meta: Mapping[str, Any]
     id: str
 

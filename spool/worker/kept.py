@@ -1,4 +1,4 @@
-"""Checkpoints as files: one for each task, replaced as a whole."""
+"""What a task keeps: its checkpoint, one file replaced as a whole, and the place of its files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ LIMIT = 1 << 20
 
 
 class Kept(Checkpoints):
-    """The checkpoints of a spool."""
+    """The checkpoints and files of a spool."""
 
     def __init__(self, root: str) -> None:
         self.root = root
+
+    def files(self, task_id: str) -> str:
+        """Where the files of a task are."""
+        return os.path.join(self.root, layout.files(task_id))
 
     def read(self, task_id: str) -> Any:
         """What was kept last; None where nothing was, or what is there is damaged."""

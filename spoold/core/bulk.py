@@ -14,7 +14,7 @@ from spool.actions import Replay, Verb
 from spool.times import format_utc
 from spoold.core import table, verbs
 from spoold.core.submit import take_in
-from spoold.core.values import Ask, Drop, Note, Seek, Seeking, TakeKeys
+from spoold.core.values import Ask, Drop, FreeKeys, Note, Seek, Seeking, TakeKeys
 
 if TYPE_CHECKING:
     from spool.names import Entry
@@ -44,16 +44,22 @@ def matched(state: State, event: Matched, now: Now) -> list[Action]:
     if found is None:
         return []
     if event.done:
-        del state.seeks[event.source]
-        if found.elsewhere:
-            return verbs.leave(state, event.source, found.elsewhere)
-        return [Note("match", _note(found, event)), _answer(state, found, event)]
+        return _done(state, found, event)
     if isinstance(found.request, Replay):
         return _replay(state, found, found.request, event, now)
     found.found += len(event.paths)
     if not event.paths:
         return []
     return [Ask("match", tuple(event.paths), event.paths, found.request, event.source)]
+
+
+def _done(state: State, found: Seeking, event: Matched) -> list[Action]:
+    del state.seeks[event.source]
+    if found.short:
+        return [FreeKeys((), again=True)]
+    if found.elsewhere:
+        return verbs.leave(state, event.source, found.elsewhere)
+    return [Note("match", _note(found, event)), _answer(state, found, event)]
 
 
 def looked(state: State, event: Looked, now: Now) -> list[Action]:
@@ -75,6 +81,12 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
         except verbs.Elsewhere as other:
             found.elsewhere.add(other.node)
     return out
+
+
+def no_room(state: State) -> None:
+    """A new task of a replay found no room on the disk: its action stays."""
+    for found in state.seeks.values():
+        found.short |= isinstance(found.request, Replay)
 
 
 def kind_of(request: Bulk) -> str:
@@ -152,4 +164,4 @@ def _note(found: Seeking, event: Matched) -> dict[str, Any]:
     return note | ({"denied": found.denied} if found.denied else {})
 
 
-__all__ = ["begin", "kind_of", "looked", "matched"]
+__all__ = ["begin", "kind_of", "looked", "matched", "no_room"]

@@ -250,6 +250,8 @@ def _undone(state: State, event: Undone, now: Now) -> list[Action]:
     state.count_live(move, -1)
     if move.before == table.NEW and event.why == "full":
         state.turn_away(move.entry.id)
+        if move.body is not None and move.body.replay_of is not None:
+            bulk.no_room(state)
     if move.after == table.RUNNING and move.before == table.PENDING:
         run = state.runs.get(move.entry.id)
         if run is not None:

@@ -587,6 +587,7 @@ class Seeking:
     changed: int = 0
     elsewhere: set[str] = field(default_factory=set)  # nodes that run some of them
     denied: dict[str, int] = field(default_factory=dict)  # why -> how many
+    short: bool = False  # some had no room on the disk: it is carried out once more
 
 
 @dataclass(slots=True, kw_only=True)

@@ -158,6 +158,7 @@ class Handlers:
             "SPOOL_ATTEMPT": str(entry.attempt),
             "SPOOL_DEADLINE": "" if entry.deadline is None else format_utc(entry.deadline),
             "SPOOL_DIR": self.root,
+            "SPOOL_FILES": os.path.join(self.root, layout.files(entry.id)),
             "SPOOL_NODE": self.node,
             "SPOOL_RESULT": os.path.join(self.root, self._result(entry.id, entry.attempt)),
         }

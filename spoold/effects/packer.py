@@ -60,6 +60,7 @@ class Packer:
         self._next = 0
         self._leads = len(state.peers) == 1  # one node does it for all
         self._pass: Iterator[None] | None = None
+        self._filed: dict[str, frozenset[str]] = {}
         self.keys = Keys(disk, state.node)
         self.counts = {"packed": 0, "dropped": 0}
         self.resumed = False
@@ -149,6 +150,7 @@ class Packer:
         state, date = folder.split("/")
         lines: dict[tuple[str, str], list[tuple[str, str, bytes]]] = {}
         remove: list[str] = []
+        self._filed.clear()
         for name in names:
             path = f"{folder}/{name}"
             try:
@@ -156,8 +158,9 @@ class Packer:
                 what, expires = retention.fate(self.state.settings, state, date, entry.task, now)
                 if what != retention.DROP and excess.takes(state, entry.task, entry.time):
                     what = retention.DROP
-                if what == retention.KEEP:
-                    continue
+                kept = layout.files(entry.id)
+                if what == retention.KEEP or (what == retention.PACK and kept in self._with_files(kept)):
+                    continue  # a task with files is not packed, and goes with them
                 body = self.disk.read(path, look.BODY_LIMIT)
                 task = decode_task(body)
             except (*DAMAGED, Missing):
@@ -167,11 +170,22 @@ class Packer:
             day = date_of(id_time(entry.id))
             lines.setdefault((day, expires if line else ""), []).append((entry.id, task.digest, line))
             if not line:
+                if kept in self._with_files(kept):
+                    look.remove_tree(self.disk, kept)  # first: what is left of a crash is looked at again
+                    self.disk.remove_dir(layout.parent_of(kept))
                 records += [p for r in found if isinstance(p := r.get("log"), str)]
             remove += [*records, layout.own_copy(entry.id), path]  # in this order: see _remove
             self.counts["packed" if line else "dropped"] += 1
         if remove:
             self._promise(lines, remove, now)
+
+    def _with_files(self, path: str) -> frozenset[str]:
+        """Which tasks of the same day as this one have files, by the path of their directory."""
+        above = layout.parent_of(path)
+        if above not in self._filed:
+            names = look.names(self.disk, above)
+            self._filed[above] = frozenset(f"{above}/{name}" for name in names)
+        return self._filed[above]
 
     def _thinned(self, excess: Excess, now: int) -> Iterator[None]:
         """Packs that hold more than is kept, made anew without it."""

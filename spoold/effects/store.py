@@ -3,8 +3,9 @@
 For each group, in this order; after a crash between two steps, `recovery` does what is said here:
 
     step            what is on disk if we die after it         who cleans up, and how
-    1 stage         dot files in running/NODE/                 recovery removes them; actions are still
-                                                               in incoming/, attempts count as lost
+    1 stage         dot files in running/NODE/, files of       recovery removes the dot files; actions are
+                    tasks linked into files/                   still in incoming/ (their files in tmp/
+                                                               too), attempts count as lost
     2 know          own copies are in ids/ as well             recovery puts them into pending/; an
                                                                action still in incoming/ is known by
                                                                its id and dropped
@@ -17,7 +18,8 @@ For each group, in this order; after a crash between two steps, `recovery` does 
     6 leave         ended tasks stand in their new place,      recovery publishes the staged events
                     refused actions in rejected/
     7 announce      events are in the outboxes                 an action still in incoming/ is known
-    8 clear         actions are gone from incoming/            nothing to do
+    8 clear         actions are gone from incoming/, their     nothing to do
+                    files from tmp/
 
 The redo log (`effects/redo`) makes 5 to 8 durable with one write before they are done. Where there is
 none (a spool that several machines share, a second daemon), where a group is too large for it, and for
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spool.disk import Disk
+    from spool.owncopy import Task
     from spoold.core.values import Forward, Message, Move, Refuse, Source, Undone
     from spoold.effects.group import Group
     from spoold.effects.redo import Redo
@@ -118,10 +121,7 @@ class Store:
                 group.files[layout.key(move.key)] = None
                 group.dirs[layout.KEYS] = None
             if move.body is not None:
-                try:
-                    self._write(group, self._own(move), encode_task(move.body))
-                except DiskFull:
-                    group.undo(move, "full")
+                self._stage_task(group, move, move.body)
         if not group.named:  # once: an earlier try has staged them under these names
             taken: set[str] = set()
             group.tells = [self._untold(message, taken) for message in group.tells]
@@ -163,6 +163,8 @@ class Store:
         if not self.durable or not group.files:
             return
         if self.redo is not None:
+            if group.given:
+                self.disk.sync(group.given, group.dirs)
             if taken := [layout.key(m.key) for m in group.moves if m.key is not None]:
                 self.disk.sync(taken, [layout.KEYS])
             group.logged = self.redo.add(self._record(group))
@@ -256,6 +258,9 @@ class Store:
 
     def _clear(self, group: Group, now: int) -> None:
         del now
+        for source in group.given.values():
+            if source.startswith(f"{layout.TMP}/") and self.disk.info(source) is not None:
+                self.disk.remove(source)
         for drop in group.drops:
             self._take_away(drop.source, None)
 
@@ -361,6 +366,33 @@ class Store:
                     self.disk.remove(known)
                     self.disk.link(own, known)
             group.dirs[layout.parent_of(known)] = None
+
+    def _stage_task(self, group: Group, move: Move, task: Task) -> None:
+        try:
+            self._bring(group, move.entry.id, task)
+            self._write(group, self._own(move), encode_task(task))
+        except DiskFull:
+            group.undo(move, "full")
+        except Missing:
+            group.undo(move, "gone")  # a file that was to come with it: its action is refused
+
+    def _bring(self, group: Group, task_id: str, task: Task) -> None:
+        """Files that come with a task stand at their place before it does; Missing.
+
+        Their other names go when all is on disk, as its action does: a rename could lose both.
+        """
+        folder = layout.files(task_id)
+        if task.files:
+            self.disk.make_dir(folder)
+            group.dirs |= dict.fromkeys((folder, layout.parent_of(folder), layout.FILES, "."))
+        for name in task.files:
+            source, target = layout.given(task_id, name), f"{folder}/{name}"
+            if task.replay_of is not None:
+                source = f"{layout.files(task.replay_of)}/{name}"
+            if self.disk.info(target) is None:
+                self.disk.link(source, target)
+            group.files[target] = None
+            group.given[target] = source
 
     def _take_in(self, group: Group, move: Move, target: str) -> None:
         self._ensure(group, target)

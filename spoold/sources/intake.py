@@ -30,6 +30,7 @@ from spool.actions import (
     interpret,
 )
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
+from spool.drop import SHARED
 from spool.errors import Invalid
 from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
 from spool.order import resolved
@@ -261,10 +262,13 @@ class Intake:
         self.signatures.tidy(now)
         if self.crowd is not None:
             return found  # its pass finds them
+        waits = any(name.endswith(".json") for name in self.disk.names(layout.INCOMING))
         for folder in (layout.INCOMING, layout.TMP):
             for name in self.disk.names(folder):
                 path = f"{folder}/{name}"
                 unfinished = folder == layout.TMP or path in self._ignored or is_unfinished(name)
+                if folder == layout.TMP and waits and "," in name:
+                    continue  # it may come with a task that has not been looked at yet
                 info = self.disk.info(path) if unfinished else None
                 if info is None or stat.S_ISDIR(info.mode) or now.wall - info.ctime_us < DAY_US:
                     continue
@@ -419,7 +423,10 @@ class Intake:
             named = resolved(named)
             self._check_after(named)
         for i, made in enumerate(named):
-            if not self._known(made, request, i):
+            if self._known(made, request, i):
+                self._left_over(made)
+            else:
+                self._check_files(made, f"tasks[{i}].files" if request.batch else "files")
                 fresh.append(made)
         if any(task.key is not None for task in fresh):
             self._unsure.update(task.id or "" for task in fresh)
@@ -435,6 +442,25 @@ class Intake:
             if not there and self._packed(task_id) is None:
                 patience = FOREVER if self._large else OVERTAKEN
                 raise NotYet(Invalid("after", task_id, "no task has this id"), patience)
+
+    def _check_files(self, task: Task, field: str) -> None:
+        """What is to come with a task is there, or has been brought to its place before a crash."""
+        if task.files and self.crowd is not None:
+            raise Invalid(field, None, SHARED)
+        for name in task.files:
+            path = layout.given(task.id or "", name)
+            info = self.disk.info(path) or self.disk.info(f"{layout.files(task.id or '')}/{name}")
+            if info is None:
+                raise NotYet(Invalid(field, name, f"is not there: no {path}"), OVERTAKEN)
+            if not stat.S_ISREG(info.mode):
+                raise Invalid(field, name, f"must be a regular file: {path}")
+
+    def _left_over(self, task: Task) -> None:
+        """Files that came once more with a task that has them."""
+        info = self.disk.info(layout.own_copy(task.id or "")) if task.files else None
+        for name in task.files if info is not None and info.nlink > 1 else ():
+            if self.disk.info(path := layout.given(task.id or "", name)) is not None:
+                self.disk.remove(path)
 
     def _known(self, task: Task, request: Submit, index: int) -> bool:
         task_id = task.id or ""

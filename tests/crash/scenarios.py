@@ -303,6 +303,11 @@ STORIES: dict[str, list[Step]] = {
                {"task": "order.a", "n": 4, "got": {ident(3): {"$result": ident(3)}}, "after": [ident(3)],
                 "on_failure": "run"}), wait(20),
     ],
+    "files": [
+        submit({**RUN, "n": 1, "files": ["a", "b"]}), turn(), submit({**RUN, "n": 2, "files": ["a"]},
+               {**RUN, "n": 3}, {**RUN, "n": 4, "files": ["a"], "at": "+1h"}), turn(), again(4), wait(3),
+        act("replay", 1, id=ident(9)), wait(12), act("cancel", 4), wait(1),
+    ],
     "keys in one turn": [
         submit({**RUN, "n": 1, "key": "k"}), submit({**RUN, "n": 2, "key": "k"}),
         submit({**RUN, "n": 3, "key": "k", "on_duplicate": "replace"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,22 @@ def test_what_is_old_is_packed_what_is_too_old_goes_the_rest_stays(disk: RealDis
     assert disk.info(layout.log(old, 1)) is not None
     assert [f for f in fsck.check(disk) if f.grave] == []
     assert not [d for d in look.names(disk, "done") if d != date_of(NOON - DAY_US)]
+
+
+@pytest.mark.parametrize("at", [None, *range(12)])
+def test_files_are_never_packed_and_go_before_their_task(disk: RealDisk, at: int | None) -> None:
+    kept, gone = ended(disk, 1, "done", 5), ended(disk, 2, "done", 15)
+    for task_id in (kept, gone):
+        disk.make_dir(f"{layout.files(task_id)}/deep")
+        disk.write(f"{layout.files(task_id)}/deep/a", b"x")
+    if at is not None:
+        with suppress(Cut):
+            passed(Cutting(disk, at), disk.root)
+    passed(disk, disk.root)
+    assert (lives(disk, kept), lives(disk, gone)) == (True, False)
+    assert look.sizes(disk, layout.files(kept)) == {"deep/a": 1}
+    assert disk.info(layout.files(gone)) is None
+    assert [f for f in fsck.check(disk) if f.grave] == []
 
 
 def test_a_second_pass_changes_nothing(disk: RealDisk) -> None:

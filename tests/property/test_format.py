@@ -279,6 +279,7 @@ SCHEMA = fields.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 # Good and bad values of each kind on which the schema can agree (see spool.schema for the rest).
 GOOD: dict[str, list[Any]] = {
+    "files": [["a"], ["photo.jpg", "b"]],
     "after": [[OTHER], [OTHER, OTHER]],  # a circle is no matter of the schema
     "any": [None, 1, {"a": []}],
     "backoff": [1, "10s", {"base": 0}, {"base": "1m", "factor": 1.5, "max": "1h"}],
@@ -316,6 +317,7 @@ BAD: dict[str, list[Any]] = {
     "id": ["", ID.upper(), "../x", ID + "0", 5],
     "ids": [[], ID, [1], ["x"], None],
     "key": ["", "k" * 201, 1, None],
+    "files": [[], "a", ["a", "a"], ["a b"], ["a/b"], [1], None],
     "after": [[], ID, [1], ["a b"], [None], None],
     "later": ["x", None, 1],
     "errors": [[], ["x"], "0123456789abcdef"],

@@ -84,6 +84,8 @@ class Writers:
         for doc in docs:
             args = doc.setdefault("args", {})
             args.setdefault("mark", f"m{len(self.wishes) + docs.index(doc)}")
+            for name in doc.get("files", ()):
+                self._give(doc["id"], name, sure=sure)
         many = len(docs) > 1 if batch is None else batch
         path, key = self.put(orjson.dumps({"tasks": list(docs)} if many else docs[0]), sure=sure)
         picky = any(doc.get("on_duplicate") == "reject" for doc in docs)
@@ -91,6 +93,16 @@ class Writers:
             self._wish(doc, path, key, sure=sure)
             self.wishes[doc["args"]["mark"]].picky = picky
         return path
+
+    def _give(self, task_id: str, name: str, *, sure: bool) -> None:
+        """A file that comes with a task; it says whose it is."""
+        disk, staged = self.world.disk, f"{layout.TMP}/.{task_id}.{name}"
+        disk.write(staged, f"{task_id} {name}".encode())
+        if sure:
+            disk.sync([staged])
+        disk.move(staged, layout.given(task_id, name))
+        if sure:
+            disk.sync_dirs([layout.TMP])
 
     def again(self, wish: Wish, *, sure: bool = True) -> None:
         """The same task once more, as a client does that is not sure."""

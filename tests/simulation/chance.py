@@ -135,6 +135,8 @@ def _link(world: World, rng: Random, docs: list[dict[str, Any]]) -> None:
     """Tasks of a batch wait for some that stand before them."""
     for number, doc in enumerate(docs):
         doc.setdefault("id", world.writers.new_id(rng))
+        if rng.random() < 0.3:
+            doc["files"] = ["a", "b"]
         before = docs[max(0, number - 3) : number]
         if before and rng.random() < 0.7:
             doc["after"] = [d["id"] for d in rng.sample(before, rng.randint(1, len(before)))]

@@ -52,6 +52,10 @@ def survey(world: World) -> Survey:
         found.places.setdefault(entry.id, []).append((path, entry))
         if task.id != entry.id:
             raise Broken(f"{path} holds the body of {task.id}")
+        for name in task.files if task.replay_of is None else ():
+            file = f"{layout.files(entry.id)}/{name}"
+            if disk.info(file) is None or disk.read(file, LIMIT) != f"{entry.id} {name}".encode():
+                raise Broken(f"{path} is there, and its file {name} is not")
         if task.recurring is not None:
             found.recurring[entry.id] = task.recurring
         if task.key is not None and task.duplicate_of is None:
