@@ -62,7 +62,7 @@ def memory(found: Groups) -> Memory | None:
     """What is left where it is tightest; page cache counts as left. None: no limit."""
     tightest: Memory | None = None
     for folder in found.memory:
-        limit = _limit(folder, ("memory.max", "memory.high", "memory.limit_in_bytes"))
+        limit = memory_limit(folder)
         used = number(f"{folder}/memory.current")
         used = number(f"{folder}/memory.usage_in_bytes") if used is None else used
         if limit is None or used is None:
@@ -78,7 +78,9 @@ def memory(found: Groups) -> Memory | None:
     return tightest
 
 
-def _limit(folder: str, names: tuple[str, ...]) -> int | None:
+def memory_limit(folder: str) -> int | None:
+    """Bytes that a group may have; None: it has no limit."""
+    names = ("memory.max", "memory.high", "memory.limit_in_bytes")
     found = [n for name in names if (n := number(f"{folder}/{name}")) is not None]
     return min((n for n in found if n < UNLIMITED), default=None)
 

@@ -1,7 +1,7 @@
 """How the machine is: psutil where it knows, the kernel's files where it does not.
 
-A look costs some hundred microseconds; nobody looks unless a task waits at the gate. What is limited
-for us alone is judged by our own group, what is not by the machine: a load average counts the whole
+A look costs some hundred microseconds; nobody looks unless a task waits at the gate. What changes
+seldom (our control groups, the CPUs, heat, charge) is read every half minute. What is limited for us alone is judged by our own group, what is not by the machine: a load average counts the whole
 machine, so it is left out where our CPU time is limited.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from spoold.core.state import State
 
-SENSORS_EVERY = 30 * SECOND  # us; heat and charge change slowly, and asking takes milliseconds
+SENSORS_EVERY = 30 * SECOND  # us; asking for heat and charge takes milliseconds
 STALE = 60 * SECOND  # us; a rate between looks further apart says nothing of now
 MIB = 1 << 20
 
@@ -50,24 +50,26 @@ class Gauge:
         self._sensed: int | None = None
         self._heat: float | None = None
         self._battery: float | None = None
+        self._groups = cgroups.Groups([], [], [])
+        self._quota: float | None = None
+        self._cpus = self._mine = 1
 
     def look(self, mono: int) -> Machine:
         """The machine now, at this monotonic instant (us)."""
         self.looks += 1
         ps = self._ps = self._ps or _psutil()
-        groups = cgroups.groups(self.system)
-        bound, quota = cgroups.memory(groups), cgroups.cpus(groups)
+        self._sense(ps, mono)
+        groups, quota, mine = self._groups, self._quota, self._mine
+        bound = cgroups.memory(groups)
         ram = ps.virtual_memory()
         total, available = ram.total, ram.available
         if bound is not None:
             total, available = min(total, bound.total), min(available, bound.available)
-        cpus, mine = ps.cpu_count() or 1, len(ps.Process().cpu_affinity())
         ours = groups.unified[0] if groups.unified else None
         alone = quota is not None and quota < mine
-        self._sense(ps, mono)
         return Machine(
             at=mono,
-            cpus=cpus,
+            cpus=self._cpus,
             cores=min(mine, quota or mine),
             total=total,
             available=available,
@@ -122,6 +124,12 @@ class Gauge:
         if self._sensed is not None and mono - self._sensed < SENSORS_EVERY:
             return
         self._sensed = mono
+        found = cgroups.groups(self.system)
+        self._groups = found._replace(
+            memory=[folder for folder in found.memory if cgroups.memory_limit(folder)]
+        )
+        self._quota = cgroups.cpus(found)
+        self._cpus, self._mine = ps.cpu_count() or 1, len(ps.Process().cpu_affinity())
         self._swaps = ps.swap_memory().total > 0
         try:
             battery = ps.sensors_battery()

@@ -241,3 +241,24 @@ def test_a_kernel_that_knows_no_power_supply_has_no_battery(tmp_path: Path) -> N
         raise FileNotFoundError(2, "No such file or directory", "/sys/class/power_supply")
 
     assert look(tmp_path, {}, sensors_battery=absent).battery is None
+
+
+def test_what_changes_seldom_is_read_every_half_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that is set meanwhile is seen then; until then a look costs few calls of the system."""
+    group = "sys/fs/cgroup/a"
+    files = {**BARE, "proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": V2_MOUNTS}
+    files[f"{group}/memory.current"] = "1000\n"
+    found = gauge(tree(tmp_path, files))
+    assert found.look(0).total == 16 * GIB
+    read: list[str] = []
+    text = cgroups.text
+    monkeypatch.setattr(cgroups, "text", lambda path: read.append(path) or text(path))  # type: ignore[func-returns-value]
+    (tmp_path / group / "memory.max").write_text(str(GIB))
+    assert found.look(1 * SECOND).total == 16 * GIB
+    assert {os.path.basename(path).removesuffix(".pressure") for path in read} == {
+        "loadavg", "cpu", "memory", "io",
+    }  # fmt: skip
+    assert found.look(31 * SECOND).total == GIB
+    assert found.look(32 * SECOND).available == GIB - 1000
