@@ -220,7 +220,7 @@ def _made(kind: str, given: dict[str, Any]) -> Action:
     given["kind"] = kind
     if "position" in given:
         given["front"] = given["position"] == "front"
-    defaults = {name: rows[name].default if name in rows else None for name in shape.__slots__}
+    defaults = {name: rows[name].default if name in rows else None for name in shape._fields}
     made: Action = shape(**{name: given.get(name, default) for name, default in defaults.items()})
     return made
 

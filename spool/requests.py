@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from spool.owncopy import Task
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submit:
+class Submit(NamedTuple):
     """New tasks, all or none; `batch` where they came as a list."""
 
     tasks: tuple[Task, ...]
     batch: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(NamedTuple):
     """Tasks by what they are; None is no condition. Instants are us UTC.
 
     `task`: a name or pattern. `state`: one of the six. `since`, `until`: the time in the entry's
@@ -32,8 +29,7 @@ class Match:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
+class Verb(NamedTuple):
     """cancel, retry, hold or release these tasks: either `ids` or those that `match`."""
 
     kind: str
@@ -42,8 +38,7 @@ class Verb:
     why: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(NamedTuple):
     """Give these tasks another place or time; None leaves it as it is, one is always given."""
 
     ids: tuple[str, ...]
@@ -55,8 +50,7 @@ class Move:
     why: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class Replay(NamedTuple):
     """Submit what has ended once more: either `ids` or those that `match`.
 
     The ids of the new tasks are made of `id`, where it is given, else of the file.
@@ -69,8 +63,7 @@ class Replay:
     why: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ack:
+class Ack(NamedTuple):
     """An attempt is done."""
 
     id: str
@@ -78,8 +71,7 @@ class Ack:
     result: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fail:
+class Fail(NamedTuple):
     """An attempt failed; `error` has type, message and trace, `delay` (us) replaces the backoff."""
 
     id: str
@@ -89,8 +81,7 @@ class Fail:
     delay: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extend:
+class Extend(NamedTuple):
     """An attempt needs longer, by this many microseconds."""
 
     id: str
@@ -98,8 +89,7 @@ class Extend:
     by: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(NamedTuple):
     """How far an attempt is."""
 
     id: str
@@ -108,8 +98,7 @@ class Progress:
     note: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(NamedTuple):
     """pause, resume or drain the spool, a node or a pattern of task names."""
 
     kind: str
@@ -120,8 +109,7 @@ class Control:
     until: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Care:
+class Care(NamedTuple):
     """resolve, mute or reopen groups of errors, by their fingerprints; `until` ends a mute."""
 
     kind: str
@@ -130,8 +118,7 @@ class Care:
     why: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prune:
+class Prune(NamedTuple):
     """Look after old history now."""
 
     why: str | None

@@ -12,6 +12,8 @@ from spoold.core import groups, order, policy, slots, table
 from spoold.core.values import Message, Move
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spool.actions import Task
     from spool.names import Entry
     from spool.place import Place
@@ -67,7 +69,7 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
     return failed(state, run, "error", problem, now, final=final, **facts)
 
 
-def learn(state: State, run: Run, facts: dict[str, Any], *, ended: bool, more: int = 0) -> None:
+def learn(state: State, run: Run, facts: Mapping[str, Any], *, ended: bool, more: int = 0) -> None:
     """What an attempt needed. One that was cut off tells of memory alone, and that it needs `more`."""
     took, cpu = 0, None
     if ended and not run.ending:

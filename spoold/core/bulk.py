@@ -6,7 +6,6 @@ those that are left. What came to its state after the action was dropped is not 
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spool.actions import Move as MoveRequest
@@ -151,7 +150,7 @@ def _note(found: Seeking, event: Matched) -> dict[str, Any]:
     request = found.request
     if not isinstance(request, Bulk):
         return {}
-    match = {} if request.match is None else asdict(request.match)
+    match = {} if request.match is None else request.match._asdict()
     match = {k: v for k, v in match.items() if v is not None}
     for name in ("since", "until"):
         if name in match:

@@ -103,7 +103,7 @@ def _late_run(state: State, run: Run, now: Now) -> Move:
     entry = run.entry
     told = _message(state, entry, run.task, run.parent, now)
     move = verbs.rename_run(state, run, replace(entry, lifted=2), "late")
-    return replace(move, message=told)
+    return move._replace(message=told)
 
 
 def _message(state: State, entry: Entry, task: object, parent: str, now: Now) -> Message:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spool.times import format_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spool.actions import Action as Request
     from spool.actions import Task
     from spool.names import Entry
@@ -16,17 +19,17 @@ if TYPE_CHECKING:
     from spool.settings import Handler, Settings
     from spoold.core.admit import Machine
 
+NONE: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Now:
+
+class Now(NamedTuple):
     """One reading of the clocks: wall time (us UTC) and monotonic time (us)."""
 
     wall: int
     mono: int
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
+class Who(NamedTuple):
     """A writer: the owner of his file, and whose key signed it. `trusted`: no rule is asked about him."""
 
     uid: int
@@ -48,8 +51,7 @@ class Who:
         return f"k{hashlib.sha256(self.key.encode()).hexdigest()[:12]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The file in incoming/ that an action came from; `ino` and `ctime` say it is still that one.
 
     `who` is None where nobody asks who wrote it.
@@ -71,16 +73,14 @@ class Source:
 # Events: what happened in the world.
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """A valid action was dropped."""
 
     source: Source
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Invalidated:
+class Invalidated(NamedTuple):
     """A file was dropped that is no valid action: it is to be refused, and its parent told."""
 
     source: Source
@@ -90,8 +90,7 @@ class Invalidated:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A scan read some names of pending/DATE/PRIO/."""
 
     scan: str
@@ -100,16 +99,14 @@ class Seen:
     names: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Scanned:
+class Scanned(NamedTuple):
     """A scan has ended, or (`prio`) has ended with one class."""
 
     scan: str
     prio: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(NamedTuple):
     """Some of the tasks an action is about, by id where each stands; `done`: there are no more."""
 
     source: Source
@@ -120,35 +117,31 @@ class Matched:
     known: int = 0  # of a replay: so many have been submitted before
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):
     """The answer to a Look: every id asked for, found or None."""
 
     ask: Ask
     found: dict[str, Place | None]
 
 
-@dataclass(frozen=True, slots=True)
-class KeysTaken:
+class KeysTaken(NamedTuple):
     """The answer to a TakeKeys: by id the rival that has the key, None where it is taken now."""
 
     asked: TakeKeys
     rivals: dict[str, Rival | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What held tasks wait for has ended. Each by its path: those that go on, and those that end.
 
     `stranded`: why they do, in words.
     """
 
     free: dict[str, str]
-    stranded: dict[str, tuple[str, str]] = field(default_factory=dict)  # id: path, why
+    stranded: Mapping[str, tuple[str, str]] = NONE  # id: path, why
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(NamedTuple):
     """A handler has ended. Times of day are in the run; `seconds` is by the monotonic clock."""
 
     id: str
@@ -164,8 +157,7 @@ class Exited:
     result_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(NamedTuple):
     """A worker tells how an attempt of a Python task has ended, or has died with it (`crashed`).
 
     `outcome`: done, failed, timeout, snoozed, cancelled, parked (`why`: no code can run it) or
@@ -182,36 +174,32 @@ class Answered:
     delay: int | None = None
     until: int | None = None
     why: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = NONE
     began: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
+class Waits(NamedTuple):
     """An attempt waits for its worker to be ready: its time does not count."""
 
     id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """An attempt that had to wait for its worker to be ready runs from now on."""
 
     id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """An attempt that was handed ahead comes back: it has not begun, and will not."""
 
     id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed:
+class Progressed(NamedTuple):
     """A running attempt tells how far it is."""
 
     id: str
@@ -220,8 +208,7 @@ class Progressed:
     note: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
+class Registered(NamedTuple):
     """The code of some handlers (their patterns) was imported: task name -> versions it takes.
 
     `asyncs`: the names of those that are coroutines.
@@ -232,8 +219,7 @@ class Registered:
     asyncs: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class NotStarted:
+class NotStarted(NamedTuple):
     """A handler could not be started at all."""
 
     id: str
@@ -241,8 +227,7 @@ class NotStarted:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(NamedTuple):
     """What ran a task died with it: the keeper, not the handler itself."""
 
     id: str
@@ -250,8 +235,7 @@ class Crashed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """At start: an entry in running/NODE/ whose attempt has not ended.
 
     `since` is when it was claimed (the file's ctime), `logged` whether it has printed anything.
@@ -262,30 +246,26 @@ class Recovered:
     logged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(NamedTuple):
     """A transition could not be put on disk (`why`: gone, clash, full): it did not happen."""
 
     move: Move
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
+class Reloaded(NamedTuple):
     """spool.toml was read again."""
 
     settings: Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Outboxes:
+class Outboxes(NamedTuple):
     """How many unread events lie in these parents' outboxes."""
 
     counts: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Peers:
+class Peers(NamedTuple):
     """The nodes that are alive, this one among them."""
 
     live: frozenset[str]
@@ -296,29 +276,25 @@ class Stirred:
     """Somebody else may have changed pending/: what is known of it is not all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
+class Rung(NamedTuple):
     """Something has changed in `incoming` or `pending`, by whom ever."""
 
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Repaused:
+class Repaused(NamedTuple):
     """What is paused, as another node has put it on disk."""
 
     rows: tuple[dict[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """Whether the disk has room for more; `why` is empty where it has."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """The answer to a Measure."""
 
     machine: Machine
@@ -374,8 +350,7 @@ def _text(us: int | None) -> str | None:
 # Actions: what the world is to do.
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """An event file to be: for `parent`, named by `at`, told when its transition is on disk."""
 
     event: str
@@ -386,8 +361,7 @@ class Message:
     content: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(NamedTuple):
     """One transition of one task, all of it or none.
 
     `source` None is a take-in: `body` becomes the task's own copy. A `record` ends an attempt: it
@@ -403,19 +377,17 @@ class Move:
     body: Task | None = None
     record: dict[str, Any] | None = None
     message: Message | None = None
-    note: dict[str, Any] = field(default_factory=dict)
+    note: Mapping[str, Any] = NONE
     key: str | None = None  # the hash of the key that the task has just taken
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(NamedTuple):
     """An event that belongs to no transition."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """Run a handler for a task that is claimed.
 
     `ahead`: it has no slot of its own and begins when one of so many that its handler has is free.
@@ -429,15 +401,13 @@ class Start:
     rank: tuple[int, str] = (0, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(NamedTuple):
     """What was handed ahead for a handler (its pattern), and has not begun, is to come back."""
 
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(NamedTuple):
     """End a handler: TERM, `grace` us, KILL. `why`: timeout, cancelled or interrupt."""
 
     id: str
@@ -446,20 +416,18 @@ class Kill:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A question to the disk about some ids and what it is for; `paths` are where they should be."""
 
     why: str
     ids: tuple[str, ...]
-    paths: dict[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = NONE
     request: Request | None = None
     source: Source | None = None
-    entries: dict[str, Entry] = field(default_factory=dict)  # of tasks that are to be claimed
+    entries: Mapping[str, Entry] = NONE  # of tasks that are to be claimed
 
 
-@dataclass(frozen=True, slots=True)
-class TakeKeys:
+class TakeKeys(NamedTuple):
     """Take the keys of these tasks, each by a name that only one can make.
 
     `over`: ids whose key may be taken though they have not ended: they are being killed. `last`:
@@ -473,31 +441,27 @@ class TakeKeys:
     last: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FreeKeys:
+class FreeKeys(NamedTuple):
     """Give back what TakeKeys took for these ids: they do not come in. `again`: look at them later."""
 
     ids: tuple[str, ...]
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """An action is done with: its file goes, after what it caused is on disk."""
 
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """An action is about what another node runs: its file gets a name that says for whom it is."""
 
     source: Source
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(NamedTuple):
     """An action is refused: its file goes to rejected/ with the reason, and the parent is told."""
 
     source: Source
@@ -505,8 +469,7 @@ class Refuse:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(NamedTuple):
     """Read names: `due` up to the date `edge`, of the `future` from the stamp `edge` on, or `held`."""
 
     kind: str
@@ -518,16 +481,14 @@ class Measure:
     """Look at the machine: a task waits at the gate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """Something that is of no task, for the journal."""
 
     event: str
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Pauses:
+class Pauses(NamedTuple):
     """What is paused, all of it, to be kept."""
 
     rows: list[dict[str, Any]]
@@ -538,16 +499,14 @@ class Pauses:
         return [{k: _text(v) if k in ("since", "until") else v for k, v in r.items()} for r in self.rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Seek:
+class Seek(NamedTuple):
     """Look for the tasks an action is about by what they are, a slice at a time."""
 
     source: Source
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantine:
+class Quarantine(NamedTuple):
     """A file that cannot be what its place says: to corrupt/, with the reason."""
 
     path: str

@@ -283,8 +283,10 @@ def cancel_run(state: State, run: Run, by: dict[str, Any], now: Now) -> list[Act
             return []
         run.ending, run.who = "cancelled", by
         move = rename_run(state, run, replace(run.entry, why="cancelled"), "kill")
-        move.note["by"] = by
-        return [move, Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending)]
+        return [
+            move._replace(note={**move.note, "by": by}),
+            Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending),
+        ]
     return [attempts.end(state, run, "cancel", "cancelled", now, by=by)]
 
 

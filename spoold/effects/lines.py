@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ def apart(messages: list[Message]) -> list[Message]:
     for message in messages:
         own = message
         while message.event != "progress" and (own.parent, name_of(own)) in found:
-            own = replace(own, at=own.at + 1)
+            own = own._replace(at=own.at + 1)
         found[own.parent, name_of(own)] = own
     return list(found.values())
 
@@ -66,7 +65,7 @@ def transition(node: str, move: Move, now: int) -> bytes:
         "entry": move.target,
         "node": node,
     }
-    return _dump(line | move.note)
+    return _dump({**line, **move.note})
 
 
 def refusal(node: str, refusal: Refuse, now: int) -> bytes:

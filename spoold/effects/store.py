@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -530,7 +529,7 @@ class Store:
             if path not in taken and (self.disk.info(path) is None or self._says(path, message)):
                 taken.add(path)
                 break
-            message = replace(message, at=message.at + 1)
+            message = message._replace(at=message.at + 1)
         return message
 
     def _says(self, path: str, message: Message) -> bool:

@@ -431,7 +431,7 @@ class Intake:
         if any(task.key is not None for task in fresh):
             self._unsure.update(task.id or "" for task in fresh)
         same = len(fresh) == len(request.tasks) and all(map(is_, fresh, request.tasks))
-        return request if same else replace(request, tasks=tuple(fresh))
+        return request if same else request._replace(tasks=tuple(fresh))
 
     def _check_after(self, tasks: list[Task]) -> None:
         """What a task waits for is there: else it would wait for ever."""
@@ -520,7 +520,7 @@ def _written(request: Submit, who: Who | None, *, counts: bool) -> Submit:
         return request
     writer = who.token if counts else None
     tasks = (replace(task, signer=who.key, writer=writer) for task in request.tasks)
-    return replace(request, tasks=tuple(tasks))
+    return request._replace(tasks=tuple(tasks))
 
 
 def _shown(name: str) -> str:

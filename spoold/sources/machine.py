@@ -1,8 +1,9 @@
 """How the machine is: psutil where it knows, the kernel's files where it does not.
 
-A look costs some hundred microseconds; nobody looks unless a task waits at the gate. What changes
-seldom (our control groups, the CPUs, heat, charge) is read every half minute. What is limited for us alone is judged by our own group, what is not by the machine: a load average counts the whole
-machine, so it is left out where our CPU time is limited.
+A look costs a hundred microseconds; nobody looks unless a task waits at the gate. What changes seldom
+(our control groups, the CPUs, heat, charge) is read every half minute. What is limited for us alone is
+judged by our own group, what is not by the machine: a load average counts the whole machine, so it is
+left out where our CPU time is limited.
 """
 
 from __future__ import annotations

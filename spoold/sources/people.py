@@ -5,7 +5,6 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import replace
 
 from spool.errors import Invalid
 from spoold.core.values import Who
@@ -50,7 +49,7 @@ class People:
                 groups.append(grp.getgrgid(number).gr_name)
             except (KeyError, OSError):
                 continue
-        return replace(made, name=found.pw_name, groups=tuple(groups))
+        return made._replace(name=found.pw_name, groups=tuple(groups))
 
 
 def _overflow() -> int:

@@ -1,0 +1,316 @@
+"""Other queues at what pythons.py measures of spool: no-op Python tasks a second, run to the end.
+
+    python -m venv peers && peers/bin/pip install -r tools/bench/requirements-peers.txt
+    python tools/bench/peers.py --python peers/bin/python [--dir DIR] [--number 3000] [--repeat 3] [--json]
+
+All tasks are submitted before a worker starts. Each task writes one byte to a pipe; the rate is from the
+first byte to the last. spool and the prototype are measured in the same run, from the first done event
+to the last. What is not installed, or whose server is not, is left out and named. Each peer is set up
+as its documentation does for throughput: `keeps` says what a power cut or a kill costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import prototype
+import pythons
+
+from spool.bench.figures import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 300  # seconds for one run
+MARK = """
+import os
+pipe = os.open(os.environ["PIPE"], os.O_WRONLY)
+def mark(): os.write(pipe, b".")
+"""
+HUEY = """
+from huey import {kind}
+from mark import mark
+app = {made}
+@app.task()
+def noop(): mark()
+def submit(number):
+    for _ in range(number): noop()
+"""
+CONSUMER = "huey.bin.huey_consumer"
+RQ = """
+from redis import Redis
+from rq import Queue
+from mark import mark
+def noop(): mark()
+def submit(number):
+    queue = Queue(connection=Redis(port={port}))
+    for _ in range(number): queue.enqueue("app.noop", result_ttl=0)
+"""
+DRAMATIQ = """
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+from mark import mark
+dramatiq.set_broker(RedisBroker(port={port}))
+@dramatiq.actor
+def noop(): mark()
+def submit(number):
+    for _ in range(number): noop.send()
+"""
+TASKIQ = """
+import asyncio
+from taskiq_redis import ListQueueBroker
+from mark import mark
+broker = ListQueueBroker("redis://127.0.0.1:{port}")
+@broker.task
+async def noop(): mark()
+def submit(number):
+    async def send():
+        await broker.startup()
+        for _ in range(number): await noop.kiq()
+        await broker.shutdown()
+    asyncio.run(send())
+"""
+CELERY = """
+from celery import Celery
+from mark import mark
+app = Celery("app", broker="redis://127.0.0.1:{port}")
+app.conf.update(task_ignore_result=True, task_acks_late={late})
+@app.task
+def noop(): mark()
+def submit(number):
+    for _ in range(number): noop.delay()
+"""
+LITEQUEUE = """
+import sys
+from litequeue import LiteQueue
+from mark import mark
+def queue(): return LiteQueue("queue.db")
+def submit(number):
+    q = queue()
+    for _ in range(number): q.put("noop")
+def work():
+    q = queue()
+    while (task := q.pop()) is not None:
+        mark()
+        q.done(task.message_id)
+"""
+BEANSTALK = """
+import greenstalk
+from mark import mark
+def submit(number):
+    with greenstalk.Client(("127.0.0.1", {port})) as client:
+        for _ in range(number): client.put("noop")
+def work():
+    with greenstalk.Client(("127.0.0.1", {port})) as client:
+        while True:
+            job = client.reserve()
+            mark()
+            client.delete(job)
+"""
+WORK = ("-c", "import app; app.work()")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A queue and its worker: `app` is its module, `work` what Python is told to run."""
+
+    name: str
+    keeps: str
+    needs: str  # the module it is
+    app: str
+    work: tuple[str, ...]
+    server: tuple[str, ...] = ()
+    each: bool = False  # a worker is a process of its own; else {workers} stands in `work`
+
+
+def huey(name: str, keeps: str, kind: str, made: str, server: tuple[str, ...] = ()) -> Peer:
+    """huey with one of its storages; its worker processes are asked for by number."""
+    work = ("-m", CONSUMER, "app.app", "-k", "process", "-w", "{workers}", "-q", "-n")
+    return Peer(name, keeps, "huey", HUEY.format(kind=kind, made=made), work, server)
+
+
+REDIS = ("redis-server", "--port", "{port}", "--dir", "{place}", "--save", "")
+AOF = (*REDIS, "--appendonly", "yes", "--appendfsync")
+BEANS = ("beanstalkd", "-l", "127.0.0.1", "-p", "{port}")
+SQLITE = "SqliteHuey(filename='queue.db', fsync={})"
+PEERS = (
+    huey("huey on sqlite", "a kill loses what runs", "SqliteHuey", SQLITE.format(False)),
+    huey("huey on sqlite, fsync", "a kill loses what runs", "SqliteHuey", SQLITE.format(True)),
+    huey("huey on files", "a kill loses what runs", "FileHuey", "FileHuey(path='queue')"),
+    huey("huey on redis", "nothing without its memory", "RedisHuey", "RedisHuey(port={port})", REDIS),
+    huey("huey on redis, AOF", "all but the last second", "RedisHuey", "RedisHuey(port={port})",
+         (*AOF, "everysec")),
+    Peer("litequeue", "a power cut loses the last tasks", "litequeue", LITEQUEUE, WORK, each=True),
+    Peer("RQ, SimpleWorker", "nothing without its memory", "rq", RQ,
+         ("-m", "rq.cli", "worker", "-q", "-w", "rq.worker.SimpleWorker", "--url", "redis://127.0.0.1:{port}"),
+         REDIS, each=True),
+    Peer("dramatiq", "nothing without its memory", "dramatiq", DRAMATIQ,
+         ("-m", "dramatiq", "app", "-p", "{workers}", "-t", "1"), REDIS),
+    Peer("taskiq", "a kill loses what runs", "taskiq", TASKIQ,
+         ("-m", "taskiq", "worker", "app:broker", "--workers", "{workers}", "--log-level", "ERROR"), REDIS),
+    Peer("Celery, acks late", "nothing without its memory", "celery", CELERY.replace("{late}", "True"),
+         ("-m", "celery", "-A", "app", "worker", "-c", "{workers}", "-l", "ERROR"), REDIS),
+    Peer("beanstalkd", "nothing without its memory", "greenstalk", BEANSTALK, WORK, BEANS, each=True),
+    Peer("beanstalkd -b -f0", "everything", "greenstalk", BEANSTALK, WORK,
+         (*BEANS, "-b", "{place}", "-f", "0"), each=True),
+)  # fmt: skip
+
+
+def missing(peer: Peer, python: str) -> str:
+    """What stands in its way, in words."""
+    if peer.server and shutil.which(peer.server[0]) is None:
+        return f"{peer.server[0]} is not installed"
+    found = subprocess.run([python, "-c", f"import {peer.needs}"], capture_output=True, check=False)
+    return f"{python} has no {peer.needs}" if found.returncode else ""
+
+
+def free_port() -> int:
+    """A port of this host that nobody has at the moment."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(place: Path, argv: list[str], env: dict[str, str]) -> Iterator[None]:
+    """A program and what it starts, until the end of the block."""
+    with (place / "output").open("ab") as out:
+        process = subprocess.Popen(
+            argv, cwd=place, env=env, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def rate(peer: Peer, place: Path, python: str, workers: int, number: int) -> float:
+    """Tasks a second of one run."""
+    port = free_port() if peer.server else 0
+    fill = {"port": port, "place": place, "workers": workers}
+    (place / "mark.py").write_text(MARK)
+    (place / "app.py").write_text(peer.app.replace("{port}", str(port)))
+    pipe = place / "pipe"
+    os.mkfifo(pipe)
+    fd = os.open(pipe, os.O_RDWR)
+    env = {**os.environ, "PYTHONPATH": str(place), "PIPE": str(pipe)}
+    try:
+        with running(place, [w.format(**fill) for w in peer.server] or ["sleep", "inf"], env):
+            if port:
+                _listening(port)
+            submit = [python, "-c", f"import app; app.submit({number})"]
+            subprocess.run(submit, cwd=place, env=env, check=True, timeout=PATIENCE)
+            argv = [python, *(word.format(**fill) for word in peer.work)]
+            with running(place, argv, env):
+                if peer.each and workers > 1:
+                    with running(place, argv, env):
+                        return _counted(fd, number)
+                return _counted(fd, number)
+    except TimeoutError:
+        raise SystemExit(f"peers: {peer.name}: {(place / 'output').read_text()[-2000:]}") from None
+    finally:
+        os.close(fd)
+
+
+def _listening(port: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+def _counted(fd: int, number: int) -> float:
+    os.set_blocking(fd, False)
+    end = time.monotonic() + PATIENCE
+    found, begun = 0, 0
+    while found < number:
+        if time.monotonic() > end:
+            raise TimeoutError
+        try:
+            found += len(os.read(fd, 1 << 16))
+        except BlockingIOError:
+            time.sleep(0.0002)
+            continue
+        begun = begun or time.monotonic_ns()
+    return (number - 1) * 1e9 / (time.monotonic_ns() - begun)
+
+
+def main() -> int:
+    """Everything interleaved, and a table."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--python", required=True, help="one that has the peers")
+    options.add_argument("--dir", default="/var/tmp")
+    options.add_argument("--number", type=int, default=3000)
+    options.add_argument("--repeat", type=int, default=3)
+    options.add_argument("--only", default="", help="peers whose name contains this")
+    options.add_argument("--json", action="store_true")
+    args = options.parse_args()
+    python = os.path.abspath(args.python)
+    about = environment(Path(args.dir).resolve())
+    peers = []
+    for peer in PEERS:
+        if args.only not in peer.name:
+            continue
+        if why := missing(peer, python):
+            print(f"peers: {peer.name} left out: {why}", file=sys.stderr)
+            continue
+        peers.append(peer)
+    rates: dict[tuple[str, int], list[float]] = {}
+    for _ in range(args.repeat):
+        for workers in (1, 2):
+            for contender in (pythons.PROTOTYPE, "relaxed", "durable", *peers):
+                name = contender.name if isinstance(contender, Peer) else f"spool, {contender}"
+                print(f"peers: {name}, {workers} worker(s)", file=sys.stderr, flush=True)
+                place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
+                try:
+                    if isinstance(contender, Peer):
+                        found = rate(contender, place, python, workers, args.number)
+                    elif contender == pythons.PROTOTYPE:
+                        name = contender
+                        found = prototype.rate(place, workers, args.number)
+                    else:
+                        found = pythons.once(place, contender, workers, args.number)
+                finally:
+                    shutil.rmtree(place)
+                rates.setdefault((name, workers), []).append(found)
+    keeps = {peer.name: peer.keeps for peer in peers}
+    keeps |= {"spool, relaxed": "a power cut loses the last tasks", "spool, durable": "everything"}
+    rows = [
+        {"name": n, "workers": w, "keeps": keeps.get(n, ""), "tasks/s": found}
+        for (n, w), found in sorted(rates.items(), key=lambda r: (r[0][1], -statistics.median(r[1])))
+    ]
+    if args.json:
+        print(json.dumps({"environment": about, "rates": rows}))
+        return 0
+    for name, value in about.items():
+        print(f"- {name.replace('_', ' ')}: {value}")
+    print("\n| workers | | tasks/s | min | max | x prototype | keeps |\n|---:|---|---:|---:|---:|---:|---|")
+    for (name, workers), found in sorted(rates.items(), key=lambda r: (r[0][1], -statistics.median(r[1]))):
+        middle = statistics.median(found)
+        ratio = middle / statistics.median(rates[pythons.PROTOTYPE, workers])
+        cells = (workers, name, f"{middle:,.0f}", f"{min(found):,.0f}", f"{max(found):,.0f}")
+        print(f"| {' | '.join(map(str, cells))} | {ratio:.2f} | {keeps.get(name, '')} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
