@@ -1,7 +1,7 @@
 """Other queues at what pythons.py measures of spool: no-op Python tasks a second, run to the end.
 
     python -m venv peers && peers/bin/pip install -r tools/bench/requirements-peers.txt
-    python tools/bench/peers.py --python peers/bin/python [--dir DIR] [--number 3000] [--repeat 3] [--json]
+    python tools/bench/peers.py --python peers/bin/python [--dir DIR] [--number N] [--repeat N] [--json]
 
 All tasks are submitted before a worker starts. Each task writes one byte to a pipe; the rate is from the
 first byte to the last. spool and the prototype are measured in the same run, from the first done event
@@ -138,7 +138,7 @@ class Peer:
 
 
 def huey(name: str, keeps: str, kind: str, made: str, server: tuple[str, ...] = ()) -> Peer:
-    """huey with one of its storages; its worker processes are asked for by number."""
+    """Huey with one of its storages; its worker processes are asked for by number."""
     work = ("-m", CONSUMER, "app.app", "-k", "process", "-w", "{workers}", "-q", "-n")
     return Peer(name, keeps, "huey", HUEY.format(kind=kind, made=made), work, server)
 
@@ -148,8 +148,8 @@ AOF = (*REDIS, "--appendonly", "yes", "--appendfsync")
 BEANS = ("beanstalkd", "-l", "127.0.0.1", "-p", "{port}")
 SQLITE = "SqliteHuey(filename='queue.db', fsync={})"
 PEERS = (
-    huey("huey on sqlite", "a kill loses what runs", "SqliteHuey", SQLITE.format(False)),
-    huey("huey on sqlite, fsync", "a kill loses what runs", "SqliteHuey", SQLITE.format(True)),
+    huey("huey on sqlite", "a kill loses what runs", "SqliteHuey", SQLITE.format("False")),
+    huey("huey on sqlite, fsync", "a kill loses what runs", "SqliteHuey", SQLITE.format("True")),
     huey("huey on files", "a kill loses what runs", "FileHuey", "FileHuey(path='queue')"),
     huey("huey on redis", "nothing without its memory", "RedisHuey", "RedisHuey(port={port})", REDIS),
     huey("huey on redis, AOF", "all but the last second", "RedisHuey", "RedisHuey(port={port})",
@@ -161,7 +161,8 @@ PEERS = (
     Peer("dramatiq", "nothing without its memory", "dramatiq", DRAMATIQ,
          ("-m", "dramatiq", "app", "-p", "{workers}", "-t", "1"), REDIS),
     Peer("taskiq", "a kill loses what runs", "taskiq", TASKIQ,
-         ("-m", "taskiq", "worker", "app:broker", "--workers", "{workers}", "--log-level", "ERROR"), REDIS),
+         ("-m", "taskiq", "worker", "app:broker", "--workers", "{workers}", "--log-level", "ERROR"),
+         REDIS),
     Peer("Celery, acks late", "nothing without its memory", "celery", CELERY.replace("{late}", "True"),
          ("-m", "celery", "-A", "app", "worker", "-c", "{workers}", "-l", "ERROR"), REDIS),
     Peer("beanstalkd", "nothing without its memory", "greenstalk", BEANSTALK, WORK, BEANS, each=True),
@@ -294,21 +295,22 @@ def main() -> int:
                 rates.setdefault((name, workers), []).append(found)
     keeps = {peer.name: peer.keeps for peer in peers}
     keeps |= {"spool, relaxed": "a power cut loses the last tasks", "spool, durable": "everything"}
+    base = {workers: statistics.median(rates[pythons.PROTOTYPE, workers]) for workers in (1, 2)}
     rows = [
-        {"name": n, "workers": w, "keeps": keeps.get(n, ""), "tasks/s": found}
-        for (n, w), found in sorted(rates.items(), key=lambda r: (r[0][1], -statistics.median(r[1])))
+        (workers, name, statistics.median(found), min(found), max(found))
+        for (name, workers), found in rates.items()
     ]
+    rows.sort(key=lambda row: (row[0], -row[2]))
     if args.json:
-        print(json.dumps({"environment": about, "rates": rows}))
+        print(json.dumps({"environment": about, "rates": rows, "keeps": keeps}))
         return 0
     for name, value in about.items():
         print(f"- {name.replace('_', ' ')}: {value}")
-    print("\n| workers | | tasks/s | min | max | x prototype | keeps |\n|---:|---|---:|---:|---:|---:|---|")
-    for (name, workers), found in sorted(rates.items(), key=lambda r: (r[0][1], -statistics.median(r[1]))):
-        middle = statistics.median(found)
-        ratio = middle / statistics.median(rates[pythons.PROTOTYPE, workers])
-        cells = (workers, name, f"{middle:,.0f}", f"{min(found):,.0f}", f"{max(found):,.0f}")
-        print(f"| {' | '.join(map(str, cells))} | {ratio:.2f} | {keeps.get(name, '')} |")
+    print("\n| workers | | tasks/s | min | max | x prototype | keeps |")
+    print("|---:|---|---:|---:|---:|---:|---|")
+    for workers, name, *figures in rows:
+        cells = [f"{figure:,.0f}" for figure in figures] + [f"{figures[0] / base[workers]:.2f}"]
+        print(f"| {workers} | {name} | {' | '.join(cells)} | {keeps.get(name, '')} |")
     return 0
 
 
