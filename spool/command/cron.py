@@ -55,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
         return _import(args)
     if args.what == "explain":
         return _explain(args)
+    from spool.scene import recurring
+
     spool = options_of.open_spool(args)
-    known = _settings(spool)
+    known = recurring.settings_of(spool.disk)
     if args.what == "ls":
         return _list(spool, known, args)
     if not args.names:
@@ -69,19 +71,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             _print_next(schedule.name, schedule.every, _zone(schedule, known), args)
     return 0
-
-
-def _settings(spool: Spool) -> Settings:
-    from spool import layout, settings
-    from spool.disk import Missing
-
-    try:
-        text = spool.disk.read(layout.SETTINGS, 1 << 20).decode()
-    except Missing:
-        text = ""
-    except UnicodeDecodeError as problem:
-        raise Invalid(layout.SETTINGS, None, f"must be UTF-8: {problem}") from None
-    return settings.load(text)
 
 
 def _named(known: Settings, name: str) -> Recurring:
@@ -102,15 +91,16 @@ def _zone(schedule: Recurring, known: Settings) -> tzinfo:
 
 def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     from spool.command import render
+    from spool.scene import recurring
     from spool.times import format_utc
 
-    rows = list(_rows(spool, known))
+    now = _now()
+    rows = list(recurring.rows(spool.disk, known, now))
     if args.json:
         for row in rows:
             times = {k: None if row[k] is None else format_utc(row[k]) for k in ("next", "last")}
             print(render.json_line({**row, **times}))
         return 0
-    now = _now()
     table = []
     for row in rows:
         told = [None if row[k] is None else render.when(row[k], now) for k in ("next", "last")]
@@ -118,36 +108,6 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
         table.append((row["name"], row["every"], row["task"], told[0] or "never", told[1] or "", said))
     render.table(("NAME", "EVERY", "TASK", "NEXT", "LAST", "STATE"), table)
     return 0
-
-
-def _rows(spool: Spool, known: Settings) -> Iterator[dict[str, Any]]:
-    from spool import daemons, look, occurrences
-    from spool.disk import Missing
-    from spool.patterns import matches
-    from spool.schedule import occurrence_id
-    from spool.schedule import occurrences as instants
-
-    now, marks = _now(), occurrences.marks(spool.disk)
-    scopes = [row["task"] for row in daemons.pauses(spool.disk) if (row.get("task") or "")[:1] == "@"]
-    for schedule in known.recurring:
-        mark = marks.get(schedule.name)
-        last = mark.last if mark else None
-        task_id = None if last is None else occurrence_id(schedule.name, last)
-        try:
-            place = None if task_id is None else look.find(spool.disk, task_id)
-        except (Missing, Invalid, OSError):
-            place = None
-        yield {
-            "name": schedule.name,
-            "every": schedule.every.text,
-            "timezone": getattr(_zone(schedule, known), "key", "UTC"),
-            "task": schedule.task,
-            "next": next(instants(schedule.every, _zone(schedule, known), now), None),
-            "last": last,
-            "id": task_id,
-            "state": None if place is None else place.state,
-            "paused": any(matches(scope[1:], schedule.name) for scope in scopes),
-        }
 
 
 def _submit(spool: Spool, schedule: Recurring) -> str:

@@ -10,11 +10,11 @@ from spool.command.render import clock, when
 from spool.dash import plots
 from spool.dash.flows import RANGES, flow
 from spool.dash.plots import Frame, Series
-from spool.errors import NoSuchTask
+from spool.errors import NoSuchTask, SpoolError
 from spool.gated import sentence
 from spool.journal import Filter
 from spool.names import PRIORITIES, is_id
-from spool.scene import due, lists, past
+from spool.scene import due, lists, past, recurring
 from spool.scene.words import short
 from spool.times import DAY, HOUR, WEEK, parse_utc
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spool.dash.source import Source
+    from spool.disk import Disk
     from spool.scene.moment import Moment
 
 MANY = 200  # tasks in a list
@@ -212,13 +213,25 @@ def error(source: Source, fingerprint: str) -> dict[str, Any] | None:
 
 
 def schedule(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
-    """What is due in the coming days, hour by hour."""
+    """What recurs and when, and what is due in the coming days, hour by hour."""
     wanted = query.get("task", "").strip()
     now = source.moment.now
+    schedules, _ = source.list("schedules", lambda disk: _schedules(disk, now))
     found, age = source.list(("due", wanted), lambda disk: due.hours(disk, now, wanted))
     days = due.calendar(found, now) if found is not None else []
-    return {"wanted": wanted, "days": days, "found": found, "age": age,
+    return {"wanted": wanted, "days": days, "found": found, "age": age, "schedules": schedules,
             "most": max((n for _, row in days for _, n in row), default=0)}  # fmt: skip
+
+
+def _schedules(disk: Disk, now: int) -> dict[str, Any]:
+    """The schedules and their coming days, or why they cannot be told."""
+    try:
+        known = recurring.settings_of(disk)
+    except SpoolError as problem:
+        return {"problem": str(problem), "rows": [], "days": [], "often": []}
+    days, often = recurring.calendar(known, now)
+    rows = list(recurring.rows(disk, known, now))
+    return {"problem": "", "rows": rows, "days": days, "often": often}
 
 
 def history(source: Source, query: Mapping[str, str]) -> dict[str, Any]:

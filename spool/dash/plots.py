@@ -49,7 +49,7 @@ def bars(frame: Frame, rows: Sequence[Series]) -> Markup:
     totals = [sum(filter(None, column)) for column in zip(*(r.values for r in rows), strict=True)]
     top = nice(max(totals, default=0))
     step = INNER / max(1, len(frame.starts))
-    parts = [_axes(frame, top)]
+    parts = [_axes(frame, top, whole=True)]
     for row_number, row in enumerate(rows):
         for at, value in enumerate(row.values):
             if value:
@@ -97,9 +97,10 @@ def nice(value: float, *, time: bool = False) -> float:
     return next((size * step for step in STEPS if size * step >= value), size * 10)
 
 
-def _axes(frame: Frame, top: float) -> str:
+def _axes(frame: Frame, top: float, *, whole: bool = False) -> str:
+    """Grid and words; of what is counted (`whole`) no half is named."""
     parts = [_shade(frame, a, b) for a, b in frame.shaded]
-    for share in (0, 0.5, 1):
+    for share in (0, 1) if whole and top % 2 else (0, 0.5, 1):
         y = TOP + TALL * (1 - share)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         said = escape(frame.say(top * share) if share else "0")

@@ -97,6 +97,7 @@ class Source:
             while len(self._lists) >= KEPT:
                 self._lists.pop(next(iter(self._lists)))
             found = self._lists[key] = _List(make)
+        found.make = make  # it knows what time it is now
         return found.get(self.spool.path)
 
 

@@ -1,0 +1,93 @@
+"""The schedules of spool.toml: when each comes, what became of the last time, the coming days."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any
+
+from spool import daemons, layout, look, occurrences, settings
+from spool.disk import Missing
+from spool.errors import Invalid
+from spool.machine import zone_of
+from spool.patterns import matches
+from spool.schedule import occurrence_id
+from spool.schedule import occurrences as instants
+from spool.times import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.disk import Disk
+    from spool.settings import Settings
+
+Day = tuple[str, list[tuple[str, list[str]]]]  # "Sat 21 Nov", [(schedule, its times of that day)]
+AHEAD = 7  # days of the calendar
+OFTEN = 3 * 24 * AHEAD  # what comes more often is not spelled out in it
+
+
+def settings_of(disk: Disk) -> Settings:
+    """What spool.toml says; Invalid."""
+    try:
+        text = disk.read(layout.SETTINGS, 1 << 20).decode()
+    except Missing:
+        text = ""
+    except UnicodeDecodeError as problem:
+        raise Invalid(layout.SETTINGS, None, f"must be UTF-8: {problem}") from None
+    return settings.load(text)
+
+
+def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
+    """Each schedule: name, every, timezone, task, next, last (us UTC or None), id, state, paused.
+
+    `id` and `state` are those of the task that its last time has made.
+    """
+    marks = occurrences.marks(disk)
+    scopes = [row["task"] for row in daemons.pauses(disk) if (row.get("task") or "")[:1] == "@"]
+    for schedule in known.recurring:
+        mark = marks.get(schedule.name)
+        last = mark.last if mark else None
+        task_id = None if last is None else occurrence_id(schedule.name, last)
+        try:
+            place = None if task_id is None else look.find(disk, task_id)
+        except (Missing, Invalid, OSError):
+            place = None
+        zone = occurrences.zone(schedule, known)
+        yield {
+            "name": schedule.name,
+            "every": schedule.every.text,
+            "timezone": getattr(zone, "key", "UTC"),
+            "task": schedule.task,
+            "next": next(instants(schedule.every, zone, now), None),
+            "last": last,
+            "id": task_id,
+            "state": None if place is None else place.state,
+            "paused": any(matches(scope[1:], schedule.name) for scope in scopes),
+        }
+
+
+def calendar(
+    known: Settings, now: int
+) -> tuple[list[tuple[str, list[tuple[str, list[str]]]]], list[str]]:
+    """([(day, [(schedule, its times of that day)])], those that come too often for it).
+
+    Days and times are the user's own; each day begins with what comes first.
+    """
+    zone = zone_of("")
+    today = datetime.fromtimestamp(now // SECOND, zone).date()
+    days: dict[Any, dict[str, list[str]]] = {today + timedelta(days=ahead): {} for ahead in range(AHEAD)}
+    midnight = datetime.combine(today + timedelta(days=AHEAD), datetime.min.time(), zone)
+    end = int(midnight.timestamp()) * SECOND
+    often: list[str] = []
+    found: list[tuple[int, str]] = []
+    for schedule in known.recurring:
+        times = instants(schedule.every, occurrences.zone(schedule, known), now)
+        mine = list(islice(takewhile(end.__gt__, times), OFTEN + 1))
+        if len(mine) > OFTEN:
+            often.append(schedule.name)
+        else:
+            found += [(at, schedule.name) for at in mine]
+    for at, name in sorted(found):
+        local = datetime.fromtimestamp(at // SECOND, zone)
+        days[local.date()].setdefault(name, []).append(local.strftime("%H:%M"))
+    return [(day.strftime("%a %d %b"), list(row.items())) for day, row in days.items()], often

@@ -1,0 +1,158 @@
+"""What the pages of `spool dash` tell: schedules and their days, axes, and nothing a long queue can delay."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="starlette is not installed")
+pytest.importorskip("jinja2", reason="jinja2 is not installed")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+
+from spool import Spool, look
+from spool.dash import plots
+from spool.dash.source import Source
+from spool.disk import RealDisk
+from spool.init import init
+from spool.names import DAY_US
+from spool.scene import recurring
+from spool.scene.words import short
+from spool.times import HOUR
+from tests.unit.test_asked import counted_by_a_daemon, queue
+from tests.unit.test_dash import PAGES, Site, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOON = 1_795_262_400_000_000  # 2026-11-21 12:00 UTC, a Saturday
+SCHEDULES = """
+[recurring.nightly]
+every = "30 2 * * *"
+timezone = "Europe/Rome"
+task = "report.day"
+[recurring.rates]
+every = "0 9,17 * * MON-FRI"
+timezone = "UTC"
+task = "rates.get"
+[recurring.sweep]
+every = "5m"
+task = "sweep.<b>"
+""".replace("<b>", "all")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    init(str(tmp_path / "s"))
+    return tmp_path / "s"
+
+
+def text(site: Site, path: str) -> str:
+    """A page without its tags."""
+    found = site.ask(path)
+    assert found.status == 200
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", found.body))
+
+
+def test_the_schedule_page_shows_what_recurs_and_when(root: Path) -> None:
+    (root / "spool.toml").write_text(SCHEDULES)
+    shown = text(Site(root), "/schedule")
+    for wanted in (
+        "nightly",
+        "30 2 * * *",
+        "Europe/Rome",
+        "report.day",
+        "in ",
+        "09:00, 17:00",
+        "not yet",
+    ):
+        assert wanted in shown
+    assert "Too often to be spelled out here: sweep." in shown
+
+
+def test_the_page_says_why_there_are_no_schedules(root: Path) -> None:
+    (root / "spool.toml").write_text("[recurring.nightly]\nevery = 'never'\ntask = 'a'\n")
+    assert "recurring.nightly" in text(Site(root), "/schedule")
+    (root / "spool.toml").write_text("")
+    assert "Nothing recurs." in text(Site(root), "/schedule")
+
+
+def test_a_schedule_can_be_paused_where_that_is_allowed(root: Path) -> None:
+    (root / "spool.toml").write_text(SCHEDULES)
+    assert 'value="@nightly"' in Site(root, allow=True).ask("/schedule").body
+    assert 'value="@nightly"' not in Site(root).ask("/schedule").body
+
+
+def test_the_calendar_has_each_time_on_its_day(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    (root / "spool.toml").write_text(SCHEDULES)
+    with Spool(root) as spool:
+        days, often = recurring.calendar(recurring.settings_of(spool.disk), NOON)
+    both = [("nightly", ["01:30"]), ("rates", ["09:00", "17:00"])]
+    assert days[:3] == [("Sat 21 Nov", []), ("Sun 22 Nov", [both[0]]), ("Mon 23 Nov", both)]
+    assert len(days) == recurring.AHEAD
+    assert often == ["sweep"]
+
+
+def test_a_list_is_made_of_the_time_it_is_asked_for(root: Path) -> None:
+    source = Source(Spool(root))
+    made: list[int] = []
+    for now in (1, 2):
+        source.list("a", lambda _, now=now: made.append(now))
+        source._lists["a"]._done.wait(30)
+        source._lists["a"].again = 0
+    assert made == [1, 2]
+
+
+@pytest.mark.parametrize(("most", "named"), [(1, ["0", "1"]), (4, ["0", "5"]), (7, ["0", "5", "10"])])
+def test_an_axis_of_counts_names_no_halves(most: int, named: list[str]) -> None:
+    shown = str(plots.bars(replace(frame(3), say=short), [plots.Series("a", [0, most, None], "s-done")]))
+    assert re.findall(r'text-anchor="end">([^<]*)<', shown) == named
+
+
+def test_no_page_waits_for_a_look_at_all_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, entry = queue(root.parent / "long", 60)
+    counted_by_a_daemon(root.parent / "long", 60)
+    monkeypatch.setattr(look, "MANY", 50)
+    site = Site(root.parent / "long")
+    gate, slices, names = threading.Event(), RealDisk.slices, RealDisk.names
+    lists: list[str] = []
+
+    def aside(path: str) -> None:
+        where = threading.current_thread()
+        assert isinstance(where, threading.Thread)
+        assert "_run" in where.name, f"a page lists {path} itself"
+        lists.append(path)
+        assert gate.wait(60)
+
+    def slowly(disk: RealDisk, path: str, size: int) -> Iterator[list[str]]:
+        aside(path)
+        yield from slices(disk, path, size)
+
+    def named(disk: RealDisk, path: str) -> list[str]:
+        if path.count("/") == 2:
+            aside(path)
+        return names(disk, path)
+
+    monkeypatch.setattr(RealDisk, "slices", slowly)
+    monkeypatch.setattr(RealDisk, "names", named)
+    try:
+        for path in (*PAGES, f"/task/{entry.id}"):
+            assert site.ask(path).status == 200, path
+        assert lists
+        assert "are being read" in site.ask("/queue").body
+    finally:
+        gate.set()
+    client.close()
+
+
+def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    from spool.scene import due
+
+    monkeypatch.setenv("TZ", "UTC")
+    days: Any = due.calendar({NOON: {"high": 2}, NOON + DAY_US + HOUR: {"low": 1}}, NOON)
+    assert (days[0][1][12], days[1][1][13]) == ((NOON, 2), (NOON + DAY_US + HOUR, 1))
