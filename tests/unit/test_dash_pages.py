@@ -138,7 +138,7 @@ def test_no_page_waits_for_a_look_at_all_names(root: Path, monkeypatch: pytest.M
         yield from slices(disk, path, size)
 
     def named(disk: RealDisk, path: str) -> list[str]:
-        if path.split("/")[0] in layout.STATES and "/" in path:
+        if path.split("/", maxsplit=1)[0] in layout.STATES and "/" in path:
             aside(path)
         return names(disk, path)
 
