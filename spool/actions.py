@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spool.backoff import Backoff
@@ -61,7 +62,7 @@ def interpret(doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid:
         if "tasks" in doc:
             return Submit(tasks=_batch(doc, moment, uid), batch=True)
         task = _task(doc, moment, uid)
-        check_after((task,), batch=False)
+        check_after((task,), ("",))
         return Submit(tasks=(task,), batch=False)
     given, _ = _given(kind, doc, moment)
     _check_together(kind, given)
@@ -169,25 +170,43 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
 
 def _batch(doc: dict[str, Any], moment: Moment, uid: int | None) -> tuple[Task, ...]:
     for name in doc:
-        if name not in ("action", "tasks"):
-            raise Invalid(label(name), None, "must stand in each task: tasks stands alone")
+        if name not in ("action", "tasks", "then"):
+            raise Invalid(label(name), None, "must stand in each task: tasks stands alone, or with then")
     bodies = doc["tasks"]
     if not isinstance(bodies, list) or not 1 <= len(bodies) <= MAX_TASKS:
         raise Invalid("tasks", None, f"must be a list of 1 to {MAX_TASKS} tasks")
-    tasks = []
+    where = [f"tasks[{index}]" for index in range(len(bodies))]
+    tasks = [_one_of(body, place, moment, uid) for body, place in zip(bodies, where, strict=True)]
+    if "then" in doc:
+        where.append("then")
+        tasks = _then(doc["then"], tasks, moment, uid)
     seen: set[str] = set()
     keys: set[str] = set()
-    for index, body in enumerate(bodies):
-        task = _one_of(body, f"tasks[{index}]", moment, uid)
+    for task, place in zip(tasks, where, strict=True):
         if task.id is not None and task.id in seen:
-            raise Invalid(f"tasks[{index}].id", task.id, "must not occur twice in a batch")
+            raise Invalid(f"{place}.id", task.id, "must not occur twice in a batch")
         seen.add(task.id or "")
         if task.key is not None and task.key in keys:
-            raise Invalid(f"tasks[{index}].key", task.key, "must not occur twice in a batch")
+            raise Invalid(f"{place}.key", task.key, "must not occur twice in a batch")
         keys.add(task.key or "")
-        tasks.append(task)
-    check_after(tasks, batch=True)
+    check_after(tasks, [f"{place}." for place in where])
     return tuple(tasks)
+
+
+def _then(body: Any, tasks: list[Task], moment: Moment, uid: int | None) -> list[Task]:
+    """The tasks, and behind them the one that runs after all of them, or after the first failure."""
+    if isinstance(body, dict) and "after" in body:
+        raise Invalid("then.after", None, "must not be given: it is all tasks of the batch")
+    refs = {task.ref for task in tasks}
+    named = []
+    for index, task in enumerate(tasks):
+        ref = f"task-{index}"
+        while ref in refs:
+            ref += "-"
+        named.append(task if task.id or task.ref else replace(task, ref=ref))
+    if isinstance(body, dict):
+        body = {"on_failure": "run", **body, "after": [task.id or task.ref for task in named]}
+    return [*named, _one_of(body, "then", moment, uid)]
 
 
 def _one_of(body: object, where: str, moment: Moment, uid: int | None) -> Task:

@@ -106,7 +106,7 @@ class Spool(Control):
         key_for: Span | None = None,
         on_duplicate: Literal["keep", "replace", "reject", "extend"] | None = None,
         after: Sequence[str] | None = None,
-        on_failure: Literal["wait", "cancel", "run"] | None = None,
+        on_failure: Literal["wait", "cancel", "run", "only"] | None = None,
         ref: str | None = None,
         files: Mapping[str, str | os.PathLike[str]] | None = None,
         meta: Mapping[str, Any] | None = None,

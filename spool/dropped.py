@@ -89,5 +89,5 @@ def _task_in(disk: Disk, path: str, task_id: str) -> dict[str, Any] | None:
         return None
     if not isinstance(doc, dict) or doc.get("action", "submit") != "submit":
         return None
-    bodies = doc["tasks"] if isinstance(doc.get("tasks"), list) else [doc]
+    bodies = [*doc["tasks"], doc.get("then")] if isinstance(doc.get("tasks"), list) else [doc]
     return next((b for b in bodies if isinstance(b, dict) and b.get("id") == task_id), None)

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from spool.owncopy import Task
 
 
-def check_after(tasks: Sequence[Task], *, batch: bool) -> None:
-    """Invalid where a name occurs twice, stands for nothing, or tasks wait for each other in a circle."""
+def check_after(tasks: Sequence[Task], where: Sequence[str]) -> None:
+    """Invalid where a name occurs twice, stands for nothing, or tasks wait for each other in a circle.
+
+    `where` each task stands is said in front of the field.
+    """
     refs: dict[str, int] = {}
     for index, task in enumerate(tasks):
         if task.ref is not None and refs.setdefault(task.ref, index) != index:
-            raise Invalid(f"tasks[{index}].ref", task.ref, "must not occur twice in a batch")
+            raise Invalid(f"{where[index]}ref", task.ref, "must not occur twice in a batch")
     if not any(task.after for task in tasks):
         return
     known = {task.id: index for index, task in enumerate(tasks) if task.id is not None} | refs
@@ -31,17 +34,17 @@ def check_after(tasks: Sequence[Task], *, batch: bool) -> None:
         for name in task.after:
             if name not in known and not is_id(name):
                 field = "args" if name in task.results else "after"
-                field = f"tasks[{index}].{field}" if batch else field
                 rule = "is no id, and no ref of a task of this batch"
-                raise Invalid(field, name, rule, nearest(name, refs))
+                raise Invalid(where[index] + field, name, rule, nearest(name, refs))
         graph[index] = {known[name] for name in task.after if name in known}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as problem:
         index = problem.args[1][0]
         task = tasks[index]
-        field = f"tasks[{index}].after" if batch else "after"
-        raise Invalid(field, task.ref or task.id, "waits for itself, at the end of a circle") from None
+        raise Invalid(
+            f"{where[index]}after", task.ref or task.id, "waits for itself, at the end of a circle"
+        ) from None
 
 
 def resolved(tasks: Sequence[Task]) -> list[Task]:

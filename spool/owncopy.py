@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 VERSION = 1
 DUPLICATES = ("keep", "replace", "reject", "extend")
 _DURATIONS = ("lead", "timeout", "key_for")
-FAILURES = ("wait", "cancel", "run")
+FAILURES = ("wait", "cancel", "run", "only")
 _CHOICES = {"on_miss": "run", "on_duplicate": "keep", "on_failure": "wait"}
 _TEXTS = ("priority", "notify", "trace", "replay_of", "key", "duplicate_of")
 

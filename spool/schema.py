@@ -68,7 +68,14 @@ def _batch() -> Schema:
         "maxItems": MAX_TASKS,
         "items": {"$ref": "#/$defs/task"},
     }
-    properties = {"action": {"const": "submit"}, "tasks": tasks}
+    fields = {name: row for name, row in _properties("submit").items() if name != "after"}
+    fields["on_failure"] = {**fields["on_failure"], "default": "run"}
+    then = {
+        **_open(fields, REQUIRED["submit"]),
+        "description": "runs after all of them, or after the first failure",
+        "dependentRequired": {name: all_of for name, all_of in _TOGETHER.items() if name != "on_failure"},
+    }
+    properties = {"action": {"const": "submit"}, "tasks": tasks, "then": then}
     return {"title": "submit, many", **_closed(properties, ("tasks",))}
 
 

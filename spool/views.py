@@ -80,6 +80,7 @@ class TaskView:
     duplicate_of: str | None = None
     recurring: dict[str, Any] | None = None
     after: tuple[str, ...] = ()
+    on_failure: str | None = None
     files: dict[str, int] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     submitted_at: int | None = None
@@ -109,6 +110,7 @@ class TaskView:
             "duplicate_of": self.duplicate_of,
             "recurring": self.recurring,
             "after": list(self.after),
+            "on_failure": self.on_failure,
             "files": self.files,
             "meta": self.meta,
             "submitted_at": _maybe(self.submitted_at),
@@ -184,6 +186,7 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         duplicate_of=task.duplicate_of,
         recurring=task.recurring,
         after=task.after,
+        on_failure=task.on_failure if task.after else None,
         meta=task.meta,
         submitted_at=task.submitted_at,
         uid=task.uid,

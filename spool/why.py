@@ -65,6 +65,8 @@ class Why:
         if not left:
             return self._unserved() or "what it waited for is done; it is about to go on"
         one, state = left[0]
+        if task.on_failure == "only":
+            return f"runs where one of {len(task.after)} fails, of which {len(left)} are not done"
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         said = f"waits for {one} ({state or 'no longer known'}){more}"
         return f"{said}; `spool release {task.id}` lets it go on"

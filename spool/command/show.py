@@ -87,6 +87,7 @@ def _show(spool: Spool, task: TaskView, lines: list[dict[str, Any]]) -> None:
             ("key", task.key),
             ("duplicate of", task.duplicate_of),
             ("after", " ".join(task.after) or None),
+            ("on failure", task.on_failure),
             *(("has", f"{name} ({size} bytes)") for name, size in task.files.items()),
             ("recurring", None if task.recurring is None else render.json_line(task.recurring)),
             ("meta", render.json_line(task.meta) if task.meta else None),

@@ -152,7 +152,12 @@ def _one(args: argparse.Namespace, spool: Spool, doc: dict[str, Any]) -> int:
         show_ids([spool.act(doc)], json=args.json)
     elif isinstance(doc.get("tasks"), list):
         bodies = [{"id": new_id(), **b} if isinstance(b, dict) else b for b in doc["tasks"]]
-        spool.act({**doc, "tasks": bodies})
+        named: dict[str, Any] = {**doc, "tasks": bodies}
+        if isinstance(doc.get("then"), dict):
+            named["then"] = {"id": new_id(), **doc["then"]}
+            bodies.append(named["then"])
+            named["tasks"] = bodies[:-1]
+        spool.act(named)
         show_ids([b["id"] for b in bodies], json=args.json)
     else:
         doc.pop("action", None)

@@ -131,7 +131,13 @@ def _tasks(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _dropped(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for name in look.names(disk, layout.INCOMING):
         doc = _read(disk, f"{layout.INCOMING}/{name}") if name.endswith(".json") else None
-        bodies = doc.get("tasks", [doc]) if doc and doc.get("action", "submit") == "submit" else []
+        bodies = (
+            [*doc["tasks"], doc.get("then")]
+            if doc and isinstance(doc.get("tasks"), list)
+            else [doc]
+            if doc and doc.get("action", "submit") == "submit"
+            else []
+        )
         for body in bodies if isinstance(bodies, list) else []:
             if isinstance(body, dict) and isinstance(body.get("task"), str):
                 yield body["task"], str(body.get("id") or name), body

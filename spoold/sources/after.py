@@ -1,13 +1,14 @@
 """Who waits for whom: held tasks with `after`, and whether those have ended, told by the disk alone.
 
-Of all that one waits for only one is watched, the last that has not ended: when it ends, the rest is
-looked at. So what is kept in memory does not grow with the number of edges, and a task in the middle
-of many is looked at once for each that waits for it.
+Of all that one waits for one is watched, the last that has not ended: when it ends, those before it are
+looked at. What is to hear of a failure at once (on_failure cancel, only) is told of each, as far as
+memory is given to it. A turn looks at the disk a bounded number of times, however many the edges.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spool import layout, look, waiting
@@ -15,22 +16,45 @@ from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, parse_entry
 from spool.place import AFTER
-from spoold.core.table import HELD, TERMINAL
+from spoold.core.table import DONE, HELD, TERMINAL
 from spoold.core.values import Settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.disk import Disk
+    from spool.owncopy import Task
     from spoold.core.state import State
     from spoold.core.values import Move, Now
 
 SLICE = 1000  # names
-AT_ONCE = 100  # waiting tasks looked at in one turn
+LOOKS = 300  # at the disk in one turn
+MANY = 200  # ids of an own copy that cost as much to read as one look
+KEPT = 50_000  # tasks known to be done; and edges along which a failure is told
 EVERY = 60_000_000  # us between looks at all where other nodes end tasks as well
 RARELY = 600_000_000  # us, where they do not
 MARK = f"w={AFTER}"
 GONE = (Missing, Invalid, BadName, NotRegular, TooLarge)
+EAGER = ("cancel", "only")
+GOES, WAITS, MORE = "", "waits", "more"  # and what else is said of a task is why it ends
+NONE_FAILED = "none of those it waits for has failed"
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A task that waits, and how far its list was looked at, from the last to the first.
+
+    `at`: what is looked at next, None where nothing was yet. `watch` has not ended. `first`: not all
+    were looked at yet. `whole`: the pass under way began with the last. `bad` has just failed.
+    """
+
+    id: str
+    path: str
+    at: int | None = None
+    watch: int = -1
+    first: bool = True
+    whole: bool = True
+    bad: str = ""
 
 
 class After:
@@ -40,8 +64,12 @@ class After:
         self.disk = disk
         self.state = state
         self._watched: dict[str, set[str]] = {}  # id: who waits for it
-        self._waits: dict[str, str] = {}  # id: path
-        self._todo: deque[tuple[str, str]] = deque()  # (id, path) to be looked at
+        self._eager: dict[str, set[str]] = {}  # id: who is to hear at once if it fails
+        self._edges = 0  # of these
+        self._waits: dict[str, Waiter] = {}
+        self._todo: deque[Waiter] = deque()  # to be looked at
+        self._done: dict[str, None] = {}  # tasks that are done, as far as known
+        self._looks = 0  # left in this turn
         self._scan: Iterator[list[str]] | None = self._names()
         self._next = 0
         self._left = False  # there were more than memory holds
@@ -49,9 +77,9 @@ class After:
     def see(self, move: Move) -> None:
         """A transition was decided; it is on disk when it is looked at."""
         if move.after in TERMINAL:
-            self._stir(move.entry.id)
+            self._stir(move.entry.id, failed=move.after != DONE)
         elif move.after == HELD and move.entry.why == AFTER:
-            self._todo.append((move.entry.id, move.target))
+            self._todo.append(Waiter(move.entry.id, move.target))
 
     def due(self, now: Now) -> int | None:
         """In how many us there is something to do; None where nothing waits."""
@@ -79,9 +107,9 @@ class After:
                 self._found(name)
         free: dict[str, str] = {}
         stranded: dict[str, tuple[str, str]] = {}
-        for _ in range(min(AT_ONCE, len(self._todo))):
-            task_id, path = self._todo.popleft()
-            self._check(task_id, path, free, stranded)
+        self._looks = LOOKS
+        while self._todo and self._looks > 0:
+            self._check(self._todo.popleft(), free, stranded)
         return [Settled(free, stranded)] if free or stranded else []
 
     def _names(self) -> Iterator[list[str]]:
@@ -96,45 +124,93 @@ class After:
         except BadName:
             return
         if entry.why == AFTER:
-            self._todo.append((entry.id, f"{layout.HELD}/{name}"))
+            self._todo.append(Waiter(entry.id, f"{layout.HELD}/{name}"))
 
-    def _stir(self, task_id: str) -> None:
-        for other in self._watched.pop(task_id, ()):
-            if (path := self._waits.pop(other, None)) is not None:
-                self._todo.append((other, path))
+    def _stir(self, task_id: str, *, failed: bool) -> None:
+        hear = self._eager.pop(task_id, set())
+        self._edges -= len(hear)
+        for other in self._watched.pop(task_id, set()) | (hear if failed else set()):
+            if (waiter := self._waits.pop(other, None)) is not None:
+                waiter.bad, waiter.watch = task_id if failed and other in hear else "", -1
+                self._todo.append(waiter)
 
-    def _check(
-        self, task_id: str, path: str, free: dict[str, str], stranded: dict[str, tuple[str, str]]
-    ) -> None:
+    def _check(self, waiter: Waiter, free: dict[str, str], stranded: dict[str, tuple[str, str]]) -> None:
         """Whether it still waits, and for whom."""
+        self._looks -= 1
         try:
-            task = look.read_task(self.disk, path)
+            task = look.read_task(self.disk, waiter.path)
         except GONE:
-            self._waits.pop(task_id, None)  # released, cancelled, or damaged: not ours to say
+            self._waits.pop(waiter.id, None)  # released, cancelled, or damaged: not ours to say
             return
-        if (watched := self._first(task.after, task.on_failure)) is None:
-            free[task_id] = path
-        elif watched[1]:
-            stranded[task_id] = (path, f"{watched[0]}, which it waits for, {watched[1]}")
+        self._looks -= len(task.after) // MANY
+        bad, waiter.bad = waiter.bad, ""
+        fresh = waiter.at is None
+        said = self._verdict(task, bad, self._end(bad)) if bad else None
+        said = self._pass(waiter, task) if said is None else said
+        if said == MORE:
+            self._todo.appendleft(waiter)
+        elif said == GOES:
+            free[waiter.id] = waiter.path
+        elif said != WAITS:
+            stranded[waiter.id] = waiter.path, said
         elif len(self._waits) < self.state.settings.window:
-            self._waits[task_id] = path
-            self._watched.setdefault(watched[0], set()).add(task_id)
+            self._waits[waiter.id] = waiter
+            self._watched.setdefault(task.after[waiter.watch], set()).add(waiter.id)
+            if task.on_failure in EAGER:
+                self._hear(waiter.id, task.after if fresh else (bad,))
         else:
             self._left = True
 
-    def _first(self, ids: tuple[str, ...], on_failure: str) -> tuple[str, str] | None:
-        """The last one that stands in the way, and (cancel) how it has ended; None where nothing does."""
-        waits: tuple[str, str] | None = None
-        for task_id in reversed(ids):
-            end = ended(self.disk, task_id)
-            if end == "done" or (end and on_failure == "run"):
-                continue
-            if end and on_failure == "cancel":
-                return task_id, f"has {end}" if end == "failed" else f"was {end}"
-            if on_failure != "cancel":
-                return task_id, ""
-            waits = waits or (task_id, "")
-        return waits
+    def _pass(self, waiter: Waiter, task: Task) -> str:
+        """GOES, WAITS, MORE (the next turn goes on), or why it ends with those it waits for."""
+        last = len(task.after) - 1
+        waiter.at = last if waiter.at is None else waiter.at
+        while True:
+            while waiter.at >= 0 and (waiter.watch < 0 or (waiter.first and task.on_failure in EAGER)):
+                if self._looks <= 0:
+                    return MORE
+                one = task.after[waiter.at]
+                end = self._end(one)
+                if (said := self._verdict(task, one, end)) is not None:
+                    return said
+                if waiter.watch < 0 and (not end or (end != DONE and task.on_failure == "wait")):
+                    waiter.watch = waiter.at
+                waiter.at -= 1
+            waiter.first = False
+            if waiter.watch >= 0:
+                waiter.at, waiter.whole = waiter.watch, waiter.watch == last
+                return WAITS
+            if waiter.whole:
+                return GOES if task.on_failure != "only" else NONE_FAILED
+            waiter.at, waiter.whole = last, True  # one that had failed may have been retried since
+
+    def _verdict(self, task: Task, one: str, end: str) -> str | None:
+        """What the end of one of those it waits for settles by itself."""
+        if end in ("", DONE) or task.on_failure not in EAGER:
+            return None
+        if task.on_failure == "only":
+            return GOES
+        return f"{one}, which it waits for, {'has' if end == 'failed' else 'was'} {end}"
+
+    def _end(self, task_id: str) -> str:
+        """How a task has ended; what is done stays so, and is not asked for again."""
+        if task_id in self._done:
+            return DONE
+        self._looks -= 1
+        end = ended(self.disk, task_id)
+        if end == DONE:
+            if len(self._done) >= KEPT:
+                self._done.pop(next(iter(self._done)))
+            self._done[task_id] = None
+        return end
+
+    def _hear(self, waiter: str, ids: tuple[str, ...]) -> None:
+        """It is told at once where one of these fails, as far as memory is given to that."""
+        for task_id in ids if self._edges + len(ids) <= KEPT else ():
+            if task_id and task_id not in self._done:
+                hear = self._eager.setdefault(task_id, set())
+                self._edges += waiter not in hear
+                hear.add(waiter)
 
 
 def ended(disk: Disk, task_id: str) -> str:

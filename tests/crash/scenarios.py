@@ -297,6 +297,12 @@ STORIES: dict[str, list[Step]] = {
                {**RUN, "n": 5, "after": [ident(4)], "on_failure": "cancel"},
                {**RUN, "n": 6, "after": [ident(4), ident(5)], "on_failure": "run"}), wait(20),
     ],
+    "then": [
+        submit({**RUN, "n": 1}, {**RUN, "n": 2, "run": [["65", 1]] * 4}, {**RUN, "n": 3, "run": [["ok", 4]]},
+               {**RUN, "n": 4, "after": [ident(n) for n in (1, 2, 3)], "on_failure": "run"},
+               {**RUN, "n": 5, "after": [ident(n) for n in (1, 2, 3)], "on_failure": "only"},
+               {**RUN, "n": 6, "after": [ident(n) for n in (1, 3)], "on_failure": "only"}), wait(20),
+    ],
     "results": [
         submit({**RUN, "n": 1}, {**RUN, "n": 2, "got": {ident(1): {"$result": ident(1), "path": "of"}}},
                {**RUN, "n": 3, "got": {ident(2): {"$result": ident(2), "path": "x"}}},
@@ -341,6 +347,7 @@ STORIES: dict[str, list[Step]] = {
 
 # Where the tasks of a story end, wherever it is interrupted: what somebody asked for is done.
 ENDS: dict[str, dict[int, str]] = {
+    "then": {1: "done", 2: "failed", 3: "done", 4: "done", 5: "done", 6: "cancelled"},
     "results": {1: "done", 2: "done", 3: "failed", 4: "done"},
     "replace": {n: "cancelled" if n < 5 else "done" for n in range(1, 9)},
     "cancel a process": {1: "cancelled", 2: "cancelled"},

@@ -146,3 +146,53 @@ def test_the_command_says_what_a_task_waits_for(live: Make) -> None:
     assert first in say("show", second)
     spool.do({"action": "move", "ids": [first], "at": "+0s"})
     until(lambda: "done" in say("why", second), "it goes on")
+
+
+def test_what_comes_then_runs_once_when_all_have_ended_whoever_dies_meanwhile(live: Make) -> None:
+    spool = live("concurrency = 4\n" + STEP + BAD)
+    ids = [new_id() for _ in range(20)]
+    bodies = [{"task": "bad" if n == 7 else "step", "id": i} for n, i in enumerate(ids)]
+    last = new_id()
+    spool.drop({"tasks": bodies, "then": {"task": "step", "id": last}})
+    for count in (4, 12):
+        spool.wait_lines("done", count)
+        spool.kill9()
+        spool.start()
+    spool.entry(last, "done")
+    assert spool.lines("done")[-1] == last
+    assert spool.count("done", "failed") == 21
+    assert spool.records(last)[-1]["outcome"] == "ok"
+
+
+def test_what_comes_after_the_first_failure_does_not_wait_for_the_rest_and_ends_where_there_is_none(
+    live: Make,
+) -> None:
+    spool = live(STEP + BAD + ORDER)
+    slow, bad, alarm, none = (new_id() for _ in range(4))
+    rest: list[dict[str, Any]] = [{"task": "bad", "id": bad}, {"task": "order", "id": slow}]
+    spool.drop({"tasks": rest, "then": {"task": "step", "id": alarm, "on_failure": "only"}})
+    spool.entry(alarm, "done")
+    spool.entry(slow, "running")
+    spool.drop({"tasks": [step()], "then": {"task": "step", "id": none, "on_failure": "only"}})
+    told = spool.end(none)
+    assert (told["event"], told["error"]["message"]) == (
+        "cancelled",
+        "none of those it waits for has failed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "field", "rule"),
+    [
+        ({"task": "step", "after": ["a"]}, "then.after", "must not be given"),
+        ({"task": "step", "ref": "a"}, "then.ref", "twice"),
+        ({"task": "step", "on_failure": "no"}, "then.on_failure", "one of"),
+        ([], "then", "must be an object"),
+    ],
+)
+def test_a_then_that_cannot_be_is_refused_whole(live: Make, then: object, field: str, rule: str) -> None:
+    spool = live(STEP)
+    reason = spool.refusal(spool.drop({"tasks": [step(ref="a")], "then": then}))
+    assert reason["field"] == field
+    assert rule in reason["rule"]
+    assert spool.count() == 0

@@ -140,7 +140,7 @@ def _link(world: World, rng: Random, docs: list[dict[str, Any]]) -> None:
         before = docs[max(0, number - 3) : number]
         if before and rng.random() < 0.7:
             doc["after"] = [d["id"] for d in rng.sample(before, rng.randint(1, len(before)))]
-            doc["on_failure"] = rng.choice(("run", "cancel"))
+            doc["on_failure"] = rng.choice(("run", "cancel", "only"))
             path: dict[str, Any] = rng.choice(({}, {}, {"path": "of"}))
             doc["args"]["got"] = {i: {"$result": i, **path} for i in doc["after"][:2]}
     rng.shuffle(docs)

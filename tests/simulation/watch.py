@@ -47,11 +47,16 @@ class Watch:
                 if run.id == entry.id:
                     raise Broken(f"{entry.id} starts attempt {entry.attempt} while {run} runs")
         asked = world.writers.asked.get(entry.id, set())
+        only = start.task.on_failure == "only"
+        bad, again = False, False
         for task_id in start.task.after if asked.isdisjoint(("release", "retry")) else ():
             end = ended(world.disk, task_id)
             again = "retry" in world.writers.asked.get(task_id, ())  # it was done, and may be so again
-            if end != "done" and not (again or (end and start.task.on_failure == "run")):
+            bad |= again or end in ("failed", "cancelled")
+            if not only and end != "done" and not (again or (end and start.task.on_failure == "run")):
                 raise Broken(f"{entry.id} starts before {task_id}, which is {end or 'not ended'}")
+        if only and not bad and asked.isdisjoint(("release", "retry")):
+            raise Broken(f"{entry.id} starts and none of {start.task.after} has failed")
         self._given(start)
         self._attempt(entry)
 

@@ -1,0 +1,164 @@
+"""Who waits for whom: what is said of each, at once, with a bounded number of looks in a turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spool import layout
+from spool.actions import interpret
+from spool.disk import Missing
+from spool.names import id_from
+from spool.order import resolved
+from spool.owncopy import encode_task
+from spool.place import first_path
+from spool.settings import load
+from spool.times import zone
+from spoold.core.state import State
+from spoold.core.values import Move, Now
+from spoold.sources.after import LOOKS, NONE_FAILED, After
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.owncopy import Task
+
+NOW = 1_790_000_000_000_000
+KINDS = ("wait", "cancel", "run", "only")
+
+
+def named(number: int) -> str:
+    return id_from(NOW, number.to_bytes(10, "big"))
+
+
+class Files:
+    """A disk that has own copies in held/ and nothing else."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+
+    def slices(self, _path: str, _size: int) -> Iterator[list[str]]:
+        yield [path.rpartition("/")[2] for path in self.held]
+
+    def read(self, path: str, _limit: int) -> bytes:
+        if path not in self.held:
+            raise Missing(2, "none", path)
+        return self.held[path]
+
+
+class Told(After):
+    """One that knows how tasks have ended from a table, and counts how often it looks."""
+
+    def __init__(self, *waiters: Task) -> None:
+        self.files = Files()
+        self.ends: dict[str, str] = {}
+        self.said: dict[str, str] = {}
+        self.most = self.asked = 0
+        super().__init__(self.files, State("n", load(""), 2))  # type: ignore[arg-type]
+        for task in waiters:
+            self.files.held[first_path(task)] = encode_task(task)
+
+    def _end(self, task_id: str) -> str:
+        self._looks -= 1
+        self.asked += 1
+        return self.ends.get(task_id, "")
+
+    def rest(self) -> None:
+        """Turn by turn until there is nothing to look at."""
+        while self.due(Now(NOW, 0)) == 0:
+            self.asked = 0
+            for found in self.look(Now(NOW, 0)):
+                gone = {**found.free, **{i: path for i, (path, _) in found.stranded.items()}}
+                self.said |= dict.fromkeys(found.free, "") | {
+                    i: w for i, (_, w) in found.stranded.items()
+                }
+                for path in gone.values():
+                    del self.files.held[path]
+            self.most = max(self.most, self.asked)
+
+    def end(self, task_id: str, how: str) -> None:
+        self.ends[task_id] = how
+        entry: Any = type("Entry", (), {"id": task_id, "why": ""})
+        self.see(Move(event="x", entry=entry, before="running", after=how, source=None, target=""))
+
+
+def waits(number: int, after: list[str], on_failure: str) -> Task:
+    doc = {"task": "t", "id": named(number), "after": after, "on_failure": on_failure}
+    found: Any = interpret(doc, now=NOW, dropped=NOW, zone=zone("UTC"), uid=1)
+    task: Task = found.tasks[0]
+    return task
+
+
+def wanted(task: Task, ends: dict[str, str]) -> str | None:
+    """What is to be said of a task, None where it waits; written down apart from the code."""
+    known = [ends.get(one, "") for one in task.after]
+    bad = any(end in ("failed", "cancelled") for end in known)
+    if task.on_failure == "only":
+        return "" if bad else NONE_FAILED if all(known) else None
+    if task.on_failure == "cancel" and bad:
+        return "stranded"
+    return "" if all(end == "done" or (end and task.on_failure == "run") for end in known) else None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(KINDS), st.sets(st.integers(0, 7), min_size=1)), max_size=6),
+    st.lists(
+        st.tuples(st.integers(0, 7), st.sampled_from(("done", "failed", "cancelled", ""))), max_size=30
+    ),
+    st.integers(0, 5),
+)
+def test_what_is_to_be_said_is_said_as_soon_as_it_is_so(
+    shapes: list[tuple[str, set[int]]], events: list[tuple[int, str]], before: int
+) -> None:
+    """Also of what has ended before it came, and where one that failed is tried again."""
+    tasks = [
+        waits(100 + n, [named(i) for i in sorted(ids)], kind) for n, (kind, ids) in enumerate(shapes)
+    ]
+    after = Told(*tasks)
+    for number, (one, how) in enumerate(events):
+        if after.ends.get(named(one)) == "done":
+            continue  # that is for ever
+        if how:
+            after.end(named(one), how)
+        else:
+            after.ends.pop(named(one), None)  # a retry
+        if number < before:
+            continue
+        after.rest()
+        for task in tasks:
+            want = wanted(task, after.ends)
+            said = after.said.get(task.id or "")
+            if want is not None:
+                assert said == want or (want == "stranded" and said)
+                after.said[task.id or ""] = want
+                tasks = [t for t in tasks if t is not task]
+            else:
+                assert said is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_turn_looks_a_bounded_number_of_times_however_many_the_edges(kind: str) -> None:
+    many = [named(number) for number in range(2000)]
+    tasks = [waits(10_000 + number, many, kind) for number in range(20)]
+    after = Told(*tasks)
+    after.rest()
+    assert not after.said
+    for one in many:
+        after.end(one, "done")
+        after.rest()
+    assert after.said == dict.fromkeys((t.id for t in tasks), NONE_FAILED if kind == "only" else "")
+    assert after.most <= LOOKS
+
+
+def test_a_batch_has_a_task_that_comes_behind_all_of_it() -> None:
+    docs = [{"task": "a"}, {"task": "b", "ref": "task-0"}, {"task": "c", "id": named(1)}]
+    for then, kind in (({"task": "z"}, "run"), ({"task": "z", "on_failure": "only"}, "only")):
+        doc = {"tasks": docs, "then": then}
+        found: Any = interpret(doc, now=NOW, dropped=NOW, zone=zone("UTC"), uid=1)
+        last = found.tasks[-1]
+        assert (len(found.tasks), last.task, last.on_failure) == (4, "z", kind)
+        assert last.after == ("task-0-", "task-0", named(1))
+    assert layout.HELD in first_path(resolved(found.tasks)[-1])
