@@ -143,7 +143,9 @@ def tasks(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     state = query.get("state", layout.RUNNING)
     state = state if state in layout.STATES and state != layout.PENDING else layout.RUNNING
     wanted = query.get("task", "").strip()
-    rows, age = source.list((state, wanted), lambda disk: lists.newest(disk, state, MANY, wanted))
+    rows, age = source.list(
+        (state, wanted), lambda disk: lists.told(disk, lists.newest(disk, state, MANY, wanted))
+    )
     found = {str(row["id"]): run(row, source.moment) for row in source.moment.running}
     return {"state": state, "wanted": wanted, "rows": rows, "age": age, "many": MANY, "running": found,
             "choices": [s for s in layout.STATES if s != layout.PENDING]}  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from heapq import nlargest, nsmallest
 from typing import TYPE_CHECKING
 
 from spool import layout, look
+from spool.errors import Invalid
 from spool.names import BadName, date_of
 from spool.patterns import matches
 from spool.turn import turn
@@ -53,6 +55,20 @@ def newest(disk: Disk, state: str, many: int, wanted: str = "") -> list[Listed]:
             last = nlargest(many, last + batch, key=_dated)
         found += _parsed(folder, last)
     return nlargest(many, found, key=lambda one: (one.at, one.id))
+
+
+def told(disk: Disk, rows: list[Listed]) -> list[Listed]:
+    """The same with why each has failed; opens the newest record of each that has."""
+    return [_told(disk, one) if one.state == layout.FAILED else one for one in rows]
+
+
+def _told(disk: Disk, one: Listed) -> Listed:
+    try:
+        error = look.record(disk, one.id, one.attempt - (one.entry.fails > 0)).get("error")
+    except (OSError, Invalid):
+        return one
+    message = error.get("message") or error.get("type") if isinstance(error, dict) else None
+    return replace(one, why=str(message)) if message else one
 
 
 def is_wanted(wanted: str, task: str, task_id: str) -> bool:

@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from spool.top.source import Source
 
 KEYS = """\
-1-9, Tab   another view              /      filter by task name (* for any) or id
-Enter, l   the task, with its log    Esc    away with filter or window
-c  cancel                            r      retry; of an error: all that failed so
-h  hold                              u      release
-m  move: front, back, class          p      pause the spool, or resume
-q  quit                              arrows, PgUp, PgDn, Home, End
+1-9, Tab   another view            /    filter by name (* for any) or id
+Enter, l   the task, with its log  Esc  away with filter or window
+c  cancel                          r    retry; of an error: all that failed so
+h  hold                            u    release
+m  move: front, back, class        p    pause the spool, or resume
+q  quit                            arrows, PgUp, PgDn, Home, End
 
-A full bar is what the task says of itself; a dim one is the share of the time that
-its name usually takes. Whatever changes something drops a file, as any program may.
+A full bar is what the task says of itself; a dim one is the share of the
+time that its name usually takes. Whatever changes something drops a file,
+as any program may.
+
+The second line counts what stands where: waiting by class, held, running,
+done, failed, cancelled. p50/p95: half of all, and 95 in 100, took at most
+so long to get their turn, and to run.
 """
 
 

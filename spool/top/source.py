@@ -62,10 +62,11 @@ class Source:
         begun = time.monotonic()
         if self._list[0] == key and begun < self._again:
             return self._list[1]
+        disk = self.spool.disk
         if view == "waiting":
-            found = lists.waiting(self.spool.disk, now, MANY, wanted)
+            found = lists.waiting(disk, now, MANY, wanted)
         else:
-            found = lists.newest(self.spool.disk, LISTED[view], MANY, wanted)
+            found = lists.told(disk, lists.newest(disk, LISTED[view], MANY, wanted))
         self._again = time.monotonic() + SHARE * (time.monotonic() - begun)
         self._list = key, found
         return found

@@ -101,7 +101,9 @@ def progress(run: dict[str, Any], spent: float, usual: float | None) -> tuple[st
 
 
 def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:
-    heads = ("TASK", "ID", "TRY", "CLASS", "WHEN", "DEADLINE", "WHY")
+    ended = view in layout.ENDED
+    times = ("WAS DUE",) if ended else ("WHEN", "DEADLINE")
+    heads = ("TASK", "ID", "TRY", "CLASS", *times, "WHY")
     rows = []
     for one in listed:
         late = one.deadline is not None and one.deadline < moment.now and view in ("waiting", "held")
@@ -116,7 +118,7 @@ def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:
                 one.attempt - spent,
                 (one.priority, "bold" if one.priority == "high" else ""),
                 when(one.at, moment.now, ready=view == "waiting"),
-                (deadline, "red" if late else ""),
+                *(() if ended else ((deadline, "red" if late else ""),)),
                 why,
             )
         )

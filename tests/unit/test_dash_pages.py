@@ -18,12 +18,13 @@ from spool.dash import plots
 from spool.dash.source import Source
 from spool.disk import RealDisk
 from spool.init import init
-from spool.names import DAY_US
-from spool.scene import recurring
+from spool.names import DAY_US, new_id
+from spool.scene import lists, recurring
 from spool.scene.words import short
 from spool.times import HOUR
 from tests.e2e.live import until
 from tests.unit.test_asked import counted_by_a_daemon, queue
+from tests.unit.test_client import put_record, take_in
 from tests.unit.test_dash import PAGES, Site, frame
 
 if TYPE_CHECKING:
@@ -124,13 +125,13 @@ def test_no_page_waits_for_a_look_at_all_names(root: Path, monkeypatch: pytest.M
     monkeypatch.setattr(look, "MANY", 50)
     site = Site(root.parent / "long")
     gate, slices, names = threading.Event(), RealDisk.slices, RealDisk.names
-    lists: list[str] = []
+    listed: list[str] = []
 
     def aside(path: str) -> None:
         where = threading.current_thread()
         assert isinstance(where, threading.Thread)
         assert "_run" in where.name, f"a page lists {path} itself"
-        lists.append(path)
+        listed.append(path)
         assert gate.wait(60)
 
     def slowly(disk: RealDisk, path: str, size: int) -> Iterator[list[str]]:
@@ -147,7 +148,7 @@ def test_no_page_waits_for_a_look_at_all_names(root: Path, monkeypatch: pytest.M
     try:
         for path in (*PAGES, f"/task/{entry.id}"):
             assert site.ask(path).status == 200, path
-        assert lists
+        assert listed
         assert "are being read" in site.ask("/queue").body
     finally:
         gate.set()
@@ -160,3 +161,13 @@ def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TZ", "UTC")
     days: Any = due.calendar({NOON: {"high": 2}, NOON + DAY_US + HOUR: {"low": 1}}, NOON)
     assert (days[0][1][12], days[1][1][13]) == ((NOON, 2), (NOON + DAY_US + HOUR, 1))
+
+
+def test_what_has_failed_says_why_in_the_list(root: Path) -> None:
+    task_id = new_id()
+    path = take_in(root, task_id, "mail.send", "failed", fails=2)
+    put_record(root, task_id, path, "failed", 2, error={"message": "relay <refused>"})
+    assert "relay &lt;refused&gt;" in Site(root).ask("/tasks?state=failed").body
+    with Spool(root) as spool:
+        [one] = lists.told(spool.disk, lists.newest(spool.disk, "failed", 9))
+    assert one.why == "relay <refused>"
