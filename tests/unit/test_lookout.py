@@ -1,0 +1,218 @@
+"""Several nodes on one spool: when each looks, what it reads anew, and whose share a task is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import layout
+from spool.disk import RealDisk
+from spool.names import DAY_US, PRIORITIES, Entry, date_of, new_id
+from spool.settings import load
+from spoold.core import share
+from spoold.core.state import State
+from spoold.core.values import Now, Repaused, Rung, Stirred
+from spoold.sources.lookout import FAST, OFTEN, SHARE, SLOW, SOON, Lookout, Stir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = 1_790_000_000_000_000
+TODAY = f"{layout.PENDING}/{date_of(NOW)}/high"
+BOX = "incoming/joe"
+
+
+class Counting(RealDisk):
+    """Counts what it is asked."""
+
+    calls = 0
+
+    def stamp(self, path: str) -> int | None:
+        self.calls += 1
+        return super().stamp(path)
+
+    def names(self, path: str) -> list[str]:
+        self.calls += 1
+        return super().names(path)
+
+
+class Spool:
+    """What a lookout sees, and a hand that changes it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rows: list[dict[str, Any]] = []
+        self.wall = NOW
+        self._clock = 0
+        for path in (BOX, TODAY, layout.NODES):
+            (root / path).mkdir(parents=True)
+        self.disk = Counting(str(root))
+        self.out = Lookout(self.disk, lambda: [BOX], lambda: list(self.rows), lambda: self.wall)
+
+    def drop(self, folder: str, name: str = "x") -> None:
+        """Another name in a directory, which is changed by that however coarse its clock is."""
+        self._clock += 1
+        (self.root / folder / f"{name}{self._clock}").touch()
+        os.utime(self.root / folder, (self._clock, self._clock))
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path)
+    made.out.look()
+    yield made
+    made.disk.close()
+
+
+def test_a_look_tells_what_has_changed_once(seen: Spool) -> None:
+    assert seen.out.look() == []
+    seen.drop(BOX)
+    assert seen.out.look() == [Rung("incoming")]
+    seen.drop(TODAY)
+    assert seen.out.look() == [Rung("pending")]
+    seen.drop(BOX)
+    seen.drop(TODAY)
+    assert seen.out.look() == [Rung("incoming"), Rung("pending")]
+    assert seen.out.look() == []
+
+
+def test_pauses_are_told_when_they_are_others_than_before(seen: Spool) -> None:
+    seen.drop(layout.NODES)
+    assert seen.out.look() == []  # a heartbeat
+    seen.rows = [{"node": "a"}]
+    seen.drop(layout.NODES)
+    assert seen.out.look() == [Repaused(({"node": "a"},))]
+
+
+def test_a_shard_that_is_new_is_seen_and_one_for_later_is_not_watched(seen: Spool) -> None:
+    (seen.root / layout.PENDING / date_of(NOW + 3 * DAY_US) / "low").mkdir(parents=True)
+    assert seen.out.look() == []
+    (seen.root / layout.PENDING / date_of(NOW + DAY_US) / "low").mkdir(parents=True)
+    assert seen.out.look() == [Rung("pending")]
+    seen.wall += 2 * DAY_US
+    assert seen.out.look() == [Rung("pending")]  # its day has come
+
+
+def test_pending_may_be_gone(seen: Spool) -> None:
+    for folder in (TODAY, os.path.dirname(TODAY), layout.PENDING):
+        (seen.root / folder).rmdir()
+    assert seen.out.look() == [Rung("pending")]
+    assert seen.out.look() == []
+
+
+def test_looks_are_rare_where_nothing_changes_and_close_where_something_does(seen: Spool) -> None:
+    waits = []
+    while not waits or seen.out.wait != waits[-1]:
+        waits.append(seen.out.wait)
+        seen.out.look()
+    assert waits == sorted(waits)
+    assert waits[-1] == SLOW
+    seen.drop(TODAY)
+    seen.out.look()
+    assert seen.out.wait == FAST
+
+
+def test_a_look_costs_the_same_however_much_stands_there(seen: Spool) -> None:
+    def cost() -> int:
+        before = seen.disk.calls
+        seen.out.look()
+        return seen.disk.calls - before
+
+    few = cost()
+    for n in range(200):
+        seen.drop(TODAY, f"{n},")
+        seen.drop(BOX, f"{n},")
+    for day in range(2, 60):
+        (seen.root / layout.PENDING / date_of(NOW + day * DAY_US)).mkdir()
+    assert cost() == few
+
+
+# When pending/ is read anew.
+
+
+def state(peers: int = 2, waiting: int = 0) -> State:
+    made = State("a", load(""), 2)
+    made.peers = frozenset("abcdef"[:peers])
+    made.known = dict.fromkeys(PRIORITIES, True)
+    for n in range(waiting):
+        made.insert(Entry(time=NOW, id=new_id(NOW + n), task="t"), NOW)
+    return made
+
+
+def at(mono: int) -> Now:
+    return Now(NOW + mono, mono)
+
+
+def test_a_node_alone_reads_nothing_anew() -> None:
+    stir = Stir()
+    stir.ask()
+    assert stir.due(state(peers=1), at(9 * OFTEN)) is None
+
+
+def test_nothing_is_read_unless_others_have_changed_something() -> None:
+    assert Stir().due(state(), at(9 * OFTEN)) is None
+
+
+def test_what_others_changed_is_read_at_once_and_then_now_and_then() -> None:
+    stir, busy = Stir(), state(waiting=1)
+    stir.ask()
+    assert stir.step(busy, at(9 * OFTEN)) == [Stirred()]
+    assert stir.step(busy, at(9 * OFTEN)) == []  # asked once
+    stir.ask()
+    assert stir.step(busy, at(9 * OFTEN + 1)) == []
+    assert stir.due(busy, at(9 * OFTEN + 1)) == OFTEN - 1
+    assert stir.step(busy, at(10 * OFTEN)) == [Stirred()]
+
+
+def test_a_node_that_has_started_all_it_had_reads_soon() -> None:
+    stir, dry = Stir(), state()
+    stir.ask()
+    assert stir.step(dry, at(9 * OFTEN)) == [Stirred()]
+    dry.counts["started"] += 1
+    stir.ask()
+    assert stir.due(dry, at(9 * OFTEN)) == SOON
+
+
+def test_one_that_gets_nothing_by_reading_does_not_read_soon_again() -> None:
+    stir, dry = Stir(), state()
+    stir.ask()
+    stir.step(dry, at(9 * OFTEN))
+    stir.ask()
+    assert stir.due(dry, at(9 * OFTEN)) == OFTEN
+
+
+def test_reading_takes_a_small_part_of_the_time() -> None:
+    stir, slow = Stir(), state(waiting=1)
+    stir.ask()
+    stir.step(slow, at(9 * OFTEN))
+    slow.known["high"] = False
+    stir.ask()
+    assert stir.due(slow, at(10 * OFTEN)) is None  # it is being read
+    slow.known["high"] = True
+    assert stir.step(slow, at(11 * OFTEN)) == []
+    assert stir.due(slow, at(11 * OFTEN)) == (9 * OFTEN + SHARE * 2 * OFTEN) - 11 * OFTEN
+
+
+# Whose share something is.
+
+
+def test_a_share_is_the_same_for_all_who_see_the_same_nodes() -> None:
+    keys = [new_id(NOW + n) for n in range(600)]
+    nodes = ["a", "b", "c"]
+    owners = [share.first(key, nodes) for key in keys]
+    assert owners == [share.first(key, nodes[::-1]) for key in keys]
+    assert min(owners.count(node) for node in nodes) > len(keys) / len(nodes) / 2
+
+
+def test_when_a_node_goes_only_its_own_share_moves() -> None:
+    for n in range(300):
+        key = new_id(NOW + n)
+        if (before := share.first(key, ["a", "b", "c"])) != "c":
+            assert share.first(key, ["a", "b"]) == before
+
+
+def test_a_node_of_any_name_has_a_share() -> None:
+    assert share.first("k", ["\udcff"]) == "\udcff"
