@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import times
+from spool import limitkey, times
 from spool.backoff import MAX_WAIT
 from spool.errors import Invalid
 from spool.fields import VERBS, Field, nearest
@@ -128,7 +128,10 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("timeout", "duration", None, (1, MAX_WAIT), "how long an attempt may take"),
     _row("retries", "count", None, (0, 1000), "attempts after a failed one"),
     _row("backoff", "backoff", None, _FREE, "wait before a retry"),
-    _row("concurrency", "count", None, (1, 10_000), "how many of these at once"),
+    _row("concurrency", "count", None, (1, 10_000), "how many of these at once on a node"),
+    _row("concurrency_total", "count", None, (1, 10_000), "how many of these at once on all nodes"),
+    _row("concurrency_key", "key", None, _FREE, "by what they are told apart, such as args.customer"),
+    _row("concurrency_per_key", "count", None, (1, 10_000), "how many of a key at once on all nodes"),
     _row("priority", "choice", None, _FREE, "class of tasks that name none", PRIORITIES),
     _row("env", "env", {}, _FREE, "environment variables"),
     _row("cwd", "path", None, _FREE, "working directory"),
@@ -312,6 +315,12 @@ def _patterns(_row: Field, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _key(_row: Field, value: object) -> str:
+    if not isinstance(value, str) or not limitkey.is_path(value):
+        raise wrong(limitkey.RULE)
+    return value
+
+
 def _verbs(_row: Field, value: object) -> tuple[str, ...]:
     known = (*VERBS, "move")
     if not isinstance(value, list) or not all(one in known for one in value):
@@ -327,6 +336,7 @@ _READ: dict[str, Callable[[Field, Any], Any]] = {
     "env": _env,
     "every": _every,
     "json": _json,
+    "key": _key,
     "keep": _keep,
     "module": _module,
     "path": _path,

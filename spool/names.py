@@ -67,6 +67,11 @@ class Entry:
         """The number of the attempt that runs or comes next: the fencing token."""
         return self.fails + self.lost + self.interrupted + 1
 
+    @property
+    def mark(self) -> str:
+        """The mark of the key by which its handler limits it; empty where there is none."""
+        return dict(self.extra).get("g", "") if self.extra else ""
+
 
 def new_id(now_us: int | None = None) -> str:
     """A UUIDv7 as 32 lower-case hex digits (RFC 9562); within a millisecond the order is random."""

@@ -75,6 +75,9 @@ class Handler:
     file_size: int | None = None
     processes: int | None = None
     cgroup: bool = False
+    concurrency_total: int | None = None
+    concurrency_key: str | None = None
+    concurrency_per_key: int | None = None
 
 
 Band = tuple[float, float]  # where a gate closes, where it opens again
@@ -292,6 +295,11 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
                 raise ConfigError(path, f"{prefix}.{name}", body[name], rule)
     if values["cgroup"] and values["memory"] is None:
         raise ConfigError(path, f"{prefix}.cgroup", value=True, rule="goes with memory, which it limits")
+    if (values["concurrency_key"] is None) != (values["concurrency_per_key"] is None):
+        given, missing = "concurrency_key", "concurrency_per_key"
+        if values[given] is None:
+            given, missing = missing, given
+        raise ConfigError(path, f"{prefix}.{given}", body[given], f"goes with {missing}")
     return Handler(pattern=pattern, **values)
 
 

@@ -127,9 +127,11 @@ class Why:
     def _held_back(self, task: TaskView) -> str:
         """What the daemons say about tasks of its handler."""
         pattern = self._handler(task.task)
+        mark = task.entry.mark if task.entry is not None else ""
         for status in self.alive:
             for row in status.get("held_back") or []:
-                if row.get("handler") == pattern and task.priority in (row.get("classes") or []):
+                mine = row.get("handler") == pattern and task.priority in (row.get("classes") or [])
+                if mine and row.get("key") in (None, mark):
                     why = str(row.get("why"))
                     shut = sentence(status, self.now, self.say)
                     return shut if f": {why}" in shut else why

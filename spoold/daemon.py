@@ -185,7 +185,7 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     state = State(node, found, machine.usable_cpus())
     state.pauses = _pauses(disk)
     if pulse is not None:
-        state.peers = pulse.neighbours.live
+        state.peers, state.lease = pulse.neighbours.live, pulse.neighbours.lease
     usage = UsageFile(disk, node, state.history)
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")

@@ -200,7 +200,7 @@ class Core:
                 self.keys.give_back(action.ids)
                 self.look_again |= action.again
             case Scan():
-                self.backlog.start(action.kind, action.edge)
+                self.backlog.start(action.kind, action.edge, action.but)
             case Seek():
                 self.backlog.seek(action)
             case Forward():

@@ -20,6 +20,7 @@ from spoold.core import (
     deadlines,
     dispatch,
     groups,
+    limits,
     once,
     rights,
     scans,
@@ -120,6 +121,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.code = {p: takes for p, takes in state.code.items() if p in same}
             state.asyncs = {p: names for p, names in state.asyncs.items() if p in same}
             state.gate.look = 0
+            state.limits.apart.clear()
             state.forget_all()
             return [Scan("held")]
         case Outboxes():
@@ -172,6 +174,7 @@ def elapse(state: State, now: Now) -> list[Action]:
     if now.wall < state.latest - SECOND:
         state.forget_all()  # the clock was set back: what was ready may not be
     state.latest = now.wall
+    limits.shared_by(state, now)
     out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)
     out += deadlines.due(state, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import layout, limitkey
 from spool.names import MAX_US
 from spool.records import record
 from spool.times import FOREVER
@@ -109,10 +109,17 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
     return out
 
 
-def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[Action]:
+def claim(  # noqa: PLR0911 - one reason each not to
+    state: State, entry: Entry, task: Task, path: str, now: Now
+) -> list[Action]:
     """One task to running/: its handler starts, or its parent is told that it is ready."""
     handler = state.handler_of(entry)
     worker = policy.does_work(task, handler)
+    marked = limitkey.marked(entry, task, handler)
+    if marked != entry:  # it came when its handler told tasks apart in another way, or not at all
+        unreserve(state, entry.id, now)
+        state.insert(marked, now.wall)
+        return [scans.renamed(marked, path, "its handler tells tasks apart by their key")]
     if task.duplicate_of is not None:  # a crash has kept it from ending when it came
         unreserve(state, entry.id, now)
         return [attempts.duplicate(state, entry, task, path, now)]
@@ -143,6 +150,8 @@ def claim(state: State, entry: Entry, task: Task, path: str, now: Now) -> list[A
         passed=state.gate.passing_why if entry.id == state.gate.passing else "",
     )
     state.run(run)
+    if entry.mark and handler is not None and handler.concurrency_key is not None:
+        state.limits.words[entry.mark] = limitkey.words(handler.concurrency_key, task)
     state.counts["started"] += 1
     move = Move(
         event="claim",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.names import PRIORITIES
 from spool.times import FOREVER, SECOND, format_utc
-from spoold.core import order
+from spoold.core import limits, order
 from spoold.core.admit import Demand, Limits, admit, foresee, signals
 from spoold.core.pace import BEYOND, Pace, adapt
 from spoold.core.values import Measure, Note
@@ -190,7 +190,7 @@ class Gate:
             if state.busy_with(lane, state.usual_limit):
                 continue
             for key, entry in window.entries.items():
-                if entry.deadline is None:
+                if entry.deadline is None or limits.full(state, state.handler_of(entry), entry.mark):
                     continue
                 at = entry.deadline - order.lead(entry, state.p95(entry.task))
                 if at > now.wall:

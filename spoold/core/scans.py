@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spool import layout
+from spool import layout, limitkey
 from spool.names import PRIORITIES, BadName, date_of, parse_entry
 from spool.place import AFTER
-from spoold.core import order, policy, share, table
+from spoold.core import limits, order, policy, share, table
 from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Ask, Move, Quarantine, Scan
 
@@ -41,12 +41,18 @@ def wanted(state: State, now: Now) -> list[Action]:
                         window.gather()
             if state.urgent.hungry:
                 state.urgent.gather()
-        out.append(Scan(kind, edge))
+        alone = len(state.peers) < 2
+        if alone:
+            limits.heard(state, ())
+        out.append(Scan(kind, edge, "" if alone else state.node))
     return out
 
 
 def seen(state: State, event: Seen, now: Now) -> None:
     """Sort one slice of names in; the text DATE/PRIO/NAME stands for an entry until it is needed."""
+    if not event.date:
+        limits.heard(state, event.names)
+        return
     date, prio = event.date, event.prio
     limit = order.stamp(now.wall + 1)
     future, changed = state.future, state.scanning[event.scan]
@@ -92,7 +98,7 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
         parts = [name, "", ""]  # no entry: found out, and quarantined, when the scan has ended
     task = parts[2].removesuffix(".json") if len(parts) == 3 else parts[2]
     rest = parts[3] if len(parts) > 3 else ""
-    window = state.lane(prio, task)
+    window = state.lane(prio, task, limitkey.mark_in(text) if "g=" in rest else "")
     if window.gathered is not None:
         window.offer(order.key_of_stamp(place, front="p=f" in rest), text)
 
@@ -165,6 +171,8 @@ def scanned(state: State, event: Scanned, now: Now) -> list[Action]:
                 _settle(state, window, out)
     else:
         state.scanning.pop("due")
+        for mark in state.limits.apart - state.limits.busy.keys():
+            state.rejoin(mark)
         if state.future.bound == LOWEST_KEY:
             _settle(state, state.future, out, state.horizon)
         state.known = dict.fromkeys(PRIORITIES, True)
@@ -192,7 +200,8 @@ def _settle(state: State, window: Window[str], out: list[Action], seen: str | No
         if when is not None:
             state.urgent.add((when, entry.id), entry)
         if isinstance(found, str) and layout.pending(entry) != f"{layout.PENDING}/{found}":
-            out.append(_renamed(entry, f"{layout.PENDING}/{found}"))
+            was = f"{layout.PENDING}/{found}"
+            out.append(renamed(entry, was, "its name was not in the usual form"))
 
 
 def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str, Entry | str]]:
@@ -200,13 +209,19 @@ def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str,
 
     Every so often it is all of it in any case: a node may live and not get anything started.
     """
-    if len(state.peers) < 2 or state.stirs % HELP == 0:
+    if len(state.peers) < 2:
         return rows
-    taking = state.peers - {row.get("node") for row in state.pauses if row.get("task") is None}
+    count = len(rows)
+    rows = [row for row in rows if not _is_foreign(state, row[1])]
+    state.passed |= len(rows) < count
+    if state.stirs % HELP == 0:
+        return rows
+    taking = state.taking
     mine = [
         row
         for row in rows
         if not isinstance(row[1], str)
+        or limits.is_limited(state.settings.handler_for(_task_of(row[1])))
         or share.first(row[1].rpartition("/")[2][14:46], taking or state.peers) == state.node
     ]
     if not mine:
@@ -215,8 +230,19 @@ def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str,
     return mine
 
 
-def _renamed(entry: Entry, path: str) -> Move:
-    """A name that says the same in other words gets the words we look for."""
+def _is_foreign(state: State, found: Entry | str) -> bool:
+    if not isinstance(found, str):
+        return limits.foreign(state, found.mark, state.handler_of(found))
+    mark = limitkey.mark_in(found)
+    return bool(mark) and limits.foreign(state, mark, state.settings.handler_for(_task_of(found)))
+
+
+def _task_of(found: str) -> str:
+    return found.split(",", 3)[2].removesuffix(".json") if found.count(",") > 1 else ""
+
+
+def renamed(entry: Entry, path: str, why: str) -> Move:
+    """A task that waits gets the name we look for."""
     return Move(
         event="move",
         entry=entry,
@@ -224,5 +250,5 @@ def _renamed(entry: Entry, path: str) -> Move:
         after=table.after(table.PENDING, "move"),
         source=path,
         target=layout.pending(entry),
-        note={"why": "its name was not in the usual form"},
+        note={"why": why},
     )

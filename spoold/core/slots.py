@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from spool.names import PRIORITIES
-from spoold.core import gate, order
+from spoold.core import gate, limits, order
 from spoold.core.values import Recall
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spool.settings import Handler
     from spoold.core.state import Lane, State
     from spoold.core.values import Action, Now
+    from spoold.core.window import Window
 
 SPAN = 4_000  # us of usual run time that is handed ahead for each slot, in a class and those above
 SHORTEST = 60  # us; nothing is taken to be shorter
@@ -66,6 +67,8 @@ def fits(state: State, entry: Entry) -> bool:
     handler = state.handler_of(entry)
     if handler is None or handler.python is None or handler.pattern not in state.ahead.brisk:
         return False
+    if limits.is_limited(handler):
+        return False
     usual, own = state.p95(entry.task), state.busy.get(handler.pattern, 0)
     if not usual or not own:
         return False
@@ -84,6 +87,7 @@ def occupy(state: State, entry: Entry, now: Now, *, ahead: bool) -> None:
         state.ahead.add(handler.pattern, entry.id, row)
         return
     state.busy[handler.pattern] = state.busy.get(handler.pattern, 0) + 1
+    state.limits.take(entry)
     if state.is_beside(entry.task, handler):
         state.beside.add(entry.id)
     elif not handler.notify:
@@ -95,6 +99,8 @@ def vacate(state: State, task_id: str, handler: Handler | None, now: Now) -> Non
     """It has ended, or does not start: its slot goes to what was handed ahead, or is free."""
     if handler is None:
         return
+    if mark := state.limits.give_back(task_id):
+        state.rejoin(mark)
     heir = None
     if task_id in state.beside:
         state.beside.discard(task_id)
@@ -131,11 +137,11 @@ def next_start(state: State) -> tuple[Entry, bool] | None:
 def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str | None:
     """The same for one class; the empty text where what comes first is only on disk."""
     lanes: list[tuple[str, Entry, bool]] = []
-    for lane, window in state.lanes[prio].items():
+    for lane, window in list(state.lanes[prio].items()):
         kept = _kept(state, lane)
-        first = window.first() if kept != SHUT else None
-        if first is not None:
-            entry = window.entries[first]
+        entry = _head(state, lane, window) if kept != SHUT else None
+        if entry is not None:
+            first = order.key(entry)
             if kept == FREE:
                 lanes.append((first, entry, False))
             elif fits(state, entry):
@@ -154,6 +160,25 @@ def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str |
     return entry, ahead
 
 
+def _head(state: State, lane: Lane, window: Window[str]) -> Entry | None:
+    """The first of a lane that its key lets start."""
+    pattern, _, _, own = lane
+    handler = state.settings.handlers.get(pattern)
+    if own or handler is None or handler.concurrency_key is None:
+        return next(iter(window.head(1)), None)
+    while True:
+        head = window.head(limits.LOOK)
+        for entry in head:
+            if not entry.mark or not limits.key_full(state, handler, entry.mark):
+                return entry
+        # What waits for its key is in the way of what may be behind it, in memory or on disk.
+        apart = state.limits.apart
+        if not head or (window.bound is None and len(window) == len(head)) or len(apart) >= limits.APART:
+            return None
+        for mark in {entry.mark for entry in head}:
+            state.part(pattern, mark)
+
+
 def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:
     """A task waits for a slot that others might leave: none that comes after it is handed ahead."""
     if state.processes >= state.limit and (state.ahead.bar is None or rank < state.ahead.bar):
@@ -165,9 +190,9 @@ def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:
 
 def _kept(state: State, lane: Lane) -> int:
     """What keeps the next task of a lane from starting."""
-    pattern, paused, beside = lane
+    pattern, paused, beside, mark = lane
     handler = state.settings.handlers.get(pattern)
-    if paused:
+    if paused or limits.full(state, handler, mark):
         return SHUT
     if handler is None:
         return FREE

@@ -5,10 +5,10 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import layout, limitkey
 from spool.names import PRIORITIES
 from spool.patterns import matches
-from spoold.core import order, share
+from spoold.core import limits, order, share
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
 from spoold.core.meter import Meter
@@ -31,7 +31,8 @@ LOWEST_KEY = ""
 LOWEST_MOMENT = (-1, "")
 KEPT_BODIES = 512
 KEPT_NAMES = 1000
-Lane = tuple[str, tuple[str, ...], bool]  # handler, pauses, whether its tasks are coroutines
+# Handler, pauses, whether its tasks are coroutines, and the mark of a key that has a lane of its own.
+Lane = tuple[str, tuple[str, ...], bool, str]
 
 
 class State:
@@ -42,6 +43,8 @@ class State:
         self.settings = settings
         self.cpus = cpus
         self.peers = frozenset({node})  # the nodes that are alive
+        self.lease = 0  # us of silence after which one is dead
+        self.limits = limits.Limits()
         self.runs: dict[str, Run] = {}
         self.claiming: dict[str, Entry] = {}  # asked for, body not read yet
         self.stranded: dict[str, str] = {}  # asked for, to be cancelled: why
@@ -160,8 +163,12 @@ class State:
                 sorted(r["task"] for r in self.rows() if r["task"] and matches(r["task"], task))
             )
             beside = self.is_beside(task, handler)
-            found = self._lane_of[task] = (handler.pattern if handler else "", paused, beside)
+            found = self._lane_of[task] = (handler.pattern if handler else "", paused, beside, "")
         return found
+
+    def lane_at(self, entry: Entry) -> Lane:
+        """The lane that a task would have if its key had lanes of its own."""
+        return (*self.lane_of(entry.task)[:3], entry.mark)
 
     def knows(self, task: str) -> bool:
         """Whether the Python code for a task name has it, as far as that is known."""
@@ -186,14 +193,50 @@ class State:
         """The pauses that concern this node."""
         return [r for r in self.pauses if r.get("node") in (None, self.node)]
 
-    def lane(self, prio: str, task: str) -> Window[str]:
+    @property
+    def taking(self) -> frozenset[str]:
+        """The nodes that are alive, and start what comes."""
+        if len(self.peers) < 2:
+            return self.peers
+        return self.peers - {str(r["node"]) for r in self.pauses if r.get("node") and not r.get("task")}
+
+    def part(self, pattern: str, mark: str) -> None:
+        """The tasks of a key get lanes of their own: they wait, and are in the way of others."""
+        self.limits.apart.add(mark)
+
+        def mine(found: Entry | str) -> bool:
+            return (limitkey.mark_in(found) if isinstance(found, str) else found.mark) == mark
+
+        for lanes in self.lanes.values():
+            for lane in [lane for lane in lanes if lane[0] == pattern and not lane[3]]:
+                limit = min(lanes[lane].limit, self._room(lanes))
+                lanes[*lane[:3], mark], left = lanes[lane].part(mine, limit)
+                for gone in left:
+                    if not self._in_memory(gone):
+                        self.waiting.pop(gone.id, None)
+
+    def rejoin(self, mark: str) -> None:
+        """A key of which nothing waits needs no lanes of its own."""
+        if mark not in self.limits.apart or "due" in self.scanning or not all(self.known.values()):
+            return
+        own = [(lanes, lane) for lanes in self.lanes.values() for lane in lanes if lane[3] == mark]
+        if not any(len(lanes[lane]) or lanes[lane].bound is not None for lanes, lane in own):
+            self.limits.apart.discard(mark)
+            for lanes, lane in own:
+                del lanes[lane]
+
+    def _room(self, lanes: dict[Lane, Window[str]]) -> int:
+        return max(64, self.settings.window // (2 * len(PRIORITIES) * max(2, len(lanes) + 1)))
+
+    def lane(self, prio: str, task: str, mark: str = "") -> Window[str]:
         """The window of a lane; one that is new in a class already scanned has nothing on disk."""
         lanes = self.lanes[prio]
         name = self.lane_of(task)
+        if mark and mark in self.limits.apart:
+            name = (*name[:3], mark)
         found = lanes.get(name)
         if found is None:
-            share = self.settings.window // (2 * len(PRIORITIES) * max(2, len(lanes) + 1))
-            found = lanes[name] = Window(max(64, share), LOWEST_KEY)
+            found = lanes[name] = Window(self._room(lanes), LOWEST_KEY)
             if self.known[prio]:
                 found.bound = None
             elif "due" in self.scanning:
@@ -220,7 +263,10 @@ class State:
         if entry.time > now:
             left = [self.future.add(order.stamp(entry.time, entry.id), entry)]
         else:
-            left = [self.lane(entry.prio, entry.task).add(order.key(entry), entry)]
+            if limits.foreign(self, entry.mark, self.handler_of(entry)):
+                self.passed = True
+                return [entry]
+            left = [self.lane(entry.prio, entry.task, entry.mark).add(order.key(entry), entry)]
         when = order.moment(entry, self.p95(entry.task))
         if when is not None:
             left.append(self.urgent.add((when, entry.id), entry))
@@ -229,7 +275,7 @@ class State:
     def _in_memory(self, entry: Entry) -> bool:
         if order.stamp(entry.time, entry.id) in self.future.entries:
             return True
-        if order.key(entry) in self.lane(entry.prio, entry.task).entries:
+        if order.key(entry) in self.lane(entry.prio, entry.task, entry.mark).entries:
             return True
         when = order.moment(entry, self.p95(entry.task))
         return when is not None and (when, entry.id) in self.urgent.entries
@@ -245,7 +291,7 @@ class State:
         for changed in self.scanning.values():
             changed.add(entry.id)  # a scan may yet come by with the old name
         self.future.discard(order.stamp(entry.time, entry.id))
-        self.lane(entry.prio, entry.task).discard(order.key(entry))
+        self.lane(entry.prio, entry.task, entry.mark).discard(order.key(entry))
         self._discard_urgent(entry)
 
     def _discard_urgent(self, entry: Entry) -> None:
@@ -303,11 +349,14 @@ class State:
 
     def busy_with(self, lane: Lane, limit: int) -> str:
         """The same where so many processes may run at once, whatever the machine has room for."""
-        pattern, paused, beside = lane
+        pattern, paused, beside, mark = lane
         if paused:
             return f"paused ({', '.join(paused)})"
         handler = self.settings.handlers.get(pattern)
-        return "" if handler is None else self._busy_handler(handler, limit, beside=beside)
+        if handler is None:
+            return ""
+        own = limits.said(self, handler, mark)
+        return own or self._busy_handler(handler, limit, beside=beside)
 
     def _busy_handler(self, handler: Handler, limit: int, *, beside: bool) -> str:
         pattern = handler.pattern

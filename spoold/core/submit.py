@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import layout, limitkey
 from spool.owncopy import first_entry
 from spool.place import AFTER, mark_of
 from spoold.core import policy, rights, table, verbs
@@ -51,7 +51,7 @@ def take_in(state: State, task: Task, now: Now) -> Move:
 def to_pending(state: State, task: Task) -> Move:
     """The transition itself; memory does not know of it yet."""
     handler = state.settings.handler_for(task.task)
-    entry = first_entry(task, policy.priority(task, handler))
+    entry = limitkey.marked(first_entry(task, policy.priority(task, handler)), task, handler)
     state.counts["taken"] += 1
     note: dict[str, Any] = {"uid": task.uid, "parent": policy.parent(task, handler)}
     if task.signer is not None:

@@ -470,10 +470,14 @@ class Refuse(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """Read names: `due` up to the date `edge`, of the `future` from the stamp `edge` on, or `held`."""
+    """Read names: `due` up to the date `edge`, of the `future` from the stamp `edge` on, or `held`.
+
+    `but`: what runs on other nodes than this one is read as well, first.
+    """
 
     kind: str
     edge: str = ""
+    but: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spool.names import Entry
 
 K = TypeVar("K", str, tuple[int, str])
@@ -42,6 +44,10 @@ class Window(Generic[K]):
         """Whether a scan should fill it up."""
         return self.bound is not None and len(self._keys) * 4 < self.limit
 
+    def head(self, count: int) -> list[Entry]:
+        """The first so many in memory."""
+        return [self.entries[place] for place in self._keys[:count]]
+
     def first(self) -> K | None:
         """The smallest key in memory."""
         return self._keys[0] if self._keys else None
@@ -70,6 +76,27 @@ class Window(Generic[K]):
             self.gathered.pop(place, None)
         if self.entries.pop(place, None) is not None:
             del self._keys[bisect_left(self._keys, place)]
+
+    def part(self, mine: Callable[[Entry | str], bool], limit: int) -> tuple[Window[K], list[Entry]]:
+        """A window of what is `mine`, which leaves this one; and what of it is left to the disk."""
+        found: Window[K] = Window(limit, self._keys[0] if self._keys else self.bound)  # type: ignore[arg-type]
+        found.bound = self.bound
+        found.entries = {place: entry for place, entry in self.entries.items() if mine(entry)}
+        found._keys = sorted(found.entries)
+        self._keys = [place for place in self._keys if place not in found.entries]
+        for place in found.entries:
+            del self.entries[place]
+        if self.gathered is not None:
+            found.gathered = {place: one for place, one in self.gathered.items() if mine(one)}
+            found._cut, found._soonest = self._cut, min(found.gathered, default=None)
+            for place in found.gathered:
+                del self.gathered[place]
+        left: list[Entry] = []
+        while len(found._keys) > limit:
+            found.bound = found._keys.pop()
+            left.append(found.entries.pop(found.bound))
+            found._keep(found.bound, left[-1])
+        return found, left
 
     def gather(self) -> None:
         """A scan begins: from now on `offer` collects what lies beyond the bound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,15 @@ from spool import layout
 from spool.disk import DiskFull, Exists, Missing
 from spool.names import PRIORITIES
 from spool.times import format_utc
-from spoold.core import deadlines
+from spoold.core import deadlines, limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spool.disk import Disk
-    from spoold.core.state import State
+    from spoold.core.state import Lane, State
     from spoold.core.values import Now
+    from spoold.core.window import Window
     from spoold.effects.owngroups import OwnGroups
 
 SHOWN = 200  # running tasks shown by name
@@ -148,15 +150,25 @@ def _pause(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _held_back(state: State) -> list[dict[str, Any]]:
-    """Lanes with ready tasks that may not start, and why, in words."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    """Lanes with ready tasks that may not start, and why, in words; `key`: only those of this mark."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for prio, lanes in state.lanes.items():
         for lane, window in lanes.items():
             why = state.blocked(lane)
-            if why and len(window):
-                row = found.setdefault(
-                    (why, lane[0]), {"why": why, "handler": lane[0] or None, "ready": 0}
-                )
-                row["ready"] += len(window)
-                row.setdefault("classes", []).append(prio)
+            groups = {lane[3]: len(window)} if why else _of_keys(state, lane, window)
+            for mark, count in groups.items():
+                reason = why or state.blocked((*lane[:3], mark))
+                if count and reason:
+                    fresh = {"why": reason, "handler": lane[0] or None, "key": mark or None, "ready": 0}
+                    row = found.setdefault((reason, lane[0], mark), fresh)
+                    row["ready"] += count
+                    row.setdefault("classes", []).append(prio)
     return list(found.values())
+
+
+def _of_keys(state: State, lane: Lane, window: Window[str]) -> Counter[str]:
+    """How many wait of each key at the head of a lane whose handler limits keys."""
+    handler = state.settings.handlers.get(lane[0])
+    if handler is None or handler.concurrency_key is None or lane[3]:
+        return Counter()
+    return Counter(entry.mark for entry in window.head(limits.LOOK) if entry.mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from spool import layout, match
@@ -38,11 +39,11 @@ class Backlog:
         """Whether a scan is under way."""
         return bool(self._scans or self._seeks)
 
-    def start(self, kind: str, edge: str = "") -> None:
+    def start(self, kind: str, edge: str = "", but: str = "") -> None:
         """Begin a scan (see `Scan`); one of that kind under way is given up."""
         self._scans = [row for row in self._scans if row[0] != kind]
         if kind == "due":
-            self._scans.insert(0, (kind, self._due(edge)))
+            self._scans.insert(0, (kind, self._due(edge, but)))
         elif kind == "future":
             self._scans.append((kind, self._future(edge)))
         else:
@@ -63,7 +64,9 @@ class Backlog:
             return []
         return sorted(name for name in names if is_date(name))
 
-    def _due(self, today: str) -> Iterator[Seen | Scanned]:
+    def _due(self, today: str, but: str) -> Iterator[Seen | Scanned]:
+        if but:
+            yield Seen("due", "", "", self._running(but))
         dates = [d for d in self._dates() if d <= today]
         for prio in PRIORITIES:
             for date in dates:
@@ -71,6 +74,13 @@ class Backlog:
                     yield Seen("due", date, prio, names)
             yield Scanned("due", prio)
         yield Scanned("due", None)
+
+    def _running(self, but: str) -> list[str]:
+        found: list[str] = []
+        for node in self.disk.names(layout.RUNNING):
+            with contextlib.suppress(Missing):
+                found += self.disk.names(f"{layout.RUNNING}/{node}") if node != but else ()
+        return found
 
     def _future(self, bound: str) -> Iterator[Seen | Scanned]:
         for date in self._dates():

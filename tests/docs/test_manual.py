@@ -250,7 +250,7 @@ ODD = {
 def test_every_field_of_an_entry_is_in_the_manual() -> None:
     known = {field.name for field in dataclasses.fields(names.Entry)}
     assert known == {*ODD, "time", "id", "task", "extra"}, "tell this test of the new field"
-    more = (("o", "1000"),)  # of shared spools alone
+    more = (("g", "0" * 12), ("o", "1000"))  # of limited tasks, and of shared spools alone
     entry = names.Entry(time=0, id=names.new_id(), task="x", extra=more, **ODD)
     name = names.entry_name(entry, dated=True)
     letters = {part[:2] for part in name.removesuffix(".json").split(",")[3:]}

@@ -86,8 +86,8 @@ class TinyState(State):
 
     tiny = 4
 
-    def lane(self, prio: str, task: str) -> Window[str]:
-        found = super().lane(prio, task)
+    def lane(self, prio: str, task: str, mark: str = "") -> Window[str]:
+        found = super().lane(prio, task, mark)
         found.limit = min(found.limit, self.tiny)
         return found
 
@@ -289,6 +289,8 @@ class Host:
         kind = TinyState if world.tiny else State
         self.state = kind(node, self.settings, 3)
         self.state.pauses = _pauses(self.disk)
+        if self.neighbours is not None:
+            self.state.peers, self.state.lease = self.neighbours.live, self.neighbours.lease
         self.store = Store(self.disk, node, durable=self.settings.durability == "durable")
         if world.store_hook is not None:
             world.store_hook(self.store)

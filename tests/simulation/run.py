@@ -10,7 +10,7 @@ from typing import Any
 from tests.simulation import invariants
 from tests.simulation.chance import Move, act, moves
 from tests.simulation.watch import Broken
-from tests.simulation.world import World
+from tests.simulation.world import LIMITS, World
 
 SHRINK_SECONDS = 20.0
 LOOK_EVERY = 5  # moves between two looks at the whole disk
@@ -28,6 +28,7 @@ class Plan:
     durability: str = "durable"
     keyed: float = 0.0  # the share of tasks that have a key
     linked: float = 0.0  # the share of batches whose tasks wait for each other
+    limited: float = 0.0  # the share of tasks whose handler has limits over all nodes
     recurring: str = ""  # the overlap of a schedule
     outbox: int = 0  # outbox_limit; 0: as it is set by default
     lease: int = 0  # s; daemons that watch each other
@@ -64,12 +65,13 @@ def play(plan: Plan, todo: list[Move]) -> Story:
         durability=plan.durability,
         nodes=plan.daemons,
         tiny=plan.window < 100,
-        more=f"outbox_limit = {plan.outbox}" if plan.outbox else "",
+        more=(f"outbox_limit = {plan.outbox}" if plan.outbox else "") + (LIMITS if plan.limited else ""),
         lease=plan.lease,
         recurring=plan.recurring,
     )
     world.keyed = plan.keyed
     world.linked = plan.linked
+    world.limited = plan.limited
     try:
         for node in world.hosts:
             world.boot(node)

@@ -9,7 +9,7 @@ from spool import layout, look
 from spool.disk import Missing
 from spool.names import BadName, Entry
 from spool.waiting import end_of
-from spoold.core import order, slots
+from spoold.core import limits, order, slots
 from spoold.sources.after import ended
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Watch:
             for run in other.handlers.active.values():
                 if run.id == entry.id:
                     raise Broken(f"{entry.id} starts attempt {entry.attempt} while {run} runs")
+        if start.handler.concurrency_total is not None:
+            self._limits(start)
         asked = world.writers.asked.get(entry.id, set())
         only = start.task.on_failure == "only"
         bad, again = False, False
@@ -68,6 +70,28 @@ class Watch:
             told = end["result"] if end.get("event") == "done" else None
             if got != told and not (isinstance(told, dict) and got == told["of"]):
                 raise Broken(f"{start.entry.id} is given {got} of {task_id}, which came to {told}")
+
+    def _limits(self, start: Start) -> None:
+        """With this one no more run than may, on all nodes together and of its key."""
+        handler, world = start.handler, self.world
+        held = [
+            task
+            for host in world.hosts.values()
+            if host is not None and host.node not in world.frozen
+            for run in host.handlers.active.values()
+            if (task := host.state.runs.get(run.id)) is not None and task.handler is not None
+        ]
+        same = [
+            run for run in held if run.entry.task == start.entry.task and run.entry.id != start.entry.id
+        ]
+        if len(same) >= (handler.concurrency_total or 0):
+            raise Broken(
+                f"{start.entry.id} starts beside {[r.entry.id for r in same]}: concurrency_total"
+            )
+        who = start.task.args.get("who")
+        mine = [run for run in same if who is not None and run.task.args.get("who") == who]
+        if len(mine) >= (handler.concurrency_per_key or 0):
+            raise Broken(f"{start.entry.id} starts beside {[r.entry.id for r in mine]}: key {who}")
 
     def _attempt(self, entry: Entry) -> None:
         world = self.world
@@ -127,7 +151,7 @@ class Watch:
             if (entry := _at(path)) is not None
             and entry.time <= now.wall
             and order.rank(entry) < order.rank(last)
-            and not host.state.blocked(host.state.lane_of(entry.task))
+            and not host.state.blocked(host.state.lane_at(entry))
             and layout.pending(entry) == path
         ]
         if passed:
@@ -146,6 +170,8 @@ class Watch:
                 continue
             handler = state.handler_of(entry)
             if handler is None or handler.notify or state.lane_of(entry.task)[1] or state.gate.shut:
+                continue
+            if limits.full(state, handler, entry.mark):
                 continue
             own = handler.concurrency and state.busy.get(handler.pattern, 0) >= handler.concurrency
             beside = state.is_beside(entry.task, handler)

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 SECOND = 1_000_000
 START = 1_795_305_540_000_000  # 2026-11-21 23:59:00 UTC: midnight is near
 PERIOD = 301 * SECOND
+LIMITS = """|
+[handlers."limit.*"]
+exec = ["/bin/true"]
+concurrency_total = 2
+concurrency_key = "args.who"
+concurrency_per_key = 1
+"""
 RECURRING = """[recurring.tick]
 every = "301s"
 task = "run.tick"
@@ -73,6 +80,7 @@ class World:
         self.cuts = 0
         self.keyed = 0.0  # the share of tasks that have a key
         self.linked = 0.0  # the share of batches whose tasks wait for each other
+        self.limited = 0.0  # the share of tasks whose handler has LIMITS
         self.machine: dict[str, Any] = {}  # how the machine differs from one with room
         self.drained = 0  # when what recurs ended
         self.stepped = False  # the clock was set: dates say nothing of what came first
@@ -246,8 +254,9 @@ class World:
 
     def learn(self) -> None:
         """spool.toml gets the handler for later.* that was missing."""
-        if "|" not in self.settings[0]:
-            self.settings = (f"{self.settings[0]}|{LATE_HANDLER}", self.settings[1])
+        top, _, handlers = self.settings[0].partition("|")
+        if LATE_HANDLER not in handlers:
+            self.settings = (f"{top}|{handlers}{LATE_HANDLER}", self.settings[1])
 
     def _resume(self) -> None:
         rows = {(r.get("node"), r.get("task")) for h in self.up() for r in h.state.pauses}

@@ -1,0 +1,64 @@
+"""By what a handler tells its tasks apart to limit them: the key of a task, and its mark for names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from spool.names import Entry
+    from spool.owncopy import Task
+    from spool.settings import Handler
+
+FIELD = "g"  # of an entry's name
+RULE = "must be writer, or a field such as args.customer or meta.tenant.id"
+_PATH = re.compile(r"writer|(args|meta)(\.[A-Za-z0-9_-]{1,64}){1,8}")
+
+
+def is_path(text: str) -> bool:
+    """Whether text says by what tasks are told apart."""
+    return _PATH.fullmatch(text) is not None
+
+
+def value_of(path: str, task: Task) -> Any:
+    """The key of a task: any JSON value; None where it has none."""
+    if path == "writer":
+        return task.writer or task.signer or task.uid
+    found: Any = task.args if path.startswith("args.") else task.meta
+    for name in path.split(".")[1:]:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def mark_of(pattern: str, path: str, value: Any) -> str:
+    """12 hex digits that stand for a key of a handler in names; empty for no key."""
+    if value is None:
+        return ""
+    said = orjson.dumps([pattern, path, value], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(said).hexdigest()[:12]
+
+
+def marked(entry: Entry, task: Task, handler: Handler | None) -> Entry:
+    """The entry with the mark that is its task's, as far as its handler asks for one."""
+    if handler is None or handler.concurrency_key is None:
+        return entry
+    mark = mark_of(handler.pattern, handler.concurrency_key, value_of(handler.concurrency_key, task))
+    if mark == entry.mark:
+        return entry
+    others = [(name, text) for name, text in entry.extra if name != FIELD]
+    return replace(entry, extra=tuple(sorted([*others, (FIELD, mark)] if mark else others)))
+
+
+def mark_in(name: str) -> str:
+    """The mark that an entry's name carries, without parsing it."""
+    return name.partition(f",{FIELD}=")[2].partition(",")[0].partition(".")[0]
+
+
+def words(path: str, task: Task) -> str:
+    """The key of a task for people."""
+    text = orjson.dumps(value_of(path, task)).decode()
+    return f"{path} {text if len(text) <= 60 else text[:57] + '...'}"

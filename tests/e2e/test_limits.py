@@ -1,0 +1,46 @@
+"""A real daemon keeps limits of a handler and of its keys, and says what waits for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.e2e.live import handler, until
+from tests.e2e.test_admission import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.e2e.live import Live
+
+    Spools = Callable[[str], Live]
+
+# Each run stays until somebody makes the file that is named like its task.
+WAITS = "touch $NOTES/$SPOOL_ID; until [ -e $NOTES/go.$SPOOL_ID ]; do sleep 0.01; done"
+
+
+def test_one_of_a_key_at_once_and_why_says_so(live: Spools) -> None:
+    more = {"concurrency_key": "args.who", "concurrency_per_key": 1}
+    spool = live("concurrency = 4\n[admission]\nenabled = false\n" + handler("w.*", WAITS, **more))
+    one, two, other = (spool.submit("w.a", args={"who": who}) for who in ("ann", "ann", "bob"))
+    until(lambda: (spool.notes / one).exists() and (spool.notes / other).exists(), "both keys run")
+    spool.status(lambda s: s["held_back"], "the second of a key is held back")
+    assert not (spool.notes / two).exists()
+    assert 'runs 1 with args.who "ann" already (concurrency_per_key)' in say(spool, "why", two)
+    (spool.notes / f"go.{one}").touch()
+    until((spool.notes / two).exists, "the next of the key runs")
+    for task in (two, other):
+        (spool.notes / f"go.{task}").touch()
+    for task in (one, two, other):
+        assert spool.end(task)["event"] == "done"
+
+
+def test_a_limit_of_a_handler_holds_its_own_tasks_alone(live: Spools) -> None:
+    waits = handler("w.*", WAITS, concurrency_total=1, priority="high")
+    spool = live("concurrency = 4\n[admission]\nenabled = false\n" + waits + handler("x.*", "exit 0"))
+    one, two = spool.submit("w.a"), spool.submit("w.a")
+    until((spool.notes / one).exists, "the first runs")
+    assert spool.end(spool.submit("x.a", priority="low"))["event"] == "done"
+    assert "runs 1 already (concurrency_total)" in say(spool, "why", two)
+    for task in (one, two):
+        (spool.notes / f"go.{task}").touch()
+        assert spool.end(task)["event"] == "done"

@@ -1,0 +1,81 @@
+"""Places and keys of limits: divided without a rest, the same on all nodes, and told in names."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spool import limitkey
+from spool.errors import ConfigError
+from spool.names import entry_name, parse_entry
+from spool.settings import load
+from spoold.core.limits import places
+from spoold.core.window import Window
+from tests.property.test_order import ENTRIES
+
+NODES = st.frozensets(st.sampled_from([f"n{i}" for i in range(9)]), min_size=1)
+BASE = '[handlers."a.*"]\nexec = ["/bin/true"]\n'
+
+
+@given(st.integers(1, 100), st.text(max_size=5), NODES)
+def test_nodes_that_see_the_same_divide_all_places(most, name, live):
+    shares = [places(most, name, node, live) for node in live]
+    assert sum(shares) == most
+    assert max(shares) - min(shares) <= 1
+    assert places(most, name, "other", live) == 0
+
+
+@given(st.integers(1, 100), st.text(max_size=5), NODES, st.data())
+def test_a_death_that_some_have_not_seen_yet_exceeds_nothing(most, name, live, data):
+    dead = data.draw(st.sampled_from(sorted(live)))
+    left = live - {dead}
+    knows = data.draw(st.frozensets(st.sampled_from(sorted(left)))) if left else frozenset()
+    used = sum(places(most, name, node, left if node in knows else live) for node in left)
+    assert used <= most
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(), st.lists))
+def test_the_mark_of_a_key_is_in_the_name_and_found_without_parsing_it(value):
+    handler = load(f"{BASE}concurrency_key = 'args.who'\nconcurrency_per_key = 1").handlers["a.*"]
+    task = SimpleNamespace(args={"who": value}, meta={})
+    entry = parse_entry(
+        "120000.000000,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a.b,n=1,o=1000.json", date="2026-01-01"
+    )
+    marked = limitkey.marked(entry, task, handler)
+    assert limitkey.marked(marked, task, handler) == marked
+    assert limitkey.marked(marked, SimpleNamespace(args=[], meta={}), handler) == entry
+    assert bool(marked.mark) == (value is not None)
+    assert limitkey.mark_in(entry_name(marked, dated=True)) == marked.mark
+    assert parse_entry(entry_name(marked, dated=False), date="2026-01-01").mark == marked.mark
+
+
+@given(st.lists(ENTRIES, max_size=20, unique_by=lambda e: e.id), st.integers(1, 5))
+def test_a_window_that_is_parted_loses_and_invents_nothing(found, limit):
+    window = Window(20, "")
+    window.bound = None
+    for entry in found:
+        window.add(entry.id, entry)
+    own, left = window.part(lambda entry: entry.front, limit)
+    assert {e.id for e in (*own.entries.values(), *left)} == {e.id for e in found if e.front}
+    assert {*window.entries} == {e.id for e in found if not e.front}
+    assert len(own) <= limit
+    assert all(entry.id >= own.bound for entry in left)
+    assert (own.bound is None) == (not left)
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("concurrency_key = 'customer'\nconcurrency_per_key = 1", limitkey.RULE),
+        ("concurrency_key = 'args.'\nconcurrency_per_key = 1", limitkey.RULE),
+        ("concurrency_key = 7\nconcurrency_per_key = 1", limitkey.RULE),
+        ("concurrency_key = 'args.a'", "goes with concurrency_per_key"),
+        ("concurrency_per_key = 1", "goes with concurrency_key"),
+        ("concurrency_total = 0", "must be from 1 to 10000"),
+    ],
+)
+def test_what_is_no_limit_is_refused_by_name(line, rule):
+    with pytest.raises(ConfigError, match='handlers."a') as caught:
+        load(BASE + line)
+    assert rule in str(caught.value)

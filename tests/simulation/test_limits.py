@@ -1,0 +1,88 @@
+"""Limits in simulated daemons: never exceeded, in nobody's way, and cheap however much waits for them."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.simulation import invariants
+from tests.simulation.run import simulate
+from tests.simulation.world import LIMITS, SECOND, World
+
+
+def submit(world: World, who: str | None, count: int, **more: Any) -> list[str]:
+    """So many tasks of a key, each of a second; their ids."""
+    ids = []
+    for _ in range(count):
+        world.pass_time(1)
+        task_id = world.writers.new_id(Random(len(world.writers.wishes)))
+        args = {"run": [["ok", 1]], "who": who}
+        world.writers.submit({"id": task_id, "task": "limit.a", "args": args, **more})
+        ids.append(task_id)
+    return ids
+
+
+def started(world: World) -> list[str]:
+    """Ids in the order their processes started."""
+    return [task_id for task_id, _, _ in world.watch.starts]
+
+
+@pytest.mark.parametrize("window", [16, 400])
+def test_what_waits_for_its_key_is_in_the_way_of_nothing(window: int) -> None:
+    made = World(more=LIMITS, window=window, tiny=window < 100)
+    made.boot()
+    many = submit(made, "a", 200)
+    one, two = submit(made, "b", 2)
+    none = submit(made, None, 1)[0]
+    low = made.writers.new_id(Random(9999))
+    made.writers.submit({"id": low, "task": "run.a", "priority": "low"})
+    made.run(8 * SECOND)
+    assert [i for i in started(made) if i in many] == many[: len(started(made)) - 4]
+    assert {one, two, none, low} <= set(started(made))
+    made.drain()
+    assert [i for i in started(made) if i in many] == many
+    invariants.at_end(made)
+    assert not made.up()[0].state.limits.apart
+
+
+def test_a_backlog_of_one_key_is_not_read_for_each_of_its_tasks() -> None:
+    made = World(more=LIMITS)
+    host = made.boot()
+    submit(made, "a", 600)
+    reads: list[str] = []
+    begin = host.core.backlog.start
+    host.core.backlog.start = lambda kind, *rest: (reads.append(kind), begin(kind, *rest))[1]  # type: ignore[method-assign]
+    made.drain()
+    assert len(started(made)) == 600
+    assert reads.count("due") < 40
+
+
+def test_a_task_that_came_before_its_handler_had_a_key_is_limited_all_the_same() -> None:
+    made = World(more='|\n[handlers."limit.*"]\nexec = ["/bin/true"]\n')
+    host = made.boot()
+    made.disk.write("incoming/p.json", b'{"action": "pause"}')
+    host.ring()
+    ids = submit(made, "a", 5)
+    made.run(SECOND)
+    assert all(entry.mark == "" for entry in host.state.waiting.values())
+    made.settings = (LIMITS, 400)
+    host.reload()
+    made.disk.write("incoming/q.json", b'{"action": "resume"}')
+    host.ring()
+    made.drain()  # the watch objects where two of them run at once
+    assert started(made) == ids
+    invariants.at_end(made)
+
+
+@pytest.mark.parametrize("seed", range(800, 812))
+def test_no_limit_is_exceeded_whatever_happens_on_one_node(seed: int) -> None:
+    story = simulate(seed, cuts=seed % 3, limited=0.7, window=16 if seed % 4 == 0 else 400)
+    assert story.problem is None, f"\n{story}"
+
+
+@pytest.mark.parametrize("seed", range(820, 832))
+def test_no_limit_is_exceeded_by_nodes_that_come_and_go(seed: int) -> None:
+    story = simulate(seed, cuts=seed % 2, daemons=2 + seed % 2, lease=10, limited=0.7)
+    assert story.problem is None, f"\n{story}"
