@@ -76,6 +76,6 @@ def test_a_window_that_is_parted_loses_and_invents_nothing(found, limit):
     ],
 )
 def test_what_is_no_limit_is_refused_by_name(line, rule):
-    with pytest.raises(ConfigError, match='handlers."a') as caught:
+    with pytest.raises(ConfigError, match=r'handlers\."a') as caught:
         load(BASE + line)
     assert rule in str(caught.value)
