@@ -134,6 +134,8 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
         except IsADirectoryError:  # a handler made one of its result
             store.quarantine(path, "a directory where a file should be")
         return
+    if store.durable:
+        disk.sync([path])  # the dead daemon may not have come so far, and somebody else did what it tells
     store.announce(path, parent, rest)
 
 
