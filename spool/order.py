@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from spool.owncopy import Task
 
+MAX_EDGES = 100_000  # pairs of tasks, one of which waits for the other, in one action
+
 
 def check_after(tasks: Sequence[Task], where: Sequence[str]) -> None:
     """Invalid where a name occurs twice, stands for nothing, or tasks wait for each other in a circle.
@@ -29,6 +31,9 @@ def check_after(tasks: Sequence[Task], where: Sequence[str]) -> None:
     if not any(task.after for task in tasks):
         return
     known = {task.id: index for index, task in enumerate(tasks) if task.id is not None} | refs
+    if (edges := sum(len(task.after) for task in tasks)) > MAX_EDGES:
+        rule = f"must name at most {MAX_EDGES} tasks in all of a batch, not {edges}"
+        raise Invalid(f"{where[0]}after", None, rule)
     graph: dict[int, set[int]] = {}
     for index, task in enumerate(tasks):
         for name in task.after:

@@ -230,7 +230,7 @@ def _wait(doc: dict[str, Any], name: str) -> Backoff:
 
 def _ids(doc: dict[str, Any], name: str) -> tuple[str, ...] | None:
     found = _take(doc, name, list)
-    if found is not None and not all(isinstance(one, str) and names.is_id(one) for one in found):
+    if found is not None and not names.are_ids(found):
         raise Invalid(name, None, "is damaged: it must be a list of ids")
     return None if found is None else tuple(found)
 

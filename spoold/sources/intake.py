@@ -8,6 +8,7 @@ import logging
 import re
 import stat
 from dataclasses import dataclass, replace
+from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
-LARGEST = 4 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
+LARGEST = 1 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
+KNOWN = 50_000  # tasks that others are to wait for, known to be there
 PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
 LEFT = 2_000_000  # for what another node should have taken, us
@@ -123,6 +125,7 @@ class Intake:
         self._passing: dict[str, str] = {}
         self._unsure: set[str] = set()  # of these, those that a taken key may yet keep out
         self._packs: frozenset[str] | None = None
+        self._there: set[str] = set()  # tasks that others wait for, seen since the last listing
         self.signatures = Signatures(disk, getattr(disk, "root", ""), settings)
 
     def configure(self, settings: Settings, zone: ZoneInfo, crowd: Crowd | None) -> None:
@@ -177,6 +180,7 @@ class Intake:
         if not self._names and self._rung:
             self._rung = False
             self._listing += 1
+            self._there.clear()
             self._names = sorted(self.disk.names(layout.INCOMING))
             if len(self.peers) > 1 or self._others:
                 self._names = self._shared_out(self._names, now)
@@ -436,12 +440,15 @@ class Intake:
     def _check_after(self, tasks: list[Task]) -> None:
         """What a task waits for is there: else it would wait for ever."""
         own = {task.id for task in tasks}
-        for task_id in dict.fromkeys(one for task in tasks for one in task.after if one not in own):
+        wanted = set(chain.from_iterable(task.after for task in tasks)) - own - self._there
+        for task_id in wanted:
             info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
             there = task_id in self._passing or (info is not None and info.nlink > 1)
             if not there and self._packed(task_id) is None:
                 patience = FOREVER if self._large else OVERTAKEN
                 raise NotYet(Invalid("after", task_id, "no task has this id"), patience)
+            if len(self._there) < KNOWN:
+                self._there.add(task_id)
 
     def _check_files(self, task: Task, field: str) -> None:
         """What is to come with a task is there, or has been brought to its place before a crash."""

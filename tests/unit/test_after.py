@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spool import layout
 from spool.actions import interpret
 from spool.disk import Missing
-from spool.names import id_from
+from spool.errors import Invalid
+from spool.names import are_ids, id_from
 from spool.order import resolved
 from spool.owncopy import encode_task
 from spool.place import first_path
@@ -162,3 +163,17 @@ def test_a_batch_has_a_task_that_comes_behind_all_of_it() -> None:
         assert (len(found.tasks), last.task, last.on_failure) == (4, "z", kind)
         assert last.after == ("task-0-", "task-0", named(1))
     assert layout.HELD in first_path(resolved(found.tasks)[-1])
+
+
+def test_a_batch_of_too_many_edges_is_refused_by_the_number() -> None:
+    refs = [f"r{number}" for number in range(320)]
+    docs: list[dict[str, Any]] = [{"task": "t", "ref": ref} for ref in refs]
+    docs += [{"task": "t", "after": refs} for _ in range(312)]
+    assert len(interpret({"tasks": docs}, now=NOW, dropped=NOW, zone=zone("UTC"), uid=1).tasks) == 632  # type: ignore[union-attr]
+    with pytest.raises(Invalid, match=r"at most 100000 .* not 100160"):
+        interpret({"tasks": [*docs, docs[-1]]}, now=NOW, dropped=NOW, zone=zone("UTC"), uid=1)
+
+
+def test_a_list_of_ids_is_one_of_ids_alone() -> None:
+    assert are_ids([named(1), named(2)])
+    assert not any(are_ids(bad) for bad in ([named(1), 5], [None], ["x"], [named(1).upper()]))
