@@ -30,16 +30,23 @@ class Match(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """cancel, retry, hold or release these tasks: either `ids` or those that `match`."""
+    """cancel, retry, hold or release these tasks: either `ids` or those that `match`.
+
+    `past`: those of the ids that are packed, each with the rule that says so; who reads the file knows.
+    """
 
     kind: str
     ids: tuple[str, ...]
     match: Match | None
     why: str | None
+    past: tuple[tuple[str, str], ...] = ()
 
 
 class Move(NamedTuple):
-    """Give these tasks another place or time; None leaves it as it is, one is always given."""
+    """Give these tasks another place or time; None leaves it as it is, one is always given.
+
+    `past` as in Verb.
+    """
 
     ids: tuple[str, ...]
     match: Match | None
@@ -48,6 +55,7 @@ class Move(NamedTuple):
     at: int | None
     deadline: int | None
     why: str | None
+    past: tuple[tuple[str, str], ...] = ()
 
 
 class Replay(NamedTuple):

@@ -302,8 +302,8 @@ def _on_place(  # noqa: PLR0911, PLR0913 - one more than usual, each
     now: Now,
 ) -> list[Action]:
     if place is None:
-        text = "no task has this id"
-        raise Denied(text)
+        past = dict(request.past) if isinstance(request, Verb | MoveRequest) else {}
+        raise Denied(past.get(task_id, "no task has this id"))
     if place.state == table.RUNNING:
         _check_runs_elsewhere(request, place)
         return []

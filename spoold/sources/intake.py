@@ -43,6 +43,7 @@ from spoold.sources.crowd import is_unfinished
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
     from zoneinfo import ZoneInfo
 
     from spool.actions import Task
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from spool.settings import Settings
     from spoold.core.values import Now
     from spoold.sources.crowd import Crowd
+
+    Words: TypeAlias = Verb | Move | Ack | Fail | Extend | Progress
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
@@ -83,12 +86,13 @@ class Waiting:
 
 
 class NotYet(Exception):
-    """The file may still become valid; after `patience` us the refusal stands."""
+    """The file may still become valid; after `patience` us `then` comes, else the refusal stands."""
 
-    def __init__(self, problem: Invalid, patience: int) -> None:
-        super().__init__(problem, patience)
+    def __init__(self, problem: Invalid, patience: int, then: Arrived | None = None) -> None:
+        super().__init__(problem, patience, then)
         self.problem = problem
         self.patience = patience
+        self.then = then
 
 
 class NoRoom(Exception):
@@ -294,7 +298,7 @@ class Intake:
         except NotYet as later:
             if self._patient(path, info, now, later.patience):
                 return None
-            found = self._refusal(source, later.problem, None)
+            found = later.then or self._refusal(source, later.problem, None)
         except NoRoom as short:
             if path not in self._large:
                 words = "%s waits: it brings %d tasks, and there is room for %d (min_free_inodes)"
@@ -342,7 +346,7 @@ class Intake:
                 self._room -= len(request.tasks)
                 fresh = bool(request.tasks)
             elif not isinstance(request, Control | Care | Prune | Replay):
-                self._check_ids(request)
+                request = self._check_ids(request, source)
             if fresh:
                 self.signatures.use(found, source)
         except Invalid as problem:
@@ -351,16 +355,30 @@ class Intake:
             return self._refusal(source, problem, doc)
         return Arrived(source, request)
 
-    def _check_ids(self, request: Verb | Move | Ack | Fail | Extend | Progress) -> None:
-        """A listing may show an action and not yet the submission it is about: look again."""
+    def _check_ids(self, request: Words, source: Source) -> Words:
+        """A listing may show an action and not yet the submission it is about: look again.
+
+        Where it names several tasks, what nobody knows of keeps it from none of the others.
+        """
         ids = request.ids if isinstance(request, Verb | Move) else (request.id,)
+        past: dict[str, str] = {}
+        unknown: Invalid | None = None
         for task_id in ids:
             info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
-            if task_id not in self._passing and (info is None or info.nlink < 2):
-                if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
-                    raise Invalid("id", task_id, rule)
-                patience = FOREVER if self._large else OVERTAKEN  # it may be one that has no room
-                raise NotYet(Invalid("id", task_id, "no task has this id"), patience)
+            if task_id in self._passing or (info is not None and info.nlink > 1):
+                continue
+            if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
+                past[task_id] = rule
+            else:
+                unknown = unknown or Invalid("id", task_id, "no task has this id")
+        if past and len(ids) == 1:
+            raise Invalid("id", ids[0], past[ids[0]])
+        if past and isinstance(request, Verb | Move):
+            request = request._replace(past=tuple(past.items()))
+        if unknown:
+            patience = FOREVER if self._large else OVERTAKEN  # it may be one that has no room
+            raise NotYet(unknown, patience, Arrived(source, request) if len(ids) > 1 else None)
+        return request
 
     def _check(self, name: str, info: Info) -> None:
         for is_kind, words in KINDS:

@@ -91,6 +91,12 @@ def test_a_packed_task_is_shown_known_and_replayed(live: Make) -> None:
         name = spool.drop({"action": "retry", "ids": [bad]})
         spool.taken(name)
         assert f"`spool replay {bad}`" in (spool.refusal_now(name) or {})["rule"]
+        there, unknown = spool.submit("echo", at="+1h"), new_id()
+        spool.entry(there, "pending")
+        denied = spool.refusal(spool.drop({"action": "cancel", "ids": [bad, unknown, there]}))["rule"]
+        spool.entry(there, "cancelled")
+        assert denied.keys() == {bad, unknown}
+        assert "is packed" in denied[bad]
         assert command(spool, "replay", "--error", mark, "--dry-run") == f"{bad}\n"
         spool.do({"action": "replay", "ids": [good], "id": new_id()})
         (again,) = [line for line in spool.journal("submit") if line.get("replay_of") == good]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool.names import new_id
 from tests.e2e.live import Live, alive, handler
 
 if TYPE_CHECKING:
@@ -89,6 +90,17 @@ def test_a_held_task_does_not_run_and_a_released_one_does(live: Make) -> None:
     assert spool.lines("order") == ['"other"']
     spool.do({"action": "release", "ids": [task_id]})
     spool.event("done", task_id)
+
+
+def test_of_several_tasks_those_nobody_knows_are_refused_by_name_and_the_others_are_done(
+    live: Make,
+) -> None:
+    spool = live(NOTE)
+    there, *unknown = spool.submit("note", at="+1h"), new_id(), new_id()
+    reason = spool.refusal(spool.drop({"action": "cancel", "ids": [unknown[0], there, unknown[1]]}))
+    assert reason["rule"] == dict.fromkeys(unknown, "no task has this id")
+    assert (reason["field"], reason["value"]) == ("ids", unknown)
+    spool.entry(there, "cancelled")
 
 
 def test_a_hold_survives_a_restart(live: Make) -> None:
