@@ -35,6 +35,7 @@ KEYS = "keys"
 KEY_LOCKS = "keys/locks"
 SEED = "nodes/seed"
 PAUSES = "nodes/pauses.json"
+COLLECTED = "nodes/metrics.prom"  # what a collector of text files takes
 ALIVE = "nodes/alive"
 REDO = "nodes/redo"
 REDO_SEEN = "nodes/redo.seen"
@@ -156,7 +157,7 @@ def schedules(node: str) -> str:
 
 def metrics(node: str) -> str:
     """Path of a node's metrics."""
-    return f"{NODES}/{node}.prom"
+    return f"{NODES}/{node}.metrics"
 
 
 def parent_of(path: str) -> str:

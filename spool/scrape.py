@@ -10,7 +10,7 @@ from spool.disk import Missing, NotRegular, TooLarge
 if TYPE_CHECKING:
     from spool.disk import Disk
 
-SUFFIX = ".prom"
+SUFFIX = ".metrics"
 LIMIT = 16 << 20
 UP = ("# HELP spool_up Whether a daemon serves the node.\n", "# TYPE spool_up gauge\n")
 

@@ -1,4 +1,4 @@
-"""What is measured, in the text format of Prometheus: nodes/NODE.prom, for a collector of text files."""
+"""What is measured, in the text format of Prometheus, for a collector of text files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TimedDisk(RealDisk):
 
 
 class Metrics:
-    """Writes the file when something has changed, every 15 s at most; a chore of the loop."""
+    """Writes the node's file when something has changed, every 15 s at most; a chore of the loop."""
 
     def __init__(self, disk: Disk, state: State, census: Census, started: int) -> None:
         self.disk = disk
@@ -82,10 +82,12 @@ class Metrics:
             self.write(now)
 
     def write(self, now: Now) -> None:
-        """Replace the file."""
+        """Replace it, and what a collector takes."""
         self.state.meter.changed = False
         self._next = now.mono + EVERY
-        replace(self.disk, layout.metrics(self.state.node), self.text(now).encode())
+        text = self.text(now).encode()
+        for path in (layout.metrics(self.state.node), layout.COLLECTED):
+            replace(self.disk, path, text)
 
     def text(self, now: Now) -> str:
         """The whole file."""

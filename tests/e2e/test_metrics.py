@@ -27,7 +27,7 @@ TOML = (
 
 
 def families(spool: Live) -> dict[str, Any]:
-    text = (spool.root / "nodes" / f"{spool.node}.prom").read_text()
+    text = (spool.root / "nodes" / "metrics.prom").read_text()
     return {one.name: one for one in text_string_to_metric_families(text)}
 
 

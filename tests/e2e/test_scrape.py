@@ -77,9 +77,9 @@ def test_what_is_served_is_what_prometheus_reads_of_every_node(live: Make) -> No
     spool = live(TOML)
     for _ in range(2):
         spool.entry(spool.submit("good"), "done")
-    mine = spool.root / "nodes" / f"{spool.node}.prom"
+    mine = spool.root / "nodes" / f"{spool.node}.metrics"
     until(lambda: mine.exists() and 'event="succeed"} 2.0' in mine.read_text(), "both are counted")
-    (spool.root / "nodes" / "gone.prom").write_text(mine.read_text())
+    (spool.root / "nodes" / "gone.metrics").write_text(mine.read_text())
     with served(spool) as where:
         status, kind, text = ask(where)
         assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
