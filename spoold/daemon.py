@@ -106,9 +106,7 @@ def _serve(args: argparse.Namespace) -> int:
     root = os.path.abspath(args.spool or default_dir(os.environ))
     if is_own(root, os.environ):
         init(root)
-    node = args.node or _host()
-    if not is_task(node):
-        raise ConfigError("--node", "", node, "must be [A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+    node = _checked(args.node or _host())
     check_format(root)
     disk = FencedDisk(root)
     found = read_settings(disk, root)
@@ -475,6 +473,16 @@ def _pauses(disk: RealDisk) -> list[dict[str, object]]:
         log.error("nothing is paused: %s is damaged, and in corrupt/ now: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
         quarantine(disk, layout.PAUSES, str(problem))
         return []
+
+
+def _checked(node: str) -> str:
+    if not is_task(node):
+        raise ConfigError("--node", "", node, f"{node!r} must be [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}")
+    if layout.status(node) == layout.PAUSES:
+        raise ConfigError(
+            "--node", "", node, f"{node!r} would write over {layout.PAUSES}; take another name"
+        )
+    return node
 
 
 def _host() -> str:

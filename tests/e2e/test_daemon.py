@@ -27,6 +27,13 @@ def test_a_second_daemon_on_a_node_is_refused_and_the_first_goes_on(live: Make) 
     spool.event("done", spool.submit("note"))
 
 
+@pytest.mark.parametrize("name", ["a b", "pauses"])
+def test_a_node_name_that_no_file_can_have_is_refused(spool_at: Make, name: str) -> None:
+    spool = spool_at(NOTE)
+    assert spool.once("--node", name) == CONFIG
+    assert repr(name) in spool.says()
+
+
 def test_a_format_that_is_newer_is_refused(spool_at: Make) -> None:
     spool = spool_at(NOTE)
     (spool.root / "format").write_text("spool 2\n")
