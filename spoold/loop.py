@@ -51,7 +51,7 @@ from spoold.sources.lookout import Stir
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from spool.disk import Disk
+    from spool.disk import Disk, Free
     from spool.names import Entry
     from spool.owncopy import Task
     from spool.place import Rival
@@ -451,10 +451,11 @@ class Loop:
         """A slice of incoming/, if there is room for what it will become."""
         if not self.intake.busy:
             return []
-        told = self._room()
+        free = self.core.disk.free()
+        told = self._room(free)
         if self.core.state.shut:
             return told
-        spare = self.core.disk.free().inodes - self.core.state.settings.min_free_inodes
+        spare = free.inodes - self.core.state.settings.min_free_inodes
         return [*told, *self.intake.look(now, spare // INODES)]
 
     def _care(self, now: Now) -> list[Event]:
@@ -465,7 +466,8 @@ class Loop:
             log.error("the watch on incoming/ was lost; start spoold again to be quick")
         self.usage.save()
         self.core.store.tidy(date_of(now.wall))
-        events: list[Event] = [Tick(), *self._room(), *self._reloaded(), *self.intake.stale(now)]
+        room = self._room(self.core.disk.free())
+        events: list[Event] = [Tick(), *room, *self._reloaded(), *self.intake.stale(now)]
         shut, blind = self.core.state.shut, self.doorbell is None
         often = (
             int(FULL_AGAIN * 1e6) if shut else BLIND if blind else self.core.state.settings.housekeeping
@@ -473,8 +475,8 @@ class Loop:
         self._next_care = now.mono + often
         return events
 
-    def _room(self) -> list[Event]:
-        settings, free = self.core.state.settings, self.core.disk.free()
+    def _room(self, free: Free) -> list[Event]:
+        settings = self.core.state.settings
         why = ""
         if free.bytes < settings.min_free_bytes:
             why = f"disk full: {free.bytes} bytes free, min_free_bytes is {settings.min_free_bytes}"

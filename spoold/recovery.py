@@ -129,10 +129,7 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
         or not _sound(content, told[1])
         or not _happened(disk, store, content, live)
     ):
-        try:
-            disk.remove(path)
-        except IsADirectoryError:  # a handler made one of its result
-            store.quarantine(path, "a directory where a file should be")
+        disk.remove(path)
         return
     if store.durable:
         disk.sync([path])  # the dead daemon may not have come so far, and somebody else did what it tells
