@@ -443,6 +443,8 @@ class Loop:
 
     def _rung(self, doorbell: Doorbell) -> list[Event]:
         rung = doorbell.answer()
+        self.intake.heard(doorbell.latest)
+        doorbell.latest.clear()
         if any(name.startswith("incoming") for name in rung):
             self.intake.ring()
         return self._reloaded() if "root" in rung else []

@@ -1,4 +1,6 @@
-"""A doorbell on directories: it says that something came, never what; a scan finds out.
+"""A doorbell on directories: it says that something came; a scan finds out what.
+
+The last names are told as well, for who is in a hurry: they may be gone, unfinished, or not all.
 
 watchdog's inotify descriptor is read by the loop itself, without its threads and emitters: those pair
 moves and hold a lone one back for half a second, tell nobody of an overflow, lose their thread to an
@@ -9,6 +11,7 @@ in silence, so it is read first.
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from watchdog.observers.inotify_c import (
     CallbackId,
@@ -19,6 +22,9 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
+from spool import layout
+
+LATEST = 1 << 14  # names: as many as the kernel keeps
 MASK = Mask(
     InotifyConstants.IN_CREATE  # link(2) into the directory; a file being written rings early
     | InotifyConstants.IN_CLOSE_WRITE
@@ -31,13 +37,15 @@ MASK = Mask(
 class _Ring:
     """What watchdog calls: any news is a ring, an overflow too."""
 
-    def __init__(self, rung: set[str], name: str) -> None:
+    def __init__(self, rung: set[str], latest: deque[str], name: str) -> None:
         self.rung = rung
+        self.latest = latest
         self.name = name
 
     def on_event(self, event: InotifyEvent) -> None:
-        del event
         self.rung.add(self.name)
+        if self.name == layout.INCOMING:
+            self.latest.append(os.fsdecode(event.name))
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         del wd
@@ -53,6 +61,9 @@ class Doorbell:
     def __init__(self, places: dict[str, str]) -> None:
         """`places`: name -> directory. OSError where one cannot be read or watched."""
         self._places = places
+        self.latest: deque[str] = deque(
+            maxlen=LATEST
+        )  # names that came into incoming/, for who takes them
         self._rung: set[str] = set()
         self._seen: dict[str, tuple[int, int]] = {}
         self._inotify = InotifyFD()
@@ -63,7 +74,7 @@ class Doorbell:
             os.scandir(path).close()  # watchdog swallows EACCES
             found = os.stat(path)
             self._seen[name] = (found.st_dev, found.st_ino)
-            ring = _Ring(self._rung, name)
+            ring = _Ring(self._rung, self.latest, name)
             self._inotify.add_callback(os.fsencode(path), MASK, ring, CallbackId(number))
 
     def answer(self) -> set[str]:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import re
 import stat
+from collections import deque
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import is_
@@ -40,9 +41,11 @@ from spool.times import FOREVER
 from spoold.core import share
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources.crowd import is_unfinished
+from spoold.sources.doorbell import LATEST
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TypeAlias
     from zoneinfo import ZoneInfo
 
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
+PEEKS = 1024  # of the newest names in one round: what is high among them does not wait for a long listing
+PEEK = 64 << 10  # bytes; what is larger does wait
 LARGEST = 1 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
 KNOWN = 50_000  # tasks that others are to wait for, known to be there
 PATIENCE = 60_000_000  # for a second link or a forbidden file, us
@@ -65,6 +70,7 @@ FOR = "to,"  # to,NODE,NAME: an action that NODE has to carry out
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
 UNKNOWN = "unknown"
+BOUND = {"action", "tasks", "key", "after"}  # fields of what keeps its place among the others
 _LOW_BITS = (1 << 61) - 1  # one bit less than an id has room for: an index can be added
 KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -122,6 +128,8 @@ class Intake:
         self._rung = True
         self._listing = 0
         self._names: list[str] = []
+        self._newest: deque[str] = deque(maxlen=LATEST)
+        self._hurried = False  # the last look was at the newest alone
         self._waiting: dict[str, Waiting] = {}
         self._room = 0
         self._large: dict[str, int] = {}  # tasks of files there was no room for
@@ -152,6 +160,10 @@ class Intake:
         if self.crowd is not None:
             self.crowd.ring()
 
+    def heard(self, names: Iterable[str]) -> None:
+        """These have come just now; a look at everything finds them too."""
+        self._newest.extend(names)
+
     @property
     def busy(self) -> bool:
         """Whether a look would do something now."""
@@ -173,7 +185,9 @@ class Intake:
         """The next slice of files as events, in the order they were dropped in.
 
         A slice is what comes next by name: among files named after new ids that is by time as well.
-        What is on disk by now is no longer in passing. `room`: for how many tasks.
+        Where more lies there than one slice, tasks among the newest that say they are high come before
+        it: every other time, so that the rest moves on. What is on disk by now is no longer in passing.
+        `room`: for how many tasks.
         """
         self._passing.clear()
         self._unsure.clear()
@@ -189,11 +203,33 @@ class Intake:
             if len(self.peers) > 1 or self._others:
                 self._names = self._shared_out(self._names, now)
             self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
+        hurry = len(self._names) > SLICE and not self._hurried
+        found = self._all(self._high(), now) if hurry else []
+        self._hurried = bool(found)
+        if found:
+            return found
         batch, self._names = self._names[:SLICE], self._names[SLICE:]
         paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
         infos, later = self._share({path: self.disk.info(path) for path in paths})
         self._names[:0] = sorted(path.rpartition("/")[2] for path in later)
         return self._all(infos, now)
+
+    def _high(self) -> dict[str, Info]:
+        """Of what came last, the single high tasks that have nothing to do with any other."""
+        found: dict[str, Info] = {}
+        for _ in range(min(PEEKS, len(self._newest)) if len(self.peers) < 2 else 0):
+            name = self._newest.pop()
+            path = f"{layout.INCOMING}/{name}"
+            try:
+                data = b"" if is_unfinished(name) else self.disk.read(path, PEEK)
+                doc = decode(data) if b'"high"' in data else {}
+            except (Invalid, OSError):
+                continue  # its turn comes, and with it what is to be said
+            if doc.get("priority") == "high" and not doc.keys() & BOUND:
+                info = self.disk.info(path)
+                if info is not None:
+                    found[path] = info
+        return found
 
     def _in_turn(self, crowd: Crowd, now: Now) -> list[Arrived | Invalidated]:
         """The same where several users write; what is beyond a quota is refused unread."""

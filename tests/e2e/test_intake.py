@@ -10,10 +10,12 @@ import pytest
 
 from spool import layout
 from spool.names import new_id
+from spoold.sources.doorbell import Doorbell
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Make = Callable[..., Live]
 
@@ -186,3 +188,20 @@ def test_a_burst_of_twenty_thousand_files_loses_none(live: Make) -> None:
         path.write_bytes(b'{"task": "bulk", "args": %d}' % number)
     spool.wait_count(20_000, "pending", within=60)
     assert spool.reasons() == []
+
+
+def test_the_doorbell_tells_the_names_that_came(tmp_path: Path) -> None:
+    """Of incoming/ alone, and no more of them than the kernel keeps."""
+    (tmp_path / layout.INCOMING).mkdir()
+    bell = Doorbell({"incoming": str(tmp_path / layout.INCOMING), "root": str(tmp_path)})
+    try:
+        (tmp_path / "spool.toml").touch()
+        (tmp_path / "a.json").touch()
+        (tmp_path / "a.json").rename(tmp_path / layout.INCOMING / "a.json")
+        os.close(
+            os.open(os.fsencode(tmp_path / layout.INCOMING) + b"/\xff.json", os.O_CREAT | os.O_WRONLY)
+        )
+        assert bell.answer() == {"incoming", "root"}
+        assert list(dict.fromkeys(bell.latest)) == ["a.json", "\udcff.json"]
+    finally:
+        bell.close()

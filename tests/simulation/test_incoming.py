@@ -65,6 +65,46 @@ def test_a_verb_is_not_refused_while_its_task_may_stand_further_down_the_listing
         assert all(isinstance(event, Arrived) for event in intake.look(here.now()))
 
 
+def test_what_is_high_and_new_does_not_wait_for_a_long_listing() -> None:
+    """Every other look is at the newest alone; what has to do with other actions keeps its place."""
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+
+    def names() -> list[str]:
+        found = [event.source.path.rpartition("/")[2] for event in intake.look(here.now())]
+        for name in found:
+            here.disk.remove(f"{layout.INCOMING}/{name}")
+        return found
+
+    for n in range(4 * SLICE):
+        drop(here, f"b{n:04}.json", {"task": "run.a"})
+    intake.heard(["b0700.json"])
+    assert names() == [f"b{n:04}.json" for n in range(SLICE)]
+    new = {
+        "c.json": {"task": "run.a", "priority": "high"},
+        "d.json": {"task": "run.a", "meta": {"not": "high"}},
+        "e.json": {"task": "run.a", "priority": "high", "key": "k"},
+        "f.json": {"action": "cancel", "ids": [ident(1)], "why": "high"},
+        ".g.json": {"task": "run.a", "priority": "high"},
+        "h.json": {"task": "run.b", "priority": "high"},
+        "i.json": {"tasks": [{"task": "run.a", "priority": "high"}]},
+    }
+    for name, doc in new.items():
+        drop(here, name, doc)
+    here.writers.put(b'{"task": "run.a", "priority": "high"', name="j.json")  # not finished
+    for _ in range(2):
+        intake.ring()
+        intake.heard([*new, "j.json", "gone.json"])
+    assert names() == ["c.json", "h.json"]
+    drop(here, "k.json", {"task": "run.a", "priority": "high"})
+    intake.heard(["k.json"])
+    assert names() == [f"b{n:04}.json" for n in range(SLICE, 2 * SLICE)]
+    assert names() == ["k.json"]
+    for rest in (2, 3):
+        assert names() == [f"b{n:04}.json" for n in range(rest * SLICE, (rest + 1) * SLICE)]
+    assert names() == ["d.json", "e.json", "i.json"]  # the cancel waits for its task
+
+
 class Meanwhile(Wrapper):
     """Somebody does something before the n-th change, but never between a look and the removal."""
 
