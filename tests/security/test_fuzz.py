@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoold.core.values import Now
+from spoold.sources.intake import LARGEST
 from tests.e2e.catalogue import ALL, NAMES
 from tests.e2e.live import ROOT
 from tests.security.fuzz import Target, looked
@@ -105,7 +106,7 @@ def test_a_round_reads_so_many_bytes_however_many_files_there_are(target: Target
     rounds = []
     while intake.busy:
         rounds.append([event.source.path for event in intake.look(Now(1 << 50, 1_000_000))])
-    assert max(map(len, rounds)) == 4
+    assert max(map(len, rounds)) == LARGEST // MIB
     assert [path for one in rounds for path in one] == [
         f"incoming/in{number:02}.json" for number in range(12)
     ]
