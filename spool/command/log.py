@@ -26,13 +26,16 @@ def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
     parser.add_argument("id", metavar="ID", help="id of the task")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the task has ended")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("-f", "--follow", action="store_true", help="go on until the task has ended")
+    options_of.add_json(how, "print one object")
     parser.add_argument("-n", "--attempt", type=int, metavar="N", help="of this attempt, not the newest")
     parser.add_argument("--raw", action="store_true", help="as it is, on a terminal too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a log."""
+    from spool.command import render
     from spool.follow import Log
 
     spool = options_of.open_spool(args)
@@ -45,7 +48,17 @@ def run(args: argparse.Namespace) -> int:
         if spool.disk.info(layout.log(args.id, attempt)) is None:
             print(f"spool: attempt {attempt} of {args.id} has no log", file=sys.stderr)
             return EX_NOINPUT
-        put(log.read(), raw=args.raw)
+        if args.json:
+            text = b"".join(log.read()).decode("utf-8", "backslashreplace")
+            found = {
+                "id": args.id,
+                "attempt": attempt,
+                "path": layout.log(args.id, attempt),
+                "text": text,
+            }
+            print(render.json_line(found))
+        else:
+            put(log.read(), raw=args.raw)
     return 0
 
 

@@ -39,7 +39,7 @@ def verb_parser(verb: str) -> Parser:
     return found
 
 
-def add_json(parser: argparse.ArgumentParser, text: str = "print JSON, for programs") -> None:
+def add_json(parser: argparse._ActionsContainer, text: str = "print JSON, for programs") -> None:
     """The option --json."""
     parser.add_argument("--json", action="store_true", help=text)
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Arrived, Invalidated, Looked, Now, Run, Source
 
+# What a record of an attempt has, and a refusal has nothing of.
+_NOTHING = (
+    "version", "replay_of", "key", "args", "exit", "signal", "deadline",
+    "started_at", "ended_at", "seconds", "peak_rss", "log", "next_at",
+)  # fmt: skip
 Asked = Verb | MoveRequest | Ack | Fail | Extend | Progress
 
 
@@ -188,6 +193,9 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
         "node": state.node,
         "will_retry": False,
         "parent": box,
+        "at": format_utc(source.ctime),
+        "meta": {},
+        **dict.fromkeys(_NOTHING),
     }
     # Named by the drop's own time: the same refusal told again after a crash is the same file.
     message = Message("rejected", box, source.ctime, task_id, task, content)

@@ -118,6 +118,15 @@ def test_a_run_tells_every_event_and_outcome(told: list[dict[str, Any]]) -> None
     assert seen == set(records.OUTCOMES)
 
 
+def test_a_refusal_has_the_fields_of_an_attempt(told: list[dict[str, Any]]) -> None:
+    """So that a parent may read all events as one type."""
+    fields = set.intersection(*(set(one) for one in told if one["event"] != "rejected"))
+    refused = [one for one in told if one["event"] == "rejected"]
+    assert refused
+    for one in refused:
+        assert fields - set(one) == {"class", "entry", "passed"}
+
+
 def test_an_event_without_its_fields_does_not_fit(told: list[dict[str, Any]]) -> None:
     validator = Validator(eventschema.build())
     for one in told:

@@ -431,6 +431,11 @@ def test_a_log_is_given_as_it_is_to_a_pipe(root: Path, capfdbinary: pytest.Captu
         check=True,
     )
     assert done.stdout == b"one\n\xff\x1b[31m"
+    capfdbinary.readouterr()
+    assert main(["log", "--json", "--spool", str(root), task_id]) == OK
+    assert json.loads(capfdbinary.readouterr().out) == {
+        "id": task_id, "attempt": 1, "path": layout.log(task_id, 1), "text": "one\n\\xff\x1b[31m"
+    }  # fmt: skip
 
 
 def test_a_log_cannot_control_the_terminal(root: Path) -> None:
