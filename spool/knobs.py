@@ -13,6 +13,7 @@ from spool.backoff import MAX_WAIT
 from spool.errors import Invalid
 from spool.fields import VERBS, Field, nearest
 from spool.kinds import Moment, read, wrong
+from spool.limitkey import Rate
 from spool.names import EVENTS, PRIORITIES
 from spool.patterns import is_pattern
 from spool.retention import Keep
@@ -32,6 +33,7 @@ TIB = MIB * MIB
 
 _SIZES = {"": 1, "KiB": KIB, "MiB": MIB, "GiB": KIB * MIB, "TiB": TIB}
 _SIZE = re.compile(r"([0-9]{1,18}) ?(|KiB|MiB|GiB|TiB)")
+_RATE = re.compile(r"([0-9]{1,9})/([^/]{1,30})")
 _NO_MOMENT = Moment(now=0, dropped=0, zone=UTC)  # no setting is a point in time
 
 
@@ -131,6 +133,9 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("concurrency", "count", None, (1, 10_000), "how many of these at once on a node"),
     _row("concurrency_total", "count", None, (1, 10_000), "how many of these at once on all nodes"),
     _row("concurrency_key", "key", None, _FREE, "by what they are told apart, such as args.customer"),
+    _row("rate", "rate", None, _FREE, "how many of these may start in a time, such as 100/1m"),
+    _row("rate_per_key", "rate", None, _FREE, "how many of a key may start in a time"),
+    _row("burst", "count", 1, (1, 10_000), "so many may start at once where none did for a while"),
     _row("concurrency_per_key", "count", None, (1, 10_000), "how many of a key at once on all nodes"),
     _row("priority", "choice", None, _FREE, "class of tasks that name none", PRIORITIES),
     _row("env", "env", {}, _FREE, "environment variables"),
@@ -321,6 +326,21 @@ def _key(_row: Field, value: object) -> str:
     return value
 
 
+def _rate(row: Field, value: object) -> Rate:
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise wrong("must be a number of tasks and a duration, such as 100/1m")
+    count = int(match[1])
+    period = Field(name=row.name, kind="duration", text="", low=SECOND, high=DAY)
+    try:
+        span = int(read(period, match[2], _NO_MOMENT))
+    except Invalid as error:
+        raise wrong(f"has a duration that {error.rule}") from None
+    if not 1 <= count <= 10_000 * span // SECOND:
+        raise wrong("must be from 1 task in the time to 10000 a second")
+    return Rate(f"{count}/{match[2]}", span // count)
+
+
 def _verbs(_row: Field, value: object) -> tuple[str, ...]:
     known = (*VERBS, "move")
     if not isinstance(value, list) or not all(one in known for one in value):
@@ -337,6 +357,7 @@ _READ: dict[str, Callable[[Field, Any], Any]] = {
     "every": _every,
     "json": _json,
     "key": _key,
+    "rate": _rate,
     "keep": _keep,
     "module": _module,
     "path": _path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 FIELD = "g"  # of an entry's name
 RULE = "must be writer, or a field such as args.customer or meta.tenant.id"
 _PATH = re.compile(r"writer|(args|meta)(\.[A-Za-z0-9_-]{1,64}){1,8}")
+
+
+class Rate(NamedTuple):
+    """So many in a time: as it is written, and the us from one to the next."""
+
+    text: str
+    each: int
 
 
 def is_path(text: str) -> bool:

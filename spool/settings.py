@@ -28,6 +28,7 @@ from spool.times import SECOND
 
 if TYPE_CHECKING:
     from spool.backoff import Backoff
+    from spool.limitkey import Rate
     from spool.retention import Keep
     from spool.schedule import Every
 
@@ -78,6 +79,9 @@ class Handler:
     concurrency_total: int | None = None
     concurrency_key: str | None = None
     concurrency_per_key: int | None = None
+    rate: Rate | None = None
+    rate_per_key: Rate | None = None
+    burst: int = 1
 
 
 Band = tuple[float, float]  # where a gate closes, where it opens again
@@ -295,11 +299,13 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
                 raise ConfigError(path, f"{prefix}.{name}", body[name], rule)
     if values["cgroup"] and values["memory"] is None:
         raise ConfigError(path, f"{prefix}.cgroup", value=True, rule="goes with memory, which it limits")
-    if (values["concurrency_key"] is None) != (values["concurrency_per_key"] is None):
-        given, missing = "concurrency_key", "concurrency_per_key"
-        if values[given] is None:
-            given, missing = missing, given
-        raise ConfigError(path, f"{prefix}.{given}", body[given], f"goes with {missing}")
+    key, keyed = "concurrency_key", ("concurrency_per_key", "rate_per_key")
+    given = [name for name in keyed if name in body]
+    if (key in body) != bool(given):
+        name, missing = (key, " or ".join(keyed)) if key in body else (given[0], key)
+        raise ConfigError(path, f"{prefix}.{name}", body[name], f"goes with {missing}")
+    if "burst" in body and values["rate"] is None and values["rate_per_key"] is None:
+        raise ConfigError(path, f"{prefix}.burst", body["burst"], "goes with rate or rate_per_key")
     return Handler(pattern=pattern, **values)
 
 

@@ -40,7 +40,7 @@ from spoold.effects.writers import Writers
 from spoold.loop import Core, Loop, clock
 from spoold.reclaim import reclaim
 from spoold.recovery import start_up
-from spoold.sources import cgroups
+from spoold.sources import cgroups, claims
 from spoold.sources.backlog import Backlog
 from spoold.sources.crowd import Crowd, boxes
 from spoold.sources.doorbell import Doorbell
@@ -190,6 +190,7 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     disk.make_dir(store.stage_dir)
     doorbell = _doorbell(disk, root)
     events, redo = _begin(disk, root, store, alone=pulse is None)
+    claims.recall(disk, state, now)  # the journal is whole by now
     own = cgroups.groups("")
     groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
     handlers = Handlers(disk, root, node, found, lock, groups)

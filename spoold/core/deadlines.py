@@ -145,6 +145,8 @@ def next_wake(state: State, now: Now) -> int:
     if (run := state.next_deadline()) is not None and run.entry.deadline is not None:
         waits.append(run.entry.deadline - now.wall)
     if not state.paused():
-        waits.append(state.gate.next_wake(state, now))
+        waits += [state.gate.next_wake(state, now), state.limits.wake - now.mono]
+        if state.limits.before:
+            waits.append(state.limits.until - now.mono)
     waits += [int(r["until"]) - now.wall for r in state.rows() if r.get("until") is not None]
     return max(0, min(waits))

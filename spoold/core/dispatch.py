@@ -9,7 +9,7 @@ from spool import layout, limitkey
 from spool.names import MAX_US
 from spool.records import record
 from spool.times import FOREVER
-from spoold.core import attempts, gate, order, policy, scans, slots, table
+from spoold.core import attempts, gate, limits, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
             continue
         task = state.bodies.pop(entry.id, None)
         reserve(state, entry, now, ahead=ahead)
+        limits.spend(state, entry.mark, state.handler_of(entry))
         if task is None or task.results:
             wanted.append(entry)
         else:
@@ -88,6 +89,7 @@ def unreserve(state: State, task_id: str, now: Now) -> Entry | None:
     entry = state.claiming.pop(task_id, None)
     if entry is not None:
         slots.vacate(state, task_id, state.handler_of(entry), now)
+        limits.spend(state, entry.mark, state.handler_of(entry), -1)
     return entry
 
 

@@ -1,4 +1,4 @@
-"""How many tasks of a handler, or of one key of it, may run at once on all nodes together.
+"""How many tasks of a handler, or of one key of it, may run at once, or start in a time, on all nodes.
 
 Nothing is agreed on: each node counts its own, and the places are divided among the nodes that are
 alive and take tasks, the same way on all that see the same nodes. A key with one place has one node.
@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from spool import limitkey
+from spool.times import FOREVER, format_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from spool.limitkey import Rate
     from spool.names import Entry
     from spool.settings import Handler
     from spoold.core.state import State
     from spoold.core.values import Now
 
 LOOK = 64  # so many tasks at the head of a lane are looked through for one that may start
+MANY = 1 << 30
+KEPT = 10_000  # buckets, as long as others than full ones are not more
 APART = 1000  # keys with lanes of their own, as many at most
 
 
@@ -37,6 +41,10 @@ class Limits:
         self.live: frozenset[str] = frozenset()  # who shares the places, and who did before
         self.before: tuple[frozenset[str], ...] = ()
         self.until = 0  # monotonic instant from which on all know that they share them
+        self.full_at: dict[str, int] = {}  # by pattern or mark, when its bucket of tokens is full again
+        self.empty_at = -FOREVER  # when buckets of which nothing else is known had no token
+        self.now: Now | None = None
+        self.wake = FOREVER  # the next token that something waits for
 
     def take(self, entry: Entry) -> None:
         """A task is about to start here."""
@@ -77,13 +85,16 @@ def _own(handler: Handler, mark: str, node: str, live: frozenset[str]) -> int:
     if not mark:
         return places(total or 0, handler.pattern, node, live)
     able = live if total is None else ranked(handler.pattern, live)[:total]
-    return places(handler.concurrency_per_key or 0, mark, node, able)
+    if handler.rate_per_key is None:
+        return places(handler.concurrency_per_key or 0, mark, node, able)
+    mine = ranked(mark, able)[:1] == [node]  # one node counts the tokens
+    return (handler.concurrency_per_key or MANY) if mine else 0
 
 
 def allowed(state: State, handler: Handler, mark: str = "") -> int:
     """How many of a handler, or of a key of it, may run here now."""
     limits = state.limits
-    most = (handler.concurrency_per_key if mark else handler.concurrency_total) or 0
+    most = (handler.concurrency_per_key if mark else handler.concurrency_total) or MANY
     if len(limits.live) < 2 and not limits.before:
         return most
     own = min(_own(handler, mark, state.node, live) for live in (limits.live, *limits.before))
@@ -96,14 +107,74 @@ def full(state: State, handler: Handler | None, mark: str) -> str:
         return ""
     if handler.concurrency_total and state.busy.get(handler.pattern, 0) >= allowed(state, handler):
         return "concurrency_total"
-    return "concurrency_per_key" if mark and key_full(state, handler, mark) else ""
+    if handler.rate is not None and not _token(state, handler, handler.rate, ""):
+        return "rate"
+    return key_full(state, handler, mark) if mark else ""
 
 
-def key_full(state: State, handler: Handler, mark: str) -> bool:
+def key_full(state: State, handler: Handler, mark: str) -> str:
     """The same as far as its key goes."""
     if handler.concurrency_key is None:
-        return False
-    return state.limits.busy.get(mark, 0) >= allowed(state, handler, mark)
+        return ""
+    if state.limits.busy.get(mark, 0) >= allowed(state, handler, mark):
+        return "concurrency_per_key"
+    rate = handler.rate_per_key
+    return "rate_per_key" if rate is not None and not _token(state, handler, rate, mark) else ""
+
+
+# Rates: a bucket holds `burst` tokens, and is known by when it is full again.
+
+
+def _bucket(state: State, handler: Handler, rate: Rate, mark: str) -> tuple[int, int, int]:
+    """The us between two tokens here, how many the bucket holds, and when it is full (monotonic)."""
+    limits = state.limits
+    nodes = 1 if mark else max(1, *(len(live) for live in (limits.live, *limits.before)))
+    each, depth = rate.each * nodes, max(1, handler.burst // nodes)
+    full_at = limits.full_at.get(mark or handler.pattern, -FOREVER)
+    return each, depth, max(full_at, limits.empty_at + depth * each)
+
+
+def next_token(state: State, handler: Handler, rate: Rate, mark: str) -> int:
+    """The monotonic instant at which there is one."""
+    each, depth, full_at = _bucket(state, handler, rate, mark)
+    return full_at - (depth - 1) * each
+
+
+def _token(state: State, handler: Handler, rate: Rate, mark: str) -> bool:
+    limits = state.limits
+    at = next_token(state, handler, rate, mark)
+    if limits.now is None or at <= limits.now.mono:
+        return True
+    limits.wake = min(limits.wake, at)
+    return False
+
+
+def spend(state: State, own: str, handler: Handler | None, tokens: int = 1) -> None:
+    """A task with the mark `own` is about to start, or (-1) does not."""
+    limits = state.limits
+    if handler is None or limits.now is None:
+        return
+    for rate, mark in ((handler.rate, ""), (handler.rate_per_key if own else None, own)):
+        if rate is not None:
+            each, _, full_at = _bucket(state, handler, rate, mark)
+            limits.full_at[mark or handler.pattern] = max(full_at, limits.now.mono) + tokens * each
+    if len(limits.full_at) > KEPT:
+        limits.full_at = {name: at for name, at in limits.full_at.items() if at > limits.now.mono}
+
+
+def remember(state: State, since: int, claims: Iterable[tuple[int, str, str]], now: Now) -> None:
+    """What was started before this daemon: instant (us UTC), task and mark of each, oldest first.
+
+    All that was since `since` is among them; of earlier times it is taken that no token was left.
+    """
+    limits = state.limits
+    limits.empty_at = now.mono - max(0, now.wall - since)
+    for at, task, mark in claims:
+        handler = state.settings.handler_for(task)
+        limits.now = now._replace(mono=now.mono - max(0, now.wall - at))
+        if handler is not None:
+            spend(state, mark, handler)
+    limits.now = now
 
 
 def said(state: State, handler: Handler, mark: str) -> str:
@@ -112,6 +183,8 @@ def said(state: State, handler: Handler, mark: str) -> str:
     if not name:
         return ""
     total = name == "concurrency_total"
+    if name.startswith("rate"):
+        return _said_rate(state, handler, mark if name == "rate_per_key" else "")
     most = handler.concurrency_total if total else handler.concurrency_per_key
     what = "" if total else f" with {state.limits.words.get(mark, f'this {handler.concurrency_key}')}"
     here = state.busy.get(handler.pattern, 0) if total else state.limits.busy.get(mark, 0)
@@ -119,6 +192,16 @@ def said(state: State, handler: Handler, mark: str) -> str:
         return f"handler {handler.pattern} runs {here}{what} already ({name})"
     shared = f"handler {handler.pattern} may run {most}{what} on all nodes ({name})"
     return f"{shared}: {here} here, the rest is for other nodes or runs there"
+
+
+def _said_rate(state: State, handler: Handler, mark: str) -> str:
+    limits, rate = state.limits, handler.rate_per_key if mark else handler.rate
+    if limits.now is None or rate is None:
+        return ""
+    at = limits.now.wall + next_token(state, handler, rate, mark) - limits.now.mono
+    what = f" of one {handler.concurrency_key}" if mark else ""
+    name = "rate_per_key" if mark else "rate"
+    return f"handler {handler.pattern} starts {rate.text}{what} ({name}), the next at {format_utc(at)}"
 
 
 def foreign(state: State, entry_mark: str, handler: Handler | None) -> bool:
@@ -131,7 +214,9 @@ def foreign(state: State, entry_mark: str, handler: Handler | None) -> bool:
 
 def is_limited(handler: Handler | None) -> bool:
     """Whether a handler has a limit over all nodes."""
-    return handler is not None and bool(handler.concurrency_total or handler.concurrency_key)
+    return handler is not None and bool(
+        handler.concurrency_total or handler.concurrency_key or handler.rate
+    )
 
 
 def heard(state: State, names: Iterable[str]) -> None:
@@ -153,11 +238,12 @@ def heard(state: State, names: Iterable[str]) -> None:
 def shared_by(state: State, now: Now) -> None:
     """Who shares the places now; where that has changed, who gets some waits until all know."""
     limits = state.limits
+    limits.now, limits.wake = now, FOREVER
     live = state.taking
     if live != limits.live:
         if limits.live or len(live) > 1:
             limits.before = (*limits.before, limits.live)
-            limits.until = now.mono + state.lease // 4
+            limits.until = limits.empty_at = now.mono + state.lease // 4
             state.forget_all()
         limits.live = live
     elif limits.before and now.mono >= limits.until:

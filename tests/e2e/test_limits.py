@@ -44,3 +44,18 @@ def test_a_limit_of_a_handler_holds_its_own_tasks_alone(live: Spools) -> None:
     for task in (one, two):
         (spool.notes / f"go.{task}").touch()
         assert spool.end(task)["event"] == "done"
+
+
+def test_a_rate_is_kept_over_a_restart_and_why_says_when_the_next_starts(live: Spools) -> None:
+    once = handler("r.*", "touch $NOTES/$SPOOL_ID", rate="1/1d") + handler("x.*", "exit 0")
+    spool = live("[admission]\nenabled = false\n" + once)
+    one, two = spool.submit("r.a"), spool.submit("r.a")
+    assert spool.end(one)["event"] == "done"
+    for restarted in (False, True):
+        if restarted:
+            spool.kill9()
+            spool.start()
+        spool.status(lambda s: s["held_back"], "the second is held back")
+        assert spool.end(spool.submit("x.a", priority="low"))["event"] == "done"
+        assert "handler r.* starts 1/1d (rate), the next at 20" in say(spool, "why", two)
+        assert not (spool.notes / two).exists()

@@ -37,6 +37,7 @@ from spoold.effects.store import Store
 from spoold.loop import Core
 from spoold.reclaim import reclaim
 from spoold.recovery import start_up
+from spoold.sources import claims
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
 from spoold.sources.lookout import Stir
@@ -297,6 +298,7 @@ class Host:
         self.disk.make_dir(self.store.stage_dir)
         log = self._log() if world.redo and not world.lease else None
         self.first: list[Event] = [*start_up(self.disk, self.store, log), Tick()]
+        claims.recall(self.disk, self.state, world.now())
         self.redo = self.store.redo
         world.watch.recovered(self)
         self.handlers = FakeHandlers(world, self)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
 
+from spoold.sources import claims
 from tests.simulation import invariants
 from tests.simulation.run import simulate
 from tests.simulation.world import LIMITS, SECOND, World
 
 
-def submit(world: World, who: str | None, count: int, **more: Any) -> list[str]:
+def submit(world: World, who: str | None, count: int, task: str = "limit.a", **more: Any) -> list[str]:
     """So many tasks of a key, each of a second; their ids."""
     ids = []
     for _ in range(count):
         world.pass_time(1)
         task_id = world.writers.new_id(Random(len(world.writers.wishes)))
         args = {"run": [["ok", 1]], "who": who}
-        world.writers.submit({"id": task_id, "task": "limit.a", "args": args, **more})
+        world.writers.submit({"id": task_id, "task": task, "args": args, **more})
         ids.append(task_id)
     return ids
 
@@ -86,3 +88,56 @@ def test_no_limit_is_exceeded_whatever_happens_on_one_node(seed: int) -> None:
 def test_no_limit_is_exceeded_by_nodes_that_come_and_go(seed: int) -> None:
     story = simulate(seed, cuts=seed % 2, daemons=2 + seed % 2, lease=10, limited=0.7)
     assert story.problem is None, f"\n{story}"
+
+
+def starts(world: World) -> list[float]:
+    """Seconds from the first start to each."""
+    return [round((wall - world.watch.starts[0][2]) / SECOND, 1) for _, _, wall in world.watch.starts]
+
+
+def test_a_rate_starts_its_burst_and_then_one_after_the_other_while_others_go_on() -> None:
+    made = World(more=LIMITS)
+    made.boot()
+    slow = [submit(made, None, 1, task="slow.a")[0] for _ in range(6)]
+    low = submit(made, None, 1, task="run.a", priority="low")[0]
+    made.run(20 * SECOND)
+    assert [i for i in started(made) if i != low] == slow
+    assert starts(made) == [0, 0, 0, 3, 6, 9, 12]
+    assert started(made).index(low) < 3
+
+
+def test_no_restart_gives_a_rate_new_tokens() -> None:
+    made = World(more=LIMITS)
+    made.boot()
+    submit(made, None, 8, task="slow.a")
+    for _ in range(16):
+        made.run(SECOND)
+        made.crash()
+        made.boot()
+    assert starts(made)[:2] == [0, 0]
+    assert all(later - early >= 3 for early, later in pairwise(starts(made)[1:]))
+    assert len(starts(made)) >= 6
+
+
+def test_a_restart_that_knows_nothing_begins_without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "LIMIT", 0)
+    made = World(more=LIMITS)
+    made.boot()
+    submit(made, None, 1, task="slow.a")
+    made.run(SECOND)
+    made.crash()
+    made.boot()
+    submit(made, None, 2, task="slow.a")
+    made.run(8 * SECOND)
+    assert starts(made)[1:] == [4, 7]
+
+
+def test_keys_have_rates_of_their_own_and_wait_in_nobodys_way() -> None:
+    made = World(more=f"{LIMITS}".replace('rate = "1/3s"', 'rate = "100/1s"'), window=16, tiny=True)
+    made.boot()
+    many = submit(made, "a", 50, task="slow.a")
+    one = submit(made, "b", 1, task="slow.a")[0]
+    made.run(40 * SECOND)
+    assert started(made)[:3] == [*many[:2], one]
+    assert [i for i in started(made) if i != one] == many[: len(started(made)) - 1]
+    assert starts(made) == [0, 0, 0, 15, 30]

@@ -36,6 +36,7 @@ class Watch:
         self._running: set[str] = set()
         self._elsewhere: set[str] = set()  # what runs on any node: it may come to another one
         self._paused = ""
+        self.full_at: dict[str, int] = {}  # of buckets of tokens, monotonic
 
     def started(self, host: Host, start: Start) -> None:
         """A handler is started."""
@@ -48,6 +49,8 @@ class Watch:
                     raise Broken(f"{entry.id} starts attempt {entry.attempt} while {run} runs")
         if start.handler.concurrency_total is not None:
             self._limits(start)
+        if start.handler.rate is not None:
+            self._rates(host, start)
         asked = world.writers.asked.get(entry.id, set())
         only = start.task.on_failure == "only"
         bad, again = False, False
@@ -92,6 +95,25 @@ class Watch:
         mine = [run for run in same if who is not None and run.task.args.get("who") == who]
         if len(mine) >= (handler.concurrency_per_key or 0):
             raise Broken(f"{start.entry.id} starts beside {[r.entry.id for r in mine]}: key {who}")
+
+    def _rates(self, host: Host, start: Start) -> None:
+        """No more were decided to start than the tokens of their buckets allow, whatever died meanwhile.
+
+        Each node rounds up to a token of its own, and so does each that is new. Where the clock was set
+        while no daemon ran, nobody knows for how long none did.
+        """
+        if self.world.stepped:
+            return
+        handler, at = start.handler, host.state.runs[start.entry.id].began
+        who = start.task.args.get("who")
+        slack = 0 if self.world.nodes == 1 else 2 * self.world.nodes
+        for rate, name in ((handler.rate, ""), (handler.rate_per_key, who)):
+            if rate is None or name is None:
+                continue
+            full_at = max(self.full_at.get(name, 0), at) + rate.each
+            if full_at > at + (handler.burst + slack) * rate.each:
+                raise Broken(f"{start.entry.id} starts without a token of {rate.text} {name}")
+            self.full_at[name] = full_at
 
     def _attempt(self, entry: Entry) -> None:
         world = self.world

@@ -30,6 +30,12 @@ exec = ["/bin/true"]
 concurrency_total = 2
 concurrency_key = "args.who"
 concurrency_per_key = 1
+[handlers."slow.*"]
+exec = ["/bin/true"]
+rate = "1/3s"
+burst = 2
+concurrency_key = "args.who"
+rate_per_key = "2/30s"
 """
 RECURRING = """[recurring.tick]
 every = "301s"
