@@ -52,13 +52,13 @@ def test_what_waits_for_its_key_is_in_the_way_of_nothing(window: int) -> None:
 def test_a_backlog_of_one_key_is_not_read_for_each_of_its_tasks() -> None:
     made = World(more=LIMITS)
     host = made.boot()
-    submit(made, "a", 600)
+    submit(made, "a", 250)
     reads: list[str] = []
     begin = host.core.backlog.start
     host.core.backlog.start = lambda kind, *rest: (reads.append(kind), begin(kind, *rest))[1]  # type: ignore[method-assign]
     made.drain()
-    assert len(started(made)) == 600
-    assert reads.count("due") < 40
+    assert len(started(made)) == 250
+    assert reads.count("due") < 20
 
 
 def test_a_task_that_came_before_its_handler_had_a_key_is_limited_all_the_same() -> None:
@@ -78,13 +78,13 @@ def test_a_task_that_came_before_its_handler_had_a_key_is_limited_all_the_same()
     invariants.at_end(made)
 
 
-@pytest.mark.parametrize("seed", range(800, 812))
+@pytest.mark.parametrize("seed", range(800, 806))
 def test_no_limit_is_exceeded_whatever_happens_on_one_node(seed: int) -> None:
     story = simulate(seed, cuts=seed % 3, limited=0.7, window=16 if seed % 4 == 0 else 400)
     assert story.problem is None, f"\n{story}"
 
 
-@pytest.mark.parametrize("seed", range(820, 832))
+@pytest.mark.parametrize("seed", range(820, 825))
 def test_no_limit_is_exceeded_by_nodes_that_come_and_go(seed: int) -> None:
     story = simulate(seed, cuts=seed % 2, daemons=2 + seed % 2, lease=10, limited=0.7)
     assert story.problem is None, f"\n{story}"
