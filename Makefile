@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint check man bench soak cluster fuzz hostile mutation clean dist deb deb-check
+.PHONY: help demo test pythons lint check man bench soak cluster fuzz hostile mutation clean dist deb deb-check
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -20,6 +20,9 @@ demo: $(READY) ## see it work: a daemon, a few handlers, a parent; ends by itsel
 test: $(READY) ## all tests of every day, with linters and manual
 	$(BIN)/python tools/check.py
 	$(BIN)/python -m pytest -n 4 tests
+
+pythons: ## many of the tests with every Python from 3.11 on that is found here
+	@$(PYTHON) tools/pythons.py
 
 lint: $(READY) ## linters, types and layers only
 	$(BIN)/python tools/check.py

@@ -119,6 +119,7 @@ END
     mount -t tmpfs -o mode=1777 tmpfs /home/zoe
     runuser -u zoe -- env -u SPOOL_DIR HOME=/home/zoe sh -ec 'cd; spoold -q & spool run --wait --timeout 60s -- true; kill $!; wait $!'
     echo "ok: a user's own spool"
+    user_units
     runuser -u zoe -- timeout 30 spool dash --help >/dev/null
     for page in man1/spool.1 man5/spool.5 man5/spool.toml.5 man7/spool.7 man8/spoold.8; do
         [ -f "/usr/share/man/$page" ]
@@ -131,6 +132,37 @@ END
     [ ! -e /usr/lib/spool ]
     [ -d $SPOOL_DIR/done ] # what people put there stays
     echo "deb-check: all is well: installed, used, removed; nothing is left"
+}
+
+user_units() {
+    uid=$(id -u zoe)
+    install -d -o zoe -m 700 "/run/user/$uid"
+    systemd-run -q --unit=zoe.service -p User=zoe -p Delegate=yes -p Type=notify \
+        -p StandardError=append:/root/err -E HOME=/home/zoe -E XDG_RUNTIME_DIR="/run/user/$uid" \
+        /lib/systemd/systemd --user
+    zoe spool init
+    zoe systemctl --user start spoold.path
+    ! zoe systemctl --user -q is-active spoold.service
+    zoe_runs "the first task starts a user's own spoold"
+    zoe systemctl --user kill -s KILL spoold.service
+    zoe_runs "it is back after a kill"
+    zoe systemctl --user reload spoold.service
+    zoe systemctl --user stop spoold.service
+    zoe_runs "the next task starts it again"
+    zoe systemctl --user status spoold.service --no-pager -l | grep -E 'Active|Status'
+    zoe systemctl --user stop spoold.path spoold.service
+    [ "$(zoe systemctl --user show spoold -p Result)" = Result=success ]
+    systemctl stop zoe.service
+}
+
+zoe() {
+    runuser -u zoe -- env -u SPOOL_DIR -C /home/zoe HOME=/home/zoe XDG_RUNTIME_DIR="/run/user/$(id -u zoe)" "$@"
+}
+
+zoe_runs() {
+    zoe spool run --wait --timeout 60s -- true
+    zoe systemctl --user -q is-active spoold.service
+    echo "ok: $1"
 }
 
 used() {
