@@ -16,9 +16,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOWEST = (3, 11)
-SMOKE = ("tests/unit", "tests/property", "tests/compat", "tests/docs/test_django_examples.py",
-         *(f"tests/e2e/test_{name}.py" for name in ("daemon", "cli", "exec", "python", "recurring", "django",
-                                                    "dash", "top")))  # fmt: skip
+LIVE = ("daemon", "cli", "exec", "python", "recurring", "django", "dash", "top")
+SMOKE = (
+    *("tests/unit", "tests/property", "tests/compat", "tests/docs/test_django_examples.py"),
+    *(f"tests/e2e/test_{name}.py" for name in LIVE),
+)
 ASK = "import sys; print(*sys.version_info[:3])"
 
 
