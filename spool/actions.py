@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from spool import scheduled
 from spool.backoff import Backoff
 from spool.errors import Invalid
 from spool.fields import (
@@ -33,6 +34,7 @@ from spool.requests import (
     Progress,
     Prune,
     Replay,
+    Schedule,
     Submit,
     Verb,
 )
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ack", "Action", "Backoff", "Care", "Control", "Extend", "Fail", "Incomplete", "Match", "Move",
-    "Progress", "Prune", "Replay", "Submit", "Task", "Verb", "check_run_args", "decode",
+    "Progress", "Prune", "Replay", "Schedule", "Submit", "Task", "Verb", "check_run_args", "decode",
     "decode_task", "encode_task", "interpret",
 ]  # fmt: skip
 
@@ -105,6 +107,8 @@ def _given(kind: str, doc: dict[str, Any], moment: Moment) -> tuple[dict[str, An
 
 def _unknown(kind: str, name: str) -> Invalid:
     rule = f"is no field of {kind}; free fields go into meta or are called x-..."
+    if (kind, name) == ("submit", "every"):
+        rule = "is of a schedule: say it with the action schedule, or in spool.toml"
     return Invalid(label(name), None, rule, nearest(name, (*TAKES[kind], "action")))
 
 
@@ -229,6 +233,8 @@ def _check_together(kind: str, given: dict[str, Any]) -> None:
         raise Invalid("match" if both else "ids", None, rule)
     if kind == "move" and not given.keys() & {"priority", "position", "at", "deadline"}:
         raise Invalid("move", None, "must say at least one of priority, position, at, deadline")
+    if kind == "schedule" and "table" in given:
+        scheduled.checked(given["name"], given["table"])
     if kind in CONTROLS and "node" in given and "task" in given:
         raise Invalid("node", given["node"], "must not be given with task: one or the other")
 
@@ -252,6 +258,7 @@ _SHAPES: dict[str, Any] = {
     "move": Move,
     "replay": Replay,
     "prune": Prune,
+    "schedule": Schedule,
     "ack": Ack,
     "fail": Fail,
     "extend": Extend,

@@ -11,7 +11,8 @@ import orjson
 
 from spool import layout, look
 from spool.beats import ORPHAN, Beat, parse
-from spool.disk import Missing
+from spool.disk import Missing, NotRegular, TooLarge
+from spool.errors import Invalid
 from spool.mounts import mount_of
 from spool.times import SECOND, parse_utc
 
@@ -110,6 +111,17 @@ def pauses(disk: Disk) -> list[dict[str, Any]]:
         return read_pauses(disk)
     except (OSError, ValueError, TypeError):
         return []
+
+
+def read_schedules(disk: Disk) -> dict[str, dict[str, Any]]:
+    """The tables of schedules that were set by actions; Invalid where the file is damaged."""
+    try:
+        rows = orjson.loads(disk.read(layout.SCHEDULES, STATUS_LIMIT))
+        return {row["name"]: row["table"] for row in rows}
+    except Missing:
+        return {}
+    except (NotRegular, TooLarge, orjson.JSONDecodeError, KeyError, TypeError) as problem:
+        raise Invalid(layout.SCHEDULES, None, f"is damaged: {problem}") from None
 
 
 def read_pauses(disk: Disk) -> list[dict[str, Any]]:

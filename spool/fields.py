@@ -17,7 +17,7 @@ VERBS = ("cancel", "retry", "hold", "release")
 CONTROLS = ("pause", "resume", "drain")
 CARES = ("resolve", "mute", "reopen")
 ATTEMPTS = ("ack", "fail", "extend", "progress")
-ACTIONS = ("submit", *VERBS, "move", "replay", *ATTEMPTS, *CONTROLS, *CARES, "prune")
+ACTIONS = ("submit", *VERBS, "move", "replay", *ATTEMPTS, *CONTROLS, *CARES, "prune", "schedule")
 LATER_ACTIONS: tuple[str, ...] = ()
 MAX_IDS = 10_000
 MAX_ERRORS = 1000
@@ -83,7 +83,6 @@ FIELDS: tuple[Field, ...] = (
     _row("trace", "trace", "submit", "W3C traceparent, handed to the handler"),
     _row("meta", "meta", "submit", "kept and given back, never read", default={}, high=MAX_META),
     _row("replay_of", "id", "submit", "the task it repeats: kept, told, and handed to the handler"),
-    _row("every", "later", "submit", "repeats the task on a schedule"),
     _row("after", "after", "submit", "the tasks that must be done before it", low=1, high=MAX_AFTER,
          default=()),
     _row("on_failure", "choice", "submit", "once one of these has failed", default="wait",
@@ -112,9 +111,11 @@ FIELDS: tuple[Field, ...] = (
     _row("node", "name", _CONTROL, "the node it is about; left out, all of them"),
     _row("task", "scope", _CONTROL, "the task names, or schedules as @NAME, it is about; * for any"),
     _row("who", "text", _CONTROL, "who asked for it", high=200),
-    _row("why", "text", f"{_BY_IDS} {_CONTROL} {_CARE} prune", "the reason, for whoever asks later",
-         high=1000),
+    _row("why", "text", f"{_BY_IDS} {_CONTROL} {_CARE} prune schedule",
+         "the reason, for whoever asks later", high=1000),
     _row("until", "time", "pause drain mute", "when it ends by itself"),
+    _row("name", "name", "schedule", "what it is called", **_MUST),
+    _row("table", "table", "schedule", "as in [recurring.NAME]: every, task ...; none removes it"),
     _row("errors", "errors", _CARE, "the fingerprints of the groups", low=1, high=MAX_ERRORS, **_MUST),
 )
 # fmt: on

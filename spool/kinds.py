@@ -57,10 +57,6 @@ def _any(_field: Field, value: object, _moment: Moment) -> object:
     return value
 
 
-def _later(_field: Field, _value: object, _moment: Moment) -> object:
-    raise wrong("is not supported yet; leave it out")
-
-
 def _name(_field: Field, value: object, _moment: Moment) -> str:
     if not isinstance(value, str) or not names.is_task(value):
         raise wrong(NAME_RULE)
@@ -122,6 +118,12 @@ def _files(field: Field, value: object, moment: Moment) -> tuple[str, ...]:
     if len(set(value)) < len(value):
         raise wrong("must name no file twice")
     return tuple(value)
+
+
+def _table(_field: Field, value: object, _moment: Moment) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise wrong("must be an object with what [recurring.NAME] takes, such as every and task")
+    return value
 
 
 def _time(_field: Field, value: object, moment: Moment) -> int:
@@ -287,13 +289,13 @@ _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "id": _id,
     "ids": _ids,
     "key": _key,
-    "later": _later,
     "match": _match,
     "meta": _meta,
     "name": _name,
     "pattern": _pattern,
     "percent": _percent,
     "scope": _scope,
+    "table": _table,
     "text": _text,
     "time": _time,
     "trace": _trace,

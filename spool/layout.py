@@ -36,6 +36,7 @@ KEY_LOCKS = "keys/locks"
 SEED = "nodes/seed"
 PAUSES = "nodes/pauses.json"
 COLLECTED = "nodes/metrics.prom"  # what a collector of text files takes
+SCHEDULES = "nodes/schedules.json"
 ALIVE = "nodes/alive"
 REDO = "nodes/redo"
 REDO_SEEN = "nodes/redo.seen"

@@ -132,5 +132,13 @@ class Prune(NamedTuple):
     why: str | None
 
 
+class Schedule(NamedTuple):
+    """Tasks recur from now on as a table of [recurring] says, or (None) no longer."""
+
+    name: str
+    table: dict[str, Any] | None
+    why: str | None
+
+
 Word: TypeAlias = Ack | Fail | Extend | Progress  # about an attempt
-Action: TypeAlias = Submit | Verb | Move | Replay | Word | Control | Care | Prune
+Action: TypeAlias = Submit | Verb | Move | Replay | Word | Control | Care | Prune | Schedule

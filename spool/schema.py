@@ -97,10 +97,9 @@ def _open(properties: Schema, required: tuple[str, ...]) -> Schema:
 def _properties(action: str) -> Schema:
     found: Schema = {}
     for row in TAKES[action].values():
-        if row.kind != "later":
-            found[row.name] = {**_SCHEMAS[row.kind](row), "description": row.text}
-            if row.default not in (None, ()):
-                found[row.name]["default"] = row.default
+        found[row.name] = {**_SCHEMAS[row.kind](row), "description": row.text}
+        if row.default not in (None, ()):
+            found[row.name]["default"] = row.default
     return found
 
 
@@ -198,6 +197,7 @@ _SCHEMAS: dict[str, Callable[[Field], Schema]] = {
     "name": _pattern(_NAME),
     "percent": lambda _row: {"type": "number", "minimum": 0, "maximum": 100},
     "scope": _pattern(f"^@?{PATTERN}$"),
+    "table": lambda _row: {"type": "object"},
     "text": _text,
     "time": _time,
     "trace": _pattern(f"^{TRACE}$"),

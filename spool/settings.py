@@ -257,7 +257,7 @@ def load(text: str, *, path: str = FILE) -> Settings:
         admission=Admission(**_read(ADMISSION_ROWS, admission, path, "admission.")),
         handlers={name: _handler(name, body, path) for name, body in handlers.items()},
         policy=tuple(_rule(who, body, path) for who, body in rules.items()),
-        recurring=tuple(_recurring(name, body, path) for name, body in recurring.items()),
+        recurring=tuple(recurring_of(name, body, path) for name, body in recurring.items()),
     )
 
 
@@ -319,7 +319,8 @@ def _rule(who: str, body: object, path: str) -> Rule:
     return Rule(who=who, **_read(POLICY_ROWS, body, path, f"{prefix}."))
 
 
-def _recurring(name: str, body: object, path: str) -> Recurring:
+def recurring_of(name: str, body: object, path: str) -> Recurring:
+    """One table of [recurring]; ConfigError."""
     prefix = f"recurring.{label(name)}"
     if not is_task(name):
         raise ConfigError(path, "recurring", name, NAME_RULE)
@@ -340,6 +341,15 @@ def _recurring(name: str, body: object, path: str) -> Recurring:
         rule = f"must not begin with {RESERVED}, but for {RUN}"
         raise ConfigError(path, f"{prefix}.task", found.task, rule)
     return found
+
+
+def schedule_of(name: str, table: dict[str, Any]) -> Recurring:
+    """The same, from an action; Invalid names the key."""
+    try:
+        return recurring_of(name, table, "")
+    except ConfigError as problem:
+        key = problem.key.removeprefix(f"recurring.{name}.")
+        raise Invalid(f"table.{key}", problem.value, problem.rule, problem.near) from None
 
 
 def _sample_line(row: Field) -> str:

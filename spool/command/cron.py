@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from spool.schedule import Every
     from spool.settings import Recurring, Settings
 
-WHAT = ("ls", "next", "run", "pause", "resume", "explain", "import")
+WHAT = ("ls", "next", "run", "set", "rm", "pause", "resume", "explain", "import")
 COUNT = 5
 EPILOG = """
-ls lists the schedules of spool.toml; next prints when one comes; run makes a task of one now; pause
-and resume say whether any are made; explain tells what an expression means, in a zone, and at the
-changes of its clock; import reads a crontab file and prints tables for spool.toml, and on standard
-error what it did not understand.
+ls lists the schedules; next prints when one comes; run makes a task of one now; set makes one,
+or another of that name, beside those of spool.toml, and rm removes it; pause and resume say whether
+any are made; explain tells what an expression means, in a zone, and at the changes of its clock;
+import reads a crontab file and prints tables for spool.toml, and on standard error what it did not
+understand.
 
 examples:
   spool cron ls
   spool cron next nightly -n 10
+  spool cron set report every='30 6 * * MON' task=report.weekly
   spool cron explain '30 2 * * MON-FRI' --timezone Europe/Rome
   crontab -l | spool cron import - >> ~/.local/state/spool/spool.toml
 """
@@ -63,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         return _list(spool, known, args)
     if not args.names:
         options_of.usage(args, f"{args.what} takes names; `spool cron ls` lists them")
+    if args.what in ("set", "rm"):
+        return _set(spool, args)
     if args.what in ("pause", "resume"):
         return _pause(spool, known, args)
     for schedule in [_named(known, name) for name in args.names]:
@@ -80,7 +84,7 @@ def _named(known: Settings, name: str) -> Recurring:
         if schedule.name == name:
             return schedule
     near = nearest(name, [schedule.name for schedule in known.recurring])
-    raise Invalid("NAME", name, "is no schedule of spool.toml: `spool cron ls` lists them", near)
+    raise Invalid("NAME", name, "is no schedule: `spool cron ls` lists them", near)
 
 
 def _zone(schedule: Recurring, known: Settings) -> tzinfo:
@@ -139,6 +143,16 @@ def _pause(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     stems = [spool.control(args.what, task=scope, **more) for scope in scopes]
     args.verb = args.what
     return see(spool, stems, args, f"{args.what}: asked for {' '.join(scopes)}", {"task": scopes})
+
+
+def _set(spool: Spool, args: argparse.Namespace) -> int:
+    names = args.names[:1] if args.what == "set" else args.names
+    more: dict[str, Any] = {} if args.why is None else {"why": args.why}
+    if args.what == "set":
+        more["table"] = options_of.pairs(args.names[1:], "key")
+    stems = [spool.act({"action": "schedule", "name": name, **more}) for name in names]
+    args.verb = args.what
+    return see(spool, stems, args, f"{args.what}: asked for {' '.join(names)}", {"name": names})
 
 
 def _explain(args: argparse.Namespace) -> int:

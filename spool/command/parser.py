@@ -150,7 +150,7 @@ def add_fields(parser: argparse.ArgumentParser, action: str, leave: tuple[str, .
     from spool.fields import TAKES
 
     for row in TAKES[action].values():
-        if row.name in leave or row.kind == "later":
+        if row.name in leave:
             continue
         parser.add_argument(
             f"--{row.name.replace('_', '-')}",

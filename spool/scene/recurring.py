@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
-from spool import daemons, layout, look, occurrences, settings
+from spool import daemons, layout, look, occurrences, scheduled, settings
 from spool.disk import Missing
 from spool.errors import Invalid
 from spool.machine import zone_of
@@ -27,14 +28,15 @@ OFTEN = 3 * 24 * AHEAD  # what comes more often is not spelled out in it
 
 
 def settings_of(disk: Disk) -> Settings:
-    """What spool.toml says; Invalid."""
+    """What spool.toml says, with the schedules that were set by actions; Invalid."""
     try:
         text = disk.read(layout.SETTINGS, 1 << 20).decode()
     except Missing:
         text = ""
     except UnicodeDecodeError as problem:
         raise Invalid(layout.SETTINGS, None, f"must be UTF-8: {problem}") from None
-    return settings.load(text)
+    found = settings.load(text)
+    return replace(found, recurring=scheduled.also(found.recurring, daemons.read_schedules(disk)))
 
 
 def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:

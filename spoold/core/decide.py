@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from spool import layout
-from spool.actions import Ack, Care, Control, Extend, Fail, Progress, Prune, Replay, Submit, Verb
+from spool.actions import (
+    Ack,
+    Care,
+    Control,
+    Extend,
+    Fail,
+    Progress,
+    Prune,
+    Replay,
+    Schedule,
+    Submit,
+    Verb,
+)
 from spool.actions import Move as MoveRequest
 from spool.records import error
 from spool.times import SECOND
@@ -24,6 +36,7 @@ from spoold.core import (
     once,
     rights,
     scans,
+    schedules,
     table,
     verbs,
 )
@@ -181,7 +194,7 @@ def elapse(state: State, now: Now) -> list[Action]:
     return _told(state, out, now)
 
 
-def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: PLR0911 - one arm a kind
+def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: C901, PLR0911 - one arm a kind
     request, who = event.request, event.source.who
     if who is not None and (why := rights.why_not_ask(state.settings, who, request)):
         return [verbs.forbidden(state, event.source, request, why)]
@@ -196,6 +209,8 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: P
             return verbs.arrived(state, event, request, now)
         case Control():
             return control.control(state, event, request, now)
+        case Schedule():
+            return schedules.scheduled(state, event, request)
         case Prune():
             if not state.leads:
                 return verbs.leave(state, event.source, {state.leader})

@@ -10,7 +10,20 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from spool.actions import Ack, Care, Control, Extend, Fail, Move, Progress, Prune, Replay, Submit, Verb
+from spool.actions import (
+    Ack,
+    Care,
+    Control,
+    Extend,
+    Fail,
+    Move,
+    Progress,
+    Prune,
+    Replay,
+    Schedule,
+    Submit,
+    Verb,
+)
 from spool.names import PRIORITIES, date_of
 from spool.patterns import matches
 from spool.runargs import RUN
@@ -63,6 +76,8 @@ def why_not_ask(settings: Settings, who: Who, request: Request) -> str:
     """Why a writer may not ask for this at all, whatever tasks it is about; empty where he may."""
     if who.trusted or isinstance(request, Submit | Ack | Fail | Extend | Progress):
         return ""
+    if isinstance(request, Schedule):
+        return f"{who.said} may not change schedules: whose spool it is does"
     rules = rules_of(settings, who)
     if isinstance(request, Control | Care | Prune | Replay):
         kind = getattr(request, "kind", type(request).__name__.lower())

@@ -20,6 +20,7 @@ from spoold.core.window import Window
 if TYPE_CHECKING:
     from spool.actions import Task
     from spool.names import Entry
+    from spool.scheduled import Tables
     from spool.settings import Handler, Settings
     from spoold.core.values import Move, Run, Seeking, Source
 
@@ -67,6 +68,7 @@ class State:
         self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
         self.history = History()
         self.gate = Gate()
+        self.schedules: Tables = {}  # set by actions
         self.latest = 0  # wall clock of the last round
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people

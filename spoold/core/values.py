@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spool.layout import PAUSES
 from spool.times import format_utc
 
 if TYPE_CHECKING:
@@ -493,10 +494,11 @@ class Note(NamedTuple):
 
 
 class Pauses(NamedTuple):
-    """What is paused, all of it, to be kept."""
+    """What is paused (or `path`: which schedules there are), all of it, to be kept."""
 
     rows: list[dict[str, Any]]
     note: dict[str, Any]
+    path: str = PAUSES
 
     def written(self) -> list[dict[str, Any]]:
         """The rows as they stand in the file: instants as text."""

@@ -80,6 +80,10 @@ class Group:
                 first[move.target] = id(move)
         return targets
 
+    def last_pauses(self) -> list[Pauses]:
+        """The newest rows of each file."""
+        return list({pauses.path: pauses for pauses in self.pauses}.values())
+
     def undo(self, move: Move, why: str) -> list[Move]:
         """This transition, and all that build on it, do not happen; returns them."""
         gone, lost = [move], {move.target}

@@ -22,9 +22,9 @@ For each group, in this order; after a crash between two steps, `recovery` does 
                     files from tmp/
 
 The redo log (`effects/redo`) makes 5 to 8 durable with one write before they are done. Where there is
-none (a spool that several machines share, a second daemon), where a group is too large for it, and for
-what it does not hold (refused files, pauses), files and directories are synced instead: the staged files
-and all names at 4, names again after 5 and after 6. Then names are synced before anything relies on
+none (a spool that several machines share, a second daemon), where a group is too large for it or says
+what is paused, and for refused files, files and directories are synced instead: the staged files and all
+names at 4, names again after 5 and after 6. Then names are synced before anything relies on
 them: an entry never stands without its name in ids/, and no task is established or ended without its
 event. `relaxed` durability leaves out the log and all syncs, and changes nothing else.
 """
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.owncopy import Task
-    from spoold.core.values import Forward, Message, Move, Refuse, Source, Undone
+    from spoold.core.values import Forward, Message, Move, Pauses, Refuse, Source, Undone
     from spoold.effects.group import Group
     from spoold.effects.redo import Redo
 
@@ -129,8 +129,8 @@ class Store:
             if self._box(message.parent):
                 group.dirs[layout.OUTBOX] = None
             self._write(group, self._staged(message), records.encode(message.content))
-        for pauses in group.pauses[-1:]:  # the last rows say it all
-            self._write(group, self._pauses_stage, orjson.dumps(pauses.written()))
+        for pauses in group.last_pauses():  # the last rows say it all
+            self._write(group, self._pauses_stage(pauses), orjson.dumps(pauses.written()))
         for number, refusal in enumerate(group.refusals):
             self._write(group, self._reason_stage(number), lines.reason(refusal))
 
@@ -166,10 +166,11 @@ class Store:
                 self.disk.sync(group.given, group.dirs)
             if taken := [layout.key(m.key) for m in group.moves if m.key is not None]:
                 self.disk.sync(taken, [layout.KEYS])
-            group.logged = self.redo.add(self._record(group))
+            # What is paused is not in the log, which would have its action cleared all the same.
+            group.logged = not group.pauses and self.redo.add(self._record(group))
             group.expected = len(group.undone)
             if not group.logged:
-                self.redo.settle()  # too large: it goes without the log, which knows nothing older then
+                self.redo.settle()  # it goes without the log, which knows nothing older then
         if not group.logged or group.refusals or group.pauses:
             self.disk.sync(group.files, [*group.dirs, self.stage_dir])
         group.dirs = {}
@@ -215,9 +216,9 @@ class Store:
             else:
                 self._carry(group, move, target)
             group.done.add((group.step, id(move)))
-        for pauses in group.pauses[-1:]:
+        for pauses in group.last_pauses():
             if (group.step, id(pauses)) not in group.done:
-                self.disk.move(self._pauses_stage, layout.PAUSES)
+                self.disk.move(self._pauses_stage(pauses), pauses.path)
                 group.done.add((group.step, id(pauses)))
                 group.dirs[layout.NODES] = None
         for number, refusal in enumerate(group.refusals):
@@ -504,9 +505,8 @@ class Store:
     def _staged(self, message: Message) -> str:
         return f"{self.stage_dir}/.{message.parent},{lines.name_of(message)}"
 
-    @property
-    def _pauses_stage(self) -> str:
-        return f"{self.stage_dir}/.pauses"
+    def _pauses_stage(self, pauses: Pauses) -> str:
+        return f"{self.stage_dir}/.{pauses.path.rpartition('/')[2].removesuffix('.json')}"
 
     def _refuge(self, group: Group, refusal: Refuse) -> str:
         """Where a refused file goes: under the best name that is free."""

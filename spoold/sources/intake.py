@@ -25,6 +25,7 @@ from spool.actions import (
     Progress,
     Prune,
     Replay,
+    Schedule,
     Submit,
     Verb,
     decode,
@@ -381,7 +382,7 @@ class Intake:
                 request = self._identify(request, source)
                 self._room -= len(request.tasks)
                 fresh = bool(request.tasks)
-            elif not isinstance(request, Control | Care | Prune | Replay):
+            elif not isinstance(request, Control | Care | Prune | Replay | Schedule):
                 request = self._check_ids(request, source)
             if fresh:
                 self.signatures.use(found, source)

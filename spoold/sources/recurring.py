@@ -12,11 +12,13 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from spool import layout, occurrences, packs
+from spool import daemons, layout, occurrences, packs, scheduled
 from spool.actions import Submit
 from spool.disk import DiskFull, Exists, Missing
+from spool.errors import Invalid
 from spool.occurrences import Mark
 from spool.patterns import matches
+from spool.quarantine import quarantine
 from spool.schedule import due
 from spool.schedule import occurrences as instants
 from spoold.core.values import Arrived, Source
@@ -31,17 +33,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 AGAIN = 1_000_000  # us until it is looked whether what was made has come in
+OTHERS = 10_000_000  # us between looks at what another node may have written
 AT_ONCE = 1000  # tasks of one schedule in one turn
 NEVER = 1 << 62
 
 
 class Recurring:
-    """Makes the tasks of the schedules of spool.toml; for the loop, a source of arrivals."""
+    """Makes the tasks of schedules; for the loop, a source of arrivals."""
 
     def __init__(self, disk: Disk, state: State, chance: str = "") -> None:
         self.disk = disk
         self.state = state
         self._settings: Settings | None = None
+        self._tables: scheduled.Tables = {}
+        self._all: tuple[Schedule, ...] = ()
+        self._reread: int | None = None  # monotonic
         self._marks: dict[str, Mark] = {}
         self._next: dict[str, int] = {}  # us UTC, of each schedule
         self._rules: dict[str, str] = {}  # as they are on disk
@@ -51,16 +57,19 @@ class Recurring:
 
     def due(self, now: Now) -> int | None:
         """In how many us there is something to do; None where nothing recurs."""
-        if self._settings is not self.state.settings:
+        if self._settings is not self.state.settings or self._tables is not self.state.schedules:
             return 0
         waits = [at - now.wall for at in self._next.values()]
         waits += [self._again - now.mono] if self._again is not None else []
+        waits += [self._reread - now.mono] if self._reread and len(self.state.peers) > 1 else []
         return max(0, min(waits)) if waits else None
 
     def look(self, now: Now) -> list[Arrived]:
         """Tasks that are due, those aside that are known; none while nothing is due."""
         settings = self.state.settings
-        if self._settings is not settings or now.wall < self._latest - AGAIN:  # or the clock was set back
+        self._read(now)
+        set_back = now.wall < self._latest - AGAIN
+        if self._settings is not settings or self._tables is not self.state.schedules or set_back:
             self._begin(settings)
         elif self.due(now) != 0:
             return []
@@ -68,7 +77,7 @@ class Recurring:
         self._again = None
         found: list[Arrived] = []
         changed = False
-        for schedule in settings.recurring:
+        for schedule in self._all:
             if self._next.get(schedule.name, 0) > now.wall:
                 continue
             tasks, mark = self._due(schedule, settings, now)
@@ -84,12 +93,27 @@ class Recurring:
             self._save()
         return found
 
+    def _read(self, now: Now) -> None:
+        """What actions have set: at the start, and now and then where another node writes it."""
+        if self._reread is not None and (len(self.state.peers) < 2 or now.mono < self._reread):
+            return
+        self._reread = now.mono + OTHERS
+        try:
+            tables = daemons.read_schedules(self.disk)
+        except Invalid as problem:
+            log.error("schedules set by actions are in corrupt/ now: %s", problem)  # noqa: TRY400 - no bug of ours
+            quarantine(self.disk, layout.SCHEDULES, str(problem))
+            return
+        if tables != self.state.schedules:
+            self.state.schedules = tables
+
     def _begin(self, settings: Settings) -> None:
         """From what is on disk, as at a start."""
-        self._settings = settings
+        self._settings, self._tables = settings, self.state.schedules
+        self._all = scheduled.also(settings.recurring, self._tables)
         self._next = {}
-        self._marks = occurrences.marks(self.disk) if settings.recurring else {}
-        if any(schedule.spread for schedule in settings.recurring):
+        self._marks = occurrences.marks(self.disk) if self._all else {}
+        if any(schedule.spread for schedule in self._all):
             self._seed = occurrences.seed(self.disk, self._seed or secrets.token_hex(8))
 
     def _due(self, schedule: Schedule, settings: Settings, now: Now) -> tuple[list[Task], Mark]:

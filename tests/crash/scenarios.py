@@ -153,6 +153,7 @@ def steal(number: int) -> Step:
 
 ERR, OK, NEVER = ["1", 2], ["ok", 2], ["never", 0]
 RUN = {"task": "run.a"}
+YEARLY = {"every": "@yearly", "task": "run.a"}
 
 STORIES: dict[str, list[Step]] = {
     "take in": [
@@ -261,6 +262,10 @@ STORIES: dict[str, list[Step]] = {
         act("pause", why="deploy"), submit({**RUN, "n": 1}), wait(2), act("pause", task="solo"),
         act("pause", task="order.*", until="+30s"), wait(2), act("resume"), wait(35),
         act("resume", task="solo"), wait(1),
+    ],
+    "schedules": [
+        act("schedule", name="a", table=YEARLY), act("pause", task="x"), turn(), act("schedule", name="b",
+        table=YEARLY), turn(), act("schedule", name="a"), act("schedule", name="c"), wait(2),
     ],
     "refusal": [
         bad(b'{"task": "run.a", "prio": 1}'), bad(b"[1]", "a b.json"), turn(2),

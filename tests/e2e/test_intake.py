@@ -6,8 +6,6 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-import pytest
-
 from spool import layout
 from spool.names import new_id
 from spoold.sources.doorbell import Doorbell
@@ -172,12 +170,11 @@ def test_a_refusal_names_field_value_and_rule_and_tells_the_parent(live: Make) -
     assert kept[0].read_bytes().startswith(b'{"task"')
 
 
-@pytest.mark.parametrize("field", ["every"])
-def test_what_is_not_supported_yet_is_refused_by_name(live: Make, field: str) -> None:
+def test_what_is_of_a_schedule_is_refused_in_a_task_and_says_where_it_goes(live: Make) -> None:
     spool = live(ECHO)
-    reason = spool.refusal(spool.drop({"task": "echo", field: "x"}))
-    assert reason["field"] == field
-    assert "not supported yet" in reason["rule"]
+    reason = spool.refusal(spool.drop({"task": "echo", "every": "x"}))
+    assert reason["field"] == "every"
+    assert "action schedule" in reason["rule"]
 
 
 def test_a_burst_of_twenty_thousand_files_loses_none(live: Make) -> None:

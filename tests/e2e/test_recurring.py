@@ -224,3 +224,49 @@ def test_a_crontab_becomes_schedules_and_a_word_on_every_other_line(
         assert words in done.stderr, done.stderr
     spool = spool_at(done.stdout)
     assert spool.once("--check") == 0
+
+
+def test_a_schedule_is_set_and_changed_and_removed_by_actions_and_outlives_the_daemon(live: Make) -> None:
+    spool = live(NOTED + schedule("mine", every="@yearly"))
+    say(
+        spool,
+        "cron",
+        "set",
+        "other",
+        "every=1s",
+        "task=tick",
+        "overlap=queue",
+        "--why",
+        "a test",
+        "--wait",
+    )
+    spool.wait_lines("ticks", 2)
+    spool.kill9()
+    known = len(spool.lines("ticks"))
+    spool.start()
+    assert spool.wait_lines("ticks", known + 2)[-1].startswith("other ")
+    assert {"mine", "other"} == {
+        json.loads(x)["name"] for x in say(spool, "cron", "ls", "--json").splitlines()
+    }
+    say(spool, "cron", "set", "other", "every=@yearly", "task=tick", "--wait")
+    assert "@yearly" in say(spool, "cron", "ls").splitlines()[-1]
+    say(spool, "cron", "rm", "other", "--wait")
+    assert "other" not in say(spool, "cron", "ls")
+    assert [line["table"] is None for line in spool.journal("schedule")] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("doc", "field", "rule"),
+    [
+        ({"name": "mine", "table": {"every": "1s", "task": "tick"}}, "name", "change it there"),
+        ({"name": "none"}, "name", "is no schedule"),
+        ({"name": "x", "table": {"every": "61 * * * *", "task": "tick"}}, "table.every", "cron"),
+    ],
+)
+def test_a_schedule_that_cannot_be_set_is_refused(
+    live: Make, doc: dict[str, object], field: str, rule: str
+) -> None:
+    spool = live(NOTED + schedule("mine", every="@yearly"))
+    reason = spool.refusal(spool.drop({"action": "schedule", **doc}))
+    assert reason["field"] == field
+    assert rule in str(reason["rule"])

@@ -279,6 +279,7 @@ SCHEMA = fields.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 # Good and bad values of each kind on which the schema can agree (see spool.schema for the rest).
 GOOD: dict[str, list[Any]] = {
+    "table": [{"every": "@daily", "task": "a"}],
     "files": [["a"], ["photo.jpg", "b"]],
     "after": [[OTHER], [OTHER, OTHER]],  # a circle is no matter of the schema
     "any": [None, 1, {"a": []}],
@@ -319,7 +320,7 @@ BAD: dict[str, list[Any]] = {
     "key": ["", "k" * 201, 1, None],
     "files": [[], "a", ["a", "a"], ["a b"], ["a/b"], [1], None],
     "after": [[], ID, [1], ["a b"], [None], None],
-    "later": ["x", None, 1],
+    "table": [[], "x", 1, None],
     "errors": [[], ["x"], "0123456789abcdef"],
     "match": [{}, [], {"id": "x"}, {"state": "new"}, {"error": "x"}],
     "meta": [[], "x", None],

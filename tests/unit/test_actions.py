@@ -199,9 +199,22 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(field: str, value: obje
     assert error.rule
 
 
-@pytest.mark.parametrize("field", ["every"])
-def test_what_is_not_supported_yet_is_refused_not_ignored(field: str) -> None:
-    assert "not supported yet" in refused({"task": "a", field: "x"}).rule
+def test_what_is_of_a_schedule_is_refused_and_said_where_it_goes() -> None:
+    assert "action schedule" in refused({"task": "a", "every": "x"}).rule
+
+
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ({"every": "x", "task": "a"}, "table.every"),
+        ({"every": "@daily"}, "table.task"),
+        ({"every": "@daily", "task": "spool.x"}, "table.task"),
+        ({"every": "@daily", "task": "a", "evry": 1}, "table.evry"),
+        ([], "table"),
+    ],
+)
+def test_a_schedule_is_refused_by_the_key_of_its_table(table: object, field: str) -> None:
+    assert refused({"action": "schedule", "name": "nightly", "table": table}).field == field
 
 
 def test_a_value_is_shown_as_json_has_it() -> None:

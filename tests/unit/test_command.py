@@ -123,11 +123,7 @@ def test_every_field_of_a_submission_has_its_option(root: Path, say: Any) -> Non
         "on_failure": ("run", "run"),
         "ref": ("a", "a"),
     }
-    rows = {
-        n: r
-        for n, r in TAKES["submit"].items()
-        if r.kind != "later" and n not in ("task", "args", "files")
-    }
+    rows = {n: r for n, r in TAKES["submit"].items() if n not in ("task", "args", "files")}
     assert rows.keys() == values.keys()
     words = [w for name, (text, _) in values.items() for w in (f"--{name.replace('_', '-')}", text)]
     assert say("submit", "a", *words)[0] == OK

@@ -1,0 +1,33 @@
+"""Schedules that were set by an action, beside those of spool.toml: nodes/schedules.json."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spool.errors import Invalid
+
+if TYPE_CHECKING:
+    from spool.settings import Recurring
+
+MOST = 1000  # schedules
+Tables = dict[str, dict[str, Any]]
+
+
+def checked(name: str, table: dict[str, Any]) -> Recurring:
+    """A schedule from its name and table; Invalid names the key."""
+    from spool.settings import schedule_of  # what only submits need not read it
+
+    return schedule_of(name, table)
+
+
+def also(known: tuple[Recurring, ...], tables: Tables) -> tuple[Recurring, ...]:
+    """Those of spool.toml, and those set by actions under other names, as far as they can be read."""
+    names = {schedule.name for schedule in known}
+    found = list(known)
+    for name, table in tables.items():
+        if name not in names:
+            try:
+                found.append(checked(name, table))
+            except Invalid:
+                continue  # of a newer spool, or written by hand
+    return tuple(found)
