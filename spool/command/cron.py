@@ -110,7 +110,10 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
         told = [None if row[k] is None else render.when(row[k], now) for k in ("next", "last")]
         said = "paused" if row["paused"] else row["state"] or ""
         table.append((row["name"], row["every"], row["task"], told[0] or "never", told[1] or "", said))
-    render.table(("NAME", "EVERY", "TASK", "NEXT", "LAST", "STATE"), table)
+    if table:
+        render.table(("NAME", "EVERY", "TASK", "NEXT", "LAST", "STATE"), table)
+    elif sys.stdout.isatty():
+        print("nothing recurs: there is no table [recurring.NAME] in spool.toml")
     return 0
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20  # running tasks
 UNCOUNTED = "at least so many: it is a long queue, and spoold has not counted it yet"
+WORDS = {"taken": "taken in", "failures": "failed attempts"}
 EPILOG = "Exit status: 0 whatever there is to tell; `spool doctor` says whether it is well."
 
 
@@ -93,9 +94,9 @@ def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
 
     lately = node.get("lately") or {}
     if any(lately.values()):
-        words = ", ".join(f"{n} {name}" for name, n in lately.items())
+        words = ", ".join(f"{n} {WORDS.get(name, name)}" for name, n in lately.items())
         ended = lately.get("done", 0) + lately.get("failures", 0)
-        rate = f", {100 * lately.get('failures', 0) / ended:.0f} % failures" if ended else ""
+        rate = f" ({100 * lately.get('failures', 0) / ended:.0f} % of attempts)" if ended else ""
         yield "5 minutes", f"{words}{rate}"
     following = node.get("next")
     if following:
