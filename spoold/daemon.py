@@ -16,7 +16,7 @@ from spool import daemons, layout, machine, modes, mounts, probes, settings
 from spool.command.parser import Parser
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import Busy, ConfigError, NotAllowed, NotASpool, NotServed, SpoolError
-from spool.init import check_format, default_dir, init, is_own
+from spool.init import check_format, default_dir, init, is_own, make_dir
 from spool.names import is_task
 from spool.probes import BAD
 from spool.quarantine import quarantine
@@ -309,6 +309,10 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
 def guard(root: str, found: Settings) -> None:
     """NotAllowed where others could get at what they must not, or this is the wrong user to serve it."""
     is_shared = found.shared
+    if os.path.islink(root):
+        raise NotAllowed(
+            f"{root} is a symbolic link: --spool {os.path.realpath(root)}, where it leads now"
+        )
     place = os.path.join(root, layout.PENDING) if is_shared else root
     if not os.path.isdir(place):
         raise NotASpool(root, f"has no {layout.PENDING}/; complete it with `spool init`")
@@ -326,6 +330,10 @@ def guard(root: str, found: Settings) -> None:
         raise NotAllowed(
             f"{root} is served by uid {serving}, not by uid {os.geteuid()}; run spoold as that user"
         )
+    for name in () if is_shared else layout.TREE:
+        make_dir(
+            os.path.join(root, name)
+        )  # an empty one may have got lost on the way, in a copy or a backup
 
 
 def _is_private(disk: RealDisk) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Live]
 
-TEMPFAIL, NOINPUT, CONFIG = 75, 66, 78
+TEMPFAIL, NOINPUT, NOPERM, CONFIG = 75, 66, 77, 78
 NOTE = handler("note", "cat > $SPOOL_RESULT")
 
 
@@ -32,6 +34,29 @@ def test_a_node_name_that_no_file_can_have_is_refused(spool_at: Make, name: str)
     spool = spool_at(NOTE)
     assert spool.once("--node", name) == CONFIG
     assert repr(name) in spool.says()
+
+
+def test_empty_directories_that_got_lost_are_made_again(spool_at: Make) -> None:
+    spool = spool_at(NOTE)
+    task_id = spool.submit("note")
+    for name in ("outbox", "tmp", "pending", "journal"):
+        (spool.root / name).rmdir()
+    (spool.root / "pending").mkdir(mode=0o700)
+    assert spool.once("--until-idle") == 0
+    spool.event("done", task_id)
+    assert (spool.root / "tmp").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_to_a_spool_is_refused_with_the_place_it_leads_to(spool_at: Make) -> None:
+    spool = spool_at(NOTE)
+    link = spool.root.parent / "link"
+    link.symlink_to(spool.root)
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "--spool", str(link), "--until-idle"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == NOPERM
+    assert f"--spool {spool.root}, " in done.stderr
 
 
 def test_a_format_that_is_newer_is_refused(spool_at: Make) -> None:
