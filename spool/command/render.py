@@ -44,10 +44,15 @@ def paint(text: str, what: str) -> str:
 
 
 def json_line(value: object) -> str:
-    """A value as one line of JSON."""
+    """A value as one line of JSON; odd bytes of a path are lone surrogates, as os.fsdecode has them."""
     import orjson
 
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        import json
+
+        return json.dumps(value, separators=(",", ":"))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, colour: int | None = None) -> None:

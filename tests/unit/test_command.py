@@ -601,6 +601,14 @@ def test_waiting_for_an_action_nobody_carries_out_ends(say: Any) -> None:
 # status, init, fsck, completion
 
 
+def test_a_spool_whose_path_is_no_utf8_is_shown_as_json(tmp_path: Path, capsys: Any) -> None:
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    assert main(["init", place, "--json"]) == OK
+    assert main(["--spool", place, "status", "--json"]) == OK
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["spool"] for row in rows] == [place, place]
+
+
 def test_status_counts_and_says_that_nobody_serves(root: Path, say: Any) -> None:
     queue(root)
     put_event(root, "shop", NOW)
