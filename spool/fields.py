@@ -95,7 +95,7 @@ FIELDS: tuple[Field, ...] = (
     _row("on_duplicate", "choice", "submit", "what a taken key means", default="keep",
          choices=DUPLICATES),
     _row("ids", "ids", _BY_IDS, "the tasks it is about", default=(), low=1, high=MAX_IDS),
-    _row("match", "match", _BY_IDS, "instead: by task, state, since, until, error"),
+    _row("match", "match", _BY_IDS, "instead: by task, state, since, until, error, after, key"),
     _row("id", "id", "replay", "a UUIDv7, so that the same replay may be sent twice safely"),
     _row("force", "flag", "replay", "replay also what is not replayable", default=False),
     _row("id", "id", _BY_ATTEMPT, "the task whose attempt it is about", **_MUST),

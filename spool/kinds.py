@@ -11,7 +11,7 @@ import orjson
 from spool import layout, names, patterns, times
 from spool.backoff import Backoff, parse_backoff
 from spool.errors import Invalid
-from spool.fields import nearest
+from spool.fields import MAX_KEY, nearest
 from spool.fingerprint import FINGERPRINT
 from spool.requests import Match
 from spool.strict import label
@@ -274,6 +274,8 @@ _PARTS: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "since": _time,
     "until": _time,
     "error": _fingerprint,
+    "after": _id,
+    "key": lambda _field, value, _moment: bounded(value, MAX_KEY),
 }
 _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "after": _after,

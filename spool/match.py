@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import layout, look
-from spool.disk import Missing
+from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import BadName, date_of
 from spool.patterns import matches
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.names import Entry
+    from spool.owncopy import Task
     from spool.requests import Match
 
 SLICE = 500  # names looked at at once
@@ -53,7 +54,7 @@ def find(disk: Disk, kind: str, match: Match) -> Iterator[dict[str, str]]:
             continue  # whose last run was due then has not ended before
         if parts[0] == layout.PENDING and match.until is not None and parts[1] > date_of(match.until):
             continue
-        for batch in disk.slices(folder, SLICE if match.error is None else OPENED):
+        for batch in disk.slices(folder, OPENED if match.opens else SLICE):
             yield dict(_kept(disk, match, folder, batch))
 
 
@@ -64,8 +65,25 @@ def _kept(disk: Disk, match: Match, folder: str, batch: list[str]) -> Iterator[t
             entry = look.entry_at(path)
         except BadName:
             continue
-        if keeps(match, entry) and (match.error is None or failure(disk, entry) == match.error):
+        if keeps(match, entry) and (not match.opens or _opened(disk, match, entry, path)):
             yield entry.id, path
+
+
+def _opened(disk: Disk, match: Match, entry: Entry, path: str) -> bool:
+    """Whether its record and its own copy say that a task is meant."""
+    if match.error is not None and failure(disk, entry) != match.error:
+        return False
+    if (match.after, match.key) == (None, None):
+        return True
+    try:
+        return says(match, look.read_task(disk, path))
+    except (Missing, Invalid, NotRegular, TooLarge):
+        return False  # moved on, or damaged
+
+
+def says(match: Match, task: Task) -> bool:
+    """Whether a task is meant, as far as its own copy tells."""
+    return (match.after is None or match.after in task.after) and match.key in (None, task.key)
 
 
 def failure(disk: Disk, entry: Entry) -> str | None:

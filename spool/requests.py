@@ -19,7 +19,8 @@ class Match(NamedTuple):
     """Tasks by what they are; None is no condition. Instants are us UTC.
 
     `task`: a name or pattern. `state`: one of the six. `since`, `until`: the time in the entry's
-    name. `error`: the fingerprint of the newest failed attempt.
+    name. `error`: the fingerprint of the newest failed attempt. `after`: the id of a task they wait for,
+    or have waited for. `key`: their key.
     """
 
     task: str | None = None
@@ -27,6 +28,13 @@ class Match(NamedTuple):
     since: int | None = None
     until: int | None = None
     error: str | None = None
+    after: str | None = None
+    key: str | None = None
+
+    @property
+    def opens(self) -> bool:
+        """Whether names do not tell who is meant."""
+        return (self.error, self.after, self.key) != (None, None, None)
 
 
 class Verb(NamedTuple):

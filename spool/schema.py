@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool.backoff import DEFAULT_FACTOR, MAX_FACTOR, MAX_WAIT
-from spool.fields import ACTIONS, CONTROLS, MAX_TASKS, REQUIRED, TAKES
+from spool.fields import ACTIONS, CONTROLS, MAX_KEY, MAX_TASKS, REQUIRED, TAKES
 from spool.fingerprint import FINGERPRINT
 from spool.kinds import ERROR_PARTS, MAX_VERSION, TRACE
 from spool.layout import STATES
@@ -157,6 +157,8 @@ def _match(_row: Field) -> Schema:
         "since": _time(_row),
         "until": _time(_row),
         "error": _fingerprint,
+        "after": {"type": "string", "pattern": _ID},
+        "key": {"type": "string", "maxLength": MAX_KEY, "pattern": _NO_NUL},
     }
     return {**_closed(parts), "minProperties": 1}
 

@@ -1,4 +1,4 @@
-"""`spool ls`: the tasks of some states, in the order of the queue, from their names alone."""
+"""`spool ls`: the tasks of some states, in the order of the queue; what is shown of them is opened."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import layout, look
 from spool.command import parser as options_of
+from spool.place import AFTER
 from spool.turn import turn
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT = (layout.RUNNING, layout.PENDING, layout.HELD)
 RANK = {s: i for i, s in enumerate((layout.RUNNING, layout.PENDING, layout.HELD, *layout.ENDED))}
+FEW = 1000  # rows for which files are opened
 EPILOG = """
 Without a STATE: what runs, what waits in the order it will run, what is held. What has ended comes
 latest first. `incoming/` is not listed: a daemon takes it in within milliseconds.
@@ -96,14 +98,31 @@ def _print(spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int)
     if not rows:
         return
     head = ("STATE", "WHEN", "CLASS", "ID", "TASK", "ATTEMPT", "WHY")
-    render.table(head, [_row(spool, one, now) for one in rows], colour=0)
+    render.table(head, [_row(spool, one, now, few=len(rows) <= FEW) for one in rows], colour=0)
 
 
-def _row(spool: Spool, one: Listed, now: int) -> tuple[Any, ...]:
+def _row(spool: Spool, one: Listed, now: int, *, few: bool) -> tuple[Any, ...]:
     when = _when(spool, one, now)
     spent = one.state == layout.FAILED and one.entry.fails > 0  # no other attempt is to come
     attempt = one.attempt - spent
-    return (one.state, when, one.priority, one.id, one.task, attempt, _why(one, now))
+    why = ", ".join(filter(None, (_why(one, now), _told(spool, one) if few else "")))
+    return (one.state, when, one.priority, one.id, one.task, attempt, why)
+
+
+def _told(spool: Spool, one: Listed) -> str:
+    """What a name does not tell: for whom a task waits, and its key."""
+    from spool.disk import Missing
+    from spool.errors import SpoolError
+
+    try:
+        task = look.read_task(spool.disk, one.path)
+    except (Missing, OSError, SpoolError):
+        return ""  # it has just moved on, or is damaged: `spool why` says so
+    words = [] if task.key is None else [f"key {task.key}"]
+    if one.why == AFTER:
+        more = f" and {len(task.after) - 1} more" if len(task.after) > 1 else ""
+        words.insert(0, f"{task.after[0]}{more}")
+    return ", ".join(words)
 
 
 def _when(spool: Spool, one: Listed, now: int) -> str:

@@ -63,6 +63,8 @@ def add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", metavar="PATTERN", help="those of these names; * for any characters")
     parser.add_argument("--state", metavar="STATE", help="those in this state")
     parser.add_argument("--error", metavar="FP", help="those whose newest failure has this fingerprint")
+    parser.add_argument("--after", metavar="ID", help="those that wait, or have waited, for this task")
+    parser.add_argument("--key", metavar="KEY", help="those with this key")
     parser.add_argument("--since", metavar="TIME", help="those whose time is not before this one")
     parser.add_argument("--until", metavar="TIME", help="those whose time is before this one")
     parser.add_argument("--all", action="store_true", help="all that there are, if nothing else is said")
@@ -74,7 +76,8 @@ def match_of(args: argparse.Namespace, spool: Spool) -> dict[str, Any] | None:
     from spool.errorgroups import expand
     from spool.times import format_utc
 
-    found = {name: getattr(args, name) for name in ("task", "state") if getattr(args, name) is not None}
+    names = ("task", "state", "after", "key")
+    found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for name in ("since", "until"):
         us = instant(getattr(args, name), f"--{name}")
         if us is not None:

@@ -89,5 +89,10 @@ def _packed(disk: Disk, path: str, wanted: Match, dropped: int) -> Iterator[Task
     states = match.states("replay", wanted)
     for one in packs.read(disk, path):
         meant = one.state in states and match.keeps(wanted, one.entry)
-        if meant and one.entry.time < dropped and wanted.error in (None, one.error):
+        if (
+            meant
+            and one.entry.time < dropped
+            and wanted.error in (None, one.error)
+            and match.says(wanted, one.task)
+        ):
             yield one.task

@@ -196,3 +196,32 @@ def test_a_then_that_cannot_be_is_refused_whole(live: Make, then: object, field:
     assert reason["field"] == field
     assert rule in reason["rule"]
     assert spool.count() == 0
+
+
+def test_those_that_wait_for_a_task_are_shown_with_it_and_cancelled_and_replayed_as_a_group(
+    live: Make,
+) -> None:
+    spool = live(STEP)
+    env = {**os.environ, "SPOOL_DIR": str(spool.root)}
+
+    def say(*words: str) -> str:
+        base = [sys.executable, "-m", "spool", *words]
+        return subprocess.run(base, env=env, capture_output=True, text=True, check=True).stdout
+
+    first, other = new_id(), new_id()
+    waiting = [new_id() for _ in range(3)]
+    bodies = [step(first, at="+1h", key="customer 17"), step(other, at="+1h")]
+    bodies += [step(one, after=[first, other]) for one in waiting]
+    spool.drop({"tasks": bodies})
+    spool.wait_count(3, "held")
+    shown = say("ls")
+    assert shown.count(f"after, {first} and 1 more") == 3
+    assert "key customer 17" in shown
+    assert set(say("cancel", "--after", first, "--dry-run").split()) == set(waiting)
+    spool.do({"action": "cancel", "match": {"after": first}})
+    spool.wait_count(3, "cancelled")
+    spool.do({"action": "replay", "match": {"after": first}})
+    spool.wait_count(3, "done")  # what they waited for is no matter of a replay
+    spool.do({"action": "cancel", "match": {"key": "customer 17"}})
+    spool.entry(first, "cancelled")
+    assert spool.where(other) is not None

@@ -294,6 +294,7 @@ GOOD: dict[str, list[Any]] = {
     "errors": [["0123456789abcdef"], ["0123456789abcdef", "f" * 16]],
     "match": [
         {"task": "mail.*"},
+        {"after": ID, "key": "customer 17"},
         {"state": "failed", "since": NOW // times.SECOND, "until": "+1h", "error": "0" * 16},
     ],
     "meta": [{}, {"a": {"b": None}}],
@@ -322,7 +323,7 @@ BAD: dict[str, list[Any]] = {
     "after": [[], ID, [1], ["a b"], [None], None],
     "table": [[], "x", 1, None],
     "errors": [[], ["x"], "0123456789abcdef"],
-    "match": [{}, [], {"id": "x"}, {"state": "new"}, {"error": "x"}],
+    "match": [{}, [], {"id": "x"}, {"state": "new"}, {"error": "x"}, {"after": "x"}, {"key": 1}],
     "meta": [[], "x", None],
     "name": ["", "-a", "a/b", "a" * 65, "a b", 1, None],
     "scope": ["", "a?", "a/b", "@", "@@a", "a@b", 1, None],
