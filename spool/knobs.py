@@ -133,6 +133,7 @@ HANDLER_ROWS: dict[str, Field] = dict((
     _row("concurrency", "count", None, (1, 10_000), "how many of these at once on a node"),
     _row("concurrency_total", "count", None, (1, 10_000), "how many of these at once on all nodes"),
     _row("concurrency_key", "key", None, _FREE, "by what they are told apart, such as args.customer"),
+    _row("fair", "key", None, _FREE, "whose tasks take turns, such as writer or args.customer"),
     _row("rate", "rate", None, _FREE, "how many of these may start in a time, such as 100/1m"),
     _row("rate_per_key", "rate", None, _FREE, "how many of a key may start in a time"),
     _row("burst", "count", 1, (1, 10_000), "so many may start at once where none did for a while"),

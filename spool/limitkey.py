@@ -51,9 +51,9 @@ def mark_of(pattern: str, path: str, value: Any) -> str:
 
 def marked(entry: Entry, task: Task, handler: Handler | None) -> Entry:
     """The entry with the mark that is its task's, as far as its handler asks for one."""
-    if handler is None or handler.concurrency_key is None:
+    if handler is None or handler.by is None:
         return entry
-    mark = mark_of(handler.pattern, handler.concurrency_key, value_of(handler.concurrency_key, task))
+    mark = mark_of(handler.pattern, handler.by, value_of(handler.by, task))
     if mark == entry.mark:
         return entry
     others = [(name, text) for name, text in entry.extra if name != FIELD]

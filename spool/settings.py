@@ -82,6 +82,12 @@ class Handler:
     rate: Rate | None = None
     rate_per_key: Rate | None = None
     burst: int = 1
+    fair: str | None = None
+
+    @property
+    def by(self) -> str | None:
+        """By what its tasks are told apart."""
+        return self.concurrency_key or self.fair
 
 
 Band = tuple[float, float]  # where a gate closes, where it opens again
@@ -299,14 +305,20 @@ def _handler(pattern: str, body: object, path: str) -> Handler:
                 raise ConfigError(path, f"{prefix}.{name}", body[name], rule)
     if values["cgroup"] and values["memory"] is None:
         raise ConfigError(path, f"{prefix}.cgroup", value=True, rule="goes with memory, which it limits")
+    _check_limits(body, path, prefix)
+    return Handler(pattern=pattern, **values)
+
+
+def _check_limits(body: dict[str, Any], path: str, prefix: str) -> None:
     key, keyed = "concurrency_key", ("concurrency_per_key", "rate_per_key")
     given = [name for name in keyed if name in body]
     if (key in body) != bool(given):
         name, missing = (key, " or ".join(keyed)) if key in body else (given[0], key)
         raise ConfigError(path, f"{prefix}.{name}", body[name], f"goes with {missing}")
-    if "burst" in body and values["rate"] is None and values["rate_per_key"] is None:
+    if key in body and "fair" in body and body["fair"] != body[key]:
+        raise ConfigError(path, f"{prefix}.fair", body["fair"], f"must be the same as {key}")
+    if "burst" in body and not {"rate", "rate_per_key"} & body.keys():
         raise ConfigError(path, f"{prefix}.burst", body["burst"], "goes with rate or rate_per_key")
-    return Handler(pattern=pattern, **values)
 
 
 def _rule(who: str, body: object, path: str) -> Rule:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.names import Entry
+    from spool.settings import Handler
     from spool.views import TaskView
 
 FRONT = ",p=f"
@@ -96,7 +97,7 @@ class Why:
             again = f"attempt {entry.attempt} " if entry.fails else ""
             parts.insert(0, f"{again}not before {self.say(entry.time)}")
         else:
-            parts += [paused or self._held_back(task), self._behind(entry)]
+            parts += [paused or self._held_back(task), self._behind(entry), self._turns(task)]
             parts = list(dict.fromkeys(parts))
         if entry.deadline is not None:
             parts.append(f"deadline {self.say(entry.deadline)}")
@@ -126,7 +127,8 @@ class Why:
 
     def _held_back(self, task: TaskView) -> str:
         """What the daemons say about tasks of its handler."""
-        pattern = self._handler(task.task)
+        handler = self._handler(task.task)
+        pattern = handler.pattern if handler else None
         mark = task.entry.mark if task.entry is not None else ""
         for status in self.alive:
             for row in status.get("held_back") or []:
@@ -139,15 +141,19 @@ class Why:
                 return str(status.get("state"))
         return ""
 
-    def _handler(self, task: str) -> str | None:
+    def _turns(self, task: TaskView) -> str:
+        """Whether those before it may have to let it pass."""
+        handler = self._handler(task.task)
+        return f"tasks take turns by {handler.fair} (fair)" if handler and handler.fair else ""
+
+    def _handler(self, task: str) -> Handler | None:
         from spool import settings
 
         try:
             found = settings.load(self.disk.read(layout.SETTINGS, 1 << 20).decode())
         except (OSError, SpoolError, UnicodeDecodeError):
             return None
-        handler = found.handler_for(task)
-        return handler.pattern if handler else None
+        return found.handler_for(task)
 
     def _behind(self, entry: Entry) -> str:
         """How many tasks of each class are ready before it, by their names or as a daemon has counted."""

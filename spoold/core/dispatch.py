@@ -52,6 +52,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
         task = state.bodies.pop(entry.id, None)
         reserve(state, entry, now, ahead=ahead)
         limits.spend(state, entry.mark, state.handler_of(entry))
+        state.limits.have_turn(entry)
         if task is None or task.results:
             wanted.append(entry)
         else:
@@ -152,8 +153,8 @@ def claim(  # noqa: PLR0911 - one reason each not to
         passed=state.gate.passing_why if entry.id == state.gate.passing else "",
     )
     state.run(run)
-    if entry.mark and handler is not None and handler.concurrency_key is not None:
-        state.limits.words[entry.mark] = limitkey.words(handler.concurrency_key, task)
+    if entry.mark and handler is not None and handler.by is not None:
+        state.limits.words[entry.mark] = limitkey.words(handler.by, task)
     state.counts["started"] += 1
     move = Move(
         event="claim",

@@ -13,6 +13,7 @@ from zlib import crc32
 
 from spool import limitkey
 from spool.times import FOREVER, format_utc
+from spoold.core import order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LOOK = 64  # so many tasks at the head of a lane are looked through for one that may start
 MANY = 1 << 30
 KEPT = 10_000  # buckets, as long as others than full ones are not more
+OLDEST = 8  # each so many-th start is that of the oldest task, whoever had a turn
+HEAVY = 4  # so many of one key at the head of a lane that takes turns have a lane of their own
 APART = 1000  # keys with lanes of their own, as many at most
 
 
@@ -43,6 +46,8 @@ class Limits:
         self.until = 0  # monotonic instant from which on all know that they share them
         self.full_at: dict[str, int] = {}  # by pattern or mark, when its bucket of tokens is full again
         self.empty_at = -FOREVER  # when buckets of which nothing else is known had no token
+        self.turns: dict[str, int] = {}  # of the keys that had one, the longest ago first
+        self.starts = 0
         self.now: Now | None = None
         self.wake = FOREVER  # the next token that something waits for
 
@@ -51,6 +56,19 @@ class Limits:
         if mark := entry.mark:
             self.marks[entry.id] = mark
             self.busy[mark] = self.busy.get(mark, 0) + 1
+
+    def have_turn(self, entry: Entry) -> None:
+        """A key has had its turn."""
+        self.starts += 1
+        self.turns.pop(entry.mark, None)
+        self.turns[entry.mark] = self.starts
+        if len(self.turns) > KEPT:
+            del self.turns[next(iter(self.turns))]
+
+    def turn(self, entry: Entry) -> tuple[int, str]:
+        """Who comes first of those that take turns: now and then the oldest, so that none starves."""
+        last = 0 if self.starts % OLDEST == 0 else self.turns.get(entry.mark, 0)
+        return last, order.key(entry)
 
     def give_back(self, task_id: str) -> str:
         """It has ended, or does not start: its mark, if none of it runs any more."""
@@ -213,9 +231,9 @@ def foreign(state: State, entry_mark: str, handler: Handler | None) -> bool:
 
 
 def is_limited(handler: Handler | None) -> bool:
-    """Whether a handler has a limit over all nodes."""
+    """Whether a handler has limits or turns that are not its alone to keep."""
     return handler is not None and bool(
-        handler.concurrency_total or handler.concurrency_key or handler.rate
+        handler.concurrency_total or handler.concurrency_key or handler.rate or handler.fair
     )
 
 

@@ -9,6 +9,7 @@ something of a higher place wants the slot (Recall), and no attempt is used.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from spool.names import PRIORITIES
@@ -16,6 +17,8 @@ from spoold.core import gate, limits, order
 from spoold.core.values import Recall
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spool.names import Entry
     from spool.settings import Handler
     from spoold.core.state import Lane, State
@@ -137,13 +140,16 @@ def next_start(state: State) -> tuple[Entry, bool] | None:
 def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str | None:
     """The same for one class; the empty text where what comes first is only on disk."""
     lanes: list[tuple[str, Entry, bool]] = []
+    free: list[tuple[Lane, str, Entry]] = []
+    for lane, window in list(state.lanes[prio].items()):
+        _spread(state, lane, window)
     for lane, window in list(state.lanes[prio].items()):
         kept = _kept(state, lane)
-        entry = _head(state, lane, window) if kept != SHUT else None
-        if entry is not None:
-            first = order.key(entry)
+        found = _head(state, lane, window) if kept != SHUT else None
+        if found is not None:
+            first, entry = found
             if kept == FREE:
-                lanes.append((first, entry, False))
+                free.append((lane, *found))
             elif fits(state, entry):
                 lanes.append((first, entry, True))
             else:
@@ -152,6 +158,7 @@ def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str |
             if kept == FREE:
                 return ""
             _bar(state, lane, (number, ""))
+    lanes += _turns(state, free)
     bar = state.ahead.bar
     able = [row for row in lanes if not row[2] or bar is None or (number, row[0]) < bar]
     if not able:
@@ -160,17 +167,48 @@ def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str |
     return entry, ahead
 
 
-def _head(state: State, lane: Lane, window: Window[str]) -> Entry | None:
-    """The first of a lane that its key lets start."""
+def _turns(state: State, free: list[tuple[Lane, str, Entry]]) -> Iterator[tuple[str, Entry, bool]]:
+    """Of the lanes of a handler whose tasks take turns one: as old as the oldest, whose turn it is."""
+    fair: dict[str, list[tuple[str, Entry]]] = {}
+    for lane, first, entry in free:
+        if _is_fair(state, lane):
+            fair.setdefault(lane[0], []).append((first, entry))
+        else:
+            yield first, entry, False
+    for rows in fair.values():
+        chosen = min((entry for _, entry in rows), key=state.limits.turn)
+        yield min(first for first, _ in rows), chosen, False
+
+
+def _is_fair(state: State, lane: Lane) -> bool:
+    handler = state.settings.handlers.get(lane[0])
+    return handler is not None and handler.fair is not None
+
+
+def _spread(state: State, lane: Lane, window: Window[str]) -> None:
+    """Where tasks take turns, a key that has many waiting gets lanes of its own: others are behind it."""
+    while not lane[3] and _is_fair(state, lane) and len(state.limits.apart) < limits.APART:
+        head = window.head(limits.LOOK)
+        counts = Counter(entry.mark for entry in head if entry.mark)
+        heavy = [mark for mark, count in counts.items() if count > min(limits.HEAVY, window.limit // 4)]
+        if not heavy or (window.bound is None and len(window) == len(head)):
+            return
+        for mark in heavy:
+            state.part(lane[0], mark)
+
+
+def _head(state: State, lane: Lane, window: Window[str]) -> tuple[str, Entry] | None:
+    """The task of a lane that may start, as its key goes, and the place of the first such task."""
     pattern, _, _, own = lane
     handler = state.settings.handlers.get(pattern)
-    if own or handler is None or handler.concurrency_key is None:
-        return next(iter(window.head(1)), None)
+    if own or handler is None or handler.by is None:
+        return next(((order.key(entry), entry) for entry in window.head(1)), None)
     while True:
         head = window.head(limits.LOOK)
-        for entry in head:
-            if not entry.mark or not limits.key_full(state, handler, entry.mark):
-                return entry
+        able = (e for e in head if not e.mark or not limits.key_full(state, handler, e.mark))
+        if (entry := next(able, None)) is not None:
+            chosen = entry if handler.fair is None else min((entry, *able), key=state.limits.turn)
+            return order.key(entry), chosen
         # What waits for its key is in the way of what may be behind it, in memory or on disk.
         apart = state.limits.apart
         if not head or (window.bound is None and len(window) == len(head)) or len(apart) >= limits.APART:

@@ -169,6 +169,6 @@ def _held_back(state: State) -> list[dict[str, Any]]:
 def _of_keys(state: State, lane: Lane, window: Window[str]) -> Counter[str]:
     """How many wait of each key at the head of a lane whose handler limits keys."""
     handler = state.settings.handlers.get(lane[0])
-    if handler is None or handler.concurrency_key is None or lane[3]:
+    if handler is None or handler.by is None or lane[3]:
         return Counter()
     return Counter(entry.mark for entry in window.head(limits.LOOK) if entry.mark)

@@ -21,8 +21,10 @@ WAITS = "touch $NOTES/$SPOOL_ID; until [ -e $NOTES/go.$SPOOL_ID ]; do sleep 0.01
 def test_one_of_a_key_at_once_and_why_says_so(live: Spools) -> None:
     more = {"concurrency_key": "args.who", "concurrency_per_key": 1}
     spool = live("concurrency = 4\n[admission]\nenabled = false\n" + handler("w.*", WAITS, **more))
-    one, two, other = (spool.submit("w.a", args={"who": who}) for who in ("ann", "ann", "bob"))
-    until(lambda: (spool.notes / one).exists() and (spool.notes / other).exists(), "both keys run")
+    one = spool.submit("w.a", args={"who": "ann"})
+    until((spool.notes / one).exists, "the first of a key runs")
+    two, other = (spool.submit("w.a", args={"who": who}) for who in ("ann", "bob"))
+    until((spool.notes / other).exists, "the other key runs")
     spool.status(lambda s: s["held_back"], "the second of a key is held back")
     assert not (spool.notes / two).exists()
     assert 'runs 1 with args.who "ann" already (concurrency_per_key)' in say(spool, "why", two)
@@ -37,8 +39,9 @@ def test_one_of_a_key_at_once_and_why_says_so(live: Spools) -> None:
 def test_a_limit_of_a_handler_holds_its_own_tasks_alone(live: Spools) -> None:
     waits = handler("w.*", WAITS, concurrency_total=1, priority="high")
     spool = live("concurrency = 4\n[admission]\nenabled = false\n" + waits + handler("x.*", "exit 0"))
-    one, two = spool.submit("w.a"), spool.submit("w.a")
+    one = spool.submit("w.a")
     until((spool.notes / one).exists, "the first runs")
+    two = spool.submit("w.a")
     assert spool.end(spool.submit("x.a", priority="low"))["event"] == "done"
     assert "runs 1 already (concurrency_total)" in say(spool, "why", two)
     for task in (one, two):
@@ -49,8 +52,8 @@ def test_a_limit_of_a_handler_holds_its_own_tasks_alone(live: Spools) -> None:
 def test_a_rate_is_kept_over_a_restart_and_why_says_when_the_next_starts(live: Spools) -> None:
     once = handler("r.*", "touch $NOTES/$SPOOL_ID", rate="1/1d") + handler("x.*", "exit 0")
     spool = live("[admission]\nenabled = false\n" + once)
-    one, two = spool.submit("r.a"), spool.submit("r.a")
-    assert spool.end(one)["event"] == "done"
+    assert spool.end(spool.submit("r.a"))["event"] == "done"
+    two = spool.submit("r.a")
     for restarted in (False, True):
         if restarted:
             spool.kill9()
@@ -59,3 +62,19 @@ def test_a_rate_is_kept_over_a_restart_and_why_says_when_the_next_starts(live: S
         assert spool.end(spool.submit("x.a", priority="low"))["event"] == "done"
         assert "handler r.* starts 1/1d (rate), the next at 20" in say(spool, "why", two)
         assert not (spool.notes / two).exists()
+
+
+def test_tasks_of_another_customer_need_not_wait_for_all_of_the_first(live: Spools) -> None:
+    turns = handler("f.*", "echo $SPOOL_ID >> $NOTES/ran", fair="args.who")
+    spool = live(f"concurrency = 1\n[admission]\nenabled = false\n{turns}")
+    spool.do({"action": "pause"})
+    many = spool.submit_all([{"task": "f.a", "args": {"who": "ann"}} for _ in range(30)])
+    one = spool.submit("f.a", args={"who": "bob"})
+    spool.entry(one, "pending")
+    assert "tasks take turns by args.who (fair)" in say(spool, "why", one)
+    spool.do({"action": "resume"})
+    for task in (*many, one):
+        assert spool.end(task)["event"] == "done"
+    ran = (spool.notes / "ran").read_text().split()
+    assert ran.index(one) < 3
+    assert sorted(ran) == sorted([*many, one])

@@ -73,6 +73,11 @@ def test_a_window_that_is_parted_loses_and_invents_nothing(found, limit):
         ("concurrency_key = 'args.a'", "goes with concurrency_per_key or rate_per_key"),
         ("rate_per_key = '1/1m'", "goes with concurrency_key"),
         ("burst = 3", "goes with rate or rate_per_key"),
+        ("fair = 'customer'", limitkey.RULE),
+        (
+            "fair = 'writer'\nconcurrency_key = 'args.a'\nconcurrency_per_key = 1",
+            "must be the same as concurrency_key",
+        ),
         ("rate = '100'", "must be a number of tasks and a duration, such as 100/1m"),
         ("rate = '0/1m'", "must be from 1 task in the time to 10000 a second"),
         ("rate = '99999/1s'", "must be from 1 task in the time to 10000 a second"),

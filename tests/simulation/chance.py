@@ -98,7 +98,7 @@ def task(world: World, rng: Random) -> dict[str, Any]:
         if rng.random() < share:
             doc[name] = rng.choice(values)
     if world.limited and rng.random() < world.limited:
-        doc["task"] = rng.choice(("limit.a", "slow.a"))
+        doc["task"] = rng.choice(("limit.a", "slow.a", "fair.a"))
         doc["args"]["who"] = rng.choice(("a", "a", "b", None))
     if world.keyed and rng.random() < world.keyed:
         doc["key"] = rng.choice("ABC")

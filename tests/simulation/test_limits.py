@@ -141,3 +141,36 @@ def test_keys_have_rates_of_their_own_and_wait_in_nobodys_way() -> None:
     assert started(made)[:3] == [*many[:2], one]
     assert [i for i in started(made) if i != one] == many[: len(started(made)) - 1]
     assert starts(made) == [0, 0, 0, 15, 30]
+
+
+@pytest.mark.parametrize("window", [16, 400])
+def test_one_task_of_another_key_waits_for_no_backlog(window: int) -> None:
+    made = World(more=LIMITS, window=window, tiny=window < 100)
+    made.boot()
+    many = submit(made, "a", 150, task="fair.a")
+    made.run(5 * SECOND)
+    one = submit(made, "b", 1, task="fair.a")[0]
+    low = submit(made, "c", 1, task="fair.a", priority="low")[0]
+    behind = len(started(made))
+    made.run(5 * SECOND)
+    assert started(made).index(one) <= behind + 3, "as soon as a process is free"
+    made.drain()
+    assert started(made)[-1] == low, "classes stay strict"
+    assert [i for i in started(made) if i in many] == many
+    invariants.at_end(made)
+    assert not made.up()[0].state.limits.apart
+
+
+def test_keys_with_backlogs_take_turns_and_new_ones_starve_nobody() -> None:
+    made = World(more=LIMITS)
+    made.boot()
+    a, b = submit(made, "a", 60, task="fair.a"), submit(made, "b", 60, task="fair.a")
+    made.run(20 * SECOND)
+    first = started(made)[6:60]
+    assert abs(sum(i in a for i in first) - sum(i in b for i in first)) <= 54 // 4
+    many = [submit(made, f"n{n}", 1, task="fair.a")[0] for n in range(80)]
+    before = len(started(made))
+    made.run(20 * SECOND)
+    later = started(made)[before:]
+    assert sum(i in a or i in b for i in later) >= len(later) // 16
+    assert sum(i in many for i in later) > len(later) // 2

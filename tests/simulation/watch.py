@@ -165,8 +165,11 @@ class Watch:
         fresh = [e for e in claims if e.id not in was_running]
         if not fresh:
             return
-        last = max(fresh, key=order.rank)
         self._ahead(host, fresh, now)
+        fresh = [entry for entry in fresh if not _takes_turns(host, entry)]
+        if not fresh:
+            return
+        last = max(fresh, key=order.rank)
         passed = [
             entry
             for path in self._pending & set(pending(self.world))
@@ -175,6 +178,7 @@ class Watch:
             and order.rank(entry) < order.rank(last)
             and not host.state.blocked(host.state.lane_at(entry))
             and layout.pending(entry) == path
+            and not _takes_turns(host, entry)
         ]
         if passed:
             raise Broken(f"{last} starts before {passed[0]}")
@@ -212,6 +216,11 @@ class Watch:
         if self.seen[key] > 1 + (self.world.crashes if content["event"] == "progress" else 0):
             raise Broken(f"{parent} is told {name} twice")
         self.told[content["id"], content["attempt"], content["event"]].append(content)
+
+
+def _takes_turns(host: Host, entry: Entry) -> bool:
+    handler = host.state.handler_of(entry)
+    return handler is not None and handler.fair is not None
 
 
 def check_memory(world: World, host: Host, now: Now) -> None:

@@ -36,6 +36,9 @@ rate = "1/3s"
 burst = 2
 concurrency_key = "args.who"
 rate_per_key = "2/30s"
+[handlers."fair.*"]
+exec = ["/bin/true"]
+fair = "args.who"
 """
 RECURRING = """[recurring.tick]
 every = "301s"
