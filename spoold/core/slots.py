@@ -141,15 +141,15 @@ def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str |
     """The same for one class; the empty text where what comes first is only on disk."""
     lanes: list[tuple[str, Entry, bool]] = []
     free: list[tuple[Lane, str, Entry]] = []
-    for lane, window in list(state.lanes[prio].items()):
-        _spread(state, lane, window)
-    for lane, window in list(state.lanes[prio].items()):
+    for lane, window in _lanes(state, prio):
         kept = _kept(state, lane)
         found = _head(state, lane, window) if kept != SHUT else None
         if found is not None:
             first, entry = found
-            if kept == FREE:
-                free.append((lane, *found))
+            if kept == FREE and lane[0] in state.limited:
+                free.append((lane, first, entry))
+            elif kept == FREE:
+                lanes.append((first, entry, False))
             elif fits(state, entry):
                 lanes.append((first, entry, True))
             else:
@@ -158,7 +158,8 @@ def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str |
             if kept == FREE:
                 return ""
             _bar(state, lane, (number, ""))
-    lanes += _turns(state, free)
+    if free:
+        lanes += _turns(state, free)
     bar = state.ahead.bar
     able = [row for row in lanes if not row[2] or bar is None or (number, row[0]) < bar]
     if not able:
@@ -185,6 +186,14 @@ def _is_fair(state: State, lane: Lane) -> bool:
     return handler is not None and handler.fair is not None
 
 
+def _lanes(state: State, prio: str) -> list[tuple[Lane, Window[str]]]:
+    """The lanes of a class; what follows may give some keys lanes of their own, which all wait."""
+    if state.limited:
+        for lane, window in list(state.lanes[prio].items()):
+            _spread(state, lane, window)
+    return list(state.lanes[prio].items())
+
+
 def _spread(state: State, lane: Lane, window: Window[str]) -> None:
     """Where tasks take turns, a key that has many waiting gets lanes of its own: others are behind it."""
     while not lane[3] and _is_fair(state, lane) and len(state.limits.apart) < limits.APART:
@@ -200,9 +209,10 @@ def _spread(state: State, lane: Lane, window: Window[str]) -> None:
 def _head(state: State, lane: Lane, window: Window[str]) -> tuple[str, Entry] | None:
     """The task of a lane that may start, as its key goes, and the place of the first such task."""
     pattern, _, _, own = lane
-    handler = state.settings.handlers.get(pattern)
+    handler = state.settings.handlers[pattern] if pattern in state.limited else None
     if own or handler is None or handler.by is None:
-        return next(((order.key(entry), entry) for entry in window.head(1)), None)
+        first = window.first()
+        return None if first is None else (first, window.entries[first])
     while True:
         head = window.head(limits.LOOK)
         able = (e for e in head if not e.mark or not limits.key_full(state, handler, e.mark))
@@ -230,7 +240,7 @@ def _kept(state: State, lane: Lane) -> int:
     """What keeps the next task of a lane from starting."""
     pattern, paused, beside, mark = lane
     handler = state.settings.handlers.get(pattern)
-    if paused or limits.full(state, handler, mark):
+    if paused or (pattern in state.limited and limits.full(state, handler, mark)):
         return SHUT
     if handler is None:
         return FREE

@@ -94,6 +94,8 @@ class State:
         self.scanning: dict[str, set[str]] = {}  # scans under way: ids whose names changed meanwhile
         self.horizon = LOWEST_KEY  # the last scan of what is due has seen all names below this
         self._lane_of: dict[str, Lane] = {}
+        handlers = self.settings.handlers.items()  # asked often: most have no limit
+        self.limited = frozenset(p for p, handler in handlers if limits.is_limited(handler))
 
     # Whom it is told.
 
