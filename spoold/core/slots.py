@@ -187,7 +187,7 @@ def _is_fair(state: State, lane: Lane) -> bool:
 
 
 def _lanes(state: State, prio: str) -> list[tuple[Lane, Window[str]]]:
-    """The lanes of a class; what follows may give some keys lanes of their own, which all wait."""
+    """The lanes of a class, once each key that wants lanes of its own has them."""
     if state.limited:
         for lane, window in list(state.lanes[prio].items()):
             _spread(state, lane, window)
