@@ -14,6 +14,7 @@ from spool.owncopy import decode_task
 from spool.place import first_path, mark_of
 from spool.times import format_utc
 from spoold.core.values import Recovered
+from spoold.effects.results import with_results
 from spoold.replay import replay
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
             return None
         info = disk.info(path)
         logged = disk.info(layout.log(entry.id, entry.attempt)) is not None
-        return Recovered(look.at(disk, path), info.ctime_us if info else 0, logged)
+        place = look.at(disk, path)
+        if place.task.results:  # its record tells what it was given
+            place = with_results(disk, place, look.BODY_LIMIT)
+        return Recovered(place, info.ctime_us if info else 0, logged)
     except DAMAGED as problem:
         log.warning("quarantined %s: %s", ascii(path), problem)
         store.quarantine(path, str(problem))
