@@ -63,6 +63,8 @@ def interpret(doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid:
     if kind == "submit":
         if "tasks" in doc:
             return Submit(tasks=_batch(doc, moment, uid), batch=True)
+        if "every" in doc:
+            return _recurring(doc)
         task = _task(doc, moment, uid)
         check_after((task,), ("",))
         return Submit(tasks=(task,), batch=False)
@@ -108,8 +110,26 @@ def _given(kind: str, doc: dict[str, Any], moment: Moment) -> tuple[dict[str, An
 def _unknown(kind: str, name: str) -> Invalid:
     rule = f"is no field of {kind}; free fields go into meta or are called x-..."
     if (kind, name) == ("submit", "every"):
-        rule = "is of a schedule: say it with the action schedule, or in spool.toml"
+        rule = "stands in a task that comes alone, or in a schedule"
     return Invalid(label(name), None, rule, nearest(name, (*TAKES[kind], "action")))
+
+
+def _recurring(doc: dict[str, Any]) -> Schedule:
+    """A task that comes again and again: a schedule called as its key, else as the task."""
+    table = {name: value for name, value in doc.items() if name not in ("action", "id", "key", "tz")}
+    if "tz" in doc:
+        table["timezone"] = doc["tz"]
+    called = "key" if "key" in doc else "task"
+    name = doc.get(called)
+    if not isinstance(name, str):
+        raise Invalid(called, name, "is required" if name is None else "must be text")
+    try:
+        scheduled.checked(name, table)
+    except Invalid as problem:
+        field = problem.field.removeprefix("table.")
+        field = {"timezone": "tz", "recurring": called}.get(field, field)
+        raise Invalid(field, problem.value, problem.rule, problem.near) from None
+    return Schedule(name=name, table=table, why=None)
 
 
 def _has_nul(value: object) -> bool:

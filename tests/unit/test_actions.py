@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spool import actions, times
-from spool.actions import Incomplete, decode, interpret
+from spool.actions import Incomplete, Schedule, decode, interpret
 from spool.backoff import Backoff
 from spool.errors import Invalid
 from spool.names import id_from
@@ -199,8 +199,28 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(field: str, value: obje
     assert error.rule
 
 
-def test_what_is_of_a_schedule_is_refused_and_said_where_it_goes() -> None:
-    assert "action schedule" in refused({"task": "a", "every": "x"}).rule
+def test_a_task_with_every_is_a_schedule_called_as_its_key_or_as_itself() -> None:
+    doc = {"task": "a.b", "every": "@daily", "args": [1], "priority": "low"}
+    made = ask({**doc, "id": ID, "tz": "Europe/Berlin"})
+    assert made == Schedule(name="a.b", table={**doc, "timezone": "Europe/Berlin"}, why=None)
+    assert ask({**doc, "key": "k"}) == Schedule(name="k", table=doc, why=None)
+
+
+@pytest.mark.parametrize(
+    ("doc", "field"),
+    [
+        ({"task": "a", "every": "x"}, "every"),
+        ({"every": "@daily"}, "task"),
+        ({"task": 1, "every": "@daily"}, "task"),
+        ({"task": "a", "every": "@daily", "key": "no name"}, "key"),
+        ({"task": "a", "every": "@daily", "key": None}, "key"),
+        ({"task": "a", "every": "@daily", "tz": "Nowhere"}, "tz"),
+        ({"task": "a", "every": "@daily", "after": []}, "after"),
+        ({"tasks": [{"task": "a", "every": "@daily"}]}, "tasks[0].every"),
+    ],
+)
+def test_a_task_with_every_is_refused_by_its_fields(doc: dict[str, Any], field: str) -> None:
+    assert refused(doc).field == field
 
 
 @pytest.mark.parametrize(
