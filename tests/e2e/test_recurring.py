@@ -255,6 +255,14 @@ def test_a_schedule_is_set_and_changed_and_removed_by_actions_and_outlives_the_d
     assert [line["table"] is None for line in spool.journal("schedule")] == [False, False, True]
 
 
+def test_a_task_dropped_with_every_recurs_and_twice_it_is_the_same_schedule(live: Make) -> None:
+    spool = live(NOTED)
+    for _ in range(2):
+        spool.taken(spool.drop({"task": "tick", "every": "1s", "overlap": "queue"}))
+    assert spool.wait_lines("ticks", 2)[-1].startswith("tick ")
+    assert [json.loads(x)["name"] for x in say(spool, "cron", "ls", "--json").splitlines()] == ["tick"]
+
+
 @pytest.mark.parametrize(
     ("doc", "field", "rule"),
     [
