@@ -205,7 +205,7 @@ FIELDS = [
     _task("notify", "../../etc", "must be 1 to 64"),
     _task("notify", "", "must be 1 to 64"),
     _task("version", 1.5, "must be"),
-    _task("every", "* * * * * *", "action schedule"),
+    _task("every", "* * * * * *", "five fields"),
     _task("after", ["self"], "is no id, and no ref of a task of this batch"),
     _task("key", "", "1 to 200"),
     _task("key", "k" * 201, "1 to 200"),

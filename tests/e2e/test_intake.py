@@ -170,13 +170,6 @@ def test_a_refusal_names_field_value_and_rule_and_tells_the_parent(live: Make) -
     assert kept[0].read_bytes().startswith(b'{"task"')
 
 
-def test_what_is_of_a_schedule_is_refused_in_a_task_and_says_where_it_goes(live: Make) -> None:
-    spool = live(ECHO)
-    reason = spool.refusal(spool.drop({"task": "echo", "every": "x"}))
-    assert reason["field"] == "every"
-    assert "action schedule" in reason["rule"]
-
-
 def test_a_burst_of_twenty_thousand_files_loses_none(live: Make) -> None:
     spool = live('durability = "relaxed"\n' + handler("bulk", notify="nobody"))
     spool.do({"action": "pause", "task": "bulk"})

@@ -69,7 +69,10 @@ def text(site: Site, path: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page(site, path)))
 
 
-def test_the_schedule_page_shows_what_recurs_and_when(root: Path) -> None:
+def test_the_schedule_page_shows_what_recurs_and_when(
+    monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
     (root / "spool.toml").write_text(SCHEDULES)
     shown = text(Site(root), "/schedule")
     for wanted in (
