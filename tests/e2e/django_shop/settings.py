@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 
 USE_TZ = True
+TIME_ZONE = "UTC"  # else Django gives the process, and all tests in it, the zone of Chicago
 SECRET_KEY = "for tests alone"
 INSTALLED_APPS = ["tests.e2e.django_shop"]
 if not find_spec("django.tasks"):
