@@ -173,6 +173,7 @@ def test_a_handler_that_obeys_the_term_is_not_killed_and_has_timed_out_all_the_s
 
 
 TREE = (
+    "touch $NOTES/pids; "  # or `wc` has nothing to count, and the script is over before it began
     "(sleep 600 & echo $! >> $NOTES/pids; wait) & "
     "setsid sh -c 'echo $$ >> $NOTES/pids; sleep 600' & "
     'setsid sh -c \'(trap "" TERM; env -i sh -c "sleep 601; true") & echo $! >> $NOTES/pids\' & '
