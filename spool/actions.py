@@ -126,8 +126,7 @@ def _recurring(doc: dict[str, Any]) -> Schedule:
     try:
         scheduled.checked(name, table)
     except Invalid as problem:
-        field = problem.field.removeprefix("table.")
-        field = {"timezone": "tz", "recurring": called}.get(field, field)
+        field = {"timezone": "tz", "recurring": called}.get(problem.field, problem.field)
         raise Invalid(field, problem.value, problem.rule, problem.near) from None
     return Schedule(name=name, table=table, why=None)
 
@@ -254,7 +253,10 @@ def _check_together(kind: str, given: dict[str, Any]) -> None:
     if kind == "move" and not given.keys() & {"priority", "position", "at", "deadline"}:
         raise Invalid("move", None, "must say at least one of priority, position, at, deadline")
     if kind == "schedule" and "table" in given:
-        scheduled.checked(given["name"], given["table"])
+        try:
+            scheduled.checked(given["name"], given["table"])
+        except Invalid as error:
+            raise Invalid(f"table.{error.field}", error.value, error.rule, error.near) from None
     if kind in CONTROLS and "node" in given and "task" in given:
         raise Invalid("node", given["node"], "must not be given with task: one or the other")
 

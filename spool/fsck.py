@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from spool import dropped, group, keys, layout, look, packs
-from spool.disk import Exists, Missing, NotRegular, TooLarge
+from spool.disk import Exists, Missing
 from spool.errors import Invalid
+from spool.look import DAMAGED
 from spool.names import BadName, is_id, parse_event
 from spool.place import first_path, mark_of
 from spool.quarantine import quarantine
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
 
-DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.

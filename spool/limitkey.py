@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from spool.names import MARK
+
 if TYPE_CHECKING:
     from spool.names import Entry
     from spool.owncopy import Task
     from spool.settings import Handler
 
-FIELD = "g"  # of an entry's name
 RULE = "must be writer, or a field such as args.customer or meta.tenant.id"
 _PATH = re.compile(r"writer|(args|meta)(\.[A-Za-z0-9_-]{1,64}){1,8}")
 
@@ -56,13 +57,13 @@ def marked(entry: Entry, task: Task, handler: Handler | None) -> Entry:
     mark = mark_of(handler.pattern, handler.by, value_of(handler.by, task))
     if mark == entry.mark:
         return entry
-    others = [(name, text) for name, text in entry.extra if name != FIELD]
-    return replace(entry, extra=tuple(sorted([*others, (FIELD, mark)] if mark else others)))
+    others = [(name, text) for name, text in entry.extra if name != MARK]
+    return replace(entry, extra=tuple(sorted([*others, (MARK, mark)] if mark else others)))
 
 
 def mark_in(name: str) -> str:
     """The mark that an entry's name carries, without parsing it."""
-    return name.partition(f",{FIELD}=")[2].partition(",")[0].partition(".")[0]
+    return name.partition(f",{MARK}=")[2].partition(",")[0].partition(".")[0]
 
 
 def words(path: str, task: Task) -> str:

@@ -29,6 +29,7 @@ MAX_US = 7_258_118_400_000_000  # 2200-01-01; what lies behind it is no date of 
 _ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{6})")
+MARK = "g"  # the field of an entry's name that has the mark of a key
 _FIELD = re.compile(r"([a-z])=([A-Za-z0-9:._+-]*)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -70,7 +71,7 @@ class Entry:
     @property
     def mark(self) -> str:
         """The mark of the key by which its handler limits it; empty where there is none."""
-        return dict(self.extra).get("g", "") if self.extra else ""
+        return dict(self.extra).get(MARK, "") if self.extra else ""
 
 
 def new_id(now_us: int | None = None) -> str:

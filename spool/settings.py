@@ -361,7 +361,7 @@ def schedule_of(name: str, table: dict[str, Any]) -> Recurring:
         return recurring_of(name, table, "")
     except ConfigError as problem:
         key = problem.key.removeprefix(f"recurring.{name}.")
-        raise Invalid(f"table.{key}", problem.value, problem.rule, problem.near) from None
+        raise Invalid(key, problem.value, problem.rule, problem.near) from None
 
 
 def _sample_line(row: Field) -> str:

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from spool import dropped, layout, look, packs
-from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import Invalid, NoSuchTask, Refused, TimedOut
-from spool.names import BadName, id_time, is_id
+from spool.disk import Missing
+from spool.errors import NoSuchTask, Refused, TimedOut
+from spool.names import id_time, is_id
 from spool.watch import Watch
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
     """The record of a task's end, from a pack as well; None where it has not ended, or is not known."""
     try:
         last = last_word(disk, task_id)
-    except (Missing, Invalid, BadName, NotRegular, TooLarge):
+    except (Missing, *look.DAMAGED):
         last = None
     if last is None and disk.info(layout.own_copy(task_id)) is None:
         packed = packs.find(disk, task_id)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from spool import look
-from spool.disk import DiskFull, Missing, NotRegular, TooLarge
-from spool.errors import Invalid
-from spool.names import BadName, date_of
+from spool.disk import DiskFull, Missing
+from spool.look import DAMAGED
+from spool.names import date_of
 from spool.place import Place
 from spoold.core import deadlines
 from spoold.core.decide import cut_off, decide, elapse
@@ -78,7 +78,6 @@ log = logging.getLogger("spoold")
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
 FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
-DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
 
 def clock() -> Now:

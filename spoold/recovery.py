@@ -7,9 +7,9 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from spool import keys, layout, look, records
-from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import Invalid
-from spool.names import BadName, is_id, parse_event
+from spool.disk import Missing
+from spool.look import DAMAGED
+from spool.names import is_id, parse_event
 from spool.owncopy import decode_task
 from spool.place import first_path, mark_of
 from spool.times import format_utc
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 OWN = ("event",)  # what an event of a group says otherwise than the record it tells of
-DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
 
 def start_up(disk: Disk, store: Store, redo: Redo | None, *, alone: bool = True) -> list[Event]:

@@ -2,7 +2,11 @@
 
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from spool.disk import RealDisk
+from spool.init import init
 
 # A shell's background job ignores SIGINT, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,3 +23,12 @@ def pytest_collection_modifyitems(config, items):
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A new spool, for who reads and writes in it by hand."""
+    init(str(tmp_path / "spool"))
+    found = RealDisk(str(tmp_path / "spool"))
+    yield found
+    found.close()

@@ -148,17 +148,14 @@ def _from_stream(args: argparse.Namespace, spool: Spool, stream: IO[bytes]) -> i
 def _one(args: argparse.Namespace, spool: Spool, doc: dict[str, Any]) -> int:
     if args.dry_run:
         print(spool.preview(doc).decode())
-    elif doc.get("action", "submit") != "submit":
+    elif doc.get("action", "submit") != "submit" or "every" in doc:  # no task, so no id of one
         show_ids([spool.act(doc)], json=args.json)
     elif isinstance(doc.get("tasks"), list):
         bodies = [{"id": new_id(), **b} if isinstance(b, dict) else b for b in doc["tasks"]]
-        named: dict[str, Any] = {**doc, "tasks": bodies}
-        if isinstance(doc.get("then"), dict):
-            named["then"] = {"id": new_id(), **doc["then"]}
-            bodies.append(named["then"])
-            named["tasks"] = bodies[:-1]
+        then = [{"id": new_id(), **doc["then"]}] if isinstance(doc.get("then"), dict) else []
+        named = {**doc, "tasks": bodies, **({"then": then[0]} if then else {})}
         spool.act(named)
-        show_ids([b["id"] for b in bodies], json=args.json)
+        show_ids([body["id"] for body in bodies + then], json=args.json)
     else:
         doc.pop("action", None)
         show_ids([spool.submit_one(doc)], json=args.json)

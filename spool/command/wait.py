@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from functools import cache
@@ -113,14 +114,14 @@ def _record(spool: Spool, task_id: str, end: float | None) -> dict[str, Any]:
     except TimedOut:
         note_if_unserved(spool)
     with Bar("wait") as bar:
+        once = EVERY if bar.shown else math.inf
         while True:
-            left = None if end is None else max(0.0, end - time.monotonic())
+            left = math.inf if end is None else max(0.0, end - time.monotonic())
+            part = min(left, once)
             try:
-                return spool.wait(
-                    task_id, min(EVERY, EVERY if left is None else left) if bar.shown else left
-                )
+                return spool.wait(task_id, None if part == math.inf else part)
             except TimedOut:
-                if not bar.shown or (left is not None and left <= EVERY):
+                if left <= once:
                     raise
             _show(spool, task_id, bar)
 

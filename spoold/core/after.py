@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from spool.place import AFTER
 from spool.records import error
-from spoold.core import attempts, policy, table
+from spoold.core import attempts, table
 from spoold.core.values import Ask
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
                 source=place.path,
                 outcome="cancelled",
                 now=now,
-                parent=policy.parent(place.task, state.settings.handler_for(place.task.task)),
                 error=error("predecessor", why),
             )
         )

@@ -185,12 +185,17 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     source: str,
     outcome: str,
     now: Now,
-    parent: str,
+    parent: str | None = None,
     to: Entry | None = None,
     by: dict[str, Any] | None = None,
     **facts: Any,
 ) -> Move:
-    """A transition with a record: an attempt that ended, or a task that ends without one."""
+    """A transition with a record: an attempt that ended, or a task that ends without one.
+
+    `parent`: who is told, where that is not what the task and its handler say now.
+    """
+    if parent is None:
+        parent = policy.parent(task, state.settings.handler_for(task.task))
     after = table.after(before, event)
     plain = entry.timeout is None and not entry.why
     moved = to or (entry if plain else replace(entry, timeout=None, why=""))
@@ -243,7 +248,6 @@ def duplicate(state: State, entry: Entry, task: Task, path: str, now: Now) -> Mo
         source=path,
         outcome="cancelled",
         now=now,
-        parent=policy.parent(task, state.settings.handler_for(task.task)),
         error=error("duplicate", f"its key {task.key} is taken by {task.duplicate_of}"),
         duplicate_of=task.duplicate_of,
     )
@@ -260,7 +264,6 @@ def lacking(state: State, entry: Entry, place: Place, now: Now) -> Move:
         source=place.path,
         outcome="error",
         now=now,
-        parent=policy.parent(place.task, state.settings.handler_for(entry.task)),
         to=replace(entry, fails=entry.fails + 1),
         error=error("result", place.lacks),
     )

@@ -9,11 +9,11 @@ told runs elsewhere leaves no room.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from spool import limitkey
 from spool.times import FOREVER, format_utc
 from spoold.core import order
+from spoold.core.share import ranked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,12 +81,6 @@ class Limits:
         del self.busy[mark]
         self.words.pop(mark, None)
         return mark
-
-
-def ranked(name: str, live: Iterable[str]) -> list[str]:
-    """Nodes in the order in which they get places of a name; the same on all."""
-    weights = ((crc32(f"{one},{name}".encode("utf-8", "surrogateescape")), one) for one in live)
-    return [one for _, one in sorted(weights, reverse=True)]
 
 
 def places(most: int, name: str, node: str, live: Iterable[str]) -> int:

@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 
 def first(key: str, live: Collection[str]) -> str:
     """The node with the highest weight for a key: when one goes, only its own share moves."""
-    return max(live, key=lambda node: (crc32(f"{node},{key}".encode("utf-8", "surrogateescape")), node))
+    return max(live, key=lambda node: _weight(key, node))
+
+
+def ranked(key: str, live: Iterable[str]) -> list[str]:
+    """All of them, by their weights: the first one first."""
+    return sorted(live, key=lambda node: _weight(key, node), reverse=True)
+
+
+def _weight(key: str, node: str) -> tuple[int, str]:
+    return crc32(f"{node},{key}".encode("utf-8", "surrogateescape")), node

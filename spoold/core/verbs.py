@@ -370,7 +370,6 @@ def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Ac
     if place.state == table.CANCELLED:
         return []
     state.discard(place.entry)
-    handler = state.settings.handler_for(place.task.task)
     return [
         attempts.ending(
             state,
@@ -381,7 +380,6 @@ def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Ac
             source=place.path,
             outcome="cancelled",
             now=now,
-            parent=policy.parent(place.task, handler),
             to=replace(place.entry, why=""),
             by=by,
         )

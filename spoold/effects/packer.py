@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import layout, look, packs, retention
-from spool.disk import Exists, Missing, NotRegular, TooLarge
-from spool.errors import Invalid
-from spool.names import BadName, date_of, id_time
+from spool.disk import Exists, Missing
+from spool.look import DAMAGED
+from spool.names import date_of, id_time
 from spool.owncopy import decode_task
 from spool.weigh import expired, weigh
 from spoold.effects import oldfiles
@@ -46,7 +46,6 @@ BUSY = 500_000  # the same while tasks are ready to start
 EVERY = 600_000_000  # us between two passes
 HANDOVER = 60_000_000  # us after another node did it
 PROMISE = f"{layout.PACKED}/packing.json"
-DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
 
 class Packer:

@@ -171,7 +171,7 @@ class Store:
             group.expected = len(group.undone)
             if not group.logged:
                 self.redo.settle()  # it goes without the log, which knows nothing older then
-        if not group.logged or group.refusals or group.pauses:
+        if not group.logged or group.refusals:
             self.disk.sync(group.files, [*group.dirs, self.stage_dir])
         group.dirs = {}
 
@@ -235,7 +235,7 @@ class Store:
 
     def _sync_dirs(self, group: Group, now: int) -> None:
         del now
-        if self.durable and group.dirs and (not group.logged or group.refusals or group.pauses):
+        if self.durable and group.dirs and (not group.logged or group.refusals):
             self.disk.sync_dirs(group.dirs)
         group.dirs = {}
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spool import layout, look, waiting
-from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import Invalid
+from spool.disk import Missing
 from spool.names import BadName, parse_entry
 from spool.place import AFTER
 from spoold.core.table import DONE, HELD, TERMINAL
@@ -34,7 +33,6 @@ KEPT = 50_000  # tasks known to be done; and edges along which a failure is told
 EVERY = 60_000_000  # us between looks at all where other nodes end tasks as well
 RARELY = 600_000_000  # us, where they do not
 MARK = f"w={AFTER}"
-GONE = (Missing, Invalid, BadName, NotRegular, TooLarge)
 EAGER = ("cancel", "only")
 GOES, WAITS, MORE = "", "waits", "more"  # and what else is said of a task is why it ends
 NONE_FAILED = "none of those it waits for has failed"
@@ -139,7 +137,7 @@ class After:
         self._looks -= 1
         try:
             task = look.read_task(self.disk, waiter.path)
-        except GONE:
+        except (Missing, *look.DAMAGED):
             self._waits.pop(waiter.id, None)  # released, cancelled, or damaged: not ours to say
             return
         self._looks -= len(task.after) // MANY

@@ -61,9 +61,7 @@ class Doorbell:
     def __init__(self, places: dict[str, str]) -> None:
         """`places`: name -> directory. OSError where one cannot be read or watched."""
         self._places = places
-        self.latest: deque[str] = deque(
-            maxlen=LATEST
-        )  # names that came into incoming/, for who takes them
+        self.latest: deque[str] = deque(maxlen=LATEST)  # that came into incoming/, for who takes them
         self._rung: set[str] = set()
         self._seen: dict[str, tuple[int, int]] = {}
         self._inotify = InotifyFD()

@@ -15,14 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from spool import handed, layout, look, packs
 from spool.actions import (
-    Ack,
     Care,
     Control,
-    Extend,
-    Fail,
     Incomplete,
     Move,
-    Progress,
     Prune,
     Replay,
     Schedule,
@@ -52,11 +48,12 @@ if TYPE_CHECKING:
 
     from spool.actions import Task
     from spool.disk import Disk, Info
+    from spool.requests import Word
     from spool.settings import Settings
     from spoold.core.values import Now
     from spoold.sources.crowd import Crowd
 
-    Words: TypeAlias = Verb | Move | Ack | Fail | Extend | Progress
+    Words: TypeAlias = Verb | Move | Word
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop
@@ -163,7 +160,8 @@ class Intake:
 
     def heard(self, names: Iterable[str]) -> None:
         """These have come just now; a look at everything finds them too."""
-        self._newest.extend(names)
+        if self.crowd is None:
+            self._newest.extend(names)
 
     @property
     def busy(self) -> bool:
@@ -204,7 +202,9 @@ class Intake:
             if len(self.peers) > 1 or self._others:
                 self._names = self._shared_out(self._names, now)
             self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
-        hurry = len(self._names) > SLICE and not self._hurried
+            if len(self._names) <= SLICE:
+                self._newest.clear()  # they are in this slice, or gone
+        hurry = len(self._names) > SLICE and len(self.peers) < 2 and not self._hurried
         found = self._all(self._high(), now) if hurry else []
         self._hurried = bool(found)
         if found:
@@ -218,7 +218,7 @@ class Intake:
     def _high(self) -> dict[str, Info]:
         """Of what came last, the single high tasks that have nothing to do with any other."""
         found: dict[str, Info] = {}
-        for _ in range(min(PEEKS, len(self._newest)) if len(self.peers) < 2 else 0):
+        for _ in range(min(PEEKS, len(self._newest))):
             name = self._newest.pop()
             path = f"{layout.INCOMING}/{name}"
             try:
@@ -401,8 +401,7 @@ class Intake:
         past: dict[str, str] = {}
         unknown: Invalid | None = None
         for task_id in ids:
-            info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
-            if task_id in self._passing or (info is not None and info.nlink > 1):
+            if task_id in self._passing or self._is_there(task_id):
                 continue
             if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
                 past[task_id] = rule
@@ -413,9 +412,18 @@ class Intake:
         if past and isinstance(request, Verb | Move):
             request = request._replace(past=tuple(past.items()))
         if unknown:
-            patience = FOREVER if self._large else OVERTAKEN  # it may be one that has no room
-            raise NotYet(unknown, patience, Arrived(source, request) if len(ids) > 1 else None)
+            raise NotYet(unknown, self._patience, Arrived(source, request) if len(ids) > 1 else None)
         return request
+
+    def _is_there(self, task_id: str) -> bool:
+        """Whether a task is known and has a place, or has ended and is not packed yet."""
+        info = self.disk.info(layout.own_copy(task_id))
+        return info is not None and info.nlink > 1
+
+    @property
+    def _patience(self) -> int:
+        """How long a task that is named may be missing: it may be one that has no room."""
+        return FOREVER if self._large else OVERTAKEN
 
     def _check(self, name: str, info: Info) -> None:
         for is_kind, words in KINDS:
@@ -497,11 +505,9 @@ class Intake:
         own = {task.id for task in tasks}
         wanted = set(chain.from_iterable(task.after for task in tasks)) - own - self._there
         for task_id in wanted:
-            info = None if task_id in self._passing else self.disk.info(layout.own_copy(task_id))
-            there = task_id in self._passing or (info is not None and info.nlink > 1)
+            there = task_id in self._passing or self._is_there(task_id)
             if not there and self._packed(task_id) is None:
-                patience = FOREVER if self._large else OVERTAKEN
-                raise NotYet(Invalid("after", task_id, "no task has this id"), patience)
+                raise NotYet(Invalid("after", task_id, "no task has this id"), self._patience)
             if len(self._there) < KNOWN:
                 self._there.add(task_id)
 
@@ -519,8 +525,7 @@ class Intake:
 
     def _left_over(self, task: Task) -> None:
         """Files that came once more with a task that has them."""
-        info = self.disk.info(layout.own_copy(task.id or "")) if task.files else None
-        for name in task.files if info is not None and info.nlink > 1 else ():
+        for name in task.files if task.files and self._is_there(task.id or "") else ():
             if self.disk.info(path := layout.given(task.id or "", name)) is not None:
                 self.disk.remove(path)
 

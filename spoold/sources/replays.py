@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import layout, look, match, packs
-from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import Invalid
-from spool.names import BadName, id_time
+from spool.disk import Missing
+from spool.look import DAMAGED
+from spool.names import id_time
 from spool.replay import again
 from spoold.core.values import Matched
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from spoold.core.values import Source
 
 SLICE = 50
-DAMAGED = (Invalid, BadName, NotRegular, TooLarge)
 
 
 def sought(disk: Disk, source: Source, request: Replay) -> Iterator[Matched]:

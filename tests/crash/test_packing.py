@@ -21,7 +21,6 @@ from spoold.core.values import Now
 from spoold.effects.packer import EVERY, Packer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 NOON = parse_utc("2026-11-21T12:00:00Z")
@@ -62,14 +61,6 @@ class Cutting:
             return real(*args)
 
         return call
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[RealDisk]:
-    init(str(tmp_path / "spool"))
-    found = RealDisk(str(tmp_path / "spool"))
-    yield found
-    found.close()
 
 
 def ended(disk: RealDisk, number: int, state: str, days: int, task: str = "mail.send") -> str:

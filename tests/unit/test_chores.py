@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from spool.disk import DiskFull, RealDisk
 from spool.group import KEPT
-from spool.init import init
 from spool.names import new_id
 from spool.settings import load
 from spoold.core.state import State
@@ -18,20 +17,8 @@ from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.metrics import Metrics
 from spoold.effects.packer import Packer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 NOON = 1_795_262_400_000_000
 LIMITS = (20, 600_000_000)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[RealDisk]:
-    init(str(tmp_path / "spool"))
-    found = RealDisk(str(tmp_path / "spool"))
-    yield found
-    found.close()
 
 
 class Full:

@@ -8,8 +8,6 @@ from itertools import permutations
 import pytest
 
 from spool import fsck, keys, layout, look, records
-from spool.disk import RealDisk
-from spool.init import init
 from spool.names import Entry, new_id
 from spool.owncopy import Task, encode_task
 from spool.place import Rival, mark_of
@@ -25,14 +23,6 @@ def task(task_id, name="t.x"):
         front=False, retries=None, backoff=None, timeout=None, version=None, notify=None,
         on_miss="run", trace=None, meta={}, extra={}, submitted_at=NOW, uid=0, digest="d",
     )  # fmt: skip
-
-
-@pytest.fixture
-def disk(tmp_path):
-    init(str(tmp_path / "spool"))
-    found = RealDisk(str(tmp_path / "spool"))
-    yield found
-    found.close()
 
 
 def put(disk, path, task_id, *, linked=True):

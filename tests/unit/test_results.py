@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from spool import results
 from spool.actions import interpret
-from spool.disk import RealDisk
 from spool.errors import Invalid
-from spool.init import init
 from spool.names import id_from
 from spool.place import Place
 from spool.records import encode
@@ -22,8 +20,7 @@ from spool.times import zone
 from spoold.effects.results import with_results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from spool.disk import RealDisk
 
 NOW = 1_790_000_000_000_000
 A, B, C, D = (id_from(NOW, bytes([n]) * 10) for n in range(4))
@@ -96,14 +93,6 @@ def test_a_path_leads_where_its_steps_lead_or_tells_the_first_that_does_not(
         with pytest.raises(LookupError) as said:
             results.at(value, path)
         assert said.value.args == (missing,)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[RealDisk]:
-    init(str(tmp_path / "spool"))
-    found = RealDisk(str(tmp_path / "spool"))
-    yield found
-    found.close()
 
 
 def ended(disk: RealDisk, task_id: str, event: str, result: Any = None, **more: Any) -> None:

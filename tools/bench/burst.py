@@ -13,11 +13,12 @@ import argparse
 import os
 import statistics
 import sys
-import time
 from multiprocessing import Process
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
+
+from edges import starts
 
 from spool.bench import speed
 from spool.bench.figures import environment
@@ -48,12 +49,11 @@ def run(place: Path, kind: str, number: int) -> tuple[float, list[float]]:
         if kind == "lying":
             writer.join()
         daemon.start()
-        begun, waits = time.monotonic(), []
-        while writer.is_alive() or os.listdir(daemon.root / "incoming"):
-            dropped = daemon.drop({"task": "stamp", "priority": "high"})
-            waits.append((stamp.read() - dropped) / 1e6)
-            time.sleep(APART)
-        return number / (time.monotonic() - begun), sorted(waits)
+        incoming = daemon.root / "incoming"
+        waits, took = starts(
+            daemon, stamp, lambda _: writer.is_alive() or bool(os.listdir(incoming)), APART
+        )
+        return number / took, sorted(waits)
     finally:
         writer.kill()
         daemon.stop()

@@ -31,14 +31,16 @@ ALONE = 100  # starts
 PAUSE = 0.02  # seconds between them
 
 
-def starts(daemon: Served, stamp: Stamp, more: Callable[[int], bool]) -> tuple[list[float], float]:
+def starts(
+    daemon: Served, stamp: Stamp, more: Callable[[int], bool], pause: float = PAUSE
+) -> tuple[list[float], float]:
     """Milliseconds from drop to start of one after the other, and the seconds it all took."""
     found: list[float] = []
     begun = time.monotonic()
     while more(len(found)):
         dropped = daemon.drop({"task": "stamp", "priority": "high"})
         found.append((stamp.read() - dropped) / 1e6)
-        time.sleep(PAUSE)
+        time.sleep(pause)
     return found, time.monotonic() - begun
 
 

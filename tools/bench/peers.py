@@ -20,22 +20,22 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import prototype
 import pythons
 
+from spool.bench import speed
 from spool.bench.figures import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 300  # seconds for one run
+FILES = 10  # that a task may need, of whichever queue
 MARK = """
 import os
 pipe = os.open(os.environ["PIPE"], os.O_WRONLY)
@@ -281,17 +281,12 @@ def main() -> int:
             for contender in (pythons.PROTOTYPE, "relaxed", "durable", *peers):
                 name = contender.name if isinstance(contender, Peer) else f"spool, {contender}"
                 print(f"peers: {name}, {workers} worker(s)", file=sys.stderr, flush=True)
-                place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
-                try:
+                with speed.room(args.dir, FILES * args.number) as place:
                     if isinstance(contender, Peer):
                         found = rate(contender, place, python, workers, args.number)
-                    elif contender == pythons.PROTOTYPE:
-                        name = contender
-                        found = prototype.rate(place, workers, args.number)
                     else:
-                        found = pythons.once(place, contender, workers, args.number)
-                finally:
-                    shutil.rmtree(place)
+                        name = contender if contender == pythons.PROTOTYPE else name
+                        found = pythons.rate(place, contender, workers, args.number)
                 rates.setdefault((name, workers), []).append(found)
     keeps = {peer.name: peer.keeps for peer in peers}
     keeps |= {"spool, relaxed": "a power cut loses the last tasks", "spool, durable": "everything"}

@@ -14,18 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import prototype
 
 from spool import Spool
+from spool.bench import speed
 from spool.bench.bell import Bell
 from spool.bench.figures import environment
 from spool.init import init
@@ -33,6 +32,7 @@ from spool.names import new_id
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOTYPE = "prototype"
+FILES = 10  # that a task may need
 AHEAD, APART = 2_000_000_000, 20_000_000  # ns
 APP = """
 import time
@@ -84,6 +84,13 @@ def once(place: Path, durability: str, workers: int, number: int) -> float:
     return (number - 1) * 1e9 / took
 
 
+def rate(place: Path, kind: str, workers: int, number: int) -> float:
+    """Tasks a second of the prototype, or of spool with this durability."""
+    if kind == PROTOTYPE:
+        return prototype.rate(place, workers, number)
+    return once(place, kind, workers, number)
+
+
 def latency(place: Path, durability: str, number: int) -> tuple[list[float], list[float]]:
     """Milliseconds from drop to start, and from the time a task is for to its start; both sorted."""
     root = place / "spool"
@@ -125,15 +132,9 @@ def throughput(args: argparse.Namespace) -> dict[str, list[float]]:
     for _ in range(args.repeat):
         for workers in (1, 2):
             for kind in (PROTOTYPE, "relaxed", "durable"):
-                place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
-                try:
-                    if kind == PROTOTYPE:
-                        rate = prototype.rate(place, workers, args.number)
-                    else:
-                        rate = once(place, kind, workers, args.number)
-                finally:
-                    shutil.rmtree(place)
-                rates.setdefault(f"{kind}, {workers} worker(s)", []).append(rate)
+                with speed.room(args.dir, FILES * args.number) as place:
+                    found = rate(place, kind, workers, args.number)
+                rates.setdefault(f"{kind}, {workers} worker(s)", []).append(found)
     return rates
 
 
@@ -149,11 +150,8 @@ def main() -> int:
     rates = throughput(args)
     times = {}
     for durability in ("relaxed", "durable"):
-        place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=args.dir))
-        try:
+        with speed.room(args.dir, FILES * args.number) as place:
             waits, late = latency(place, durability, max(20, min(500, args.number // 20)))
-        finally:
-            shutil.rmtree(place)
         times |= {f"{durability}, drop to start": waits, f"{durability}, lateness": late}
     if args.json:
         print(json.dumps({"environment": about, "tasks/s": rates, "ms": times}))
