@@ -43,7 +43,7 @@ class Bell:
         return now, names
 
     def count(self, number: int, part: str = "", patience: float = 120.0) -> int:
-        """Wait for so many more names that contain `part`; the monotonic ns of the last, 0 if all had come."""
+        """Wait for so many more names with `part`; the monotonic ns of the last, 0 if all had come."""
         now = 0
         number -= self._over
         while number > 0:
