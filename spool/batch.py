@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from spool.body import encoded, plain
 from spool.errors import Invalid
-from spool.names import new_id
+from spool.fields import MAX_TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 BATCH = 1000  # tasks in one file at most
 OPEN, CLOSE = b'{"tasks":[', b"]}"
 ENVELOPE = len(OPEN + CLOSE)
 
 
-def batches(tasks: Iterable[Mapping[str, Any]], limit: int, now: int, ids: list[str]) -> Iterator[bytes]:
+def batches(
+    tasks: Iterable[dict[str, Any]], then: dict[str, Any] | None, limit: int, now: int, ids: list[str]
+) -> Iterator[bytes]:
     """The bytes of each file, at most `limit` each; `ids` grows as they are made. `now`: us UTC.
 
-    Invalid names `tasks[N].field`, N counted over all of them.
+    Each task has its id. What belongs together, by `then` or by a `ref` among the first MAX_TASKS, is
+    one file. Invalid names `tasks[N].field`, N counted over all of them.
     """
+    tasks = iter(tasks)
+    first = list(islice(tasks, MAX_TASKS))
+    if then is None and not any("ref" in task for task in first):
+        yield from _parted(chain(first, tasks), limit, now, ids)
+        return
+    if next(tasks, None) is not None:
+        why = "with then" if then is not None else "where one has a ref: they are one batch"
+        raise Invalid("tasks", None, f"must be at most {MAX_TASKS} {why}")
+    doc = {"tasks": [plain(task) for task in first]} | ({"then": plain(then)} if then else {})
+    yield encoded(doc, limit, now)
+    ids += [task["id"] for task in (*first, *((then,) if then else ()))]
+
+
+def _parted(tasks: Iterable[dict[str, Any]], limit: int, now: int, ids: list[str]) -> Iterator[bytes]:
     bodies: list[bytes] = []
     size = ENVELOPE
     seen: set[str] = set()
-    for index, given in enumerate(tasks):
-        doc = {"id": new_id(), **given}
+    for index, doc in enumerate(tasks):
         body = _body(doc, index, limit - ENVELOPE, now)
         if doc["id"] in seen:
             raise Invalid(f"tasks[{index}].id", doc["id"], "must not occur twice")

@@ -132,7 +132,13 @@ class Spool(Control):
         return self.submit_one(doc)
 
     def submit_one(self, task: Mapping[str, Any]) -> str:
-        """Submit one task given as a mapping of the fields of `submit` (and `x-...`)."""
+        """Submit one task given as a mapping of the fields of `submit` (and `x-...`).
+
+        With `every` as well it is a schedule that is set; its name is returned, for there is no task yet.
+        """
+        if "every" in task:
+            self.act(task)
+            return str(task.get("key", task["task"]))
         # The file is named by the id. A chosen one may come twice, and no drop replaces another.
         suffix = f"-{new_id()[-8:]}" if "id" in task else ""
         doc = {"id": new_id(), **task}
@@ -146,16 +152,22 @@ class Spool(Control):
             drops.stage(name, self._sealed(data))
         return str(doc["id"])
 
-    def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
+    def submit_many(
+        self, tasks: Iterable[Mapping[str, Any]], *, then: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """Submit tasks, each a mapping of the fields of `submit` (and `x-...`), and return their ids.
 
         Up to 1000 go into one file, and those are taken in all or none. All files become visible
-        together, with one sync. Raises as `submit` does, Invalid naming `tasks[N].field`.
+        together, with one sync. `then`: one more that waits for all of them (or, with `on_failure`
+        only, for the first that fails), the last of the ids. With it, or where a task has a `ref`
+        that others name in `after` or `args`, all go into one file: at most 10,000, of at most
+        `max_action_bytes` together. Raises as `submit` does, Invalid naming `tasks[N].field`.
         """
         ids: list[str] = []
         with self._drops() as drops:
-            whole = (attached({"id": new_id(), **task}, drops) for task in tasks)
-            for data in batches(whole, self.max_action_bytes, _now(), ids):
+            named = (attached({"id": new_id(), **task}, drops) for task in tasks)
+            last = attached({"id": new_id(), **then}, drops) if then is not None else None
+            for data in batches(named, last, self.max_action_bytes, _now(), ids):
                 drops.stage(f"{new_id()}.json", self._sealed(data))
         return ids
 

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from spool.command import parser as options_of
 from spool.errors import Invalid, SpoolError
 from spool.names import new_id
+from spool.safe import safe
 
 if TYPE_CHECKING:
     import argparse
@@ -148,8 +149,11 @@ def _from_stream(args: argparse.Namespace, spool: Spool, stream: IO[bytes]) -> i
 def _one(args: argparse.Namespace, spool: Spool, doc: dict[str, Any]) -> int:
     if args.dry_run:
         print(spool.preview(doc).decode())
-    elif doc.get("action", "submit") != "submit" or "every" in doc:  # no task, so no id of one
+    elif doc.get("action", "submit") != "submit":
         show_ids([spool.act(doc)], json=args.json)
+    elif "every" in doc:  # no task yet, so no id of one
+        name = safe(spool.submit_one(doc))
+        print(f'{{"schedule":"{name}"}}' if args.json else name)
     elif isinstance(doc.get("tasks"), list):
         bodies = [{"id": new_id(), **b} if isinstance(b, dict) else b for b in doc["tasks"]]
         then = [{"id": new_id(), **doc["then"]}] if isinstance(doc.get("then"), dict) else []

@@ -335,6 +335,43 @@ def test_no_file_is_larger_than_spoold_takes(root: Path) -> None:
         client.submit("a", "x" * 4096)
 
 
+def test_tasks_that_name_each_other_and_one_for_the_end_are_one_file(root: Path, client: Spool) -> None:
+    bodies = [{"task": "a", "ref": "first"}, {"task": "b", "after": ["first"], "at": timedelta(hours=1)}]
+    ids = client.submit_many(bodies, then={"task": "c", "on_failure": "only", "at": date(YEAR, 1, 2)})
+    assert client.submit_many([{"task": "a"}] * 1500, then={"task": "c"})
+    (two, more) = sorted(dropped(root), key=lambda doc: len(doc["tasks"]))
+    assert [task["id"] for task in (*two["tasks"], two["then"])] == ids
+    assert (two["tasks"][1]["at"], two["then"]["at"]) == ("+3600.000000s", f"{YEAR}-01-02")
+    assert len(more["tasks"]) == 1500
+
+
+@pytest.mark.parametrize(
+    ("field", "tasks", "then"),
+    [
+        ("then.prioritty", [{"task": "a"}], {"task": "b", "prioritty": 1}),
+        ("then.after", [{"task": "a"}], {"task": "b", "after": []}),
+        ("tasks", [], {"task": "b"}),
+        ("tasks", [{"task": "a"}] * 10_001, {"task": "b"}),
+        ("tasks", [{"task": "a", "ref": "r"}] + [{"task": "a"}] * 10_000, None),
+        ("tasks[1].after", [{"task": "a", "ref": "one"}, {"task": "a", "after": ["oen"]}], None),
+        ("document", [{"task": "a", "args": "x" * 2000}] * 600, {"task": "b"}),
+    ],
+)
+def test_what_cannot_be_one_batch_is_refused_by_field(
+    root: Path, client: Spool, field: str, tasks: Any, then: Any
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        client.submit_many(tasks, then=then)
+    assert caught.value.field == field
+    assert nothing_is_left(root)
+
+
+def test_a_task_with_every_is_a_schedule_and_no_id_is_made_up_for_it(root: Path, client: Spool) -> None:
+    assert client.submit_one({"task": "a", "every": "@daily"}) == "a"
+    assert client.submit_one({"task": "a", "every": "@daily", "key": "mine"}) == "mine"
+    assert not any("id" in doc for doc in dropped(root))
+
+
 def test_no_tasks_are_no_files(root: Path, client: Spool) -> None:
     assert client.submit_many([]) == []
     assert nothing_is_left(root)
