@@ -44,6 +44,12 @@ class Options(TypedDict, total=False):
     notify: str
     on_miss: Literal["run", "drop", "fail"]
     trace: str
+    key: str
+    key_for: Span
+    on_duplicate: Literal["keep", "replace", "reject", "extend"]
+    after: Sequence[str]
+    on_failure: Literal["wait", "cancel", "run", "only"]
+    ref: str
     files: Mapping[str, str]
     meta: Mapping[str, Any]
     id: str

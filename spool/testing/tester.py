@@ -93,7 +93,7 @@ class Tester:
     # Running.
 
     def run_ready(self) -> list[dict[str, Any]]:
-        """Run what may run now, and what that submits, until nothing is left to start.
+        """Run what may run now, what that submits and what waited for it, until nothing is left to start.
 
         Returns the records of the attempts that ended, in order, as spool(5) describes them.
         """
@@ -126,14 +126,20 @@ class Tester:
         self._intake.ring()
         core = self._core
         self._events.append(Tick())
-        while self._events or self._intake.busy or core.backlog.busy or core.again or core.more:
+        while self._busy():
             now = self._clock.now()
             events, self._events = self._events, []
             if self._intake.busy:
                 events += self._intake.look(now)
+            events += core.after.look(now)
             events += core.backlog.step()
             events += core.limits.look(now)
             core.round(events, now)
+
+    def _busy(self) -> bool:
+        core = self._core
+        at_hand = self._events or self._intake.busy or core.backlog.busy or core.again or core.more
+        return bool(at_hand) or core.after.due(self._clock.now()) == 0
 
     def _skip(self) -> bool:
         """Move the clock to the next task that waits for its time; False where there is none."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spool import Cancelled, Fail, Invalid, Retry, Snooze, current, task
+from spool import Cancelled, Fail, Invalid, Retry, Snooze, current, result, task
 from spool.testing import NotSubmitted, Tester
 from spool.testing.plugin import spool, spool_live  # noqa: F401 - as the plugin gives them
 
@@ -210,6 +210,37 @@ def test_a_task_without_code_is_held(spool: Tester) -> None:  # noqa: F811
     spool.spool.submit("kit.note", {"text": "x"}, version=9)
     assert spool.run_ready() == []
     assert (spool.outcome_of("kit.gone"), spool.outcome_of("kit.note")) == ("held", "held")
+
+
+def test_what_waits_for_others_runs_when_they_are_done(spool: Tester) -> None:  # noqa: F811
+    late = {"task": "kit.note", "args": {"text": "late"}, "ref": "a", "at": "+1h"}
+    last = {"task": "kit.note", "args": {"text": "last"}, "after": ["a"]}
+    ids = spool.spool.submit_many([last, late], then={"task": "kit.note", "args": {"text": "then"}})
+    assert spool.run_ready() == []
+    assert spool.outcome_of(ids[0]) == "held"
+    spool.move("1h")
+    assert [record["id"] for record in spool.run_ready()] == [ids[1], ids[0], ids[2]]
+    assert SEEN == ["late", "last", "then"]
+
+
+def test_calls_of_functions_wait_for_each_other_and_are_given_results(spool: Tester) -> None:  # noqa: F811
+    first = note.with_options(ref="a", key="one").document("x")
+    last = note.with_options(ref="b").document(result("a"))
+    spool.spool.submit_many([last, first], then=wait.with_options(on_failure="only").document("failed"))
+    spool.run_ready()
+    assert SEEN == ["x", "x"]
+    assert spool.outcome_of("kit.wait") == "cancelled"
+
+
+def test_what_fails_takes_along_what_was_told_to_go_with_it(spool: Tester) -> None:  # noqa: F811
+    bad = how.with_options(retries=0).submit("fail")
+    gone, waits, told = spool.spool.submit_many(
+        {"task": "kit.note", "args": {"text": choice}, "after": [bad], "on_failure": choice}
+        for choice in ("cancel", "wait", "only")
+    )
+    spool.run_ready()
+    assert [spool.outcome_of(one) for one in (gone, waits, told)] == ["cancelled", "held", "ok"]
+    assert SEEN == ["only"]
 
 
 def test_a_task_that_submits_itself_for_ever_is_told(spool: Tester, monkeypatch) -> None:  # noqa: F811
