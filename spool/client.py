@@ -221,15 +221,19 @@ class Spool(Control):
 
     # Looking.
 
-    def get(self, task_id: str) -> TaskView:
-        """Everything there is to know of a task; NoSuchTask, Invalid where its file is damaged."""
+    def get(self, task_id: str, *, hint: str | None = None) -> TaskView:
+        """Everything there is to know of a task; NoSuchTask, Invalid where its file is damaged.
+
+        `hint`: where its entry was last, if you know: `entry` of its last line in the journal, say.
+        It saves the look at all names that finds a task which was moved to another time.
+        """
         from spool import dropped, look, packs
         from spool.views import task_view
 
         found = None
         if is_id(task_id):
             waits = dropped.waiting(self.disk, task_id)  # first: from there it goes to the others
-            place = look.find(self.disk, task_id)
+            place = look.find(self.disk, task_id, hint)
             found = task_view(place, look.records(self.disk, task_id)) if place else waits
             if found is None and (packed := packs.find(self.disk, task_id)) is not None:
                 found = task_view(packed.place(), list(packed.attempts))

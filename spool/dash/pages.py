@@ -13,7 +13,7 @@ from spool.dash.plots import Frame, Series
 from spool.errors import NoSuchTask, SpoolError
 from spool.gated import sentence
 from spool.journal import Filter
-from spool.names import PRIORITIES, is_id
+from spool.names import PRIORITIES, id_time, is_id
 from spool.scene import due, lists, past, recurring
 from spool.scene.words import short
 from spool.times import DAY, HOUR, WEEK, parse_utc
@@ -21,9 +21,11 @@ from spool.times import DAY, HOUR, WEEK, parse_utc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from spool.client import Spool
     from spool.dash.source import Source
     from spool.disk import Disk
     from spool.scene.moment import Moment
+    from spool.scene.past import Found
 
 MANY = 200  # tasks in a list
 LINES = 200  # of the history
@@ -123,8 +125,10 @@ def queue(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
 
     wanted = query.get("task", "").strip()
     now = source.moment.now
-    shape, _ = source.list("shape", lambda _: source.spool.shape())
-    rows, age = source.list(("waiting", wanted), lambda disk: lists.waiting(disk, now, MANY, wanted))
+    (shape, _), (rows, age) = source.lists({
+        "shape": lambda _: source.spool.shape(),
+        ("waiting", wanted): lambda disk: lists.waiting(disk, now, MANY, wanted),
+    })  # fmt: skip
     names = []
     for name, by_class in (shape or {"tasks": {}})["tasks"].items():
         if wanted and not lists.is_wanted(wanted, name, ""):
@@ -158,10 +162,12 @@ def task(source: Source, task_id: str) -> dict[str, Any]:
     if not is_id(task_id):
         raise NoSuchTask(task_id)
     spool, now = source.spool, source.moment.now
-    view = spool.get(task_id)
+    story = _story(spool, task_id, id_time(task_id))
+    hint = next((str(line["entry"]) for line in story.lines if line.get("entry")), None)
+    view = spool.get(task_id, hint=hint)
+    if view.submitted_at is not None and view.submitted_at < id_time(task_id):
+        story = _story(spool, task_id, view.submitted_at)  # its id was made by another clock
     explain = Why(spool.disk, spool.path, now, lambda us: f"{clock(us, now)} ({when(us, now)})")
-    wanted = Filter(ids=frozenset((task_id,)), since=view.submitted_at or now - WEEK)
-    story = past.search(spool.path, wanted, LINES, SEARCH)
     attempts = [*(r["attempt"] for r in view.attempts)]
     if view.state == layout.RUNNING:
         attempts.append(view.attempt)
@@ -173,6 +179,12 @@ def task(source: Source, task_id: str) -> dict[str, Any]:
         "logs": {n: info.size for n, info in logs.items() if info is not None},
         "log_of": max((n for n, info in logs.items() if info is not None), default=None),
     }  # fmt: skip
+
+
+def _story(spool: Spool, task_id: str, since: int) -> Found:
+    """What the journal tells of a task, latest first."""
+    wanted = Filter(ids=frozenset((task_id,)), since=since)
+    return past.search(spool.path, wanted, LINES, SEARCH)
 
 
 def errors(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
@@ -218,8 +230,10 @@ def schedule(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     """What recurs and when, and what is due in the coming days, hour by hour."""
     wanted = query.get("task", "").strip()
     now = source.moment.now
-    schedules, _ = source.list("schedules", lambda disk: _schedules(disk, now))
-    found, age = source.list(("due", wanted), lambda disk: due.hours(disk, now, wanted))
+    (schedules, _), (found, age) = source.lists({
+        "schedules": lambda disk: _schedules(disk, now),
+        ("due", wanted): lambda disk: due.hours(disk, now, wanted),
+    })  # fmt: skip
     days = due.calendar(found, now) if found is not None else []
     return {"wanted": wanted, "days": days, "found": found, "age": age, "schedules": schedules,
             "most": max((n for _, row in days for _, n in row), default=0)}  # fmt: skip

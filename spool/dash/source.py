@@ -16,7 +16,7 @@ from spool.scene.tail import Tail
 from spool.times import SECOND, WEEK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from spool.client import Spool
     from spool.scene.moment import Moment
@@ -25,7 +25,8 @@ EVERY = 1.0  # seconds between two looks while somebody looks on
 CALM = 10.0  # the same while nobody does
 GONE = 60.0  # seconds after the last request that somebody still looks on
 READING = 0.25  # seconds of a look that go into the journal
-PATIENCE = 0.12  # seconds a page waits for a list
+PATIENCE = 0.12  # seconds a page waits for its lists
+BREATH = 0.002  # seconds a long list leaves to the pages after each slice
 SHARE = 20  # a list may take one second in so many
 KEPT = 32  # lists
 LOADS = 8640  # samples, one in ten seconds: a day
@@ -92,13 +93,25 @@ class Source:
 
     def list(self, key: Any, make: Callable[[RealDisk], Any]) -> tuple[Any, float | None]:
         """(what `make` has found, its age in seconds), or (None, None) while it is being made."""
+        return self.lists({key: make})[0]
+
+    def lists(
+        self, wanted: Mapping[Any, Callable[[RealDisk], Any]]
+    ) -> Sequence[tuple[Any, float | None]]:
+        """The same of several, which are made side by side and waited for together."""
+        end = time.monotonic() + PATIENCE
+        found = [self._list(key, make) for key, make in wanted.items()]
+        return [one.get(end) for one in found]
+
+    def _list(self, key: Any, make: Callable[[RealDisk], Any]) -> _List:
         found = self._lists.get(key)
         if found is None:
             while len(self._lists) >= KEPT:
                 self._lists.pop(next(iter(self._lists)))
             found = self._lists[key] = _List(make)
         found.make = make  # it knows what time it is now
-        return found.get(self.spool.path)
+        found.begin(self.spool.path)
+        return found
 
 
 class _List:
@@ -108,21 +121,27 @@ class _List:
         self.make = make
         self.value: Any = None
         self.made: float | None = None
+        self.took = 0.0
         self.again = 0.0
         self._lock = threading.Lock()
         self._done = threading.Event()
 
-    def get(self, root: str) -> tuple[Any, float | None]:
+    def begin(self, root: str) -> None:
+        """Have it made anew where it is time for that."""
         if time.monotonic() >= self.again and self._lock.acquire(blocking=False):
             self._done.clear()
             threading.Thread(target=self._run, args=(root,), daemon=True).start()
-        self._done.wait(PATIENCE)
+
+    def get(self, end: float) -> tuple[Any, float | None]:
+        """What there is of it at `end`; at once where it will take longer anyway, as the last time."""
+        if self.made is None or self.took < PATIENCE:
+            self._done.wait(max(0.0, end - time.monotonic()))
         return self.value, None if self.made is None else time.monotonic() - self.made
 
     def _run(self, root: str) -> None:
         begun = time.monotonic()
         try:
-            disk = RealDisk(root)
+            disk = _Aside(root)
             try:
                 self.value = self.make(disk)
             finally:
@@ -131,10 +150,29 @@ class _List:
         except (OSError, SpoolError):
             pass  # what moved meanwhile; the next one who asks has it made again
         finally:
-            took = time.monotonic() - begun
-            self.again = time.monotonic() + max(0.5, SHARE * took)
+            self.took = time.monotonic() - begun
+            self.again = time.monotonic() + max(0.5, SHARE * self.took)
             self._done.set()
             self._lock.release()
+
+
+class _Aside(RealDisk):
+    """Reads names beside the pages: what takes longer than they wait goes on in turns, with pauses."""
+
+    turn = threading.Lock()
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._hurry = time.monotonic() + PATIENCE
+
+    def slices(self, path: str, size: int) -> Iterator[list[str]]:
+        for batch in super().slices(path, size):
+            if time.monotonic() < self._hurry:
+                yield batch
+                continue
+            with self.turn:  # whoever asked uses the slice before it asks for the next one
+                yield batch
+            time.sleep(BREATH)
 
 
 def _mark(moment: Moment, newest: int, *, more: bool) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from spool.init import init
 from spool.names import DAY_US, new_id
 from spool.scene import lists, recurring
 from spool.scene.words import short
-from spool.times import HOUR
+from spool.times import HOUR, format_utc
 from tests.e2e.live import until
 from tests.unit.test_asked import counted_by_a_daemon, queue
 from tests.unit.test_client import put_record, take_in
@@ -165,6 +167,67 @@ def test_no_page_waits_for_a_look_at_all_names(root: Path, monkeypatch: pytest.M
     finally:
         gate.set()
     client.close()
+
+
+def test_a_task_that_was_moved_is_found_without_a_look_at_all_names(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, entry = queue(root.parent / "long", 60)
+    moved = layout.pending(replace(entry, time=entry.time + 9 * DAY_US))
+    (root.parent / "long" / moved).parent.mkdir(parents=True)
+    (root.parent / "long" / layout.pending(entry)).rename(root.parent / "long" / moved)
+    (root.parent / "long" / "journal" / "here").mkdir()
+    line = {"at": format_utc(entry.time), "event": "move", "id": entry.id, "task": "t", "entry": moved}
+    day = root.parent / "long" / "journal" / "here" / f"{line['at'][:10]}.jsonl"
+    day.write_text(json.dumps(line, separators=(",", ":")) + "\n")
+    site = Site(root.parent / "long")
+    monkeypatch.setattr(RealDisk, "slices", None)
+    assert "(in " in site.ask(f"/task/{entry.id}").body
+    client.close()
+
+
+def test_the_lists_of_a_page_are_made_side_by_side(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spool.dash.source.PATIENCE", 60)
+    begun = {name: threading.Event() for name in "ab"}
+
+    def make(name: str, other: str) -> bool:
+        begun[name].set()
+        return begun[other].wait(60)
+
+    found = Source(Spool(root)).lists({"a": lambda _: make("a", "b"), "b": lambda _: make("b", "a")})
+    assert [value for value, _ in found] == [True, True]
+
+
+def test_a_list_that_took_long_is_shown_as_it_was_while_it_is_made_anew(root: Path) -> None:
+    source, gate = Source(Spool(root)), threading.Event()
+    assert until(lambda: source.list("a", lambda _: "old")[0], "it is made") == "old"
+    known = source._lists["a"]
+    known.took, known.again = 60.0, 0.0
+    known.make = lambda _: gate.wait(60)
+    try:
+        known.begin(str(root))
+        assert known.get(time.monotonic() + 1000)[0] == "old"
+    finally:
+        gate.set()
+
+
+def test_lists_that_take_long_are_made_in_turns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spool.dash.source.PATIENCE", 0)
+    for number in range(3 * look.SLICE):
+        (root / "held" / f"{number}").touch()
+    busy = threading.Lock()
+    done: list[int] = []
+
+    def make(disk: RealDisk) -> None:
+        for batch in disk.slices("held", look.SLICE):
+            assert busy.acquire(blocking=False), "two slices at the same time"
+            time.sleep(0)  # whoever else may go on does so
+            busy.release()
+            done.append(len(batch))
+
+    source = Source(Spool(root))
+    source.lists(dict.fromkeys("abc", make))
+    until(lambda: sum(done) == 9 * look.SLICE, "all lists are made")
 
 
 def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
