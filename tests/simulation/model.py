@@ -338,9 +338,9 @@ class ModelDisk:
         kept: dict[int, Node] = {}
         self._keep(ROOT, world, kept)
         for node in kept.values():
-            if node.safe < 0:
+            if node.safe < 0:  # marked in place: as it was made, and no longer
                 node.data = bytearray(len(node.data))
-            if node.children is None and node.safe < len(node.data):
+            elif node.children is None and node.safe < len(node.data):
                 node.data = _torn(node, rng)
             node.safe = len(node.data)
         self._inos = []

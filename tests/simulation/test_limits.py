@@ -84,6 +84,13 @@ def test_no_limit_is_exceeded_whatever_happens_on_one_node(seed: int) -> None:
     assert story.problem is None, f"\n{story}"
 
 
+@pytest.mark.parametrize("seed", (946, 962))
+def test_histories_that_once_broke_a_rule_of_the_simulator_itself_break_none(seed: int) -> None:
+    # A pause dropped before the clock was set back came after the last resume; a mark grew in a power cut.
+    story = simulate(seed, cuts=1, limited=0.7)
+    assert story.problem is None, f"\n{story}"
+
+
 @pytest.mark.parametrize("seed", (820, 822, 823))
 def test_no_limit_is_exceeded_by_nodes_that_come_and_go(seed: int) -> None:
     story = simulate(seed, cuts=seed % 2, daemons=2 + seed % 2, lease=10, limited=0.7, steps=25)

@@ -242,6 +242,7 @@ class World:
                 return
             if turn % 3 == 0:
                 self._release()
+                self._resume()  # where the clock was set back, a pause may come after the first of these
             if not any(h.busy for h in self.up()):
                 self._idle(max(1, min(h.wake() for h in self.up())), skip=True)
         raise Broken(f"does not come to rest: {self._waiting()[:5]}")
