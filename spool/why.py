@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import daemons, layout, look, packs
 from spool.errors import SpoolError
 from spool.gated import sentence
+from spool.heldback import HeldBack
 from spool.names import PRIORITIES, clock_of, date_of, entry_name
 from spool.patterns import matches
 from spool.place import AFTER
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.names import Entry
-    from spool.settings import Handler
     from spool.views import TaskView
 
 FRONT = ",p=f"
@@ -42,6 +42,7 @@ class Why:
         self.say = say
         self.nodes = daemons.nodes(disk, root)
         self.alive = [status for status in self.nodes.values() if status["alive"]]
+        self.held_back = HeldBack(disk, self.alive, say)
 
     def line(self, task: TaskView) -> str:
         """One line."""
@@ -127,33 +128,18 @@ class Why:
 
     def _held_back(self, task: TaskView) -> str:
         """What the daemons say about tasks of its handler."""
-        handler = self._handler(task.task)
-        pattern = handler.pattern if handler else None
-        mark = task.entry.mark if task.entry is not None else ""
         for status in self.alive:
-            for row in status.get("held_back") or []:
-                mine = row.get("handler") == pattern and task.priority in (row.get("classes") or [])
-                if mine and row.get("key") in (None, mark):
-                    why = str(row.get("why"))
-                    shut = sentence(status, self.now, self.say)
-                    return shut if f": {why}" in shut else why
+            if task.entry is not None and (why := self.held_back.on(status, task.entry)):
+                shut = sentence(status, self.now, self.say)
+                return shut if f": {why}" in shut else why
             if status.get("state") not in ("running", "pause", "drain"):
                 return str(status.get("state"))
         return ""
 
     def _turns(self, task: TaskView) -> str:
         """Whether those before it may have to let it pass."""
-        handler = self._handler(task.task)
+        handler = self.held_back.handler_of(task.task)
         return f"tasks take turns by {handler.fair} (fair)" if handler and handler.fair else ""
-
-    def _handler(self, task: str) -> Handler | None:
-        from spool import settings
-
-        try:
-            found = settings.load(self.disk.read(layout.SETTINGS, 1 << 20).decode())
-        except (OSError, SpoolError, UnicodeDecodeError):
-            return None
-        return found.handler_for(task)
 
     def _behind(self, entry: Entry) -> str:
         """How many tasks of each class are ready before it, by their names or as a daemon has counted."""

@@ -89,7 +89,14 @@ def _print(spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int)
         for one in rows:
             print(one.id)
         return
+    from spool import daemons
     from spool.command import render
+    from spool.heldback import HeldBack
+    from spool.times import format_utc
+
+    alive = [status for status in daemons.nodes(spool.disk, spool.path).values() if status["alive"]]
+    show = format_utc if args.json else lambda us: render.clock(us, now)
+    rows = HeldBack(spool.disk, alive, show).told(rows, now)
 
     if args.json:
         for one in rows:

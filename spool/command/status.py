@@ -90,6 +90,7 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
 def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     from spool.command import render
     from spool.gated import sentence
+    from spool.heldback import brief
     from spool.times import parse_utc
 
     lately = node.get("lately") or {}
@@ -105,11 +106,9 @@ def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     shut = sentence(node, now, lambda us: render.clock(us, now))
     if shut:
         yield "gate", shut
-    for row in node.get("held_back") or []:
-        if shut and row.get("why") == node["gate"].get("why"):
-            continue
-        classes = "/".join(row.get("classes") or [])
-        yield "held back", f"{row.get('ready')} {classes}: {row.get('why')}"
+    for ready, classes, why in brief(node, lambda us: render.clock(us, now)):
+        if not shut or why != node["gate"].get("why"):
+            yield "held back", f"{ready} {classes}: {why}"
 
 
 def _running(node: dict[str, Any], now: int) -> Iterator[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from spool.dash.flows import RANGES, flow
 from spool.dash.plots import Frame, Series
 from spool.errors import NoSuchTask, SpoolError
 from spool.gated import sentence
+from spool.heldback import HeldBack, brief
 from spool.journal import Filter
 from spool.names import PRIORITIES, id_time, is_id
 from spool.scene import due, lists, past, recurring
@@ -88,10 +89,9 @@ def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     waits: dict[str, int] = {}
     for node in moment.alive:
         shut = (node.get("gate") or {}).get("why")
-        for row in node.get("held_back") or []:
-            why = str(row.get("why"))
+        for many, _, why in brief(node, lambda us: clock(us, moment.now)):
             if why != shut:
-                waits[why] = waits.get(why, 0) + int(row.get("ready", 0))
+                waits[why] = waits.get(why, 0) + many
     return {
         "range": chosen,
         "ranges": RANGES,
@@ -129,6 +129,8 @@ def queue(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         "shape": lambda _: source.spool.shape(),
         ("waiting", wanted): lambda disk: lists.waiting(disk, now, MANY, wanted),
     })  # fmt: skip
+    held = HeldBack(source.spool.disk, source.moment.alive, lambda us: clock(us, now))
+    rows = rows and held.told(rows, now)
     names = []
     for name, by_class in (shape or {"tasks": {}})["tasks"].items():
         if wanted and not lists.is_wanted(wanted, name, ""):

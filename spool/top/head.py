@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool.gated import sentence
+from spool.heldback import brief
 from spool.names import PRIORITIES
 from spool.scene.flow import quantile, total
 from spool.scene.words import number, seconds, short, spark
@@ -76,11 +77,11 @@ def _states(moment: Moment, width: int) -> Line:
 
 def _counts(moment: Moment, *, wide: bool) -> Line:
     line: Line = [("waiting ", "dim")] if wide else []
-    for name, brief in STATES.items():
+    for name, little in STATES.items():
         waits = name in PRIORITIES
         many = moment.status["counts"][f"pending/{name}" if waits else name]
         style = COLOURS.get(name, "") if many else "dim"
-        line += [(f"{name if wide else brief} ", "dim"), (number(many) if wide else short(many), style)]
+        line += [(f"{name if wide else little} ", "dim"), (number(many) if wide else short(many), style)]
         last = name == list(STATES)[-1]
         line.append(
             ("" if last else " · " if wide and name == PRIORITIES[-1] else " " * (1 + wide), "dim")
@@ -109,10 +110,9 @@ def _holds(moment: Moment, clock: Callable[[int], str]) -> Line:
         shut = sentence(node, moment.now, clock)
         if shut:
             said.append(shut)
-        for row in node.get("held_back") or []:
-            why = str(row.get("why"))
+        for many, _, why in brief(node, clock):
             if why != (node.get("gate") or {}).get("why"):
-                ready[why] = ready.get(why, 0) + int(row.get("ready", 0))
+                ready[why] = ready.get(why, 0) + many
     said += [f"{number(many)} ready: {why}" for why, many in ready.items()]
     said = list(dict.fromkeys(said))
     if said:

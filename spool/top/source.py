@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
+from spool.command.render import clock
 from spool.errors import Refused, SpoolError, TimedOut
+from spool.heldback import HeldBack
 from spool.scene import lists
 from spool.scene.flow import Flow
 from spool.scene.moment import Gatherer
@@ -55,6 +57,9 @@ class Source:
         while self._tail.step(moment.now):
             pass
         listed = self._listed(view, wanted, moment.now) if view in LISTED else []
+        if view == "waiting":
+            held = HeldBack(self.spool.disk, moment.alive, lambda us: clock(us, moment.now))
+            listed = held.told(listed, moment.now)
         return Picture(moment, self.flow, view, listed)
 
     def _listed(self, view: str, wanted: str, now: int) -> list[Listed]:

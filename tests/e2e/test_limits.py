@@ -27,6 +27,8 @@ def test_one_of_a_key_at_once_and_why_says_so(live: Spools) -> None:
     until((spool.notes / other).exists, "the other key runs")
     spool.status(lambda s: s["held_back"], "the second of a key is held back")
     assert not (spool.notes / two).exists()
+    for verb in (("why", two), ("show", two), ("ls", "pending"), ("ls", "--json"), ("status",)):
+        assert "(concurrency_per_key)" in say(spool, *verb), verb
     assert 'runs 1 with args.who "ann" already (concurrency_per_key)' in say(spool, "why", two)
     (spool.notes / f"go.{one}").touch()
     until((spool.notes / two).exists, "the next of the key runs")

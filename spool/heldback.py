@@ -1,0 +1,100 @@
+"""What keeps ready tasks from starting, as the daemons say: of one task, and of all in few words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from spool import layout
+from spool.errors import SpoolError
+from spool.patterns import matches
+from spool.times import parse_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from spool.disk import Disk
+    from spool.names import Entry
+    from spool.settings import Handler, Settings
+    from spool.views import Listed
+
+PAUSED = "paused ("
+OTHERS = "*"  # the key of a row that stands for keys that have none of their own
+FEW = 3  # keys at one limit that are told one by one
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+class HeldBack:
+    """The rows `held_back` of the nodes that are alive, and whose they are by spool.toml.
+
+    `clock` shows an instant in them.
+    """
+
+    def __init__(self, disk: Disk, alive: list[dict[str, Any]], clock: Callable[[int], str]) -> None:
+        self.disk = disk
+        self.alive = alive
+        self.clock = clock
+
+    @cached_property
+    def _settings(self) -> Settings | None:
+        from spool import settings
+
+        try:
+            return settings.load(self.disk.read(layout.SETTINGS, 1 << 20).decode())
+        except (OSError, SpoolError, UnicodeDecodeError):
+            return None
+
+    def handler_of(self, task: str) -> Handler | None:
+        """The handler of a task name; None where spool.toml names none, or cannot be read."""
+        return None if self._settings is None else self._settings.handler_for(task)
+
+    def on(self, status: dict[str, Any], entry: Entry) -> str:
+        """What one node says of a task that waits; empty where it says nothing."""
+        rows = status.get("held_back") or []
+        if not rows:
+            return ""
+        handler = self.handler_of(entry.task)
+        own = (None, entry.mark, OTHERS) if entry.mark else (None,)
+        for row in rows:
+            why = str(row.get("why"))
+            if row.get("handler") != (handler.pattern if handler else None):
+                continue
+            if entry.prio not in (row.get("classes") or []) or row.get("key") not in own:
+                continue
+            patterns = why[len(PAUSED) : -1].split(", ") if why.startswith(PAUSED) else ()
+            if not patterns or any(matches(pattern, entry.task) for pattern in patterns):
+                return _timed(why, self.clock)
+        return ""
+
+    def told(self, rows: Iterable[Listed], now: int) -> list[Listed]:
+        """The same lines of a listing, those that are ready with what holds them back."""
+        found = []
+        for one in rows:
+            why = ""
+            if one.state == layout.PENDING and one.at <= now:
+                why = next(filter(None, (self.on(status, one.entry) for status in self.alive)), "")
+            found.append(replace(one, why=why) if why else one)
+        return found
+
+
+def brief(status: dict[str, Any], clock: Callable[[int], str]) -> list[tuple[int, str, str]]:
+    """(how many are ready, their classes, why) of one node; many keys at one limit are one row."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for number, row in enumerate(status.get("held_back") or []):
+        limit = str(row.get("why")).rpartition("(")[2] if row.get("key") else str(number)
+        groups.setdefault((str(row.get("handler")), limit), []).append(row)
+    found = []
+    for rows in groups.values():
+        parts = [rows] if len(rows) > FEW else [[row] for row in rows]
+        for part in parts:
+            more = f", and {sum(row.get('keys', 1) for row in part) - 1} other keys" if part[1:] else ""
+            classes = dict.fromkeys(prio for row in part for prio in row.get("classes") or [])
+            ready = sum(int(row.get("ready", 0)) for row in part)
+            found.append((ready, "/".join(classes), f"{_timed(str(part[0].get('why')), clock)}{more}"))
+    return found
+
+
+def _timed(why: str, clock: Callable[[int], str]) -> str:
+    return _INSTANT.sub(lambda found: clock(parse_utc(found[0])), why)

@@ -1,0 +1,69 @@
+"""What the daemons say of what waits is told of the right tasks, and of many in few words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import layout
+from spool.disk import RealDisk
+from spool.heldback import HeldBack, brief
+from spool.init import init
+from spool.names import MARK, Entry, new_id
+from spool.times import format_utc
+from spool.views import listed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_795_305_600_000_000
+TOML = '[handlers."k.*"]\nexec = ["true"]\n[handlers."o.*"]\nexec = ["true"]\n'
+
+
+def row(why: str, key: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"why": why, "handler": "k.*", "key": key, "ready": 2, "classes": ["medium"], **more}
+
+
+def told(root: Path, rows: list[dict[str, Any]], task: str = "k.a", key: str = "", **more: Any) -> str:
+    init(str(root / "spool"))
+    (root / "spool" / "spool.toml").write_text(TOML)
+    extra = ((MARK, key),) if key else ()
+    entry = Entry(**{"time": NOW - 1, "id": new_id(), "task": task, "extra": extra, **more})
+    held = HeldBack(RealDisk(str(root / "spool")), [{"held_back": rows}], lambda us: f"<{us - NOW}>")
+    (found,) = held.told([listed(layout.pending(entry), entry)], NOW)
+    return found.why
+
+
+MANY = [row("k.* is full (concurrency_total)"), row("ann has one (per_key)", "aaaa"), row("others", "*")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "why"),
+    [
+        (MANY, {}, "k.* is full (concurrency_total)"),
+        (MANY[1:], {"key": "aaaa"}, "ann has one (per_key)"),
+        (MANY[1:], {"key": "bbbb"}, "others"),
+        (MANY[1:], {}, ""),
+        (MANY, {"task": "o.a"}, ""),
+        (MANY, {"prio": "low", "base": "low"}, ""),
+        (MANY, {"time": NOW + 1}, ""),
+        ([row("paused (k.b, k.a*)")], {}, "paused (k.b, k.a*)"),
+        ([row("paused (k.b)")], {}, ""),
+        ([row(f"the next at {format_utc(NOW + 7)}")], {}, "the next at <7>"),
+    ],
+)
+def test_a_line_says_what_holds_back_tasks_like_it(
+    tmp_path: Path, rows: list[dict[str, Any]], task: dict[str, Any], why: str
+) -> None:
+    assert told(tmp_path, rows, **task) == why
+
+
+def test_many_keys_at_one_limit_are_one_line_and_few_are_not() -> None:
+    keys = [row(f"key {n} (concurrency_per_key)", f"{n:04}") for n in range(5)]
+    rest = row("more (concurrency_per_key)", "*", keys=90, ready=300)
+    assert brief({"held_back": [MANY[0], *keys, rest]}, str) == [
+        (2, "medium", "k.* is full (concurrency_total)"),
+        (310, "medium", "key 0 (concurrency_per_key), and 94 other keys"),
+    ]
+    assert len(brief({"held_back": keys[:3]}, str)) == 3
