@@ -232,13 +232,15 @@ def is_limited(handler: Handler | None) -> bool:
 
 
 def heard(state: State, names: Iterable[str]) -> None:
-    """What stands in running/ of other nodes: it takes places until it is gone from there."""
+    """What stands in running/ of other nodes: of what has limits it takes places until it is gone."""
     found: dict[str, int] = {}
     for name in names:
         parts = name.split(",", 3)
         if name.startswith(".") or len(parts) < 3:
             continue
         pattern = state.lane_of(parts[2].removesuffix(".json"))[0]
+        if pattern not in state.limited:
+            continue
         mark = limitkey.mark_in(parts[3]) if len(parts) > 3 else ""
         for one in (pattern, mark):
             if one:
