@@ -36,6 +36,7 @@ SECOND = 1_000_000
 FENCE = 0.75  # of the lease: what is left is for killing handlers, and for clocks that differ
 STALL = 0.25  # of the lease: a look that takes longer, or comes later, tells of us and of nobody else
 CARD_LIMIT = 1 << 16
+FAR = 1 << 62
 
 
 class Fenced(Exception):
@@ -81,7 +82,7 @@ class Neighbours:
         self.facts = facts
         self.is_ours = is_ours
         self.every_beat = max(SECOND // 4, self.lease // 10)
-        self.every_look = max(SECOND // 4, min(2 * SECOND, self.lease // 20))
+        self.every_look = max(SECOND // 4, min(2 * SECOND, self.lease // 10))
         self.fence_at: int | None = None  # None: not begun yet, or over
         self.why_fenced = ""
         self.live = frozenset({beat.node})
@@ -225,12 +226,17 @@ class Neighbours:
                 del self._seen[key]
         if self.fence_at is not None:
             self._judge(names, now)
+        ends = [known_as.since + self._patience(known_as.beat) for known_as in self._seen.values()]
+        self._next_look = min(began + self.every_look, max(now + SECOND // 4, min(ends, default=FAR)))
         orphans = {node for node, incarnation in self._seen if incarnation == ORPHAN}
         self.live = frozenset({node for node, _ in self._seen} - orphans | {self.beat.node})
 
     def _judge(self, names: dict[str, Beat | Death], now: int) -> None:
         for name, known in names.items():
             if known.node == self.beat.node and known.incarnation == self.beat.incarnation:
+                continue
+            if known.node == self.beat.node and known.incarnation == ORPHAN and isinstance(known, Beat):
+                self._gone(name)  # whoever wrote it did not know of us yet
                 continue
             if isinstance(known, Beat):
                 seen = self._seen.get((known.node, known.incarnation))
@@ -270,10 +276,11 @@ class Neighbours:
         if now < self._next_orphans:
             return
         self._next_orphans = now + self.lease // 4
-        named = {known.node for known in self._names().values()} | {self.beat.node}
         found: dict[str, int] = {}
-        for node in self.disk.names(layout.RUNNING):
-            if node not in named and is_task(node) and self._has_tasks(node):
+        strangers = [n for n in self.disk.names(layout.RUNNING) if n not in self.live and is_task(n)]
+        named = {known.node for known in self._names().values()} if strangers else set()
+        for node in strangers:
+            if node not in named and self._has_tasks(node):
                 found[node] = self._absent.get(node, now)
                 if now - found[node] >= self.lease // 2:
                     self.check()

@@ -14,7 +14,7 @@ from spool.settings import load
 from spoold.core import share
 from spoold.core.state import State
 from spoold.core.values import Now, Repaused, Rung, Stirred
-from spoold.sources.lookout import FAST, OFTEN, SHARE, SLOW, SOON, Lookout, Stir
+from spoold.sources.lookout import FAST, OFTEN, REST, SHARE, SLOW, SOON, Lookout, Stir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,12 @@ class Spool:
         self._clock += 1
         (self.root / folder / f"{name}{self._clock}").touch()
         os.utime(self.root / folder, (self._clock, self._clock))
+
+    def cost(self) -> int:
+        """What a look asks the disk."""
+        before = self.disk.calls
+        self.out.look()
+        return self.disk.calls - before
 
 
 @pytest.fixture
@@ -110,24 +116,39 @@ def test_looks_are_rare_where_nothing_changes_and_close_where_something_does(see
         seen.out.look()
     assert waits == sorted(waits)
     assert waits[-1] == SLOW
-    seen.drop(TODAY)
+    seen.drop(BOX)
     seen.out.look()
     assert seen.out.wait == FAST
 
 
-def test_a_look_costs_the_same_however_much_stands_there(seen: Spool) -> None:
-    def cost() -> int:
-        before = seen.disk.calls
+def test_where_nothing_changes_most_looks_are_at_incoming_alone(seen: Spool) -> None:
+    while seen.out.wait < SLOW:
         seen.out.look()
-        return seen.disk.calls - before
+    costs = [seen.cost() for _ in range(3 * REST)]
+    assert costs.count(1) == 3 * (REST - 1)
+    seen.drop(TODAY)
+    assert [Rung("pending")] in [seen.out.look() for _ in range(REST)]
+    assert seen.out.wait == FAST
 
-    few = cost()
+
+def test_what_comes_in_shows_at_the_next_look_and_the_rest_with_it(seen: Spool) -> None:
+    while seen.out.wait < SLOW:
+        seen.out.look()
+    for _ in range(REST):
+        seen.drop(BOX)
+        seen.drop(TODAY)
+        seen.out.wait = SLOW
+        assert seen.out.look() == [Rung("incoming"), Rung("pending")]
+
+
+def test_a_look_costs_the_same_however_much_stands_there(seen: Spool) -> None:
+    few = seen.cost()
     for n in range(200):
         seen.drop(TODAY, f"{n},")
         seen.drop(BOX, f"{n},")
     for day in range(2, 60):
         (seen.root / layout.PENDING / date_of(NOW + day * DAY_US)).mkdir()
-    assert cost() == few
+    assert seen.cost() == few
 
 
 # When pending/ is read anew.
