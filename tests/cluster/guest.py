@@ -8,7 +8,6 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
-from itertools import pairwise
 from typing import Any
 
 from spool import layout, look
@@ -18,6 +17,9 @@ from spool.disk import RealDisk
 from spool.names import parse_event
 
 TERMINAL = ("done", "failed", "cancelled")
+TICK = 0.02  # s, of the file server's times
+LINGER = 1.0  # s that a handler may outlive the node it belongs to
+Times = dict[str, float]  # of a run: "b", when it began, and "e", when it ended
 
 
 def submit(where: str, count: str, seed: str) -> None:
@@ -104,18 +106,21 @@ def look_at(where: str) -> None:
             event = parse_event(name)
             if event is not None and event[3] in TERMINAL:
                 told[event[1]] += 1
-    runs: defaultdict[str, dict[tuple[int, str], list[float]]] = defaultdict(dict)
+    runs: defaultdict[str, dict[tuple[int, str], Times]] = defaultdict(dict)
     for name in os.listdir(f"{where}/w"):
         task, attempt, node, what = name.split(".")
-        found = runs[task].setdefault((int(attempt), node), [0.0, 0.0])
-        found[what == "e"] = os.stat(f"{where}/w/{name}").st_mtime
-    print(json.dumps(_judge(ids, places, told, runs)))
+        found = runs[task].setdefault((int(attempt), node), {})
+        found[what] = os.stat(f"{where}/w/{name}").st_mtime
+    found = _judge(ids, places, told, runs)
+    for task, attempts in runs.items():
+        _times(where, disk, task, attempts, found)
+    print(json.dumps({k: v[:20] if isinstance(v, list) else v for k, v in found.items()}))
 
 
 def _judge(ids: list[str], places: Any, told: Counter[str], runs: Any) -> dict[str, Any]:
     """Figures, and `wrong`: what breaks a promise."""
     wrong: list[str] = []
-    again = overlap = 0
+    again = 0
     for task in ids:
         found = places.get(task, [])
         states = [path.split("/")[0] for path, _ in found]
@@ -133,16 +138,48 @@ def _judge(ids: list[str], places: Any, told: Counter[str], runs: Any) -> dict[s
         if len(attempts) > 1 + entry.lost + entry.fails + entry.interrupted:
             wrong.append(f"{task} ran {len(attempts)} times, its name explains {entry.lost}: {attempts}")
         again += len(attempts) > 1
-        for one, two in pairwise(attempts):
-            overlap += runs[task][one][1] > runs[task][two][0]
-    strangers = [task for task in places if task not in set(ids)]
-    return {
-        "tasks": len(ids),
-        "again": again,
-        "overlap": overlap,
-        "unacknowledged": len(strangers),
-        "wrong": wrong[:20],
-    }
+    strangers = len(places) - len(set(ids) & set(places))
+    figures = {"tasks": len(ids), "again": again, "overlap": 0, "unacknowledged": strangers}
+    return {**figures, "wrong": wrong, "overlaps": [], "late": []}
+
+
+def _times(
+    where: str, disk: RealDisk, task: str, attempts: dict[tuple[int, str], Times], found: Any
+) -> None:
+    """When its attempts ran, all by the clock of the file server, and when each was settled for good.
+
+    `overlaps` where the one before went on, all of them with a loss on record before the second began;
+    `late`: "NODE ..." where a run did something after its attempt was settled.
+    """
+    ordered = sorted(attempts.items())
+    for number, ((attempt, node), run) in enumerate(ordered):
+        path = layout.record(task, attempt)
+        try:
+            settled = os.stat(f"{where}/q/{path}").st_mtime
+        except FileNotFoundError:
+            found["wrong"].append(f"{task}: no record of attempt {attempt} on {node}")
+            continue
+        for what, limit in (("b", 0.0), ("e", LINGER)):
+            if run.get(what, 0) > settled + TICK + limit:
+                found["late"].append(
+                    f"{node} {task}.{attempt} {what} {run[what] - settled:.2f} s after the end"
+                )
+        for (_, other), after in ordered[number + 1 : number + 2]:
+            lost = look.record(disk, task, attempt)["outcome"] == "lost"
+            began = after.get("b", after.get("e", 0))
+            if began + TICK < settled:
+                found["wrong"].append(
+                    f"{task} began on {other} before attempt {attempt} on {node} was settled"
+                )
+            if run.get("e", 0) > began:
+                found["overlap"] += 1
+                found["overlaps"].append(
+                    f"{task}.{attempt} on {node} by {run['e'] - began:.2f} s, lost: {lost}"
+                )
+                if not lost:
+                    found["wrong"].append(
+                        f"{task} began on {other} while it ran on {node}, and no loss is on record"
+                    )
 
 
 def running(where: str, node: str) -> None:

@@ -124,19 +124,27 @@ class Proof:
         spent = time.monotonic() - begun
         ids = "\n".join(self.ids)
         found = json.loads(self._guest("look", given=ids, within=600))
+        frozen = {words[1] for words in map(str.split, self.cuts) if words[0] == "freeze"}
+        found["wrong"] += [
+            f"{late} though never frozen" for late in found["late"] if late.split()[0] not in frozen
+        ]
         found["wrong"] += [
             f"{h} says: {s[-600:]}" for h in self.hosts.names if "Traceback" in (s := self.hosts.said(h))
         ]
         return {"what": "cuts", "seed": self.seed, "seconds": round(spent), "cuts": self.cuts, **found}
 
     def _writer(self, host: str, count: int) -> threading.Thread:
-        """Submits on a host; one that dies with its host is not begun again."""
+        """Submits on a host, until so many are acknowledged: begun again where it dies with its host."""
 
         def work() -> None:
-            process = self.hosts.open(host, self.hosts.guest("submit", str(count), f"{self.seed}{host}"))
-            for line in process.stdout or ():
-                if len(line.strip()) == 32:
-                    self.ids.append(line.strip())
+            mine: list[str] = []
+            while len(mine) < count:
+                seed = f"{self.seed}{host}{len(mine)}"
+                process = self.hosts.open(host, self.hosts.guest("submit", str(count - len(mine)), seed))
+                mine += [line.strip() for line in process.stdout or () if len(line.strip()) == 32]
+                process.wait()
+                time.sleep(0.5)
+            self.ids += mine
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
