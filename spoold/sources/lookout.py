@@ -2,8 +2,8 @@
 
 A look asks the file server for the time of change of a few directories, however much stands in them:
 incoming/, pending/ with its shards up to tomorrow, nodes/. It says that something changed, never what.
-Looks are close together while something does, and far apart where nothing has for a while. Most of
-these are at incoming/ alone: what is new comes in there, and whoever sees it looks at the rest again.
+Looks are close together while something does, and far apart where nothing has for a while. Most are at
+incoming/ alone: what is new comes in there, and what others have made of it can wait a little.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000
 FAST, SLOW, SLOWER = 0.05, 1.0, 1.3  # seconds between looks, and how they grow where nothing changes
-REST = 5  # where nothing changes, one look in so many is at pending/ and nodes/ too
+REST = 5  # one look in so many is at pending/ and nodes/ too
 SOON, OFTEN = SECOND // 20, SECOND  # us between two readings of pending/
 SHARE = 20  # a reading takes at most one part in so many of the time
 
@@ -46,7 +46,7 @@ class Lookout:
         self.rows = rows
         self.wall = wall
         self.wait = FAST  # seconds until the next look
-        self._skipped = 0
+        self._looks = 0
         self._known: dict[str, object] = {}
         self._rows: list[dict[str, Any]] | None = None
 
@@ -55,11 +55,9 @@ class Lookout:
         found: list[Event] = []
         if self._changed("incoming", list(self.boxes())):
             found.append(Rung("incoming"))
-        if found or self.wait < SLOW or self._skipped >= REST - 1:
-            self._skipped = 0
+        if self._looks % REST == 0:
             found += self._rest()
-        else:
-            self._skipped += 1
+        self._looks += 1
         self.wait = FAST if found else min(self.wait * SLOWER, SLOW)
         return found
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tests.cluster.hosts import Hosts, missing
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Iterator
 
 TOML = """
@@ -70,6 +71,7 @@ class Proof:
         self.seed = seed
         self.ids: list[str] = []
         self.cuts: list[str] = []
+        self._writing: dict[str, subprocess.Popen[str]] = {}
 
     def prepare(self) -> None:
         """A fresh spool, and nobody who serves it."""
@@ -141,6 +143,7 @@ class Proof:
             while len(mine) < count:
                 seed = f"{self.seed}{host}{len(mine)}"
                 process = self.hosts.open(host, self.hosts.guest("submit", str(count - len(mine)), seed))
+                self._writing[host] = process
                 mine += [line.strip() for line in process.stdout or () if len(line.strip()) == 32]
                 process.wait()
                 time.sleep(0.5)
@@ -164,6 +167,7 @@ class Proof:
             hosts.serve(host)
         elif kind == "power":
             hosts.power("kill", host)
+            self._writing[host].kill()  # nobody tells it that the other end is gone
             time.sleep(span)
             hosts.power("boot", host)
             hosts.serve(host)

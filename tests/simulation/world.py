@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SECOND = 1_000_000
 START = 1_795_305_540_000_000  # 2026-11-21 23:59:00 UTC: midnight is near
 PERIOD = 301 * SECOND
+HOUR = 3600 * SECOND
 LIMITS = """|
 [handlers."limit.*"]
 exec = ["/bin/true"]
@@ -244,6 +245,8 @@ class World:
                 self._release()
                 self._resume()  # where the clock was set back, a pause may come after the first of these
             if not any(h.busy for h in self.up()):
+                for host in self.up():
+                    host.recurring.others = HOUR  # days may have to pass
                 self._idle(max(1, min(h.wake() for h in self.up())), skip=True)
         raise Broken(f"does not come to rest: {self._waiting()[:5]}")
 
