@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 BUFFER = 1 << 20
+LOAD = "load"  # lines of this event, one a minute, are for plots: they are wanted where asked for by name
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.([0-9]+))?\.jsonl(\.gz)?")
 
 
@@ -69,6 +70,8 @@ class Filter:
         """Whether a line is wanted; times are compared by `between`."""
         get = line.get
         if self.ids and get("id") not in self.ids:
+            return False
+        if self.event is None and get("event") == LOAD:
             return False
         if self.task is not None and not matches(self.task, str(get("task") or "")):
             return False

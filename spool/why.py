@@ -234,5 +234,5 @@ def _many(before: dict[str, int]) -> str:
 
 def _progress(progress: dict[str, Any]) -> str:
     percent, note = progress.get("percent"), progress.get("note")
-    text = f", {percent:g} %" if isinstance(percent, int | float) else ""
+    text = f", {percent:.0f} %" if isinstance(percent, int | float) else ""
     return f"{text}, {note}" if note else text

@@ -58,9 +58,11 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
         yield state, counts[state]
     yield "counted", found["counted_at"] if found["complete"] else UNCOUNTED
     yield "incoming", counts["incoming"] or None
-    for node in found["nodes"].values():
-        if node["alive"]:
-            yield from _queue(node, reasons.now)
+    alive = [(name, node) for name, node in found["nodes"].items() if node["alive"]]
+    for name, node in alive:
+        if len(alive) > 1:
+            yield "on node", name
+        yield from _queue(node, reasons.now)
     for row in found["pauses"]:
         yield "pauses", reasons.pause(row)
     unread = ", ".join(f"{parent} {n}" for parent, n in found["outboxes"].items() if n)
@@ -115,7 +117,7 @@ def _running(node: dict[str, Any], now: int) -> Iterator[tuple[Any, ...]]:
     for row in node.get("running") or []:
         progress = row.get("progress") or {}
         percent, note = progress.get("percent"), progress.get("note")
-        done = f"{percent:g} %" if isinstance(percent, int | float) else ""
+        done = f"{percent:.0f} %" if isinstance(percent, int | float) else ""
         yield (
             row["id"],
             row["task"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
     spool = options_of.open_spool(args)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("spool: top needs a terminal; `spool status` tells it once", file=sys.stderr)
+        return EX_UNAVAILABLE
+    if os.environ.get("TERM") == "dumb":
+        print("spool: a dumb terminal cannot show top; `spool status` tells it once", file=sys.stderr)
         return EX_UNAVAILABLE
     try:
         from spool.top.app import Top

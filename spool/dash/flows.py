@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from spool.command.render import clock
 from spool.dash import plots
 from spool.dash.plots import Frame, Series
+from spool.machine import zone_of
 from spool.scene.flow import TIERS, quantile, total
 from spool.scene.words import number, seconds, short
 from spool.times import HOUR, MINUTE, SECOND
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # Of each range: the width of a value in us, how many there are.
 RANGES = {"15m": (10 * SECOND, 90), "1h": (MINUTE, 60), "24h": (10 * MINUTE, 144), "7d": (HOUR, 168)}
+LOOKS = ("s-one", "s-two", "s-three", "s-four")  # of nodes
 COUNTED = ("taken", "started", "done", "failed", "failures", "cancelled", "met", "late")
 
 
@@ -31,10 +34,7 @@ def flow(source: Source, chosen: str, now: int) -> dict[str, Any]:
     every = total(buckets)
 
     def frame(title: str, say: Callable[[float], str], **more: Any) -> Frame:
-        def told(us: int) -> str:
-            return clock(us, now)[: -3 if width < HOUR and len(clock(us, now)) == 8 else 16]
-
-        return Frame(title=title, starts=starts, width=width, say=say, clock=told, **more)
+        return Frame(title=title, starts=starts, width=width, say=say, **clocks(width, now), **more)
 
     def counted(name: str, what: str, look: str) -> Series:
         return Series(name, [b.counts.get(what, 0) for b in buckets], look)
@@ -48,6 +48,10 @@ def flow(source: Source, chosen: str, now: int) -> dict[str, Any]:
 
     ended = [counted(name, name, f"s-{name}") for name in ("done", "failed", "cancelled")]
     deadlines = [counted("met", "met", "s-done"), counted("missed", "late", "s-failed")]
+    nodes = sorted({node for bucket in buckets for node in bucket.loads})[: len(LOOKS)]
+    loads = [
+        Series(node, [b.loads.get(node) for b in buckets], LOOKS[at]) for at, node in enumerate(nodes)
+    ]
     load = frame("Load", lambda value: f"{value:.3g}", shaded=shut, shade="gate shut,")
     return {
         "totals": {name: number(every.counts.get(name, 0)) for name in COUNTED},
@@ -56,10 +60,27 @@ def flow(source: Source, chosen: str, now: int) -> dict[str, Any]:
         "ended_plot": plots.bars(frame("Ended", short), ended),
         "wait_plot": plots.lines(frame("Waited", seconds, time=True), timed("waits")),
         "run_plot": plots.lines(frame("Ran", seconds, time=True), timed("runs")),
-        "late_plot": plots.bars(frame("Deadlines", short), deadlines),
-        "load_plot": plots.lines(load, [_load(source, starts, width)]),
+        "late_p": [seconds(quantile(every.lates, share)) for share in (0.5, 0.95)],
+        "met_plot": plots.bars(frame("Deadlines", short), deadlines),
+        "late_plot": plots.lines(frame("Late by", seconds, time=True), timed("lates")),
+        "load_plot": plots.lines(load, loads),
+        "load_of": [(row.name, row.look) for row in loads],
         "gate_shut": len(shut),
     }
+
+
+def clocks(width: int, now: int) -> dict[str, Any]:
+    """How a plot names times: in full where the reader points, in short below it."""
+    zone = zone_of("")
+
+    def told(us: int) -> str:
+        full = clock(us, now)
+        return full[:16] if len(full) > 8 else full if width < MINUTE else full[:5]
+
+    def axis(us: int) -> str:
+        return f"{datetime.fromtimestamp(us // SECOND, zone):{'%a %H:%M' if width >= HOUR else '%H:%M'}}"
+
+    return {"clock": told, "axis": axis}
 
 
 def _buckets(source: Source, width: int, many: int, now: int) -> tuple[list[int], list[Bucket]]:
@@ -71,13 +92,3 @@ def _buckets(source: Source, width: int, many: int, now: int) -> tuple[list[int]
     first = now // base * base - (many * per - 1) * base
     buckets = [total(fine[at : at + per]) for at in range(0, len(fine), per)]
     return [first + at * width for at in range(many)], buckets
-
-
-def _load(source: Source, starts: list[int], width: int) -> Series:
-    """The load of this machine, as far as it was looked at."""
-    values: list[float | None] = [None] * len(starts)
-    for at, value in list(source.loads):
-        index = (at - starts[0]) // width
-        if 0 <= index < len(values):
-            values[index] = max(value, values[index] or 0.0)
-    return Series("load", values, "s-one")

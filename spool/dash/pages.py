@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.command.render import clock, when
 from spool.dash import plots
-from spool.dash.flows import RANGES, flow
+from spool.dash.flows import RANGES, clocks, flow
 from spool.dash.plots import Frame, Series
 from spool.errors import NoSuchTask, SpoolError
 from spool.gated import sentence
@@ -16,7 +16,7 @@ from spool.heldback import HeldBack, brief
 from spool.journal import Filter
 from spool.names import PRIORITIES, id_time, is_id
 from spool.scene import due, lists, past, recurring
-from spool.scene.words import short
+from spool.scene.words import HELD, short
 from spool.times import DAY, HOUR, WEEK, parse_utc
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Facts:
     now: int
 
     def time(self, us: int | str | None) -> str:
-        """An instant, with its date where that is not today."""
+        """An instant, with its date where that is not today, in the user's time zone."""
         found = parse_utc(us) if isinstance(us, str) else us
-        return "" if found is None else clock(found, self.now)
+        return "" if found is None else clock(found, self.now)[:19]
 
     def ago(self, us: int | str | None) -> str:
         """The same relative to now."""
@@ -96,7 +96,7 @@ def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         "range": chosen,
         "ranges": RANGES,
         **flow(source, chosen, moment.now),
-        "next": [node["next"] for node in moment.alive if node.get("next")],
+        "next": [{**node["next"], "node": node.get("node")} for node in moment.alive if node.get("next")],
         "runs": [run(row, moment) for row in moment.running[:12]],
         "runs_more": max(0, sum(n.get("running_total", 0) for n in moment.alive) - 12),
         "waits": waits,
@@ -154,7 +154,7 @@ def tasks(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     )
     found = {str(row["id"]): run(row, source.moment) for row in source.moment.running}
     return {"state": state, "wanted": wanted, "rows": rows, "age": age, "many": MANY, "running": found,
-            "choices": [s for s in layout.STATES if s != layout.PENDING]}  # fmt: skip
+            "held": HELD, "choices": [s for s in layout.STATES if s != layout.PENDING]}  # fmt: skip
 
 
 def task(source: Source, task_id: str) -> dict[str, Any]:
@@ -216,9 +216,7 @@ def error(source: Source, fingerprint: str) -> dict[str, Any] | None:
         return None
     now = source.moment.now
     starts = [now // HOUR * HOUR - back * HOUR for back in range(47, -1, -1)]
-    frame = Frame(
-        title="Failures", starts=starts, width=HOUR, say=short, clock=lambda us: clock(us, now)[:16]
-    )
+    frame = Frame(title="Failures", starts=starts, width=HOUR, say=short, **clocks(HOUR, now))
     hours = group.histogram.get("hours", {})
     plot = plots.bars(frame, [Series("failures", [hours.get(us, 0) for us in starts], "s-failed")])
     return {

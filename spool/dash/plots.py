@@ -31,6 +31,7 @@ class Series:
 class Frame:
     """What a plot stands in. `starts`: us UTC of each value; `say`: a value in words, `clock`: a time.
 
+    `axis`: a time in the few characters there are below the plot.
     `shaded`: stretches (from, to in us) that are marked, called `shade`. `time`: values are seconds.
     """
 
@@ -39,6 +40,7 @@ class Frame:
     width: int
     say: Callable[[float], str]
     clock: Callable[[int], str]
+    axis: Callable[[int], str]
     shaded: Sequence[tuple[int, int]] = ()
     shade: str = ""
     time: bool = False
@@ -106,10 +108,10 @@ def _axes(frame: Frame, top: float, *, whole: bool = False) -> str:
         said = escape(frame.say(top * share) if share else "0")
         parts.append(f'<text x="{LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{said}</text>')
     many = len(frame.starts)
-    for at in range(0, many, max(1, many // 5)):
+    for at in range(0, many, max(1, many // 4)):
         x = LEFT + at * INNER / many
         anchor = "start" if at == 0 else "middle"
-        said = escape(frame.clock(frame.starts[at]))
+        said = escape(frame.axis(frame.starts[at]))
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 5}" text-anchor="{anchor}">{said}</text>')
     return "".join(parts)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from spool.disk import RealDisk
@@ -13,7 +11,7 @@ from spool.errors import SpoolError
 from spool.scene.flow import Flow
 from spool.scene.moment import Gatherer
 from spool.scene.tail import Tail
-from spool.times import SECOND, WEEK
+from spool.times import WEEK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +27,6 @@ PATIENCE = 0.12  # seconds a page waits for its lists
 BREATH = 0.002  # seconds a long list leaves to the pages after each slice
 SHARE = 20  # a list may take one second in so many
 KEPT = 32  # lists
-LOADS = 8640  # samples, one in ten seconds: a day
-SAMPLE = 10 * SECOND
 
 
 class Source:
@@ -40,7 +36,6 @@ class Source:
         self.spool = spool
         self.flow = Flow()
         self.lock = threading.RLock()  # of the flow
-        self.loads: deque[tuple[int, float]] = deque(maxlen=LOADS)
         self.left = 1  # bytes of the newest journals that are still to be read
         self.version = 0
         self._gatherer = Gatherer(spool)
@@ -82,8 +77,10 @@ class Source:
                 more = self._tail.step(moment.now)
             time.sleep(0.001)  # whoever renders a page comes first
         self.left = self._tail.left
-        if not self.loads or moment.now - self.loads[-1][0] >= SAMPLE:
-            self.loads.append((moment.now, os.getloadavg()[0]))
+        with self.lock:
+            for node in moment.alive:
+                if isinstance(load := node.get("load"), int | float):
+                    self.flow.load(moment.now, str(node["node"]), load)
         self.moment = moment
         mark = _mark(moment, self.flow.newest, more=more)
         if mark != self._mark:

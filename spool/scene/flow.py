@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
+from spool.journal import LOAD
 from spool.names import BadName, parse_entry
 from spool.times import HOUR, MINUTE, SECOND, parse_utc
 
@@ -27,12 +28,15 @@ class Bucket:
 
     `taken`, `started`, `done`, `failed` (for good), `cancelled`: tasks; `failures`: attempts.
     `met`, `late`: tasks with a deadline that have ended before and after it. `waits`: from a task's
-    time to its start, `runs`: from start to end; counts by BOUNDS.
+    time to its start, `runs`: from start to end, `lates`: from a missed deadline to the end; counts by
+    BOUNDS. `loads`: the highest load of each node.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     waits: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     runs: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    lates: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    loads: dict[str, float] = field(default_factory=dict)
 
     def add(self, what: str) -> None:
         """One more."""
@@ -44,6 +48,13 @@ class Bucket:
             self.counts[name] = self.counts.get(name, 0) + count
         self.waits = [a + b for a, b in zip(self.waits, other.waits, strict=True)]
         self.runs = [a + b for a, b in zip(self.runs, other.runs, strict=True)]
+        self.lates = [a + b for a, b in zip(self.lates, other.lates, strict=True)]
+        for node, load in other.loads.items():
+            self.load(node, load)
+
+    def load(self, node: str, load: float) -> None:
+        """What a node has measured."""
+        self.loads[node] = max(load, self.loads.get(node, 0.0))
 
 
 @dataclass(slots=True)
@@ -62,11 +73,11 @@ class Flow:
         except (KeyError, ValueError, TypeError):
             return
         event = line.get("event")
-        if event == "gate":
-            self.gates = [*self.gates, (at, bool(line.get("open")), str(line.get("node")))][-1000:]
+        if event in ("gate", LOAD):
+            self._machine(line, at)
             return
         self.newest = max(self.newest, at)
-        whats, wait, run = self._told(line, event, at)
+        whats, wait, run, late = self._told(line, event, at)
         if not whats and run is None:
             return
         for width, kept in TIERS:
@@ -79,13 +90,30 @@ class Flow:
                 bucket.waits[bisect_left(BOUNDS, wait)] += 1
             if run is not None:
                 bucket.runs[bisect_left(BOUNDS, run)] += 1
+            if late is not None:
+                bucket.lates[bisect_left(BOUNDS, late)] += 1
+
+    def _machine(self, line: Mapping[str, Any], at: int) -> None:
+        """What a line says of the node it is from."""
+        node, load = str(line.get("node")), line.get("load")
+        if line.get("event") == "gate":
+            self.gates = [*self.gates, (at, bool(line.get("open")), node)][-1000:]
+        elif isinstance(load, int | float):
+            self.load(at, node, load)
+
+    def load(self, at: int, node: str, load: float) -> None:
+        """The load of a node at an instant (us UTC)."""
+        for width, kept in TIERS:
+            bucket = self._bucket(width, kept, at)
+            if bucket is not None:
+                bucket.load(node, load)
 
     def _told(
         self, line: Mapping[str, Any], event: object, at: int
-    ) -> tuple[list[str], float | None, float | None]:
-        """What a line counts as, how long the task waited, how long it ran (seconds)."""
+    ) -> tuple[list[str], float | None, float | None, float | None]:
+        """What a line counts as; how long the task waited, ran, was late when it ended (seconds)."""
         whats: list[str] = []
-        wait = run = None
+        wait = run = late = None
         task_id, before, after = str(line.get("id")), line.get("from"), line.get("to")
         if before == "new":
             whats.append("taken")
@@ -105,7 +133,8 @@ class Flow:
             _, deadline = _instants(line)
             if deadline is not None:
                 whats.append("met" if at <= deadline else "late")
-        return whats, wait, run
+                late = (at - deadline) / 1e6 if at > deadline else None
+        return whats, wait, run, late
 
     def _bucket(self, width: int, kept: int, at: int) -> Bucket | None:
         tier = self.tiers[width]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.scene.lists import is_wanted
-from spool.scene.words import bar, number, seconds
+from spool.scene.words import HELD, bar, number, seconds
 from spool.times import DAY, HOUR, SECOND, WEEK, format_span, parse_utc
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:
         late = one.deadline is not None and one.deadline < moment.now and view in ("waiting", "held")
         deadline = "" if one.deadline is None else when(one.deadline, moment.now)
         spent = one.state == layout.FAILED and one.entry.fails > 0
-        why = one.why or (f"failed {one.entry.fails} times" if one.entry.fails and not spent else "")
+        why = HELD.get(one.why, one.why) or (
+            f"failed {one.entry.fails} times" if one.entry.fails and not spent else ""
+        )
         rows.append(
             _row(
                 one.id,

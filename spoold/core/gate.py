@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Action, Now
 
 INTERVAL = SECOND  # us that a look at the machine is good for
+TELL = 50 * SECOND  # us between two lines of the journal that tell the load: one in each minute
 TRACE = 60 * SECOND  # us in which the load average forgets all but 1/e
 YES, NO, NEVER, BLIND = "yes", "no", "never", "blind"
 
@@ -53,6 +54,7 @@ class Gate:
         self._cores = 0.0  # what booked tasks keep busy
         self._trace = 0.0  # what the load average shows of that
         self._ticked = 0
+        self._tell = 0  # monotonic instant from which the load is told again
 
     # What was admitted.
 
@@ -153,18 +155,22 @@ class Gate:
         return YES
 
     def settle(self, counts: dict[str, int], now: Now) -> list[Action]:
-        """After all that may start has: a look that is wanted, and whether the gate has changed."""
+        """After all that may start has: a look that is wanted, the load, whether the gate has changed."""
         if self._blind:
             return [Measure()]
+        notes: list[Action] = []
+        if self.machine is not None and self.machine.load is not None and self.machine.at >= self._tell:
+            self._tell = self.machine.at + TELL
+            notes.append(Note("load", {"load": round(self.machine.load, 2)}))
         if self.shut == (self.since is not None):
-            return []
+            return notes
         counts["gate_closed" if self.shut else "gate_opened"] += 1
         if self.shut:
             self.since = now
-            return [Note("gate", {"open": False, "why": self.why})]
+            return [*notes, Note("gate", {"open": False, "why": self.why})]
         held = now.mono - self.since.mono if self.since is not None else 0
         self.since, self.why = None, ""
-        return [Note("gate", {"open": True, "held": round(held / SECOND, 3)})]
+        return [*notes, Note("gate", {"open": True, "held": round(held / SECOND, 3)})]
 
     # Deadlines.
 

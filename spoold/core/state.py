@@ -374,7 +374,9 @@ class State:
             if self.busy.get(pattern, 0) >= width:
                 return f"handler {pattern} runs {width} already (async_tasks)"
         elif self.processes >= limit:
-            return f"{self.processes} processes run already (concurrency)"
+            few = ", fewer while the machine is busy" if limit < self.usual_limit else ""
+            many = "1 process runs" if self.processes == 1 else f"{self.processes} processes run"
+            return f"{many} already (concurrency{few})"
         return ""
 
     @property

@@ -44,8 +44,8 @@ class Screen:
         )
         return done.stdout
 
-    def start(self, live: Live, *words: str) -> None:
-        env = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    def start(self, live: Live, *words: str, term: str = "xterm-256color") -> None:
+        env = {"PYTHONPATH": str(ROOT), "TERM": term, "LC_ALL": "C.UTF-8"}
         command = ["env", *(f"{k}={v}" for k, v in env.items()), sys.executable, "-m", "spool"]
         command += ["--spool", str(live.root), "top", *words]
         line = f"{shlex.join(command)}; echo ended with $?; cat"
@@ -108,7 +108,7 @@ def test_it_shows_what_goes_on_and_its_keys_change_it(live: Make, screen: Screen
     spool.entry(later, "pending", where=lambda e: e.prio == "low")
 
     screen.keys("3")
-    screen.shows("nobody.home", "no-handler")
+    screen.shows("nobody.home", "no handler")
     screen.keys("c")
     screen.shows("cancel nobody.home", "y/n")
     screen.keys("n")
@@ -163,3 +163,11 @@ def test_it_needs_a_terminal(spool_at: Make) -> None:
     )
     assert (done.returncode, done.stdout) == (69, "")
     assert "spool status" in done.stderr
+
+
+def test_where_the_cursor_cannot_be_moved_it_names_the_command_that_needs_no_more(
+    live: Make, screen: Screen
+) -> None:
+    screen.start(live(HANDLERS), term="dumb")
+    shown = screen.shows("ended with 69")
+    assert "`spool status` tells it once" in shown

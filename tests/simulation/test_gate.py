@@ -264,3 +264,14 @@ def test_no_deadline_passes_the_concurrency() -> None:
     submit(made, {"task": "run.b", "deadline": "+10s", "lead": 5})
     made.run(40 * SECOND)
     assert len(started(made)) == 3
+
+
+def test_the_load_is_told_at_most_once_a_minute_and_only_while_tasks_start() -> None:
+    made = world(load=0.5)
+    for _ in range(30):
+        submit(made, {"task": "run.a"})
+        made.run(6 * SECOND)
+    made.run(600 * SECOND)
+    told = [line["load"] for line in invariants.journal(made) if line["event"] == "load"]
+    assert 2 <= len(told) <= 5
+    assert set(told) == {0.5}

@@ -378,7 +378,14 @@ def test_a_token_is_kept_in_a_file_of_its_user_s_own(tmp_path: Path) -> None:
 def frame(many: int) -> plots.Frame:
     starts = [NOW + n * HOUR for n in range(many)]
     return plots.Frame(
-        title="T<", starts=starts, width=HOUR, say=str, clock=str, shaded=[(NOW, NOW + HOUR)], shade="<"
+        title="T<",
+        starts=starts,
+        width=HOUR,
+        say=str,
+        clock=str,
+        axis=str,
+        shaded=[(NOW, NOW + HOUR)],
+        shade="<",
     )
 
 

@@ -15,14 +15,16 @@ pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
-from spool import Spool, layout, look
-from spool.dash import plots
+from spool import Spool, layout, look, why
+from spool.dash import flows, plots
+from spool.dash.plots import Frame
 from spool.dash.source import Source
 from spool.disk import RealDisk
 from spool.init import init
 from spool.names import DAY_US, new_id
+from spool.place import AFTER
 from spool.scene import lists, recurring
-from spool.scene.words import short
+from spool.scene.words import HELD, short
 from spool.times import HOUR, format_utc
 from tests.e2e.live import until
 from tests.unit.test_asked import counted_by_a_daemon, queue
@@ -228,6 +230,33 @@ def test_lists_that_take_long_are_made_in_turns(root: Path, monkeypatch: pytest.
     source = Source(Spool(root))
     source.lists(dict.fromkeys("abc", make))
     until(lambda: sum(done) == 9 * look.SLICE, "all lists are made")
+
+
+def test_times_below_a_plot_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    for width, many in flows.RANGES.values():
+        starts = [NOON - (many - at) * width for at in range(many)]
+        shown = Frame(title="T", starts=starts, width=width, say=str, **flows.clocks(width, NOON))
+        drawn = str(plots.lines(shown, [plots.Series("a", [1.0] * many, "s-one")]))
+        labels = re.findall(
+            rf'<text x="([0-9.]+)" y="{plots.HEIGHT - 5}" text-anchor="(\w+)">([^<]*)<', drawn
+        )
+        assert len(labels) >= 4
+        ends = -1.0
+        for x, anchor, said in labels:
+            wide = 6.5 * len(said)  # units, at 11 px
+            left = float(x) - (wide / 2 if anchor == "middle" else 0)
+            assert left > ends, (width, labels)
+            ends = left + wide
+
+
+def test_a_list_of_what_is_held_says_why_in_words(root: Path) -> None:
+    take_in(root, new_id(), "mail.send", "held", why="no-handler")
+    assert "no handler" in text(Site(root), "/tasks?state=held")
+
+
+def test_every_reason_to_hold_has_its_words() -> None:
+    assert HELD.keys() == {*why.HELD, AFTER}
 
 
 def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,13 @@ def test_each_filter_keeps_what_it_names_and_nothing_else(
     assert list(journal.read(str(root), Filter(**wanted))) == [hit]
 
 
+def test_the_load_is_told_to_whoever_asks_for_it_by_name(root: Path) -> None:
+    lines = [line(NOON), line(NOON + 1, event="load", load=1.5)]
+    put(root, "a/2026-11-21.jsonl", lines)
+    assert list(journal.read(str(root), Filter())) == lines[:1]
+    assert list(journal.read(str(root), Filter(event="load"))) == lines[1:]
+
+
 def test_nothing_is_missed_or_told_twice_between_reading_and_following(root: Path) -> None:
     first, torn, later, other = (line(NOON + n) for n in range(4))
     path = put(root, "a/2026-11-21.jsonl", [first])

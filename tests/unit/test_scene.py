@@ -63,8 +63,17 @@ def test_a_deadline_is_met_or_missed_by_the_entry_s_own_word() -> None:
         one = entry(deadline=NOW)
         flow.add(line("claim", "pending", "running", NOW - MINUTE, one))
         flow.add(line("succeed", "running", "done", NOW + late * SECOND, one))
-    counts = total(flow.last(MIN, 5, NOW)).counts
-    assert (counts["met"], counts["late"]) == (1, 1)
+    found = total(flow.last(MIN, 5, NOW))
+    assert (found.counts["met"], found.counts["late"], sum(found.lates)) == (1, 1, 1)
+    assert quantile(found.lates, 0.5) == pytest.approx(1, rel=0.5)
+
+
+def test_the_load_of_a_stretch_is_the_highest_each_node_has_told() -> None:
+    flow = Flow()
+    for at, node, load in ((0, "a", 3.5), (1, "a", 1), (2, "b", 0.25), (3, "b", "much"), (4, "b", None)):
+        flow.add({"at": format_utc(NOW + at * SECOND), "event": "load", "load": load, "node": node})
+    found = total(flow.last(MIN, 5, NOW))
+    assert (found.loads, found.counts) == ({"a": 3.5, "b": 0.25}, {})
 
 
 def test_failures_and_failed_tasks_are_told_apart() -> None:
