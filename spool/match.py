@@ -65,11 +65,11 @@ def _kept(disk: Disk, match: Match, folder: str, batch: list[str]) -> Iterator[t
             entry = look.entry_at(path)
         except BadName:
             continue
-        if keeps(match, entry) and (not match.opens or _opened(disk, match, entry, path)):
+        if keeps(match, entry) and (not match.opens or opened(disk, match, entry, path)):
             yield entry.id, path
 
 
-def _opened(disk: Disk, match: Match, entry: Entry, path: str) -> bool:
+def opened(disk: Disk, match: Match, entry: Entry, path: str) -> bool:
     """Whether its record and its own copy say that a task is meant."""
     if match.error is not None and failure(disk, entry) != match.error:
         return False

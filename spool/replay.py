@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spool.names import id_from
+from spool.results import renamed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spool.owncopy import Task
 
 
@@ -17,8 +20,11 @@ def new_id(key: str, base: int, old: str) -> str:
     return id_from(base, hashlib.sha256(f"{key}.{old}".encode("utf-8", "surrogateescape")).digest())
 
 
-def again(task: Task, key: str, base: int, uid: int | None) -> Task:
-    """The new task: everything as it was, due at `base`, its deadline as far ahead as it was."""
+def again(task: Task, key: str, base: int, uid: int | None, before: Mapping[str, str]) -> Task:
+    """The new task: everything as it was, due at `base`, its deadline as far ahead as it was.
+
+    It waits for what those it waited for become, as far as they are replayed too: `before`, by id.
+    """
     old = task.id or ""
     ahead = None if task.deadline is None else base + max(0, task.deadline - task.at)
     return replace(
@@ -30,5 +36,7 @@ def again(task: Task, key: str, base: int, uid: int | None) -> Task:
         uid=uid,
         replay_of=old,
         duplicate_of=None,
-        after=(),
+        after=tuple(before[one] for one in task.after if one in before),
+        results=tuple(before.get(one, one) for one in task.results),
+        args=renamed(task.args, before) if task.results and before else task.args,
     )

@@ -9,7 +9,7 @@ from spool.errors import Invalid
 from spool.strict import label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 RESULT = "$result"
 NEEDLE = b'"$result"'  # args whose JSON does not hold it name no result
@@ -43,7 +43,7 @@ def named(args: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def renamed(args: Any, ids: dict[str, str]) -> Any:
+def renamed(args: Any, ids: Mapping[str, str]) -> Any:
     """The same args with ids in place of refs."""
     return swapped(args, lambda one, _: {**one, RESULT: ids.get(one[RESULT], one[RESULT])}, "args")
 

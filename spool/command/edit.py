@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from spool.client import Spool
 
-OURS = ("v", "id", "submitted_at", "submitted_by", "digest")
+OURS = ("v", "id", "submitted_at", "submitted_by", "digest", "results", "recurring", "duplicate_of")
 PATIENCE = 30.0  # seconds for the daemon to hold the old one
 EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and

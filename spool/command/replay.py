@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from spool.client import Spool
     from spool.owncopy import Task
 
-CHUNK = 1000  # ids in one action
+CHUNK = 10_000  # ids in one action
 EPILOG = """
 New tasks with ids of their own, `replay_of` the old one, and everything else as it was: a deadline
 is as far ahead as it was. Tasks in packs are found as well. What a handler says is not `replayable`
@@ -110,7 +111,7 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
         options_of.usage(args, "--into names this spool: leave it out")
     target = Spool(args.into)
     refused = _not_replayable(spool) if not args.force else {}
-    docs: list[dict[str, Any]] = []
+    old: dict[str, Task] = {}
     denied: dict[str, int] = {}
     with Bar("replay", len(ids)) as bar:
         for task in _tasks(spool, ids):
@@ -121,7 +122,8 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
             if why is not None:
                 denied[why] = denied.get(why, 0) + 1
             else:
-                docs.append(_doc(task, key))
+                old[str(task.id)] = task
+    docs = _docs(spool, old, key)
     if len(docs) > 1:
         print(f"spool: replay {key}", file=sys.stderr)
     made = target.submit_many(docs)
@@ -160,18 +162,40 @@ def _tasks(spool: Spool, ids: list[str]) -> Iterator[Task]:
             yield packed.task
 
 
-def _doc(task: Task, key: str) -> dict[str, Any]:
-    """The task as a submission."""
+def _docs(spool: Spool, old: dict[str, Task], key: str) -> list[dict[str, Any]]:
+    """The tasks as submissions, first what others wait for; other results are values there."""
+    from graphlib import TopologicalSorter
+
     import orjson
 
     from spool.command.edit import OURS
     from spool.names import id_time
     from spool.owncopy import encode_task
-    from spool.replay import again
+    from spool.replay import again, new_id
+    from spool.results import NONE, RESULT, at, swapped
+    from spool.waiting import end_of
 
-    new = again(task, key, id_time(key), None)
-    doc = orjson.loads(encode_task(new))
-    return {name: value for name, value in doc.items() if name not in OURS} | {"id": new.id}
+    base = id_time(key)
+    before = {one: new_id(key, base, one) for one in old}
+
+    def value(reference: dict[str, Any], where: str) -> Any:
+        if reference[RESULT] in before:
+            return reference
+        end = end_of(spool.disk, reference[RESULT]) or {}
+        try:
+            return at(end.get("result") if end.get("event") == "done" else NONE, reference.get("path"))
+        except LookupError:
+            raise Invalid(where, reference[RESULT], "has no such result") from None
+
+    docs = []
+    order = TopologicalSorter({one: [p for p in t.after if p in old] for one, t in old.items()})
+    for one in order.static_order():
+        task = old[one]
+        task = replace(task, args=swapped(task.args, value, "args")) if task.results else task
+        doc = orjson.loads(encode_task(again(task, key, base, None, before)))
+        doc = {name: value for name, value in doc.items() if name not in OURS} | {"id": before[one]}
+        docs.append({n: v for n, v in doc.items() if n != "on_failure" or "after" in doc})
+    return docs
 
 
 def _not_replayable(spool: Spool) -> dict[str, Any]:

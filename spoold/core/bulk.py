@@ -34,7 +34,7 @@ def begin(state: State, event: Arrived, request: Bulk) -> list[Action]:
         reason = {"field": "match.state", "value": wanted, "rule": rule, "action": kind_of(request)}
         return [verbs.refuse(state, event.source, reason, None, "unknown", verbs.id_of(event.source))]
     state.seeks[event.source] = Seeking(request)
-    return [Seek(event.source, request)]
+    return [Seek(event.source, request, state.settings)]
 
 
 def matched(state: State, event: Matched, now: Now) -> list[Action]:

@@ -506,10 +506,14 @@ class Pauses(NamedTuple):
 
 
 class Seek(NamedTuple):
-    """Look for the tasks an action is about by what they are, a slice at a time."""
+    """Look for the tasks an action is about by what they are, a slice at a time.
+
+    `settings`: of a replay, to tell what is replayable.
+    """
 
     source: Source
     request: Request
+    settings: Settings
 
 
 class Quarantine(NamedTuple):

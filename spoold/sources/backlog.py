@@ -111,7 +111,7 @@ def _next(rows: list[R], steps: Callable[[R], Iterator[E]]) -> Iterator[E]:
 def _sought(disk: Disk, seek: Seek) -> Iterator[Matched]:
     request = seek.request
     if isinstance(request, Replay):
-        yield from replays.sought(disk, seek.source, request)
+        yield from replays.Sought(disk, seek.source, request, seek.settings).tasks()
     if isinstance(request, Verb | Move) and request.match is not None:
         kind = request.kind if isinstance(request, Verb) else "move"
         for paths in match.find(disk, kind, request.match):

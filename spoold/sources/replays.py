@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spool import layout, look, match, packs
+from spool import layout, look, match, packs, waiting
 from spool.disk import Missing
 from spool.look import DAMAGED
 from spool.names import id_time
-from spool.replay import again
+from spool.replay import again, new_id
 from spoold.core.values import Matched
 
 if TYPE_CHECKING:
@@ -18,32 +18,87 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
     from spool.requests import Match
+    from spool.settings import Settings
     from spoold.core.values import Source
 
 SLICE = 50
+KEPT = 100_000  # tasks that others waited for
 
 
-def sought(disk: Disk, source: Source, request: Replay) -> Iterator[Matched]:
-    """The new tasks, some at a time; those that were made before are only counted."""
-    if request.match is None:
-        for at in range(0, len(request.ids), SLICE):
-            found, denied = _named(disk, request.ids[at : at + SLICE])
-            yield _matched(disk, source, request, found, tuple(denied))
-        return
-    for paths in match.find(disk, "replay", request.match):
-        yield _matched(disk, source, request, _ended(disk, paths, source.ctime))
-    for path in packs.packs(disk):
-        yield _matched(disk, source, request, _packed(disk, path, request.match, source.ctime))
+class Sought:
+    """One replay. What waited for others waits for what they become, where they are of it too."""
 
+    def __init__(self, disk: Disk, source: Source, request: Replay, settings: Settings) -> None:
+        self.disk = disk
+        self.source = source
+        self.request = request
+        self.settings = settings
+        self.base = source.ctime if request.id is None else id_time(request.id)
+        self.key = request.id or f"{source.path}.{source.ino}.{source.ctime}"
+        self._ids = frozenset(request.ids)
+        self._known: dict[str, bool] = {}  # tasks that others waited for: whether they are of it
 
-def _matched(
-    disk: Disk, source: Source, request: Replay, old: Iterable[Task], denied: tuple[str, ...] = ()
-) -> Matched:
-    base = source.ctime if request.id is None else id_time(request.id)
-    key = request.id or f"{source.path}.{source.ino}.{source.ctime}"
-    tasks = [again(task, key, base, source.uid) for task in old]
-    fresh = tuple(task for task in tasks if not _is_known(disk, task.id or ""))
-    return Matched(source, {}, tasks=fresh, denied=denied, known=len(tasks) - len(fresh))
+    def tasks(self) -> Iterator[Matched]:
+        """The new tasks, some at a time; those that were made before are only counted."""
+        disk, request, dropped = self.disk, self.request, self.source.ctime
+        if request.match is None:
+            for at in range(0, len(request.ids), SLICE):
+                found, denied = _named(disk, request.ids[at : at + SLICE])
+                yield from self._new(found, tuple(denied))
+            return
+        for paths in match.find(disk, "replay", request.match):
+            yield from self._new(_ended(disk, paths, dropped))
+        for path in packs.packs(disk):
+            yield from self._new(_packed(disk, path, request.match, dropped))
+
+    def _new(self, old: Iterable[Task], denied: tuple[str, ...] = ()) -> Iterator[Matched]:
+        tasks: list[Task] = []
+        known = looks = 0
+        for task in old:
+            if _is_known(self.disk, self._id(task.id or "")):
+                known += 1
+                continue
+            before: dict[str, str] = {}
+            for one in task.after:
+                if one not in self._known and (looks := looks + 1) % SLICE == 0:
+                    yield Matched(self.source, {})  # others have their turn
+                if self._is_too(one):
+                    before[one] = self._id(one)
+            tasks.append(again(task, self.key, self.base, self.source.uid, before))
+        yield Matched(self.source, {}, tasks=tuple(tasks), denied=denied, known=known)
+
+    def _id(self, old: str) -> str:
+        return new_id(self.key, self.base, old)
+
+    def _is_too(self, old: str) -> bool:
+        """Whether a task that another one waited for is replayed as well, or has been."""
+        found = self._known.get(old)
+        if found is None:
+            if len(self._known) >= KEPT:
+                self._known.clear()
+            found = self._known[old] = self._is_meant(old) or _is_known(self.disk, self._id(old))
+        return found
+
+    def _is_meant(self, old: str) -> bool:
+        wanted = self.request.match
+        end = waiting.end_of(self.disk, old) if wanted is not None or old in self._ids else None
+        if end is None:
+            return False
+        handler = self.settings.handler_for(end["task"])
+        if handler is not None and not handler.replayable and not self.request.force:
+            return False
+        return wanted is None or self._matches(old, wanted, end["entry"])
+
+    def _matches(self, old: str, wanted: Match, path: str) -> bool:
+        entry = look.entry_at(path)
+        if path.partition("/")[0] not in match.states("replay", wanted) or not match.keeps(wanted, entry):
+            return False
+        if entry.time >= self.source.ctime or not wanted.opens:
+            return entry.time < self.source.ctime
+        packed = packs.find(self.disk, old)
+        if packed is None:
+            return match.opened(self.disk, wanted, entry, path)
+        return wanted.error in (None, packed.error) and match.says(wanted, packed.task)
 
 
 def _is_known(disk: Disk, task_id: str) -> bool:

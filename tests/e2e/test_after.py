@@ -225,3 +225,43 @@ def test_those_that_wait_for_a_task_are_shown_with_it_and_cancelled_and_replayed
     spool.do({"action": "cancel", "match": {"key": "customer 17"}})
     spool.entry(first, "cancelled")
     assert spool.where(other) is not None
+
+
+def test_a_group_is_replayed_in_its_order_with_its_own_results_and_once_however_interrupted(
+    live: Make,
+) -> None:
+    made = handler("made", 'echo "$SPOOL_ID" >> $NOTES/done; date +%s%N > $SPOOL_RESULT')
+    told = handler("told", 'cat >> $NOTES/told; echo "$SPOOL_ID" >> $NOTES/done')
+    spool = live("concurrency = 4\n" + made + told)
+    bodies = [{"task": "made", "ref": f"m{n}", "id": new_id()} for n in range(60)]
+    chain = {"task": "made", "ref": "next", "id": new_id(), "after": ["m0"]}
+    last = {"task": "told", "id": new_id(), "args": {"$result": "next"}, "on_failure": "run"}
+    only = {"task": "told", "id": new_id(), "on_failure": "only"}
+    spool.drop({"tasks": [last, chain, *bodies], "then": only})
+    spool.wait_count(62, "done")
+    spool.entry(only["id"], "cancelled")
+    (spool.notes / "done").unlink()
+    (spool.notes / "told").unlink()
+    spool.drop({"action": "replay", "match": {"since": "2026-01-01"}, "id": new_id()})
+    until(lambda: any("replay_of" in line for line in spool.journal("submit")), "it has begun")
+    spool.kill9()
+    spool.start()
+    spool.wait_count(124, "done")
+    spool.wait_count(2, "cancelled")
+    told = [line for line in spool.journal() if line["event"] in ("submit", "park")]
+    new = {line["replay_of"]: line["id"] for line in told if "replay_of" in line}
+    assert len(new) == 63
+    ran = spool.lines("done")
+    assert ran.index(new[bodies[0]["id"]]) < ran.index(new[chain["id"]]) < ran.index(new[last["id"]])
+    assert str(spool.end(new[chain["id"]])["result"]) in (spool.notes / "told").read_text()
+
+
+def test_a_part_of_a_group_is_replayed_without_what_it_waited_for(live: Make) -> None:
+    spool = live(STEP + handler("never", "exit 0", replayable=False))
+    first, second, third = step(), {"task": "never", "id": new_id()}, new_id()
+    spool.drop({"tasks": [first, second, step(third, after=[first["id"], second["id"]])]})
+    spool.wait_count(3, "done")
+    spool.refusal(spool.drop({"action": "replay", "ids": [third, second["id"]]}))
+    spool.wait_count(4, "done")
+    spool.refusal(spool.drop({"action": "replay", "match": {"task": "*"}, "id": new_id()}))
+    spool.wait_count(7, "done")

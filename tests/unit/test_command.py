@@ -747,3 +747,27 @@ def test_a_reader_that_has_gone_is_no_error_message(root: Path) -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_group_replayed_elsewhere_waits_for_its_own_and_has_other_results_as_values(
+    root: Path, tmp_path: Path, say: Any
+) -> None:
+    first, last, other = new_id(), new_id(), new_id()
+    late = {"args": [{"$result": first}, {"$result": other, "path": "u"}], "after": [first, other]}
+    for task_id, doc in ((last, {**late, "on_failure": "run"}), (first, {}), (other, {})):
+        path = take_in(root, task_id, state="done", doc=doc)
+        put_record(root, task_id, path, result={"u": 5}, task="a")
+    init(str(tmp_path / "other"))
+    words = ("replay", last, first, "--into", str(tmp_path / "other"), "--yes", "--json")
+    status, out, _ = say(*words)
+    assert status == OK
+    (doc,) = dropped(tmp_path / "other")
+    one, two = doc["tasks"]
+    assert [one["id"], two["id"]] == json.loads(out)["ids"]
+    assert (one["replay_of"], two["replay_of"]) == (first, last)
+    assert (two["after"], two["on_failure"]) == ([one["id"]], "run")
+    assert two["args"] == [{"$result": one["id"]}, 5]
+    assert say("replay", last, "--into", str(tmp_path / "other"), "--json")[0] == OK
+    (alone,) = [doc for doc in dropped(tmp_path / "other") if len(doc["tasks"]) == 1]
+    assert alone["tasks"][0]["args"] == [{"u": 5}, 5]
+    assert not alone["tasks"][0].keys() & {"after", "on_failure"}
