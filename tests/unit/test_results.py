@@ -154,6 +154,14 @@ def test_results_are_bounded_and_of_ones_own_tasks(disk: RealDisk) -> None:
     assert "cannot be written" in with_results(disk, placed(nested), 5000).lacks
 
 
+def test_on_failure_goes_with_a_result_as_with_after() -> None:
+    doc = {"task": "t", "args": {"$result": A}, "on_failure": "run"}
+    found = interpret(doc, now=0, dropped=0, zone=zone("UTC"), uid=None)
+    assert found.tasks[0].after == (A,)  # type: ignore[union-attr]
+    with pytest.raises(Invalid, match="goes with after"):
+        interpret({**doc, "args": {}}, now=0, dropped=0, zone=zone("UTC"), uid=None)
+
+
 def test_a_call_may_name_a_result_for_any_argument() -> None:
     def scaled(url: str, size: int = 1) -> None:
         del url, size
