@@ -10,7 +10,8 @@ from spool import limitkey
 from spool.errors import ConfigError
 from spool.names import entry_name, parse_entry
 from spool.settings import load
-from spoold.core.limits import places
+from spoold.core.limits import heard, places
+from spoold.core.state import State
 from spoold.core.window import Window
 from tests.property.test_order import ENTRIES
 
@@ -93,3 +94,13 @@ def test_what_is_no_limit_is_refused_by_name(line, rule):
     with pytest.raises(ConfigError, match=r'handlers\."a') as caught:
         load(BASE + line)
     assert rule in str(caught.value)
+
+
+def test_what_runs_elsewhere_without_a_limit_lets_nobody_look_again():
+    limited = f"{BASE}concurrency_total = 2\n[handlers.'b.*']\nexec = ['/bin/true']\n"
+    state = State("n1", load(limited), 2)
+    name = "120000.000000,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,{},c=low,s=20260101.json"
+    heard(state, [name.format("b.x"), ".staged", "strange"])
+    assert (state.passed, state.limits.elsewhere) == (False, {})
+    heard(state, [name.format("a.x"), name.format("b.x")])
+    assert (state.passed, state.limits.elsewhere) == (True, {"a.*": 1})
