@@ -234,7 +234,7 @@ class World:
             else:
                 host.reload()
         self._resume()
-        for turn in range(5 * PATIENCE * self.nodes):
+        for turn in range(20 * PATIENCE * self.nodes):  # the clock may have been set back by days
             busy = self.turn()
             self.parents.serve()
             if busy or any(h.busy for h in self.up()):
