@@ -1,8 +1,21 @@
-"""python -m spoold."""
+"""The command spoold, and python -m spoold: the daemon, where it can run."""
 
 import sys
 
-from spoold.daemon import main
+ELSEWHERE = """spoold: runs on Linux only: it needs inotify, timerfd, pidfd and /proc, and this is {}.
+The library and the command `spool` work without: submit from here to a spool that a Linux host serves.
+"""
+
+
+def main() -> int:
+    """Serve; or say why not, before anything is asked for that is not there."""
+    if sys.platform != "linux":
+        sys.stderr.write(ELSEWHERE.format(sys.platform))
+        return 69
+    from spoold.daemon import main as serve
+
+    return serve()
+
 
 if __name__ == "__main__":
     sys.exit(main())

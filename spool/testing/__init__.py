@@ -12,6 +12,18 @@ processes and the clock are the test's. What would fail for not being JSON fails
 
 from __future__ import annotations
 
-from spool.testing.tester import NotSubmitted, Tester
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spool.testing.tester import NotSubmitted, Tester
 
 __all__ = ["NotSubmitted", "Tester"]
+
+
+def __getattr__(name: str) -> Any:
+    """These on first use: the plugin is loaded by every pytest, and most have nothing to do with us."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from spool.testing import tester
+
+    return getattr(tester, name)

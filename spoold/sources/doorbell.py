@@ -23,8 +23,8 @@ from watchdog.observers.inotify_c import (
 )
 
 from spool import layout
+from spoold.sources import LATEST
 
-LATEST = 1 << 14  # names: as many as the kernel keeps
 MASK = Mask(
     InotifyConstants.IN_CREATE  # link(2) into the directory; a file being written rings early
     | InotifyConstants.IN_CLOSE_WRITE

@@ -37,8 +37,8 @@ from spool.quarantine import quarantine
 from spool.times import FOREVER
 from spoold.core import share
 from spoold.core.values import Arrived, Invalidated, Source, Who
+from spoold.sources import LATEST
 from spoold.sources.crowd import is_unfinished
-from spoold.sources.doorbell import LATEST
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
