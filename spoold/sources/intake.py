@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     Words: TypeAlias = Verb | Move | Word
 
 log = logging.getLogger("spoold")
-SLICE = 256  # files looked at in one round of the loop
+SLICE = 256  # files looked at in one round of the loop, at most
+LEAST = 8  # and at least
+LONG = 500_000  # us: a round that takes longer is too long for those that wait for the loop
 PEEKS = 1024  # of the newest names in one round: what is high among them does not wait for a long listing
 PEEK = 64 << 10  # bytes; what is larger does wait
 LARGEST = 1 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
@@ -124,6 +126,8 @@ class Intake:
         self._others: dict[str, int] = {}  # what another one should take first, since when
         self._left = 0  # how many of these this one does not touch yet
         self._rung = True
+        self._slice = SLICE
+        self._sliced: int | None = None  # when the round before began, if it took a whole slice
         self._listing = 0
         self._names: list[str] = []
         self._newest: deque[str] = deque(maxlen=LATEST)
@@ -202,18 +206,29 @@ class Intake:
             if len(self.peers) > 1 or self._others:
                 self._names = self._shared_out(self._names, now)
             self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
-            if len(self._names) <= SLICE:
+            if len(self._names) <= self._slice:
                 self._newest.clear()  # they are in this slice, or gone
-        hurry = len(self._names) > SLICE and len(self.peers) < 2 and not self._hurried
+        self._pace(now)
+        hurry = len(self._names) > self._slice and len(self.peers) < 2 and not self._hurried
         found = self._all(self._high(), now) if hurry else []
         self._hurried = bool(found)
         if found:
             return found
-        batch, self._names = self._names[:SLICE], self._names[SLICE:]
+        batch, self._names = self._names[: self._slice], self._names[self._slice :]
+        self._sliced = now.mono if self._names else None
         paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
         infos, later = self._share({path: self.disk.info(path) for path in paths})
         self._names[:0] = sorted(path.rpartition("/")[2] for path in later)
         return self._all(infos, now)
+
+    def _pace(self, now: Now) -> None:
+        """Smaller slices where a round takes long: on a slow disk it does all but this as well."""
+        if self._sliced is not None:
+            took = now.mono - self._sliced
+            if took > LONG:
+                self._slice = max(LEAST, self._slice // 2)
+            elif took < LONG // 4:
+                self._slice = min(SLICE, self._slice * 2)
 
     def _high(self) -> dict[str, Info]:
         """Of what came last, the single high tasks that have nothing to do with any other."""

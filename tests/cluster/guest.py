@@ -22,13 +22,14 @@ LINGER = 1.0  # s that a handler may outlive the node it belongs to
 Times = dict[str, float]  # of a run: "b", when it began, and "e", when it ended
 
 
-def submit(where: str, count: str, seed: str) -> None:
-    """Submit tasks one after the other; an id is printed when it is acknowledged."""
+def submit(where: str, count: str, seed: str, pace: str) -> None:
+    """Submit tasks one after the other, `pace` s apart; an id is printed when it is acknowledged."""
     rng = random.Random(seed)
     with Spool(f"{where}/q") as spool:
         for _ in range(int(count)):
             task = rng.choice(("run.exec", "run.py"))
             print(spool.submit(task, {"sleep": rng.choice((0, 0, 0.05, 0.3))}), flush=True)
+            time.sleep(rng.uniform(0, 2 * float(pace)))
 
 
 def plain(where: str, count: str, task: str, args: str = "{}") -> None:

@@ -20,7 +20,7 @@ from tests.cluster.hosts import Hosts, missing
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 TOML = """
 lease = "{lease}s"
@@ -40,11 +40,14 @@ backoff = "1s"
 [handlers."long.*"]
 exec = ["{dir}/run"]
 """
-RUN = """#!/bin/sh
+RUN = r"""#!/bin/sh
 name={dir}/w/$SPOOL_ID.$SPOOL_ATTEMPT.$SPOOL_NODE
 : > $name.b
 read -r args
-sleep "$(printf %s "$args" | tr -dc 0-9.)"
+case $args in
+*:0?) ;;
+*:*) args=${{args##*:}}; sleep "${{args%?}}" ;;
+esac
 : > $name.e
 """
 APP = """
@@ -59,13 +62,15 @@ def run(sleep: float = 0) -> None:
     time.sleep(sleep)
     open(name + ".e", "w").close()
 """
+KINDS = ("daemon", "power", "freeze", "link", "server")
 
 
 class Proof:
     """One spool on the hosts, and what is done to them."""
 
-    def __init__(self, hosts: Hosts, lease: int, seed: int) -> None:
+    def __init__(self, hosts: Hosts, lease: int, seed: int, kinds: Container[str] = KINDS) -> None:
         self.hosts = hosts
+        self.kinds = kinds
         self.lease = lease
         self.rng = random.Random(seed)
         self.seed = seed
@@ -111,12 +116,14 @@ class Proof:
 
     # What is measured.
 
-    def cut(self, tasks: int, cuts: int) -> dict[str, Any]:
-        """Tasks come in while hosts and the file server are killed, frozen and cut off."""
+    def cut(self, tasks: int, cuts: int, pace: float = 0) -> dict[str, Any]:
+        """Tasks come in, `pace` s apart on each host, while hosts and file server are killed and frozen."""
         self.prepare()
         self.serve()
         begun = time.monotonic()
-        writers = [self._writer(host, tasks // len(self.hosts.names)) for host in self.hosts.names]
+        writers = [
+            self._writer(host, tasks // len(self.hosts.names), str(pace)) for host in self.hosts.names
+        ]
         for _ in range(cuts):
             time.sleep(self.rng.uniform(1, 5))
             self._one_cut()
@@ -135,14 +142,16 @@ class Proof:
         ]
         return {"what": "cuts", "seed": self.seed, "seconds": round(spent), "cuts": self.cuts, **found}
 
-    def _writer(self, host: str, count: int) -> threading.Thread:
+    def _writer(self, host: str, count: int, pace: str) -> threading.Thread:
         """Submits on a host, until so many are acknowledged: begun again where it dies with its host."""
 
         def work() -> None:
             mine: list[str] = []
             while len(mine) < count:
                 seed = f"{self.seed}{host}{len(mine)}"
-                process = self.hosts.open(host, self.hosts.guest("submit", str(count - len(mine)), seed))
+                process = self.hosts.open(
+                    host, self.hosts.guest("submit", str(count - len(mine)), seed, pace)
+                )
                 self._writing[host] = process
                 mine += [line.strip() for line in process.stdout or () if len(line.strip()) == 32]
                 process.wait()
@@ -158,7 +167,7 @@ class Proof:
         host, span = rng.choice(hosts.names), rng.choice((0.4, 1.0, 1.6)) * self.lease
         kinds = ["daemon", *(["power", "freeze"] * hosts.can_cut), *(["link"] * hosts.can_unlink)]
         kinds += ["server"] * (hosts.can_cut and hosts.server is not None)
-        kind = rng.choice(kinds)
+        kind = rng.choice([kind for kind in kinds if kind in self.kinds])
         self.cuts.append(f"{kind} {hosts.server if kind == 'server' else host} {span:g}")
         print(f"  {self.cuts[-1]}", file=sys.stderr, flush=True)
         if kind == "daemon":
@@ -259,15 +268,17 @@ def main(argv: list[str] | None = None) -> int:
     found.add_argument("--times", type=int, default=3)
     found.add_argument("--lease", type=int, default=10, help="seconds")
     found.add_argument("--seed", type=int, default=random.randrange(1 << 31))
+    found.add_argument("--pace", type=float, default=0, help="seconds between two tasks of a host")
+    found.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS, help="of cuts")
     args = found.parse_args(argv)
     if why := missing():
         print(f"skipped: {why} (tests/cluster/hosts.py)")
         return 0
-    proof, broken = Proof(Hosts(), args.lease, args.seed), False
+    proof, broken = Proof(Hosts(), args.lease, args.seed, args.kinds), False
     for what in args.what or ("cuts", "takeover", "speed"):
         rows: Iterable[dict[str, Any]]
         if what == "cuts":
-            rows = [proof.cut(args.tasks, args.cuts)]
+            rows = [proof.cut(args.tasks, args.cuts, args.pace)]
         elif what == "takeover":
             rows = [proof.takeover(args.times)]
         else:

@@ -10,7 +10,7 @@ import pytest
 
 from spool import layout, look
 from spoold.core.values import Arrived
-from spoold.sources.intake import SLICE, Intake
+from spoold.sources.intake import LEAST, LONG, SLICE, Intake
 from tests.crash.scenarios import ident, submit, wait
 from tests.simulation import invariants
 from tests.simulation.faults import WRITES, Wrapper
@@ -167,3 +167,16 @@ def test_a_batch_waits_until_there_is_an_inode_for_each_of_its_tasks() -> None:
     assert names(room=2) == ["b0.json", "b1.json"]
     assert names(room=4) == ["b0.json", "b1.json", "b2.json"]  # nothing was removed: they come again
     assert names(room=5) == ["a.json", "c.json"]
+
+
+def test_slices_are_small_while_rounds_take_long_and_large_again_after() -> None:
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    for n in range(5 * SLICE):
+        drop(here, f"{n:04}.json", {"task": "run.a"})
+    sizes = []
+    for took in [LONG + 1] * 7 + [LONG // 2] + [1000] * 7:
+        sizes.append(len(intake.look(here.now())))
+        here.pass_time(took)
+    assert sizes[:8] == [256, 128, 64, 32, 16, LEAST, LEAST, LEAST]
+    assert sizes[8:] == [LEAST, 16, 32, 64, 128, SLICE, SLICE]

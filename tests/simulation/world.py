@@ -243,6 +243,7 @@ class World:
                 return
             if turn % 3 == 0:
                 self._release()
+                self._resume()  # what was dropped together may be carried out in another order
                 self._resume()  # where the clock was set back, a pause may come after the first of these
             if not any(h.busy for h in self.up()):
                 for host in self.up():
