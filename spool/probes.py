@@ -46,7 +46,7 @@ def file_system(root: str) -> Iterator[Check]:
     if "ro" in mount.options:
         yield Check(BAD, f"{kind} is read-only", f"mount -o remount,rw {shlex.quote(mount.place)}")
     elif mount.network:
-        soft = "soft" in mount.options
+        soft = bool(mount.options & {"soft", "softerr"})
         remedy = "mount it with `hard`" if soft else "set `lease` to 180s or more where nodes share it"
         what = f"{kind} is a network file system{', mounted soft: writes may be lost' * soft}"
         yield Check(BAD if soft else WARN, what, remedy)
@@ -93,6 +93,10 @@ def steps(disk: Disk) -> Iterator[Check]:
             yield Check(BAD, "O_EXCL does not hold: two writers can make one file", "use another disk")
         except Exists:
             pass  # as it should
+        info, uid = disk.info(path), os.geteuid()
+        if info is not None and info.uid != uid:
+            what = f"what uid {uid} makes here belongs to uid {info.uid}: the file server squashes users"
+            yield Check(BAD, what, "export it with no_root_squash, or serve it as a user it lets be")
         for _ in range(5):
             start = time.perf_counter()
             disk.sync([path])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from spool import layout
 from spool.command.main import main
-from spool.disk import Exists, RealDisk
+from spool.disk import Exists, Info, RealDisk
 from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
@@ -209,6 +210,21 @@ def test_the_command_exits_69_where_something_is_bad(
     assert {row["level"] for row in rows} <= {OK, WARN, BAD}
     assert main(["doctor", "--spool", str(root)]) == 69
     assert "bad   " in capsys.readouterr().out
+
+
+class Squashing(RealDisk):
+    """As what a file server shows whose export has root_squash."""
+
+    def info(self, path: str) -> Info | None:
+        info = super().info(path)
+        return info and replace(info, uid=65534)
+
+
+def test_a_file_server_that_squashes_users_is_told(root: Path) -> None:
+    first = next(steps(Squashing(str(root))))
+    assert first.level == BAD
+    assert "belongs to uid 65534" in first.what
+    assert "no_root_squash" in first.remedy
 
 
 @pytest.mark.parametrize(
