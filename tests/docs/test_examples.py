@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,7 +116,7 @@ def test_pages_have_examples_that_run() -> None:
 def test_an_example_of_a_page_runs_by_itself(
     home: Path, page: str, needs: str, block: tuple[str, str]
 ) -> None:
-    missing = [name for name in needs.split() if shutil.which(name) is None]
+    missing = [name for name in needs.split() if shutil.which(name) is None and find_spec(name) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     run(home, [block])
