@@ -36,7 +36,7 @@ PAGES = {
 }
 README = ("overview", "errors", "schedule")
 LOOKS = {
-    "readme": (1120, 760, "light"),
+    "readme": (1120, 800, "light"),
     "wide": (1280, 900, "light"),
     "phone": (390, 844, "light"),
     "dark": (1280, 900, "dark"),
