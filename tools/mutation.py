@@ -2,39 +2,51 @@
 
     python tools/mutation.py [--jobs 2] [--only PART_OF_PATH] [--sample N] [--seed S]
 
-Every statement of the modules below that does something (a call, an assignment, a raise) is replaced
-by `pass`, each in a process of its own, which then plays the stories of tests/crash and histories of
-tests/simulation in the order in which they are likely to notice: every story once, a crash before
-each step, an error of the disk, a power cut, then histories by chance. What none of them notices is
-tried once more with the tests in TESTS, on a real disk. What is printed at the end is either a line
-that is not needed, or one whose test is missing.
+First everything is played once, untouched, and what reaches which line is written down: the tests of
+tests/unit and tests/property; every story of tests/crash with a crash, an error or a power cut before
+each of its steps; histories by chance. Then every statement of the modules below that does something (a
+call, an assignment, a raise) is replaced by `pass`, each in a process of its own, which plays what
+reaches that line. What none of it notices is tried once more with the tests in TESTS, on a real disk.
+What is printed at the end is either a line that is not needed, or one whose test is missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import errno
 import importlib
+import io
 import logging
 import multiprocessing
 import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+What = TypeVar("What")
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 TARGETS = ("spoold/effects/store.py", "spoold/effects/group.py", "spoold/recovery.py", "spoold/core")
+UNITS = ("tests/unit", "tests/property")
 TESTS = (
-    "tests/property",
     "tests/e2e/test_verbs.py",
     "tests/e2e/test_notify.py",
     "tests/e2e/test_deadlines.py",
@@ -42,10 +54,11 @@ TESTS = (
     "tests/crash/test_damaged.py",
     "tests/crash/test_full_disk.py",
 )
-CPU = 1200  # seconds; what is not noticed takes 200 on a quiet machine; going round in circles is noticed
+CPU = 30  # seconds of one play; none takes 5; going round in circles is noticed
 PATIENCE = 900  # seconds for TESTS
 CUTS = 3  # power cuts before each step
 SEEDS = 20  # histories
+FEW = 40  # plays of those that reach a line that come first, from all over
 KINDS = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete, ast.Raise)
 
 
@@ -96,54 +109,163 @@ def put_in(mutant: Mutant) -> None:
     for part in mutant.name.split("."):
         code = next(c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == part)
         owner = vars(owner)[part]
-    function = getattr(owner, "fget", None) or getattr(owner, "__wrapped__", owner)
-    function.__code__ = code  # type: ignore[attr-defined]
+    function: Any = getattr(owner, "fget", None) or getattr(owner, "__wrapped__", owner)
+    function.__code__ = code
 
 
-def noticed() -> str:
-    """What notices, of all that is played in memory; empty if nothing does."""
-    from tests.crash.everywhere import Fault, play, steps
+class Slow(BaseException):
+    """A play goes round in circles."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """A story with a fault in it, or a history (`story` empty) by its seed."""
+
+    story: str
+    fault: Any = None
+    seed: int = 0
+
+    def run(self) -> None:
+        """Play it; raises whatever notices."""
+        from tests.crash.everywhere import play
+        from tests.simulation.run import simulate
+        from tests.simulation.soak import KINDS as PLANS
+
+        if self.story:
+            play(self.story, self.fault)
+            return
+        history = simulate(self.seed, shrink=0, **PLANS[self.seed % len(PLANS)])
+        if history.problem is not None:
+            raise history.problem
+
+
+def plays() -> list[Play]:
+    """All of them."""
+    from tests.crash.everywhere import Fault, steps
     from tests.crash.scenarios import STORIES
     from tests.simulation.faults import CHANGES, WRITES
-    from tests.simulation.run import simulate
-    from tests.simulation.soak import KINDS as PLANS
 
-    def faults(n: int) -> list[list[Fault]]:
-        full = Fault(n=n, error=errno.ENOSPC, verbs=CHANGES, times=1 + n % 3)
-        broken = Fault(n=n, error=errno.EIO, verbs=WRITES)
-        cuts = [Fault(n=n, cut=seed) for seed in range(CUTS)]
-        return [[Fault(n=n)], [full, broken, Fault(n=n, again=n * 7 % 13)], cuts]
+    found = [Play("", seed=seed) for seed in range(SEEDS)]
+    for story in STORIES:
+        found.append(Play(story, Fault(n=1 << 30)))
+        for n in range(steps(story)):
+            full = Fault(n=n, error=errno.ENOSPC, verbs=CHANGES, times=1 + n % 3)
+            broken = Fault(n=n, error=errno.EIO, verbs=WRITES)
+            cuts = [Fault(n=n, cut=seed) for seed in range(CUTS)]
+            faults = [Fault(n=n), full, broken, Fault(n=n, again=n * 7 % 13), *cuts]
+            found += [Play(story, fault) for fault in faults]
+    return found
 
+
+class Reach:
+    """Which lines of the targets are executed while it is on."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.lines: set[tuple[str, int]] = set()
+        self._files = frozenset(map(str, paths))
+
+    def __enter__(self) -> Self:
+        self.lines = set()
+        threading.settrace(self._call)
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+        threading.settrace(None)
+
+    def _call(self, frame: types.FrameType, _event: str, _arg: object) -> Any:
+        return self._line if frame.f_code.co_filename in self._files else None
+
+    def _line(self, frame: types.FrameType, event: str, _arg: object) -> Any:
+        if event == "line":
+            self.lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return self._line
+
+
+class Tests:
+    """A plugin of pytest that writes down what each test reaches."""
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self.reached: dict[str, set[tuple[str, int]]] = {}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Around each test, with its fixtures."""
+        with self.reach:
+            yield
+        self.reached[item.nodeid] = self.reach.lines
+
+
+def run_tests(tests: Sequence[str], *plugins: object) -> int:
+    """Run pytest in this process, silent; its exit code."""
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = "/nonexistent"
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", f"--rootdir={ROOT}"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return int(pytest.main([*options, *tests], plugins=list(plugins)))
+
+
+def reached_by_tests(paths: list[Path]) -> dict[tuple[str, int], list[str]]:
+    """What tests of UNITS reach each line; RuntimeError where one fails untouched."""
+    tests = Tests(Reach(paths))
+    if code := run_tests(UNITS, tests):
+        raise RuntimeError(f"pytest says {code} without any mutant")
+    return _turned(tests.reached)
+
+
+def reached_by_plays(some: list[Play], paths: list[Path]) -> dict[tuple[str, int], list[Play]]:
+    """What plays reach each line; raises what one of them finds untouched."""
+    reached = {}
+    for play in some:
+        with Reach(paths) as reach:
+            play.run()
+        reached[play] = reach.lines
+    return _turned(reached)
+
+
+def _turned(reached: Mapping[What, set[tuple[str, int]]]) -> dict[tuple[str, int], list[What]]:
+    found: dict[tuple[str, int], list[What]] = {}
+    for what, lines in reached.items():
+        for line in lines:
+            found.setdefault(line, []).append(what)
+    return found
+
+
+def noticed(mutant: Mutant, tests: list[str], some: list[Play]) -> str:
+    """What notices, of the tests and plays that reach it; empty if nothing does."""
+    put_in(mutant)
+    signal.signal(signal.SIGPROF, _slow)
     try:
-        for story in STORIES:
-            play(story, Fault(n=1 << 30))
-        for round_ in range(3):
-            for story in STORIES:
-                for n in range(steps(story)):
-                    for fault in faults(n)[round_]:
-                        play(story, fault)
-        for seed in range(SEEDS):
-            history = simulate(seed, shrink=0, **PLANS[seed % len(PLANS)])
-            if history.problem is not None:
-                return repr(history.problem)
+        signal.setitimer(signal.ITIMER_PROF, 4 * CPU)
+        if tests and run_tests(tests):
+            return "tests"
+        few = some[:: max(1, len(some) // FEW)]
+        for play in [*few, *some]:
+            signal.setitimer(signal.ITIMER_PROF, CPU)
+            play.run()
     except BaseException as problem:  # noqa: BLE001 - a simulated crash is none of Exception
         return repr(problem)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return ""
 
 
-def lives_in_memory(mutant: Mutant) -> bool:
+def _slow(*_: object) -> None:
+    raise Slow
+
+
+def lives_in_memory(mutant: Mutant, tests: list[str], some: list[Play]) -> bool:
     """Whether nothing in memory notices; in a child, for a bounded time."""
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(mutant,))
-    child.start()
-    child.join()
-    return child.exitcode == 0
 
+    def child() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        sys.exit(bool(noticed(mutant, tests, some)))
 
-def _child(mutant: Mutant) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-    put_in(mutant)
-    sys.exit(bool(noticed()))
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    return process.exitcode == 0
 
 
 def lives_on_disk(mutant: Mutant) -> bool:
@@ -181,18 +303,23 @@ def main() -> int:
     if args.sample:
         found = random.Random(args.seed).sample(found, min(args.sample, len(found)))
     print(f"{len(found)} mutants", flush=True)
-    if problem := noticed():
-        print(f"something is wrong without any mutant: {problem}")
-        return 1
+    by_tests = reached_by_tests(paths)
+    by_plays = reached_by_plays(plays(), paths)
+    print(f"lines reached by tests: {len(by_tests)}, by plays: {len(by_plays)}", flush=True)
+
+    def lives(mutant: Mutant) -> bool:
+        lines = [(str(mutant.path), line) for line in range(mutant.first, mutant.last + 1)]
+        tests = list(dict.fromkeys(t for line in lines for t in by_tests.get(line, ())))
+        some = list(dict.fromkeys(p for line in lines for p in by_plays.get(line, ())))
+        return lives_in_memory(mutant, tests, some) and (args.memory or lives_on_disk(mutant))
+
     alive: list[Mutant] = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        for number, (mutant, lives) in enumerate(
-            zip(found, pool.map(lives_in_memory, found), strict=True), 1
-        ):
-            if lives and (args.memory or lives_on_disk(mutant)):
+        for number, (mutant, survives) in enumerate(zip(found, pool.map(lives, found), strict=True), 1):
+            if survives:
                 alive.append(mutant)
                 print(f"survives: {mutant}", flush=True)
-            if number % 5 == 0:
+            if number % 20 == 0:
                 print(f"{number} of {len(found)}, {len(alive)} survive", flush=True)
     print(f"{len(found)} mutants, {len(found) - len(alive)} killed, {len(alive)} survive")
     return 0

@@ -44,7 +44,6 @@ class Recurring:
     def __init__(self, disk: Disk, state: State, chance: str = "") -> None:
         self.disk = disk
         self.state = state
-        self.others = OTHERS
         self._settings: Settings | None = None
         self._tables: scheduled.Tables = {}
         self._all: tuple[Schedule, ...] = ()
@@ -98,7 +97,7 @@ class Recurring:
         """What actions have set: at the start, and now and then where another node writes it."""
         if self._reread is not None and (len(self.state.peers) < 2 or now.mono < self._reread):
             return
-        self._reread = now.mono + self.others
+        self._reread = now.mono + OTHERS
         try:
             tables = daemons.read_schedules(self.disk)
         except Invalid as problem:
