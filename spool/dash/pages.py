@@ -138,7 +138,9 @@ def queue(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         names += [(name, prio, counts, sum(counts)) for prio, counts in by_class.items()]
     names.sort(key=lambda row: (-row[3], row[0], row[1]))
     most = max((n for row in names for n in row[2]), default=1)
+    counted = None if shape is None else min(now, parse_utc(shape["at"]))  # beside this page: a bit later
     return {
+        "counted": counted,
         "wanted": wanted, "shape": shape, "labels": ("later", *LABELS), "names": names[:100],
         "most": most, "rows": rows, "age": age, "many": MANY,
     }  # fmt: skip

@@ -255,6 +255,11 @@ def test_a_list_of_what_is_held_says_why_in_words(root: Path) -> None:
     assert "no handler" in text(Site(root), "/tasks?state=held")
 
 
+def test_a_count_that_is_made_beside_the_page_is_of_now(root: Path) -> None:
+    take_in(root, new_id(), "mail.send")
+    assert "Counted now." in text(Site(root), "/queue")
+
+
 def test_every_reason_to_hold_has_its_words() -> None:
     assert HELD.keys() == {*why.HELD, AFTER}
 
