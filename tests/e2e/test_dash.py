@@ -188,7 +188,8 @@ def test_pages_are_usable_by_keyboard_on_a_phone_in_the_dark_and_on_paper(
     assert browser.js("getComputedStyle(document.body).backgroundColor") != light
     browser.media("print")
     assert browser.js("getComputedStyle(document.querySelector('nav')).display") == "none"
-    assert browser.js("getComputedStyle(document.querySelector('table')).breakInside") == "auto"  # it is long
+    # a long table breaks between its rows
+    assert browser.js("getComputedStyle(document.querySelector('table')).breakInside") == "auto"
     browser.media()
     browser.size(360, 740, phone=True)
     for path in PAGES:
