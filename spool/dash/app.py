@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -42,6 +43,8 @@ LOOK = 0.5  # seconds between two looks for news
 CHUNK = 1 << 18  # bytes of a log at once
 LONGEST = 1 << 20  # bytes of a form
 GLANCE = 2.0  # seconds that an answer is waited for
+COUNTING = 0.15  # seconds in which the tasks that a form is about are counted
+MOST = 1000  # of them that are named
 NOTES = 100  # words about what came of a form, kept until they are read
 
 
@@ -190,8 +193,10 @@ class Dash:
         try:
             action = forms.action(form)
             if forms.asks(form):
-                found = self._meant(action)
-                return self.render("sure", request, action=action, form=form, meant=found, back=back)
+                meant, whole = self._meant(action)
+                return self.render(
+                    "sure", request, action=action, form=form, meant=meant, whole=whole, back=back
+                )
             said = self._do(action)
         except SpoolError as problem:
             return self.render("trouble", request, 400, said=str(problem))
@@ -202,20 +207,22 @@ class Dash:
         joint = "&" if "?" in back else "?"
         return RedirectResponse(f"{back}{joint}said={quote(name)}", status_code=303)
 
-    def _meant(self, action: dict[str, Any]) -> list[str] | None:
-        """The first ids that an action is about; None where it is not about tasks."""
+    def _meant(self, action: dict[str, Any]) -> tuple[list[str] | None, bool]:
+        """(the ids an action is about, None where it is not about tasks; whether those are all)."""
         if "ids" in action:
-            return list(action["ids"])
+            return list(action["ids"]), True
         if "match" not in action:
-            return None
-        from itertools import chain, islice
-
+            return None, True
         from spool.match import find
 
         match = self.source.spool.match(action["action"], action["match"])
-        return list(
-            islice(chain.from_iterable(find(self.source.spool.disk, action["action"], match)), 1001)
-        )
+        found: list[str] = []
+        end = time.monotonic() + COUNTING
+        for ids in find(self.source.spool.disk, action["action"], match):
+            found += ids
+            if len(found) > MOST or time.monotonic() > end:
+                return found[:MOST], False
+        return found, True
 
     def _do(self, action: dict[str, Any]) -> str:
         verb = action["action"]

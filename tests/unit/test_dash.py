@@ -27,6 +27,7 @@ from spool.init import init
 from spool.names import Entry, new_id
 from spool.owncopy import Task
 from spool.times import HOUR, SECOND, format_utc
+from tests.unit.test_client import take_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -302,6 +303,20 @@ def test_what_cannot_be_taken_back_is_asked_about(root: Path, open_site: Site) -
     assert dropped(root) == []
     open_site.post(action="cancel", ids=task_id, sure="1", why="so")
     assert dropped(root) == [{"action": "cancel", "ids": [task_id], "why": "so"}]
+
+
+def test_a_question_about_many_does_not_wait_until_all_are_counted(
+    root: Path, open_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mail.one", "mail.two"):
+        take_in(root, new_id(), name, "failed")
+    assert "Retry 2 tasks?" in open_site.post(action="retry", task="mail.*", state="failed").body
+    monkeypatch.setattr("spool.dash.app.COUNTING", -1)
+    assert "Retry at least 2 tasks?" in open_site.post(action="retry", task="mail.*", state="failed").body
+    take_in(root, new_id(), "other", "failed")
+    asked = open_site.post(action="retry", task="nobody.*", state="failed").body
+    assert "Retry at least 0 tasks?" in asked
+    assert 'name="sure"' in asked
 
 
 @pytest.mark.parametrize(
