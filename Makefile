@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test pythons lint check man bench soak cluster fuzz hostile mutation clean dist deb deb-check
+.PHONY: help demo test pythons lint check man bench peers soak cluster fuzz hostile mutation clean dist deb deb-check
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -34,6 +34,12 @@ man: ## the manual as text, to read
 
 bench: $(READY) ## how fast it is on this machine
 	$(BIN)/python tools/bench/run.py
+	@if [ -x peers/bin/python ]; then $(BIN)/python tools/bench/peers.py --python peers/bin/python; \
+	else echo "bench: without other queues beside it; 'make peers' installs them"; fi
+
+peers: ## other queues, for make bench (tools/bench/requirements-peers.txt)
+	python3 -m venv peers
+	peers/bin/python -m pip install -q -r tools/bench/requirements-peers.txt
 
 soak: $(READY) ## the simulator for a long time (SECONDS_TO_RUN=3600)
 	$(BIN)/python -m tests.simulation.soak --seconds $${SECONDS_TO_RUN:-3600}

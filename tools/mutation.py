@@ -38,9 +38,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 What = TypeVar("What")
+Reached = dict[tuple[str, int], list[What]]  # (file, line): what reaches it
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -55,6 +56,7 @@ TESTS = (
     "tests/crash/test_full_disk.py",
 )
 CPU = 30  # seconds of one play; none takes 5; going round in circles is noticed
+MEMORY = 2 << 30  # bytes, beyond those of the parent
 PATIENCE = 900  # seconds for TESTS
 CUTS = 3  # power cuts before each step
 SEEDS = 20  # histories
@@ -174,6 +176,11 @@ class Reach:
         sys.settrace(None)
         threading.settrace(None)
 
+    def tell(self, what: What, reached: Reached[What]) -> None:
+        """Put it down for each of its lines."""
+        for line in self.lines:
+            reached.setdefault(line, []).append(what)
+
     def _call(self, frame: types.FrameType, _event: str, _arg: object) -> Any:
         return self._line if frame.f_code.co_filename in self._files else None
 
@@ -188,14 +195,14 @@ class Tests:
 
     def __init__(self, reach: Reach) -> None:
         self.reach = reach
-        self.reached: dict[str, set[tuple[str, int]]] = {}
+        self.reached: Reached[str] = {}
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Around each test, with its fixtures."""
         with self.reach:
             yield
-        self.reached[item.nodeid] = self.reach.lines
+        self.reach.tell(item.nodeid, self.reached)
 
 
 def run_tests(tests: Sequence[str], *plugins: object) -> int:
@@ -206,30 +213,22 @@ def run_tests(tests: Sequence[str], *plugins: object) -> int:
         return int(pytest.main([*options, *tests], plugins=list(plugins)))
 
 
-def reached_by_tests(paths: list[Path]) -> dict[tuple[str, int], list[str]]:
+def reached_by_tests(paths: list[Path]) -> Reached[str]:
     """What tests of UNITS reach each line; RuntimeError where one fails untouched."""
     tests = Tests(Reach(paths))
     if code := run_tests(UNITS, tests):
         raise RuntimeError(f"pytest says {code} without any mutant")
-    return _turned(tests.reached)
+    return tests.reached
 
 
-def reached_by_plays(some: list[Play], paths: list[Path]) -> dict[tuple[str, int], list[Play]]:
+def reached_by_plays(some: list[Play], paths: list[Path]) -> Reached[Play]:
     """What plays reach each line; raises what one of them finds untouched."""
-    reached = {}
+    reached: Reached[Play] = {}
     for play in some:
         with Reach(paths) as reach:
             play.run()
-        reached[play] = reach.lines
-    return _turned(reached)
-
-
-def _turned(reached: Mapping[What, set[tuple[str, int]]]) -> dict[tuple[str, int], list[What]]:
-    found: dict[tuple[str, int], list[What]] = {}
-    for what, lines in reached.items():
-        for line in lines:
-            found.setdefault(line, []).append(what)
-    return found
+        reach.tell(play, reached)
+    return reached
 
 
 def noticed(mutant: Mutant, tests: list[str], some: list[Play]) -> str:
@@ -259,7 +258,8 @@ def lives_in_memory(mutant: Mutant, tests: list[str], some: list[Play]) -> bool:
     """Whether nothing in memory notices; in a child, for a bounded time."""
 
     def child() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (here + MEMORY, here + MEMORY))
         sys.exit(bool(noticed(mutant, tests, some)))
 
     process = multiprocessing.get_context("fork").Process(target=child)
