@@ -771,3 +771,32 @@ def test_a_group_replayed_elsewhere_waits_for_its_own_and_has_other_results_as_v
     (alone,) = [doc for doc in dropped(tmp_path / "other") if len(doc["tasks"]) == 1]
     assert alone["tasks"][0]["args"] == [{"u": 5}, 5]
     assert not alone["tasks"][0].keys() & {"after", "on_failure"}
+
+
+def test_status_of_two_daemons_says_which_one_each_line_is_of() -> None:
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    from spool import layout
+    from spool.command.status import _facts
+
+    node = {"alive": True, "state": "running", "pid": 1, "next": None, "gate": {"open": True}}
+    rows = {name: {**node, "held_back": [{"why": f"{name} is full", "ready": 1}]} for name in ("a", "b")}
+    counts = {"incoming": 0, "pending/high": 0, **dict.fromkeys(layout.STATES, 0)}
+    found: dict[str, Any] = {
+        "spool": "s", "alive": True, "nodes": rows, "counts": counts, "counted_at": None, "complete": True,
+        "pauses": [], "outboxes": {},
+    }  # fmt: skip
+    told = [
+        f"{k} {v}"
+        for k, v in _facts(found, cast(Any, SimpleNamespace(now=0)))
+        if k in ("on node", "held back")
+    ]
+    assert [line.split(":")[-1] for line in told] == [
+        "on node a",
+        " a is full",
+        "on node b",
+        " b is full",
+    ]
+    del rows["b"]
+    assert "on node" not in dict(_facts(found, cast(Any, SimpleNamespace(now=0))))
