@@ -27,7 +27,7 @@ class Found:
 
 
 def search(root: str, wanted: Filter, many: int, seconds: float) -> Found:
-    """At most so many lines, in about so many seconds."""
+    """At most so many lines, in about so many seconds; all of a block that was read."""
     end = time.monotonic() + seconds
     by_node: dict[str, list[str]] = {}
     for _, node, paths in reversed(journal.days(root, wanted)):
@@ -39,7 +39,7 @@ def search(root: str, wanted: Filter, many: int, seconds: float) -> Found:
         at = str(line.get("at"))
         if keeps:
             found.append(line)
-        if len(found) >= many or time.monotonic() > end:
+        if len(found) >= many or (not keeps and time.monotonic() > end):
             return Found(found, at)
     return Found(found, None)
 

@@ -14,6 +14,7 @@ from spool.command.main import main
 from spool.init import init
 from spool.journal import Filter
 from spool.names import new_id
+from spool.scene import past
 from spool.times import format_utc, parse_utc
 
 if TYPE_CHECKING:
@@ -59,6 +60,17 @@ def test_packed_days_are_read_before_what_came_after_them(root: Path) -> None:
     put(root, "a/2026-11-21.10.jsonl.gz", lines[2:3])
     put(root, "a/2026-11-21.jsonl", lines[3:])
     assert list(journal.read(str(root), Filter())) == lines
+
+
+def test_a_search_backwards_tells_all_it_has_read_and_how_far_that_is(root: Path) -> None:
+    one = [line(NOON), line(NOON + 2)]
+    two = [line(NOON + 1), line(NOON + 3)]
+    put(root, "a/2026-11-21.jsonl", one)
+    put(root, "b/2026-11-21.jsonl", two)
+    hasty = past.search(str(root), Filter(), 200, -1)
+    assert hasty == past.Found([two[1], one[1], two[0]], two[0]["at"])
+    assert past.search(str(root), Filter(), 200, 60) == past.Found([*hasty.lines, one[0]], None)
+    assert past.search(str(root), Filter(), 2, 60).lines == hasty.lines[:2]
 
 
 def test_torn_and_damaged_lines_cost_only_themselves(root: Path) -> None:
