@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold")
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
 FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
+TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 
 
@@ -547,6 +548,8 @@ class Loop:
         busy = self.intake.busy or self.intake.unsettled or core.backlog.busy or core.again
         busy = busy or core.after.due(clock()) == 0 or self.recurring.due(clock()) == 0
         if busy or state.runs or state.claiming or state.head() or state.scanning:
+            return False
+        if state.limits.wake - clock().mono <= TOKEN:
             return False
         if state.gate.shut:
             log.warning("nothing runs and the gate is shut, the rest stays: %s", state.gate.why)

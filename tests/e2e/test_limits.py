@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.e2e.live import handler, until
 from tests.e2e.test_admission import say
@@ -80,3 +82,40 @@ def test_tasks_of_another_customer_need_not_wait_for_all_of_the_first(live: Spoo
     ran = (spool.notes / "ran").read_text().split()
     assert ran.index(one) < 3
     assert sorted(ran) == sorted([*many, one])
+
+
+def test_until_idle_waits_for_a_token_that_comes_soon_and_leaves_what_waits_long(
+    spool_at: Spools,
+) -> None:
+    often = handler("often", "exit 0", rate="20/1s", burst=1)
+    spool = spool_at(
+        "[admission]\nenabled = false\n" + often + handler("rare", "exit 0", rate="1/6h", burst=2)
+    )
+    soon = [spool.submit("often") for _ in range(5)]
+    rare = [spool.submit("rare") for _ in range(3)]
+    assert spool.once("--until-idle") == 0
+    assert spool.count("done") == 7
+    assert spool.count("pending") == 1
+    spool.entry(rare[2], "pending")
+    for task in soon:
+        spool.entry(task, "done")
+
+
+@pytest.mark.parametrize(
+    "limit", [{"concurrency_total": 1}, {"concurrency_key": "args.who", "concurrency_per_key": 1}]
+)
+def test_what_a_parent_does_takes_its_place_again_when_the_daemon_was_killed(
+    live: Spools, limit: dict[str, Any]
+) -> None:
+    spool = live(handler("order", notify="shop", **limit) + handler("x", "exit 0"))
+    one, two = (spool.submit("order", args={"who": "ann"}) for _ in range(2))
+    spool.event("ready", one, "shop")
+    spool.kill9()
+    spool.start()
+    assert spool.end(spool.submit("x", priority="low"))["event"] == "done"
+    spool.entry(two, "pending")
+    assert not spool.events("shop", "ready", two)
+    spool.do({"action": "ack", "id": one, "attempt": 1})
+    spool.event("ready", two, "shop")
+    spool.do({"action": "ack", "id": two, "attempt": 1})
+    spool.wait_count(3, "done")
