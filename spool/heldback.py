@@ -89,7 +89,7 @@ def brief(status: dict[str, Any], clock: Callable[[int], str]) -> list[tuple[int
     for rows in groups.values():
         parts = [rows] if len(rows) > FEW else [[row] for row in rows]
         for part in parts:
-            more = f", and {sum(row.get('keys', 1) for row in part) - 1} other keys" if part[1:] else ""
+            more = f", and {sum(row.get('keys') or 1 for row in part) - 1} other keys" if part[1:] else ""
             classes = dict.fromkeys(prio for row in part for prio in row.get("classes") or [])
             ready = sum(int(row.get("ready", 0)) for row in part)
             found.append((ready, "/".join(classes), f"{_timed(str(part[0].get('why')), clock)}{more}"))

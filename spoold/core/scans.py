@@ -33,6 +33,7 @@ def wanted(state: State, now: Now) -> list[Action]:
             edge = state.future.bound or ""
         else:
             state.horizon = f"{edge}/~"
+            state.met = {}
             if state.future.bound == LOWEST_KEY:
                 state.future.gather()
             for by_lane in state.lanes.values():
@@ -98,7 +99,12 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
         parts = [name, "", ""]  # no entry: found out, and quarantined, when the scan has ended
     task = parts[2].removesuffix(".json") if len(parts) == 3 else parts[2]
     rest = parts[3] if len(parts) > 3 else ""
-    window = state.lane(prio, task, limitkey.mark_in(text) if "g=" in rest else "")
+    mark = limitkey.mark_in(name) if "g=" in rest else ""
+    if mark and mark not in state.limits.apart:
+        met = state.met.setdefault(state.lane_of(task)[0], {})
+        if mark in met or len(met) < limits.KEPT:
+            met[mark] = met.get(mark, 0) + 1
+    window = state.lane(prio, task, mark)
     if window.gathered is not None:
         window.offer(order.key_of_stamp(place, front="p=f" in rest), text)
 

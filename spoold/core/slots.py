@@ -189,21 +189,20 @@ def _is_fair(state: State, lane: Lane) -> bool:
 def _lanes(state: State, prio: str) -> list[tuple[Lane, Window[str]]]:
     """The lanes of a class, once each key that wants lanes of its own has them."""
     if state.limited:
-        for lane, window in list(state.lanes[prio].items()):
+        for lane, window in [row for row in state.lanes[prio].items() if not row[0][3]]:
             _spread(state, lane, window)
     return list(state.lanes[prio].items())
 
 
 def _spread(state: State, lane: Lane, window: Window[str]) -> None:
     """Where tasks take turns, a key that has many waiting gets lanes of its own: others are behind it."""
-    while not lane[3] and _is_fair(state, lane) and len(state.limits.apart) < limits.APART:
+    while _is_fair(state, lane) and len(state.limits.apart) < limits.APART:
         head = window.head(limits.LOOK)
         counts = Counter(entry.mark for entry in head if entry.mark)
         heavy = [mark for mark, count in counts.items() if count > min(limits.HEAVY, window.limit // 4)]
         if not heavy or (window.bound is None and len(window) == len(head)):
             return
-        for mark in heavy:
-            state.part(lane[0], mark)
+        state.part(lane[0], set(heavy))
 
 
 def _head(state: State, lane: Lane, window: Window[str]) -> tuple[str, Entry] | None:
@@ -223,8 +222,7 @@ def _head(state: State, lane: Lane, window: Window[str]) -> tuple[str, Entry] | 
         apart = state.limits.apart
         if not head or (window.bound is None and len(window) == len(head)) or len(apart) >= limits.APART:
             return None
-        for mark in {entry.mark for entry in head}:
-            state.part(pattern, mark)
+        state.part(pattern, {entry.mark for entry in head})
 
 
 def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:

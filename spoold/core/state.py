@@ -92,6 +92,7 @@ class State:
         self.urgent: Window[tuple[int, str]] = Window(self.settings.window // 4, LOWEST_MOMENT)
         self.waiting: dict[str, Entry] = {}
         self.scanning: dict[str, set[str]] = {}  # scans under way: ids whose names changed meanwhile
+        self.met: dict[str, dict[str, int]] = {}  # by handler and mark, how many the last scan has met
         self.horizon = LOWEST_KEY  # the last scan of what is due has seen all names below this
         self._lane_of: dict[str, Lane] = {}
         handlers = self.settings.handlers.items()  # asked often: most have no limit
@@ -204,17 +205,27 @@ class State:
             return self.peers
         return self.peers - {str(r["node"]) for r in self.pauses if r.get("node") and not r.get("task")}
 
-    def part(self, pattern: str, mark: str) -> None:
-        """The tasks of a key get lanes of their own: they wait, and are in the way of others."""
-        self.limits.apart.add(mark)
+    def part(self, pattern: str, marks: set[str]) -> None:
+        """The tasks of these keys get lanes of their own: they wait, and are in the way of others.
 
-        def mine(found: Entry | str) -> bool:
-            return (limitkey.mark_in(found) if isinstance(found, str) else found.mark) == mark
+        So do those of other keys of which the last scan has met many, as many keys as have lanes by
+        now: each wants a scan before what is behind it is known, and so a few scans are enough.
+        """
+        apart = self.limits.apart
+        met = [mark for mark, many in self.met.get(pattern, {}).items() if many > limits.LOOK]
+        also = [mark for mark in met if mark not in apart and mark not in marks][: len(apart)]
+        names = [*(marks - apart), *also][: max(1, limits.APART - len(apart))]
+        apart.update(names)
+
+        def mark_of(found: Entry | str) -> str:
+            return limitkey.mark_in(found) if isinstance(found, str) else found.mark
 
         for lanes in self.lanes.values():
             for lane in [lane for lane in lanes if lane[0] == pattern and not lane[3]]:
-                limit = min(lanes[lane].limit, self._room(lanes))
-                lanes[*lane[:3], mark], left = lanes[lane].part(mine, limit)
+                window = lanes[lane]
+                own, left = window.part(mark_of, names, min(window.limit, self._room(lanes, len(names))))
+                whole = window.bound is None and window.gathered is None
+                lanes |= {(*lane[:3], mark): w for mark, w in own.items() if len(w) or not whole}
                 for gone in left:
                     if not self._in_memory(gone):
                         self.waiting.pop(gone.id, None)
@@ -229,8 +240,8 @@ class State:
             for lanes, lane in own:
                 del lanes[lane]
 
-    def _room(self, lanes: dict[Lane, Window[str]]) -> int:
-        return max(64, self.settings.window // (2 * len(PRIORITIES) * max(2, len(lanes) + 1)))
+    def _room(self, lanes: dict[Lane, Window[str]], more: int = 1) -> int:
+        return max(64, self.settings.window // (2 * len(PRIORITIES) * max(2, len(lanes) + more)))
 
     def lane(self, prio: str, task: str, mark: str = "") -> Window[str]:
         """The window of a lane; one that is new in a class already scanned has nothing on disk."""

@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from spool.names import Entry
 
@@ -77,26 +77,36 @@ class Window(Generic[K]):
         if self.entries.pop(place, None) is not None:
             del self._keys[bisect_left(self._keys, place)]
 
-    def part(self, mine: Callable[[Entry | str], bool], limit: int) -> tuple[Window[K], list[Entry]]:
-        """A window of what is `mine`, which leaves this one; and what of it is left to the disk."""
-        found: Window[K] = Window(limit, self._keys[0] if self._keys else self.bound)  # type: ignore[arg-type]
-        found.bound = self.bound
-        found.entries = {place: entry for place, entry in self.entries.items() if mine(entry)}
-        found._keys = sorted(found.entries)
-        self._keys = [place for place in self._keys if place not in found.entries]
-        for place in found.entries:
-            del self.entries[place]
-        if self.gathered is not None:
-            found.gathered = {place: one for place, one in self.gathered.items() if mine(one)}
-            found._cut, found._soonest = self._cut, min(found.gathered, default=None)
-            for place in found.gathered:
-                del self.gathered[place]
+    def part(
+        self, group: Callable[[Entry | str], str], names: Iterable[str], limit: int
+    ) -> tuple[dict[str, Window[K]], list[Entry]]:
+        """A window of each group named, whose entries leave this one; and what is left to the disk."""
+        found: dict[str, Window[K]] = {}
+        for name in names:
+            made = found[name] = Window(limit, self.bound)  # type: ignore[arg-type]
+            if self.gathered is not None:
+                made.gathered, made._cut = {}, self._cut
+        for place, entry in list(self.entries.items()):
+            if (own := found.get(group(entry))) is not None:
+                own.entries[place] = self.entries.pop(place)
+        self._keys = [place for place in self._keys if place in self.entries]
+        for place, one in list((self.gathered or {}).items()):
+            own = found.get(group(one))
+            if own is not None and own.gathered is not None:
+                own.gathered[place] = one
+                del self.gathered[place]  # type: ignore[union-attr]
+        return found, [gone for own in found.values() for gone in own.sort()]
+
+    def sort(self) -> list[Entry]:
+        """What was put into it is in order; what is too much, and left to the disk."""
+        self._keys = sorted(self.entries)
+        self._soonest = min(self.gathered or (), default=None)
         left: list[Entry] = []
-        while len(found._keys) > limit:
-            found.bound = found._keys.pop()
-            left.append(found.entries.pop(found.bound))
-            found._keep(found.bound, left[-1])
-        return found, left
+        while len(self._keys) > self.limit:
+            self.bound = self._keys.pop()
+            left.append(self.entries.pop(self.bound))
+            self._keep(self.bound, left[-1])
+        return left
 
     def gather(self) -> None:
         """A scan begins: from now on `offer` collects what lies beyond the bound."""

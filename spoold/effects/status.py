@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from spoold.effects.owngroups import OwnGroups
 
 SHOWN = 200  # running tasks shown by name
+KEYS = 50  # of a handler, that are told one by one
+ANY = "*"  # the key of a row that stands for the others
 SOON = 100_000  # at most one status this often, us
 
 
@@ -150,25 +152,41 @@ def _pause(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _held_back(state: State) -> list[dict[str, Any]]:
-    """Lanes with ready tasks that may not start, and why, in words; `key`: only those of this mark."""
+    """Lanes with ready tasks that may not start, and why, in words; `key`: only those of this mark.
+
+    Of a handler KEYS keys have rows of their own, and the others one for each limit they wait for.
+    """
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    whole: dict[Lane, str] = {}
+    named: Counter[str] = Counter()
     for prio, lanes in state.lanes.items():
         for lane, window in lanes.items():
-            why = state.blocked(lane)
-            groups = {lane[3]: len(window)} if why else _of_keys(state, lane, window)
+            pattern, all_keys = lane[0], (*lane[:3], "")
+            if all_keys not in whole:
+                whole[all_keys] = state.blocked(all_keys)
+            groups = {"": len(window)} if whole[all_keys] else _of_keys(state, lane, window)
             for mark, count in groups.items():
-                reason = why or state.blocked((*lane[:3], mark))
-                if count and reason:
-                    fresh = {"why": reason, "handler": lane[0] or None, "key": mark or None, "ready": 0}
-                    row = found.setdefault((reason, lane[0], mark), fresh)
+                key, why = mark, whole[all_keys]
+                if mark and named[pattern] >= KEYS:
+                    limit = limits.full(state, state.settings.handlers.get(pattern), mark)
+                    key, why = ANY, f"other keys of {pattern} wait as well ({limit})" if limit else ""
+                elif mark:
+                    why = state.blocked((*lane[:3], mark))
+                    named[pattern] += bool(why)
+                if count and why:
+                    fresh = {"why": why, "handler": pattern or None, "key": key or None, "ready": 0}
+                    row = found.setdefault((why, pattern, key), {**fresh, "keys": 0, "classes": []})
                     row["ready"] += count
-                    row.setdefault("classes", []).append(prio)
-    return list(found.values())
+                    row["keys"] += key == ANY
+                    row["classes"] += [prio] if prio not in row["classes"] else []
+    return sorted(found.values(), key=lambda row: row["key"] == ANY)
 
 
 def _of_keys(state: State, lane: Lane, window: Window[str]) -> Counter[str]:
-    """How many wait of each key at the head of a lane whose handler limits keys."""
+    """How many wait of each key of a lane whose handler limits keys; at the head, where it has many."""
+    if lane[3]:
+        return Counter({lane[3]: len(window)})
     handler = state.settings.handlers.get(lane[0])
-    if handler is None or handler.by is None or lane[3]:
+    if handler is None or handler.by is None:
         return Counter()
     return Counter(entry.mark for entry in window.head(limits.LOOK) if entry.mark)

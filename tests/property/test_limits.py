@@ -57,7 +57,10 @@ def test_a_window_that_is_parted_loses_and_invents_nothing(found, limit):
     window.bound = None
     for entry in found:
         window.add(entry.id, entry)
-    own, left = window.part(lambda entry: entry.front, limit)
+    parted, left = window.part(lambda entry: "front" if entry.front else "", ["front", "none"], limit)
+    own = parted["front"]
+    assert len(parted["none"]) == 0
+    assert parted["none"].bound is None
     assert {e.id for e in (*own.entries.values(), *left)} == {e.id for e in found if e.front}
     assert {*window.entries} == {e.id for e in found if not e.front}
     assert len(own) <= limit

@@ -181,3 +181,23 @@ def test_keys_with_backlogs_take_turns_and_new_ones_starve_nobody() -> None:
     later = started(made)[before:]
     assert sum(i in a or i in b for i in later) >= len(later) // 16
     assert sum(i in many for i in later) > len(later) // 2
+
+
+def test_many_keys_with_many_waiting_are_told_apart_in_a_few_scans() -> None:
+    made = World(more=LIMITS)
+    host = made.boot()
+    made.disk.write("incoming/p.json", b'{"action": "pause"}')
+    host.ring()
+    keys = [f"k{n}" for n in range(20)]
+    many = {key: submit(made, key, 80, task="fair.a") for key in keys}
+    host.reload()  # what is known is read anew
+    made.run(SECOND)
+    reads: list[str] = []
+    begin = host.core.backlog.start
+    host.core.backlog.start = lambda kind, *rest: (reads.append(kind), begin(kind, *rest))[1]  # type: ignore[method-assign]
+    made.disk.write("incoming/q.json", b'{"action": "resume"}')
+    host.ring()
+    made.run(30 * SECOND)
+    first = started(made)[: len(keys)]
+    assert len({key for key in keys for task in many[key] if task in first}) > len(keys) // 2
+    assert reads.count("due") <= 8
