@@ -211,6 +211,12 @@ def entry_name(entry: Entry, *, dated: bool) -> str:  # noqa: C901, PLR0912 - on
     return ",".join(texts) + ".json"
 
 
+def id_and_task(name: str) -> tuple[str, str]:
+    """What an entry's file name tells, unchecked, for who looks at many; empty where it is none."""
+    parts = name.removesuffix(".json").split(",", 3)
+    return (parts[1], parts[2]) if len(parts) > 2 and name[0] != "." else ("", "")
+
+
 def parse_entry(name: str, *, date: str | None = None, prio: str | None = None) -> Entry:
     """The entry a file name tells; date and prio come from its directories where they tell them.
 

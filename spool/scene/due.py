@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout, look
 from spool.machine import zone_of
-from spool.names import date_of, day_start
+from spool.names import date_of, day_start, id_and_task
 from spool.scene.lists import is_wanted
 from spool.times import DAY, HOUR, SECOND
 
@@ -33,10 +33,9 @@ def hours(disk: Disk, now: int, wanted: str = "") -> dict[int, dict[str, int]]:
             for name in batch:
                 if not name[:2].isdigit():
                     continue
-                if wanted:
-                    cut = name.removesuffix(".json").split(",", 3)
-                    if len(cut) < 3 or not is_wanted(wanted, cut[2], cut[1]):
-                        continue
+                task_id, task = id_and_task(name) if wanted else ("", "")
+                if wanted and not (task and is_wanted(wanted, task, task_id)):
+                    continue
                 row = found.setdefault(max(this, start + int(name[:2]) * HOUR), {})
                 row[prio] = row.get(prio, 0) + 1
     return found

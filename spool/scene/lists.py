@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout, look
 from spool.errors import Invalid
-from spool.names import BadName, date_of
+from spool.names import BadName, date_of, id_and_task
 from spool.patterns import matches
 from spool.turn import turn
 from spool.views import listed
@@ -84,8 +84,8 @@ def _names(disk: Disk, folder: str, wanted: str) -> Iterator[list[str]]:
         if not wanted:
             yield [name for name in batch if name[0] != "."]
             continue
-        parts = [(name, name.removesuffix(".json").split(",", 3)) for name in batch if name[0] != "."]
-        yield [name for name, cut in parts if len(cut) > 2 and is_wanted(wanted, cut[2], cut[1])]
+        told = [(name, *id_and_task(name)) for name in batch]
+        yield [name for name, task_id, task in told if task and is_wanted(wanted, task, task_id)]
 
 
 def _parsed(folder: str, names: Iterable[str]) -> list[Listed]:

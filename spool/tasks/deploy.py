@@ -14,6 +14,7 @@ import orjson
 from spool import layout, look, settings
 from spool.disk import Missing
 from spool.errors import Invalid
+from spool.names import id_and_task
 from spool.results import named
 from spool.tasks import registry
 
@@ -120,12 +121,10 @@ def _tasks(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for folder in look.folders(disk, WAITING):
         for batch in disk.slices(folder, look.SLICE):
             for name in batch:
-                parts = name.removesuffix(".json").split(",", 3)
-                if name[0] == "." or len(parts) < 3:
-                    continue
-                doc = _read(disk, f"{folder}/{name}")
+                task_id, task = id_and_task(name)
+                doc = _read(disk, f"{folder}/{name}") if task else None
                 if doc:
-                    yield parts[2], parts[1], doc
+                    yield task, task_id, doc
 
 
 def _dropped(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import limitkey
+from spool.names import id_and_task
 from spool.times import FOREVER, format_utc
 from spoold.core import order
 from spoold.core.share import ranked
@@ -235,14 +236,11 @@ def heard(state: State, names: Iterable[str]) -> None:
     """What stands in running/ of other nodes: of what has limits it takes places until it is gone."""
     found: dict[str, int] = {}
     for name in names:
-        parts = name.split(",", 3)
-        if name.startswith(".") or len(parts) < 3:
-            continue
-        pattern = state.lane_of(parts[2].removesuffix(".json"))[0]
+        _, task = id_and_task(name)
+        pattern = state.lane_of(task)[0] if task else ""
         if pattern not in state.limited:
             continue
-        mark = limitkey.mark_in(parts[3]) if len(parts) > 3 else ""
-        for one in (pattern, mark):
+        for one in (pattern, limitkey.mark_in(name)):
             if one:
                 found[one] = found.get(one, 0) + 1
     state.limits.elsewhere = found

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spool import layout, limitkey
-from spool.names import PRIORITIES, BadName, date_of, parse_entry
+from spool.names import PRIORITIES, BadName, date_of, id_and_task, parse_entry
 from spool.place import AFTER
 from spoold.core import limits, order, policy, share, table
 from spoold.core.state import LOWEST_KEY
@@ -227,7 +227,7 @@ def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str,
         row
         for row in rows
         if not isinstance(row[1], str)
-        or limits.is_limited(state.settings.handler_for(_task_of(row[1])))
+        or limits.is_limited(state.settings.handler_for(id_and_task(row[1])[1]))
         or share.first(row[1].rpartition("/")[2][14:46], taking or state.peers) == state.node
     ]
     if not mine:
@@ -240,11 +240,7 @@ def _is_foreign(state: State, found: Entry | str) -> bool:
     if not isinstance(found, str):
         return limits.foreign(state, found.mark, state.handler_of(found))
     mark = limitkey.mark_in(found)
-    return bool(mark) and limits.foreign(state, mark, state.settings.handler_for(_task_of(found)))
-
-
-def _task_of(found: str) -> str:
-    return found.split(",", 3)[2].removesuffix(".json") if found.count(",") > 1 else ""
+    return bool(mark) and limits.foreign(state, mark, state.settings.handler_for(id_and_task(found)[1]))
 
 
 def renamed(entry: Entry, path: str, why: str) -> Move:
