@@ -71,7 +71,12 @@ class Why:
             return f"runs where one of {len(task.after)} fails, of which {len(left)} are not done"
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         said = f"waits for {one} ({state or 'no longer known'}){more}"
-        return f"{said}; `spool release {task.id}` lets it go on"
+        again = (
+            f"`spool retry {one}` tries that again, "
+            if state in (layout.FAILED, layout.CANCELLED)
+            else ""
+        )
+        return f"{said}; {again}`spool release {task.id}` lets it go on"
 
     def _state(self, task_id: str) -> str:
         try:

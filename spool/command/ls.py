@@ -112,24 +112,24 @@ def _row(spool: Spool, one: Listed, now: int, *, few: bool) -> tuple[Any, ...]:
     when = _when(spool, one, now)
     spent = one.state == layout.FAILED and one.entry.fails > 0  # no other attempt is to come
     attempt = one.attempt - spent
-    why = ", ".join(filter(None, (_why(one, now), _told(spool, one) if few else "")))
+    why = ", ".join(filter(None, _why(one, now, _told(spool, one) if few else [])))
     return (one.state, when, one.priority, one.id, one.task, attempt, why)
 
 
-def _told(spool: Spool, one: Listed) -> str:
-    """What a name does not tell: for whom a task waits, and its key."""
+def _told(spool: Spool, one: Listed) -> list[str]:
+    """What a name does not tell: its key, and for whom a task waits."""
     from spool.disk import Missing
     from spool.errors import SpoolError
 
     try:
         task = look.read_task(spool.disk, one.path)
     except (Missing, OSError, SpoolError):
-        return ""  # it has just moved on, or is damaged: `spool why` says so
-    words = [] if task.key is None else [f"key {task.key}"]
+        return []  # it has just moved on, or is damaged: `spool why` says so
+    words = ["" if task.key is None else f"key {task.key}"]
     if one.why == AFTER:
         more = f" and {len(task.after) - 1} more" if len(task.after) > 1 else ""
-        words.insert(0, f"{task.after[0]}{more}")
-    return ", ".join(words)
+        words.append(f"{AFTER} {task.after[0]}{more}")
+    return words
 
 
 def _when(spool: Spool, one: Listed, now: int) -> str:
@@ -145,14 +145,14 @@ def _when(spool: Spool, one: Listed, now: int) -> str:
     return render.when(since, now) if ended else f"for {format_span(now - since)}"
 
 
-def _why(one: Listed, now: int) -> str:
+def _why(one: Listed, now: int, told: list[str]) -> list[str]:
     from spool.command import render
 
-    words = [one.why] if one.why else []
+    words = told[1:] or ([one.why] if one.why else [])
     if one.node:
         words.append(f"on {one.node}")
     if one.deadline is not None and one.state not in layout.ENDED:
         words.append(f"deadline {render.when(one.deadline, now)}")
     if one.entry.fails and one.state not in layout.ENDED:
         words.append(f"failed {one.entry.fails} times" if one.entry.fails > 1 else "failed once")
-    return ", ".join(words)
+    return [*words, *told[:1]]

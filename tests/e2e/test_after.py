@@ -28,6 +28,13 @@ def step(task_id: str | None = None, **more: Any) -> dict[str, Any]:
     return {"task": "step", "id": task_id or new_id(), **more}
 
 
+def explain(spool: Live, task_id: str) -> str:
+    """What `spool why` says."""
+    words = [sys.executable, "-m", "spool", "why", task_id]
+    env = {**os.environ, "SPOOL_DIR": str(spool.root)}
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_chain_in_one_file_runs_in_its_order_whatever_the_order_in_the_file(live: Make) -> None:
     spool = live("concurrency = 8\n" + STEP)
     bodies = [step(ref=f"s{n}", after=[f"s{n - 1}"] if n else []) for n in range(8)]
@@ -66,6 +73,9 @@ def test_where_one_fails_the_others_do_as_they_were_told(live: Make, choice: str
         told = spool.end(last["id"])
         assert (told["error"]["type"], bad in told["error"]["message"]) == ("predecessor", True)
     if choice == "wait":
+        said = explain(spool, last["id"])
+        assert said.startswith(f"waits for {bad} (failed)")
+        assert f"`spool retry {bad}` tries that again, `spool release {last['id']}`" in said
         spool.do({"action": "release", "ids": [last["id"]]})
         spool.entry(last["id"], "done")
 
@@ -215,7 +225,7 @@ def test_those_that_wait_for_a_task_are_shown_with_it_and_cancelled_and_replayed
     spool.drop({"tasks": bodies})
     spool.wait_count(3, "held")
     shown = say("ls")
-    assert shown.count(f"after, {first} and 1 more") == 3
+    assert shown.count(f"after {first} and 1 more") == 3
     assert "key customer 17" in shown
     assert set(say("cancel", "--after", first, "--dry-run").split()) == set(waiting)
     spool.do({"action": "cancel", "match": {"after": first}})
