@@ -40,6 +40,7 @@ class DiskFull(OSError):
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+GONE = (errno.ENOENT, errno.ESTALE)  # of an open file as well: another host has removed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +223,15 @@ class RealDisk:
     def read(self, path: str, limit: int) -> bytes:
         try:
             return self._read(path, limit)
+        except Missing:
+            raise
         except OSError as error:
-            if error.errno != errno.ESTALE:
+            if error.errno not in GONE:
                 raise
         try:
             return self._read(path, limit)  # another host has replaced it meanwhile
         except OSError as error:
-            if error.errno != errno.ESTALE:
+            if error.errno not in GONE:
                 raise
             raise Missing(error.errno, error.strerror, path) from None
 
@@ -332,12 +335,14 @@ class RealDisk:
     def stamp(self, path: str) -> int | None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            return os.fstat(fd).st_mtime_ns  # after an open: a plain stat may be 24 s old on NFS
-        finally:
-            os.close(fd)
+            try:
+                return os.fstat(fd).st_mtime_ns  # after an open: a plain stat may be 24 s old on NFS
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if error.errno in (*GONE, errno.ENOTDIR):
+                return None
+            raise
 
     def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
         files = dict.fromkeys(paths, os.O_RDONLY | os.O_NOFOLLOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -46,19 +47,20 @@ def test_a_write_that_finds_no_room_leaves_no_file(tmp_path: Path) -> None:
     disk.close()
 
 
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.ENOENT])
 @pytest.mark.parametrize(("times", "found"), [(1, b"new"), (9, None)])
 def test_a_file_that_another_host_replaces_is_read_once_more(
-    tmp_path: Path, times: int, found: bytes | None
+    tmp_path: Path, times: int, found: bytes | None, code: int
 ) -> None:
     class Stale(RealDisk):
-        """The handle of what was opened is stale `times` times, as on NFS."""
+        """The handle of what was opened is no good `times` times, as on NFS, and GlusterFS at close."""
 
         left = times
 
         def _read(self, path: str, limit: int) -> bytes:
             self.left -= 1
             if self.left >= 0:
-                raise OSError(errno.ESTALE, "Stale file handle")
+                raise OSError(code, os.strerror(code))
             return super()._read(path, limit)
 
     (tmp_path / "x").write_bytes(b"new")
