@@ -18,6 +18,7 @@ from spool.names import parse_event
 
 TERMINAL = ("done", "failed", "cancelled")
 TICK = 0.02  # s, of the file server's times
+PATIENCE = 300  # s until what a dead host ran must run elsewhere
 LINGER = 1.0  # s that a handler may outlive the node it belongs to
 Times = dict[str, float]  # of a run: "b", when it began, and "e", when it ended
 
@@ -57,7 +58,8 @@ def second(where: str, victim: str) -> None:
     begun = {name.split(".")[0] for name in os.listdir(f"{where}/w") if name.split(".")[2] == victim}
     ended = {name.split(".")[0] for name in os.listdir(f"{where}/w") if name.endswith(".e")}
     print(len(begun - ended), flush=True)
-    while True:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         for name in os.listdir(f"{where}/w"):
             task, attempt, node, _ = name.split(".")
             if task in begun - ended and int(attempt) > 1 and node != victim:

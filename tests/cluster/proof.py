@@ -200,7 +200,7 @@ class Proof:
         self.serve()
         victim, took = self.hosts.names[0], []
         for _ in range(times):
-            self._guest("plain", "30", "long.a", "'{\"sleep\":2}'")
+            self._guest("plain", "18", "long.a", "'{\"sleep\":8}'")
             self._until(lambda: bool(self._runs_of(victim)), "the victim runs something")
             watch = self.hosts.open(self.hosts.names[-1], self.hosts.guest("second", victim))
             assert watch.stdout is not None
@@ -212,7 +212,8 @@ class Proof:
                 self.hosts.power("kill", victim)
             else:
                 self.hosts.kill_daemon(victim)
-            watch.stdout.readline()
+            if not watch.stdout.readline():
+                raise SystemExit(f"nothing that {victim} ran has begun elsewhere")
             took.append(time.monotonic() - begun)
             if self.hosts.can_cut:
                 self.hosts.power("boot", victim)
