@@ -362,6 +362,7 @@ class Loop:
             except DiskFull as problem:
                 self._wait_for_room(str(problem))
                 changed = True
+            self.stir.settle(self.core.state, clock())
             if changed or events:  # a stop or a full outbox may lead to nothing and is to be seen
                 self.status.change()
             self.status.write(clock())

@@ -27,7 +27,8 @@ SECOND = 1_000_000
 FAST, SLOW, SLOWER = 0.05, 1.0, 1.3  # seconds between looks, and how they grow where nothing changes
 REST = 5  # one look in so many is at pending/ and nodes/ too
 SOON, OFTEN = SECOND // 20, SECOND  # us between two readings of pending/
-SHARE = 20  # a reading takes at most one part in so many of the time
+SHARE = 20  # a reading takes at most one part in so many of the time,
+SELDOM = 60 * SECOND  # but is not put off for longer
 
 
 class Lookout:
@@ -107,17 +108,22 @@ class Stir:
         if len(state.peers) < 2 or not (self._asked or state.passed) or self._reading(state):
             return None
         dry = state.head() is None and state.counts["started"] != self._started
-        return max(0, self._last + max(SOON if dry else OFTEN, SHARE * self._took) - now.mono)
+        rest = min(SELDOM, max(SOON if dry else OFTEN, SHARE * self._took))
+        return max(0, self._last + rest - now.mono)
 
     def step(self, state: State, now: Now) -> list[Event]:
         """Stirred where it is due."""
-        if self._reads and not self._reading(state):
-            self._reads, self._took = False, now.mono - self._last
+        self.settle(state, now)
         if self.due(state, now) != 0:
             return []
         self._asked, self._reads, self._last = False, True, now.mono
         self._started = state.counts["started"]
         return [Stirred()]
+
+    def settle(self, state: State, now: Now) -> None:
+        """After each turn of the loop, which may sleep next: a reading that is done took until now."""
+        if self._reads and not self._reading(state):
+            self._reads, self._took = False, now.mono - self._last
 
     def _reading(self, state: State) -> bool:
         return self._reads and bool(state.scanning or not all(state.known.values()))

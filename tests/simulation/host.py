@@ -416,6 +416,7 @@ class Host:
         except DiskFull:
             self.stuck = True
             return True
+        self.stir.settle(self.state, self.world.now())
         self.world.watch.after(self, now)
         return changed or bool(events)
 

@@ -14,7 +14,7 @@ from spool.settings import load
 from spoold.core import share
 from spoold.core.state import State
 from spoold.core.values import Now, Repaused, Rung, Stirred
-from spoold.sources.lookout import FAST, OFTEN, REST, SHARE, SLOW, SOON, Lookout, Stir
+from spoold.sources.lookout import FAST, OFTEN, REST, SELDOM, SHARE, SLOW, SOON, Lookout, Stir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -210,6 +210,24 @@ def test_reading_takes_a_small_part_of_the_time() -> None:
     slow.known["high"] = True
     assert stir.step(slow, at(11 * OFTEN)) == []
     assert stir.due(slow, at(11 * OFTEN)) == (9 * OFTEN + SHARE * 2 * OFTEN) - 11 * OFTEN
+
+
+def test_a_loop_that_sleeps_after_a_reading_does_not_count_as_reading() -> None:
+    stir, idle = Stir(), state()
+    stir.ask()
+    stir.step(idle, at(9 * OFTEN))
+    stir.settle(idle, at(9 * OFTEN + 5))
+    stir.ask()
+    assert stir.step(idle, at(60 * OFTEN)) == [Stirred()]
+
+
+def test_a_reading_is_not_put_off_for_longer_than_a_minute() -> None:
+    stir, slow = Stir(), state()
+    stir.ask()
+    stir.step(slow, at(9 * OFTEN))
+    stir.settle(slow, at(9 * OFTEN + SELDOM // 2))
+    stir.ask()
+    assert stir.due(slow, at(9 * OFTEN + SELDOM // 2)) == SELDOM // 2
 
 
 # Whose share something is.

@@ -86,7 +86,7 @@ def idle(setting: Setting, seed: int = 1) -> tuple[float, float]:
 def main() -> None:
     """A table, or one object a line."""
     parser = argparse.ArgumentParser(prog="scale", description=__doc__)
-    parser.add_argument("--calls", type=float, default=38, help="to the file server, for a task")
+    parser.add_argument("--calls", type=float, default=34, help="to the file server, for a task")
     parser.add_argument("--looks", type=float, default=45, help="calls a second of a busy node besides")
     parser.add_argument("--cpu", type=float, default=1.0, help="ms of a node's loop for a task")
     parser.add_argument("--rtt", type=float, nargs="*", default=[0.1, 0.3, 1, 5], help="ms")
