@@ -16,6 +16,8 @@ from tests.simulation.machine import (
     waves,
 )
 
+pytestmark = pytest.mark.timeout(600)  # seconds of one core, where others want it as well
+
 POOL = 8
 FIXED = f"retries = 5\nconcurrency = {POOL}\nadmission.enabled = false"
 ADMISSION = f"retries = 5\nconcurrency = {POOL}"
