@@ -70,7 +70,8 @@ def parse_every(value: object) -> Every:
     if not 0 < len(text) <= MAX_TEXT:
         raise ValueError(RULE)
     if text.lower() == "@reboot":
-        msg = "must not be @reboot: start spoold's own work from its service unit"
+        keep = "keep `@reboot spool run COMMAND` (or `spool submit TASK`) in a crontab"
+        msg = f"must be a time, not a boot: {keep}"
         raise ValueError(msg)
     cron = NAMED.get(text.lower(), text)
     if text.startswith("@") and cron == text:

@@ -1,4 +1,4 @@
-"""`spool dash`: the same in a browser."""
+"""`spool dash`: what goes on, live, in a browser."""
 
 from __future__ import annotations
 

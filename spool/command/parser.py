@@ -65,8 +65,8 @@ def add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--error", metavar="FP", help="those whose newest failure has this fingerprint")
     parser.add_argument("--after", metavar="ID", help="those that wait, or have waited, for this task")
     parser.add_argument("--key", metavar="KEY", help="those with this key")
-    parser.add_argument("--since", metavar="TIME", help="those whose time is not before this one")
-    parser.add_argument("--until", metavar="TIME", help="those whose time is before this one")
+    parser.add_argument("--since", metavar="TIME", help="those from then on; 2h: two hours ago")
+    parser.add_argument("--until", metavar="TIME", help="those before then; 2h: two hours ago")
     parser.add_argument("--all", action="store_true", help="all that there are, if nothing else is said")
     parser.add_argument("--dry-run", action="store_true", help="print the ids of those it is about")
 

@@ -18,7 +18,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "errors": ("errors", "Look", "what fails again and again, and what is to be done about it"),
     "watch": ("watch", "Look", "print events as they come"),
     "top": ("top", "Look", "what goes on, live, on a terminal"),
-    "dash": ("dash", "Look", "the same in a browser"),
+    "dash": ("dash", "Look", "what goes on, live, in a browser"),
     "cancel": ("change", "Change", "end tasks; what runs is killed"),
     "retry": ("change", "Change", "run failed, cancelled or held tasks again"),
     "hold": ("change", "Change", "keep tasks from running until they are released"),
