@@ -97,7 +97,8 @@ def mutants(path: Path) -> list[Mutant]:
             name = function.name if function is above else f"{above.name}.{function.name}"  # type: ignore[attr-defined]
             for node in ast.walk(function):
                 docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-                if isinstance(node, KINDS) and not docstring:
+                unused = isinstance(node, ast.Delete) and isinstance(node.targets[0], ast.Name)
+                if isinstance(node, KINDS) and not docstring and not unused:
                     text = lines[node.lineno - 1].strip()
                     found.add(Mutant(path, name, node.lineno, node.end_lineno or node.lineno, text))
     return sorted(found, key=lambda m: m.first)
@@ -222,14 +223,24 @@ def reached_by_tests(paths: list[Path]) -> Reached[str]:
     return tests.reached
 
 
-def reached_by_plays(some: list[Play], paths: list[Path]) -> Reached[Play]:
+def reached_by_plays(some: list[Play], paths: list[Path], jobs: int) -> Reached[Play]:
     """What plays reach each line; raises what one of them finds untouched."""
-    reached: Reached[Play] = {}
-    for play in some:
+    found: Reached[Play] = {}
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        parts = [(range(n, len(some), jobs), some, paths) for n in range(jobs)]
+        for part in pool.starmap(_reached, parts):
+            for line, numbers in part.items():
+                found.setdefault(line, []).extend(some[n] for n in numbers)
+    return found
+
+
+def _reached(numbers: range, some: list[Play], paths: list[Path]) -> Reached[int]:
+    found: Reached[int] = {}
+    for number in numbers:
         with Reach(paths) as reach:
-            play.run()
-        reach.tell(play, reached)
-    return reached
+            some[number].run()
+        reach.tell(number, found)
+    return found
 
 
 def noticed(mutant: Mutant, tests: list[str], some: list[Play]) -> str:
@@ -237,11 +248,14 @@ def noticed(mutant: Mutant, tests: list[str], some: list[Play]) -> str:
     put_in(mutant)
     signal.signal(signal.SIGPROF, _slow)
     try:
+        few = some[:: max(1, len(some) // FEW)]
+        for play in few:
+            signal.setitimer(signal.ITIMER_PROF, CPU)
+            play.run()
         signal.setitimer(signal.ITIMER_PROF, 4 * CPU)
         if tests and run_tests(tests):
             return "tests"
-        few = some[:: max(1, len(some) // FEW)]
-        for play in [*few, *some]:
+        for play in some:
             signal.setitimer(signal.ITIMER_PROF, CPU)
             play.run()
     except BaseException as problem:  # noqa: BLE001 - a simulated crash is none of Exception
@@ -305,7 +319,7 @@ def main() -> int:
         found = random.Random(args.seed).sample(found, min(args.sample, len(found)))
     print(f"{len(found)} mutants", flush=True)
     by_tests = reached_by_tests(paths)
-    by_plays = reached_by_plays(plays(), paths)
+    by_plays = reached_by_plays(plays(), paths, args.jobs)
     print(f"lines reached by tests: {len(by_tests)}, by plays: {len(by_plays)}", flush=True)
 
     def lives(mutant: Mutant) -> bool:
