@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 EPILOG = """
 BEAT is the age of the last heartbeat, CLOCK how far the clock of a node is from that of the file
-server; both are there on a network file system only, or where `lease` is set.
+server; both are there on a network file system only, or where `lease` is set. Exit status: 0, or
+1 where none is alive.
 """
 NODE_GONE = 1
 
