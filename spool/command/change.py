@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1000  # ids in one action
 EPILOG = """
-Tasks are named by their ids, or by options such as --task; without --state {states}.
+Tasks are named by ids or by options such as --task. Without --state {states}.
 Says how many tasks it was asked for. Where a daemon is alive it waits up to 2 s, so that a refusal
 is seen: exit status 65, and the others were done. --wait waits longer: 75 where it was in vain.
 
