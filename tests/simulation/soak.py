@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     while (spent := time.monotonic() - begun) < args.seconds:
         kind = {**KINDS[seed % len(KINDS)], "keyed": 0.4 * (seed // len(KINDS) % 2)}
         kind["linked"] = 0.5 * (seed // len(KINDS) % 3 == 2)
+        kind["limited"] = 0.7 * (seed // len(KINDS) % 5 == 4)
         story = simulate(seed, **kind)
         tasks += story.tasks
         if story.problem is not None:
