@@ -281,7 +281,6 @@ class Host:
         self.disk = Careful(disk if disk is not None else world.disk)
         self.settings = load(world.settings)
         self.stuck = False  # the disk is full: a group waits for room
-        self.decided = 0  # the clock at the last round
         self.stopping = False
         self.neighbours: Neighbours | None = None
         if world.lease:
@@ -410,7 +409,6 @@ class Host:
         events += self.core.backlog.step()
         events += self.core.limits.look(now)
         self.world.watch.before(self)
-        self.decided = now.wall
         try:
             changed = self.core.round(events, now)
         except DiskFull:

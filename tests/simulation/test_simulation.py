@@ -44,8 +44,13 @@ def test_histories_that_once_broke_a_promise(seed: int) -> None:
     check(seed, **KINDS[seed % 5])
 
 
-def test_what_was_decided_on_a_full_disk_is_done_after_the_clock_was_set_back() -> None:
-    check(3176770171, cuts=0)
+def test_what_was_decided_is_done_after_the_clock_was_set_back() -> None:
+    check(3176770171, cuts=0)  # on a full disk
+    check(157, cuts=1, window=16)
+
+
+def test_what_was_retried_by_hand_may_begin_before_the_result_that_it_names() -> None:
+    check(165, cuts=0, durability="relaxed", keyed=0.4, linked=0.5)
 
 
 @pytest.mark.parametrize("seed", range(500, 512))

@@ -62,16 +62,20 @@ class Watch:
                 raise Broken(f"{entry.id} starts before {task_id}, which is {end or 'not ended'}")
         if only and not bad and asked.isdisjoint(("release", "retry")):
             raise Broken(f"{entry.id} starts and none of {start.task.after} has failed")
-        self._given(start)
-        self._attempt(entry)
+        self._given(start, asked)
+        self._attempt(host, entry)
 
-    def _given(self, start: Start) -> None:
-        """Args hold the results they name: null of what is not done, and of a done task what it told."""
+    def _given(self, start: Start, asked: set[str]) -> None:
+        """Args hold the results they name: null of what is not done, and of a done task what it told.
+
+        What somebody released or retried may have begun when the other was not done yet.
+        """
         args = start.task.args if start.task.results else {}
         for task_id, got in args.get("got", {}).items():
             end = end_of(self.world.disk, task_id) or {}
             told = end["result"] if end.get("event") == "done" else None
-            if got != told and not (isinstance(told, dict) and got == told["of"]):
+            early = got is None and not asked.isdisjoint(("release", "retry"))
+            if got != told and not early and not (isinstance(told, dict) and got == told["of"]):
                 raise Broken(f"{start.entry.id} is given {got} of {task_id}, which came to {told}")
 
     def _limits(self, start: Start) -> None:
@@ -115,7 +119,7 @@ class Watch:
                 raise Broken(f"{start.entry.id} starts without a token of {rate.text} {name}")
             self.full_at[name] = full_at
 
-    def _attempt(self, entry: Entry) -> None:
+    def _attempt(self, host: Host, entry: Entry) -> None:
         world = self.world
         last, cuts = self.attempts.get(entry.id, (0, world.cuts))
         again = world.cuts and not world.durable
@@ -123,9 +127,9 @@ class Watch:
             raise Broken(f"{entry.id} starts attempt {entry.attempt} after attempt {last}")
         self.attempts[entry.id] = entry.attempt, world.cuts
         self.starts.append((entry.id, entry.attempt, world.wall))
-        # What was decided before the disk was full is done when it is not, whatever the clock says then.
-        decided = [host.decided for host in world.up() if host.stuck]
-        if entry.time > max(world.wall, *decided, 0):
+        # What was decided is done, whatever the clock says when it can be: after a full disk, for one.
+        run = host.state.runs.get(entry.id)
+        if entry.time > max(world.wall, run.started if run is not None else 0):
             raise Broken(f"{entry} starts {(entry.time - world.wall) / 1e6} s before its time")
 
     def recovered(self, host: Host) -> None:
@@ -151,7 +155,7 @@ class Watch:
             if not any(_entry(n) == entry for n in self._running) and entry.timeout is not None:
                 known = self.attempts.get(entry.id)
                 if known is None or known[0] != entry.attempt or known[1] != self.world.cuts:
-                    self._attempt(entry)
+                    self._attempt(host, entry)
         if self.world.nodes == 1 and claims and (self.world.durable or not self.world.cuts):
             self._order(host, claims, now)
         check_memory(self.world, host, now)
