@@ -161,7 +161,7 @@ def test_a_handler_that_takes_too_long_is_asked_to_end_then_killed(live: Make) -
     assert spool.note("heard") == "TERM"
     assert (told["outcome"], told["signal"]) == ("timeout", signal.SIGKILL)
     assert told["error"]["type"] == "timeout"
-    assert 0.7 <= told["seconds"] < 5
+    assert 0.3 <= told["seconds"] < 5  # the time-out counts from the claim, these from the start
 
 
 def test_a_handler_that_obeys_the_term_is_not_killed_and_has_timed_out_all_the_same(live: Make) -> None:
