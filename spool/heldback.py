@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.errors import SpoolError
+from spool.limitkey import OTHERS
 from spool.patterns import matches
 from spool.times import parse_utc
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from spool.views import Listed
 
 PAUSED = "paused ("
-OTHERS = "*"  # the key of a row that stands for keys that have none of their own
 FEW = 3  # keys at one limit that are told one by one
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spool.owncopy import Task
     from spool.settings import Handler
 
+OTHERS = "*"  # in a status: the keys that have no row of their own
 RULE = "must be writer, or a field such as args.customer or meta.tenant.id"
 _PATH = re.compile(r"writer|(args|meta)(\.[A-Za-z0-9_-]{1,64}){1,8}")
 

@@ -11,6 +11,7 @@ import orjson
 
 from spool import layout
 from spool.disk import DiskFull, Exists, Missing
+from spool.limitkey import OTHERS
 from spool.names import PRIORITIES
 from spool.times import format_utc
 from spoold.core import deadlines, limits
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # running tasks shown by name
 KEYS = 50  # of a handler, that are told one by one
-ANY = "*"  # the key of a row that stands for the others
 SOON = 100_000  # at most one status this often, us
 
 
@@ -169,7 +169,7 @@ def _held_back(state: State) -> list[dict[str, Any]]:
                 key, why = mark, whole[all_keys]
                 if mark and named[pattern] >= KEYS:
                     limit = limits.full(state, state.settings.handlers.get(pattern), mark)
-                    key, why = ANY, f"other keys of {pattern} wait as well ({limit})" if limit else ""
+                    key, why = OTHERS, f"other keys of {pattern} wait as well ({limit})" if limit else ""
                 elif mark:
                     why = state.blocked((*lane[:3], mark))
                     named[pattern] += bool(why)
@@ -177,9 +177,9 @@ def _held_back(state: State) -> list[dict[str, Any]]:
                     fresh = {"why": why, "handler": pattern or None, "key": key or None, "ready": 0}
                     row = found.setdefault((why, pattern, key), {**fresh, "keys": 0, "classes": []})
                     row["ready"] += count
-                    row["keys"] += key == ANY
+                    row["keys"] += key == OTHERS
                     row["classes"] += [prio] if prio not in row["classes"] else []
-    return sorted(found.values(), key=lambda row: row["key"] == ANY)
+    return sorted(found.values(), key=lambda row: row["key"] == OTHERS)
 
 
 def _of_keys(state: State, lane: Lane, window: Window[str]) -> Counter[str]:

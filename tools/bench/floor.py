@@ -51,6 +51,14 @@ def _journal(lines: int) -> None:
     os.close(fd)
 
 
+def _stage(names: list[str], data: bytes, folder: str) -> None:
+    for name in names:
+        _write(f"running/.{name}", data)
+    for name in names:
+        os.link(f"running/.{name}", f"{folder}/{name}")
+    _journal(len(names))
+
+
 def take_in(names: list[str]) -> None:
     """What spoold does with a slice of incoming/."""
     for name in names:
@@ -65,11 +73,7 @@ def take_in(names: list[str]) -> None:
             os.lstat(f"ids/{name}")
         except FileNotFoundError:
             pass
-    for name in names:
-        _write(f"running/.{name}", TASK)
-    for name in names:
-        os.link(f"running/.{name}", f"ids/{name}")
-    _journal(len(names))
+    _stage(names, TASK, "ids")
     for name in names:
         os.rename(f"running/.{name}", f"pending/{name}")
     for name in names:
@@ -82,11 +86,7 @@ def run(names: list[str]) -> None:
     for name in names:
         os.rename(f"pending/{name}", f"running/{name}")
     _journal(len(names))
-    for name in names:
-        _write(f"running/.{name}", RECORD)
-    for name in names:
-        os.link(f"running/.{name}", f"attempts/{name}")
-    _journal(len(names))
+    _stage(names, RECORD, "attempts")
     for name in names:
         os.rename(f"running/{name}", f"done/{name}")
     for name in names:
