@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from spool.errors import Invalid
 from spool.times import DAY, HOUR, SECOND, parse_duration
@@ -14,8 +15,7 @@ DEFAULT_FACTOR = 2.0
 _PARTS = ("base", "factor", "max")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
+class Backoff(Struct, frozen=True, kw_only=True):
     """base * factor^n, at most max; base and max are microseconds."""
 
     base: int

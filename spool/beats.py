@@ -9,7 +9,8 @@ A beat fails exactly where somebody has declared the node dead, and one listing 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from spool.names import is_task
 
@@ -18,8 +19,7 @@ _COUNT = re.compile(r"[0-9]{1,15}")
 _INCARNATION = re.compile(r"[0-9a-z]{1,32}")
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(Struct, frozen=True):
     """A node's sign of life; `lease` in whole seconds."""
 
     node: str
@@ -33,8 +33,7 @@ class Beat:
         return f"{self.node},{self.incarnation},n={self.count},l={self.lease}"
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(Struct, frozen=True):
     """A node was declared dead; `by` and `by_incarnation` say who sees to what it left."""
 
     node: str

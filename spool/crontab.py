@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 import orjson
+from msgspec import Struct, field
 
 from spool import times
 from spool.names import is_task
@@ -23,8 +23,7 @@ _FIELDS = 5
 _QUOTED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One line of the file: its schedule, and the command that a shell is to run."""
 
     name: str
@@ -36,8 +35,7 @@ class Job:
     line: int
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """What was understood, and what was not: (line, why) each."""
 
     jobs: list[Job] = field(default_factory=list)

@@ -6,8 +6,9 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from spool import layout
 from spool.disk import FULL, DiskFull, Missing
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk, RealDisk
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """Where a writer prepares a file and where he drops it; `blind`: he may not list it."""
 
     tmp: str = layout.TMP

@@ -9,8 +9,9 @@ The text is the action with three fields more: `spool`, the name of the spool it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from spool.errors import Invalid
 from spool.times import DAY, MINUTE, format_span, format_utc, parse_utc
@@ -24,8 +25,7 @@ START = "-----BEGIN SSH SIGNATURE-----"
 SIGNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+=:/-]{0,255}")
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """`text`: the bytes that were signed. `signer`: who says to have done it, to be proven."""
 
     text: bytes

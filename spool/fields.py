@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from spool.backoff import MAX_WAIT
 from spool.names import PRIORITIES
@@ -29,8 +30,7 @@ MAX_FILES = 100
 MAX_ATTEMPT = 10**9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class Field(Struct, frozen=True, kw_only=True):
     """One field: what it accepts (`kind`, see spool.kinds), within which bounds, where.
 
     low and high bound the value: a count, a length, a number of bytes; microseconds for durations.

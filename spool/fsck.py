@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import stat
 import zlib
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from spool import dropped, group, keys, layout, look, packs
 from spool.disk import Exists, Missing
@@ -35,8 +36,7 @@ ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that is not as it should be. `mended` says what was done, None where nothing was.
 
     `grave` is False for what the next start of spoold puts in order by itself.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from spool.errors import Invalid
 from spool.times import DAY, HOUR, MINUTE, format_utc, parse_utc
@@ -23,8 +23,7 @@ WIDTHS = {HOUR: "minutes", DAY: "hours"}  # of what the counts of this span are 
 OTHER = "other"
 
 
-@dataclass(slots=True, kw_only=True)
-class Group:
+class Group(Struct, kw_only=True):
     """Failures of one kind. Instants are us UTC; a histogram maps the start of a bucket to a count.
 
     `count`: failed attempts, `failed`: those after which the task failed for good. `state` is open,

@@ -11,10 +11,10 @@ import heapq
 import os
 import re
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
+from msgspec import Struct
 
 from spool import layout
 from spool.names import date_of
@@ -31,8 +31,7 @@ LOAD = "load"  # lines of this event, one a minute, are for plots: they are want
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.([0-9]+))?\.jsonl(\.gz)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class Filter(Struct, frozen=True, kw_only=True):
     """Which lines are wanted; None, or nothing in it, is no condition. Instants are us UTC.
 
     `ids`: of these tasks. `task`: a name or pattern. `state`: that led there. `event`: of this kind.

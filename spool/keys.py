@@ -7,10 +7,10 @@ file with one name whose holder has ended, or is not known, stands for a key tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from spool import layout, packs, waiting
 from spool.disk import Missing, NotRegular, TooLarge
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 LIMIT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What the file of a key says. `key_for` in us; `shared`: its holder is being taken in."""
 
     mark: str

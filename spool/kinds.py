@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from spool import layout, names, patterns, times
 from spool.backoff import Backoff, parse_backoff
@@ -31,8 +31,7 @@ _FINGERPRINT = re.compile(FINGERPRINT)
 _TRACE = re.compile(rf"(?!ff)(?!..-0{{32}})(?!.{{36}}0{{16}}){TRACE}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class Moment(Struct, frozen=True, kw_only=True):
     """What the meaning of a time depends on: now, the drop it is relative to, the local zone."""
 
     now: int

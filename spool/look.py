@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge

@@ -11,8 +11,10 @@ import os
 import pwd
 import shlex
 import stat
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from spool import acl, layout
 from spool.probes import BAD, OK, WARN, Check
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
 BOXES = (layout.INCOMING, layout.TMP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
+class Want(Struct, frozen=True, kw_only=True):
     """A place: its mode, the most and the least that will do, who must own it (None: anybody)."""
 
     mode: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MOUNTINFO = "/proc/self/mountinfo"
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "ncpfs")
@@ -12,8 +13,7 @@ IN_MEMORY = ("tmpfs", "ramfs")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One mount: where, its type (fuse.sshfs, nfs4, ext4 ...), its options."""
 
     place: str

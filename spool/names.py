@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+
+from msgspec import Struct
 
 PRIORITIES = ("high", "medium", "low")
 EVENTS = (
@@ -38,8 +39,7 @@ class BadName(ValueError):
     """A file name that is not an entry's; str() says which rule it breaks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One task as its file name tells it; instants are microseconds since 1970, UTC.
 
     `time` is the next run (for what has ended, the last one). `prio` is the directory it stands

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from spool import layout
 from spool.disk import Exists, Missing, NotRegular, TooLarge
@@ -25,8 +25,7 @@ PREFIX = "recurring "  # how the keys of schedules begin
 OVERLAPS = {"skip": "keep", "replace": "replace"}
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """How far a schedule has come: its rule, up to when (us UTC) all is made, the last time made."""
 
     rule: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from spool import names
 from spool.backoff import Backoff, parse_backoff, plain_backoff, seconds
@@ -24,8 +24,7 @@ _CHOICES = {"on_miss": "run", "on_duplicate": "keep", "on_failure": "wait"}
 _TEXTS = ("priority", "notify", "trace", "replay_of", "key", "duplicate_of")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(Struct, frozen=True, kw_only=True):
     """One submitted task; instants and durations are microseconds, instants since 1970 UTC.
 
     None: not given, so the handler, then the spool decides. `extra` holds the x-... fields and,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from spool import layout, look
 from spool.disk import Missing
@@ -34,8 +34,7 @@ LINE = 66  # bytes of a line of a list of ids
 LIMIT = 256 << 20  # bytes of a pack, and of what it holds
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """One task of a pack: where its entry stood, its own copy, its attempt records, oldest first."""
 
     path: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from spool import layout
 from spool.owncopy import first_entry
@@ -23,8 +25,7 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rival:
+class Rival(Struct, frozen=True):
     """Who has a key, and why it is not free: unfinished, window or coming."""
 
     id: str
@@ -45,8 +46,7 @@ def first_path(task: Task, prio: str | None = None) -> str:
     return layout.pending(entry)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A task where it was found: state, path, entry, own copy.
 
     `last` is the newest attempt record, None where no attempt has ended. `node` is who runs it.

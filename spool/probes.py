@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from spool import layout
 from spool.disk import Exists
@@ -27,8 +28,7 @@ LONG_CACHE = 60  # seconds, the longest that a mount without options keeps attri
 RING = 2.0  # seconds; inotify takes microseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """`level`: ok, warn or bad. `remedy` is a command or a sentence; empty where all is well."""
 
     level: str

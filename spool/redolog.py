@@ -14,12 +14,12 @@ synced.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from struct import Struct
+import struct
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import orjson
+from msgspec import Struct, field
 
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
@@ -31,13 +31,12 @@ if TYPE_CHECKING:
 
 HALF = 2 << 20  # bytes
 PAGE = 4096
-HEAD = Struct("<4sIIQ")
+HEAD = struct.Struct("<4sIIQ")
 MAGIC = b"redo"
 SAYS = {"safe", "boot"}
 
 
-@dataclass(slots=True)
-class Log:
+class Log(Struct):
     """What a log holds. `now` is the half in use, `end` where its next record goes."""
 
     chain: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # seq and record, in order

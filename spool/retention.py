@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from spool import layout
 from spool.names import DAY_US, date_of, day_start
@@ -16,8 +17,7 @@ KEEP, PACK, DROP = "keep", "pack", "drop"
 SPAN = 600_000_000  # us; what ended within the same span has no order among itself
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """How long something is kept (us), how many of it, how many bytes of it; None: no such limit."""
 
     age: int | None

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from cronsim import CronSim, CronSimError
+from msgspec import Struct
 
 from spool.names import id_from
 from spool.times import DAY, SECOND, format_span, parse_duration
@@ -47,8 +47,7 @@ MOST = 10_000  # instants that one look considers
 _HORIZON = 40 * 366 * DAY  # us: 29 February on a given weekday occurs once in 28 years, or in 40
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
+class Every(Struct, frozen=True):
     """A rule: `span` us, or (0) the five fields of `cron`. `text` is how it was written."""
 
     text: str
@@ -193,8 +192,7 @@ def shift(seed: str, name: str, spread: int) -> int:
     return int.from_bytes(digest) % max(1, spread // SECOND) * SECOND
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """What a look at a schedule finds: instants to make tasks of, how many are left out, up to when."""
 
     make: tuple[int, ...]

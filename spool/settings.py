@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from spool import patterns
 from spool.errors import ConfigError, Invalid
@@ -43,8 +45,7 @@ _WHO = re.compile(r"""\*|(user|group|key):[^\s\x00-\x1f*?,!"']{1,256}""")
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handler:
+class Handler(Struct, frozen=True, kw_only=True):
     """What runs the tasks a pattern names; durations are us, None means the spool's setting."""
 
     pattern: str
@@ -93,8 +94,7 @@ class Handler:
 Band = tuple[float, float]  # where a gate closes, where it opens again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(Struct, frozen=True, kw_only=True):
     """The table [admission]: what the machine must have left before a process starts."""
 
     enabled: bool
@@ -110,8 +110,7 @@ class Admission:
     first_memory: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alerts:
+class Alerts(Struct, frozen=True, kw_only=True):
     """The table [alerts]: which events a program tells somebody of; without `exec` none."""
 
     exec: tuple[str, ...] | None
@@ -122,8 +121,7 @@ class Alerts:
     env: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """One table of [policy]: what `who` (user:NAME, group:NAME, key:NAME or *) may do."""
 
     who: str
@@ -141,8 +139,7 @@ class Rule:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recurring:
+class Recurring(Struct, frozen=True, kw_only=True):
     """One table of [recurring]: what a schedule makes, and when; durations are us."""
 
     name: str
@@ -162,8 +159,7 @@ class Recurring:
     notify: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """The spool's settings; durations are us, sizes bytes. The rows say what each one means."""
 
     name: str
@@ -207,7 +203,11 @@ class Settings:
     handlers: dict[str, Handler]
     policy: tuple[Rule, ...] = ()
     recurring: tuple[Recurring, ...] = ()
-    _found: dict[str, Handler | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _found: dict[str, Handler | None] = field(default_factory=dict)  # what handler_for has found
+
+    def __post_init__(self) -> None:
+        """Nothing is found yet, also where these are others with a few changes (`replace`)."""
+        force_setattr(self, "_found", {})
 
     @property
     def guarded(self) -> bool:

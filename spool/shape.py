@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from spool import layout
 from spool.names import DAY_US, PRIORITIES, day_start
@@ -23,8 +24,7 @@ OTHER = "other"
 _ENTRY = re.compile(r"^([0-9]{6}\.[0-9]{6}),([^,\n]*),([^,\n]*)", re.MULTILINE)
 
 
-@dataclass(slots=True)
-class Shape:
+class Shape(Struct):
     """What one look at the names finds. `at`: us UTC, when it began.
 
     `counts`: as spool.look.count gives them. `tasks`: name -> class -> [due later, then one count

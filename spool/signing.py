@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from spool import envelope
 from spool.errors import NotAllowed
 from spool.times import DAY
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """A key to sign with: a file as `ssh-keygen -f` takes it, whose it is, and for which spool."""
 
     path: str

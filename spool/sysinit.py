@@ -10,7 +10,8 @@ import grp
 import os
 import pwd
 import stat
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from spool import acl, layout, modes
 from spool.errors import Invalid, NotAllowed, NotASpool
@@ -21,8 +22,7 @@ DEFAULT_DIR = "/var/spool/spool"
 OWNER, SUBMIT, READ, ADMIN = "spool", "spool-submit", "spool-read", "spool-admin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Users:
+class Users(Struct, frozen=True, kw_only=True):
     """Who serves the spool (`uid`, `gid`), which group may drop, which may look."""
 
     uid: int

@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import filelock
+from msgspec.structs import replace
 
 from spool import daemons, layout, machine, modes, mounts, probes, settings
 from spool.command.parser import Parser

@@ -6,8 +6,9 @@ import logging
 import selectors
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
 
 from spool import look
 from spool.disk import DiskFull, Missing

@@ -7,8 +7,9 @@ directory of the node that does this. Done once more, after a crash at any step,
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from spool import layout
 from spool.disk import Missing

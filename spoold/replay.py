@@ -9,8 +9,9 @@ happened. An event that its parent had handled just before the cut may come agai
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from spool import layout, look, packs
 from spool.disk import Missing, NotRegular, TooLarge
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 JOURNAL_LIMIT = 1 << 31
 
 
-@dataclass
-class Logged:
+class Logged(Struct):
     """What records of the log come to: for each task, attempt, event and journal."""
 
     bodies: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # where staged, and its own copy

@@ -7,9 +7,10 @@ import platform
 import statistics
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 SPAWN = "posix_spawn + wait of /bin/true"
 
 
-@dataclass
-class Figure:
+class Figure(Struct):
     """One quantity, a value for each repetition."""
 
     group: str

@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from spool.bench import latency, rates, raw
 from spool.bench.figures import Figures
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 DURABILITIES = ("durable", "relaxed")
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(Struct, frozen=True):
     """How much of everything."""
 
     repetitions: int

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from spool import layout
 from spool.command import parser as options_of
@@ -28,8 +29,7 @@ fish:  spool completion fish > ~/.config/fish/completions/spool.fish
 """
 
 
-@dataclass(slots=True)
-class Known:
+class Known(Struct):
     """What may follow a verb.
 
     `options`: name -> (help, kind of its value: "" where it is not known, None where it takes none);

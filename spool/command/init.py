@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _system(args: argparse.Namespace, path: str) -> bool:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from spool import sysinit
 

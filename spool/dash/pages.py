@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from spool import layout
 from spool.command.render import clock, when
@@ -34,8 +35,7 @@ SEARCH = 0.15  # seconds
 SPANS = {"1h": HOUR, "24h": DAY, "7d": WEEK}
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What all pages begin with."""
 
     moment: Moment

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,8 +18,7 @@ STEPS = (1, 2, 2.5, 5, 10)
 TIMES = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 43_200, 86_400)  # seconds, beyond which days
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(Struct, frozen=True):
     """One row of values, None where there is none; `look` is its class in the style sheet."""
 
     name: str
@@ -27,8 +26,7 @@ class Series:
     look: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(Struct, frozen=True, kw_only=True):
     """What a plot stands in. `starts`: us UTC of each value; `say`: a value in words, `clock`: a time.
 
     `axis`: a time in the few characters there are below the plot.

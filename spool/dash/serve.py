@@ -8,10 +8,10 @@ import secrets
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
+from msgspec import Struct
 
 from spool.dash.app import Dash
 from spool.dash.guard import Guard
@@ -29,8 +29,7 @@ SHORTEST = 16  # characters of a token
 SWITCH = 0.001  # seconds until a page gets its turn beside what reads a million names
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where to listen: a path, or a host and a port."""
 
     path: str = ""

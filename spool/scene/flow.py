@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from spool import layout
 from spool.journal import LOAD
@@ -22,8 +23,7 @@ FAILURES = ("fail", "give_up", "poison", "expire")
 ENDS = {layout.DONE: "done", layout.FAILED: "failed", layout.CANCELLED: "cancelled"}
 
 
-@dataclass(slots=True)
-class Bucket:
+class Bucket(Struct):
     """What happened in one stretch of time.
 
     `taken`, `started`, `done`, `failed` (for good), `cancelled`: tasks; `failures`: attempts.
@@ -57,8 +57,7 @@ class Bucket:
         self.loads[node] = max(load, self.loads.get(node, 0.0))
 
 
-@dataclass(slots=True)
-class Flow:
+class Flow(Struct):
     """All buckets, by width and start (us UTC), and when which gate was shut."""
 
     tiers: dict[int, dict[int, Bucket]] = field(default_factory=lambda: {w: {} for w, _ in TIERS})

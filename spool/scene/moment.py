@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct, field
 
 from spool import errorgroups, layout
 from spool.errors import Invalid
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 USAGE_LIMIT = 64 << 20
 
 
-@dataclass(slots=True, kw_only=True)
-class Moment:
+class Moment(Struct, kw_only=True):
     """`now`: us UTC. `status`: as Spool.status gives it. `groups`: those that hurt most first.
 
     `usual`: task name -> median of its last run times, seconds.

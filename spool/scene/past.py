@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from spool import journal
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """`lines`: the wanted ones, latest first. `reached`: where it stopped, None: at the end."""
 
     lines: list[Line]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from spool import daemons, layout, look, occurrences, scheduled, settings
 from spool.disk import Missing

@@ -6,10 +6,10 @@ import contextlib
 import importlib
 import os
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct, field
 
 from spool import layout, look, settings
 from spool.disk import Missing
@@ -29,8 +29,7 @@ SHOWN = 5  # ids of each reason
 WAITING = (layout.PENDING, layout.HELD, layout.RUNNING)
 
 
-@dataclass(slots=True)
-class Problem:
+class Problem(Struct):
     """Tasks of one name and version that the code cannot run, for one reason."""
 
     task: str
@@ -40,8 +39,7 @@ class Problem:
     ids: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What was looked at, and what the code cannot run."""
 
     checked: int

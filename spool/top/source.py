@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from spool import layout
 from spool.command.render import clock
@@ -30,8 +31,7 @@ GLANCE = 2.0  # seconds an answer is waited for
 LOG = 1 << 16  # bytes of a log that are shown
 
 
-@dataclass(slots=True)
-class Picture:
+class Picture(Struct):
     """What is drawn: a moment, the flow of the last minutes, the list of the view that is shown."""
 
     moment: Moment

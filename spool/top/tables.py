@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from spool import layout
 from spool.scene.lists import is_wanted
@@ -22,16 +23,14 @@ TAIL = 8  # digits of an id that tell it from its neighbours
 BAR = 14
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One line: what it stands for (the id of a task, a fingerprint), its cells (text, style)."""
 
     key: str
     cells: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """`heads`: the columns; `rows`; `empty`: what is said where there are none."""
 
     heads: tuple[str, ...]

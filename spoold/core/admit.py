@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from spool.times import SECOND
 
@@ -17,8 +19,7 @@ ROOM_AGAIN = 1.1  # a disk that was short has room again above its minimum times
 GIB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(Struct, frozen=True, kw_only=True):
     """One look at the machine, at a monotonic instant (us). None: it does not tell.
 
     All that is limited for us alone (a cgroup) is told as it is for us. Pressures are % of time in
@@ -42,8 +43,7 @@ class Machine:
     running: int = 0  # processes of ours
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(Struct, frozen=True, kw_only=True):
     """What a task will need: memory at its peak (bytes), CPUs kept busy. `shown`: it has run before."""
 
     task: str
@@ -52,8 +52,7 @@ class Demand:
     shown: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What the settings say, which signals hold the gate closed, and since when (monotonic us)."""
 
     admission: Admission
@@ -61,8 +60,7 @@ class Limits:
     since: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """`yes`, or why not. `hard`: not even a deadline changes it; `never`: no waiting does.
 
     `floor`: yes only because so few run. `closed` are the signals that are beyond their threshold.

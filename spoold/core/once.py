@@ -6,8 +6,9 @@ cancelled at once: its own copy says what it is a duplicate of, and with that it
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from spool.actions import Move as MoveRequest
 from spool.actions import Submit, Verb

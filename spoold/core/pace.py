@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from spool.times import SECOND
 
@@ -13,8 +14,7 @@ BETTER = 1.05  # throughput has grown
 BEYOND = 4  # times the usual number, where the settings name none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(Struct, frozen=True, kw_only=True):
     """How many at once, since when (monotonic us), and what that has got done.
 
     `ended`: how many had ended by then. `before`: throughput (a second) before the last increase.

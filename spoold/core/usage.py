@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 KEPT = 64  # runs of one name
 KEPT_NAMES = 1000
 LATEST = 3  # runs that count in full, however many were smaller before
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Struct):
     """The last runs of one name: peak memory (bytes), CPU time and run time (us)."""
 
     memory: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT))

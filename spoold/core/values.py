@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct, field
 
 from spool.layout import PAUSES
 from spool.times import format_utc
@@ -272,8 +273,7 @@ class Peers(NamedTuple):
     live: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Stirred:
+class Stirred(Struct, frozen=True):
     """Somebody else may have changed pending/: what is known of it is not all."""
 
 
@@ -301,13 +301,11 @@ class Measured(NamedTuple):
     machine: Machine
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """The daemon is asked to end: start nothing, let what runs finish within the grace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
@@ -481,8 +479,7 @@ class Scan(NamedTuple):
     but: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(Struct, frozen=True):
     """Look at the machine: a task waits at the gate."""
 
 
@@ -547,8 +544,7 @@ Action = (
 # What the core keeps.
 
 
-@dataclass(slots=True)
-class Seeking:
+class Seeking(Struct):
     """An action whose tasks are being looked for: how many were found, changed and denied so far."""
 
     request: Request
@@ -559,8 +555,7 @@ class Seeking:
     short: bool = False  # some had no room on the disk: it is carried out once more
 
 
-@dataclass(slots=True, kw_only=True)
-class Run:
+class Run(Struct, kw_only=True):
     """A claimed task: the entry as it stands in running/, and how its attempt goes."""
 
     entry: Entry

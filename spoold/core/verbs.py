@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from spool import layout
 from spool.actions import Ack, Extend, Fail, Progress, Replay, Submit, Verb

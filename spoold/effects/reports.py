@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """The handler runs. `pid` is the leader of its session."""
 
     key: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exited:
+class Exited(Struct, frozen=True, kw_only=True):
     """The handler has ended and nothing it started is alive. One of `exit` and `signal` is None.
 
     rss: bytes, the peak of its largest process, at least that of the keeper (11 MB: a limit of
@@ -34,8 +32,7 @@ class Exited:
     log_error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotStarted:
+class NotStarted(Struct, frozen=True, kw_only=True):
     """The handler was never started. `errno` is None where the request itself was wrong."""
 
     key: str
@@ -43,8 +40,7 @@ class NotStarted:
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeeperLost:
+class KeeperLost(Struct, frozen=True, kw_only=True):
     """The keeper was killed, these attempts with it. A new keeper is there."""
 
     keys: tuple[str, ...]

@@ -8,8 +8,9 @@ memory is given to it. A turn looks at the disk a bounded number of times, howev
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from spool import layout, look, waiting
 from spool.disk import Missing
@@ -38,8 +39,7 @@ GOES, WAITS, MORE = "", "waits", "more"  # and what else is said of a task is wh
 NONE_FAILED = "none of those it waits for has failed"
 
 
-@dataclass(slots=True)
-class Waiter:
+class Waiter(Struct):
     """A task that waits, and how far its list was looked at, from the last to the first.
 
     `at`: what is looked at next, None where nothing was yet. `watch` has not ended. `first`: not all

@@ -8,10 +8,12 @@ import logging
 import re
 import stat
 from collections import deque
-from dataclasses import dataclass, replace
 from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from spool import handed, layout, look, packs
 from spool.actions import (
@@ -81,8 +83,7 @@ KINDS = (
 )
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(Struct):
     """A file that is not ready: as what it was last seen, since when (monotonic), since which listing."""
 
     ino: int

@@ -17,10 +17,10 @@ the dead node, frozen in the middle of one and thawed: the record of an attempt,
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec import Struct
 
 from spool import layout
 from spool.beats import ORPHAN, Beat, Death, parse
@@ -51,8 +51,7 @@ class Taken(Exception):
         self.node = node
 
 
-@dataclass(slots=True)
-class Seen:
+class Seen(Struct):
     """A beat as it was last seen to change: its count, and when, by our monotonic clock (us)."""
 
     beat: Beat

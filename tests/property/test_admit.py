@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spool.settings import load
 from spoold.core.admit import LOOK_FIRST, LOOK_LAST, Demand, Limits, Machine, admit, foresee, signals
@@ -25,7 +24,7 @@ def limits(*closed: str, floor: int = 0, since: int | None = None) -> Limits:
 
 percent = st.none() | st.floats(0, 120)
 machines = st.builds(
-    Machine,
+    lambda **facts: Machine(**facts),  # noqa: PLW0108 - hypothesis would evaluate its annotations
     at=st.just(0),
     cpus=st.integers(1, 64),
     cores=st.just(4.0),

@@ -1,11 +1,10 @@
 """Properties of the order: keys, deadlines, demotion, backoff, and the window on the backlog."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from spool.actions import Backoff
 from spool.names import PRIORITIES, Entry, id_from

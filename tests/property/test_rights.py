@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spool.actions import Ack, Control, Move, Task, Verb, decode, interpret
 from spool.names import PRIORITIES

@@ -6,10 +6,10 @@ import json
 import re
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("jinja2", reason="jinja2 is not installed")

@@ -2,10 +2,10 @@
 
 import gzip
 import os
-from dataclasses import replace
 from itertools import permutations
 
 import pytest
+from msgspec.structs import replace
 
 from spool import fsck, keys, layout, look, records
 from spool.names import Entry, new_id

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 import pytest
+from msgspec.structs import replace
 
 from spool import knobs, times
 from spool.backoff import Backoff
@@ -49,13 +48,13 @@ def test_every_line_of_the_sample_file_is_true() -> None:
 
 
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
-    public = {f.name for f in fields(Settings) if not f.name.startswith("_")}
+    public = {name for name in Settings.__struct_fields__ if not name.startswith("_")}
     assert public == {*knobs.ROWS, "handlers", "admission", "alerts", "policy", "recurring"}
-    assert {f.name for f in fields(Recurring)} == {*knobs.RECURRING_ROWS, "name"}
-    assert {f.name for f in fields(Rule)} == {*knobs.POLICY_ROWS, "who"}
-    assert {f.name for f in fields(Admission)} == set(knobs.ADMISSION_ROWS)
-    assert {f.name for f in fields(Alerts)} == set(knobs.ALERT_ROWS)
-    assert {f.name for f in fields(Handler)} == {*knobs.HANDLER_ROWS, "pattern"}
+    assert set(Recurring.__struct_fields__) == {*knobs.RECURRING_ROWS, "name"}
+    assert set(Rule.__struct_fields__) == {*knobs.POLICY_ROWS, "who"}
+    assert set(Admission.__struct_fields__) == set(knobs.ADMISSION_ROWS)
+    assert set(Alerts.__struct_fields__) == set(knobs.ALERT_ROWS)
+    assert set(Handler.__struct_fields__) == {*knobs.HANDLER_ROWS, "pattern"}
 
 
 def test_every_row_has_a_text() -> None:

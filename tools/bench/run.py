@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
@@ -23,8 +22,7 @@ from spool.bench.figures import Figures, environment, table
 from spool.bench.served import Served, Stamp
 
 
-@dataclass(frozen=True)
-class Size(speed.Size):
+class Size(speed.Size, frozen=True):
     """How much of everything, and of what waits."""
 
     waiting: int = 0
