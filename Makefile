@@ -50,7 +50,7 @@ fuzz: $(READY) ## look for bytes that break the intake (SECONDS_TO_RUN=600)
 hostile: $(READY) ## hostile users in loops beside honest ones, as root (SECONDS_TO_RUN=60)
 	HOSTILE_SECONDS=$${SECONDS_TO_RUN:-60} $(BIN)/python -m pytest --timeout 900 -s tests/security/test_hostile.py
 
-cluster: $(READY) ## hosts that share a spool are cut off and killed (tests/cluster/hosts.py names them)
+cluster: $(READY) ## hosts that share a spool by NFS are killed, frozen, cut off: kernels in user mode, 10 minutes
 	$(BIN)/python -m tests.cluster.proof
 
 mutation: $(READY) ## does a test fail when a line of the store or the core is deleted?

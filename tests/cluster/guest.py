@@ -1,4 +1,4 @@
-"""What runs on a host of the proof: `python -m tests.cluster.guest submit|done|second|look|calls DIR ...`."""
+"""What runs on a host of the proof: `python -m tests.cluster.guest submit|plain|second|look|calls|spans DIR ...`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from spool import layout, look
-from spool.beats import parse
 from spool.client import Spool
 from spool.disk import RealDisk
 from spool.names import parse_event
@@ -37,20 +36,6 @@ def plain(where: str, count: str, task: str, args: str = "{}") -> None:
     """Submit so many of one kind."""
     with Spool(f"{where}/q") as spool:
         spool.submit_many([{"task": task, "args": json.loads(args)} for _ in range(int(count))])
-
-
-def done(where: str) -> None:
-    """How many have ended, and how many have not."""
-    disk = RealDisk(f"{where}/q")
-    print(
-        len(disk.names(layout.INCOMING)),
-        _count(disk, ("pending", "running", "held")),
-        _count(disk, TERMINAL),
-    )
-
-
-def _count(disk: RealDisk, states: tuple[str, ...]) -> int:
-    return sum(1 for _ in look.entries(disk, states))
 
 
 def second(where: str, victim: str) -> None:
@@ -185,25 +170,6 @@ def _times(
                     )
 
 
-def running(where: str, node: str) -> None:
-    """What a node runs."""
-    print(
-        *(
-            name
-            for name in look.names(RealDisk(f"{where}/q"), f"{layout.RUNNING}/{node}")
-            if name[0] != "."
-        )
-    )
-
-
-def alive(where: str) -> None:
-    """The nodes that have a beat."""
-    beats = [parse(name) for name in look.names(RealDisk(f"{where}/q"), layout.ALIVE)]
-    print(*sorted({beat.node for beat in beats if beat is not None}))
-
-
 if __name__ == "__main__":
-    VERBS = {"submit": submit, "plain": plain, "done": done, "second": second, "look": look_at}
-    {**VERBS, "calls": calls, "spans": spans, "alive": alive, "running": running}[sys.argv[1]](
-        *sys.argv[2:]
-    )
+    VERBS = {"submit": submit, "plain": plain, "second": second}
+    {**VERBS, "look": look_at, "calls": calls, "spans": spans}[sys.argv[1]](*sys.argv[2:])

@@ -1,36 +1,40 @@
-"""The hosts of the proof, reached by commands that the environment names; all words are split at spaces.
+"""The hosts of the proof: those of the lab, or others that the environment names.
 
-    SPOOL_HOSTS         their names, of one word each: a b c
+    SPOOL_HOSTS         their names, of one word each: a b c; without it, the lab (lab.py)
     SPOOL_HOSTS_DIR     a directory on the file system they share; it is emptied
     SPOOL_HOSTS_RUN     runs what follows on {host}, with standard input: ssh {host}
     SPOOL_HOSTS_POWER   kill, boot, pause, cont: power {verb} {host}; without it nothing is cut
-    SPOOL_HOSTS_LINK    the network of a host down or up: link {host} {verb}
+    SPOOL_HOSTS_LINK    the network of a host down or up: link {host} {verb}; without it none is cut
     SPOOL_HOSTS_SERVER  the host that is the file server, for SPOOL_HOSTS_POWER alone
     SPOOL_HOSTS_PYTHON  the interpreter there, with spool's dependencies (this one)
 
-The checkout has to be at the same place on all of them.
+Commands are split at spaces. The checkout has to be at the same place on all of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.cluster import lab
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-WANTED = ("SPOOL_HOSTS", "SPOOL_HOSTS_DIR", "SPOOL_HOSTS_RUN")
+LOG = "${{TMPDIR:-/tmp}}/spoold-{}.log"  # on each host
 
 
 class Hosts:
     """Some hosts, and a directory that all of them see."""
 
-    def __init__(self, env: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, env: Mapping[str, str]) -> None:
         self.names = env["SPOOL_HOSTS"].split()
         self.dir = env["SPOOL_HOSTS_DIR"]
         self.server = env.get("SPOOL_HOSTS_SERVER")
@@ -73,12 +77,12 @@ class Hosts:
         """Start the daemon of a host; what it says goes to a file of its own there."""
         head = f"cd {CHECKOUT}; export PYTHONPATH={CHECKOUT} PYTHONDONTWRITEBYTECODE=1"
         daemon = f"exec {self.python} -m spoold --spool {self.dir}/q --node {host}"
-        log = f"/tmp/spoold-{host}.log"
+        log = LOG.format(host)
         self.run(host, f"{head}; (setsid sh -c '{daemon}' >> {log} 2>&1 < /dev/null &) ; exit 0")
 
     def said(self, host: str) -> str:
         """What its daemon has said since the host was booted."""
-        return self.run(host, f"cat /tmp/spoold-{host}.log 2>/dev/null; true")
+        return self.run(host, f"cat {LOG.format(host)} 2>/dev/null; true")
 
     def kill_daemon(self, host: str) -> None:
         """kill -9."""
@@ -129,12 +133,17 @@ class Hosts:
 
 def _quoted(script: str, env: Mapping[str, str]) -> str:
     """ssh gives its words to a shell once more."""
-    import shlex
-
     return shlex.quote(script) if env["SPOOL_HOSTS_RUN"].split()[0].endswith("ssh") else script
 
 
-def missing(env: Mapping[str, str] = os.environ) -> str:
-    """Why there are no hosts; empty where there are."""
-    absent = [name for name in WANTED if not env.get(name)]
-    return f"no hosts that share a file system: {', '.join(absent)} not set" if absent else ""
+@contextlib.contextmanager
+def hosts(clients: int, vers: str, lease: int = 10) -> Iterator[Hosts]:
+    """Those that the environment names, else a lab for as long as the block lasts; lab.NoLab.
+
+    `lease` of the file server, in seconds: how long its clients wait after it was rebooted.
+    """
+    if "SPOOL_HOSTS" in os.environ:
+        yield Hosts(os.environ)
+        return
+    with lab.lab(clients, vers, lease) as env:
+        yield Hosts(env)

@@ -1,22 +1,20 @@
-"""The short form of the proof, where the environment names hosts that share a file system."""
+"""The short form of the proof, in a lab of two hosts and their file server."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.cluster.hosts import Hosts, missing
+from tests.cluster.hosts import hosts
+from tests.cluster.kernels import NoLab
 from tests.cluster.proof import Proof
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"{missing()}, see tests/cluster/hosts.py")
 
-
-@pytest.mark.timeout(1200)
-def test_hosts_that_are_cut_lose_nothing_and_end_nothing_twice() -> None:
-    found = Proof(Hosts(), lease=10, seed=1).cut(tasks=90, cuts=2)
+@pytest.mark.timeout(400)
+def test_a_host_without_power_loses_nothing_and_ends_nothing_twice() -> None:
+    try:
+        with hosts(2, "4.2", lease=4) as those:
+            found = Proof(those, 5, 1, ("power",)).cut(tasks=40, cuts=1)
+    except NoLab as why:
+        pytest.skip(f"no lab of hosts: {why}")
+    assert found["tasks"] == 40
     assert not found["wrong"], found
-
-
-@pytest.mark.timeout(1200)
-def test_the_tasks_of_a_dead_host_run_on_another() -> None:
-    found = Proof(Hosts(), lease=10, seed=1).takeover(1)
-    assert len(found["seconds"]) == 1
