@@ -268,7 +268,7 @@ def _made(kind: str, given: dict[str, Any]) -> Action:
     given["kind"] = kind
     if "position" in given:
         given["front"] = given["position"] == "front"
-    names = [name for name in shape._fields if name != "past"]  # which no file says
+    names = [name for name in shape.__struct_fields__ if name != "past"]  # which no file says
     defaults = {name: rows[name].default if name in rows else None for name in names}
     made: Action = shape(**{name: given.get(name, default) for name, default in defaults.items()})
     return made

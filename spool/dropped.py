@@ -9,7 +9,6 @@ import orjson
 from spool import handed, layout
 from spool.disk import Missing
 from spool.names import DAY_US, date_of, id_time
-from spool.views import dropped_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +27,8 @@ def waiting(disk: Disk, task_id: str) -> TaskView | None:
         info = handed.info(disk, path)
         doc = _task_in(disk, path, task_id)
         if doc is not None and info is not None:
+            from spool.views import dropped_view  # spoold does not need it
+
             return dropped_view(task_id, path, doc, (info.ctime_us, info.uid))
     return None
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from spool.owncopy import Task
 
 
-class Submit(NamedTuple):
+class Submit(Struct, frozen=True):
     """New tasks, all or none; `batch` where they came as a list."""
 
     tasks: tuple[Task, ...]
     batch: bool
 
 
-class Match(NamedTuple):
+class Match(Struct, frozen=True):
     """Tasks by what they are; None is no condition. Instants are us UTC.
 
     `task`: a name or pattern. `state`: one of the six. `since`, `until`: the time in the entry's
@@ -37,7 +39,7 @@ class Match(NamedTuple):
         return (self.error, self.after, self.key) != (None, None, None)
 
 
-class Verb(NamedTuple):
+class Verb(Struct, frozen=True):
     """cancel, retry, hold or release these tasks: either `ids` or those that `match`.
 
     `past`: those of the ids that are packed, each with the rule that says so; who reads the file knows.
@@ -50,7 +52,7 @@ class Verb(NamedTuple):
     past: tuple[tuple[str, str], ...] = ()
 
 
-class Move(NamedTuple):
+class Move(Struct, frozen=True):
     """Give these tasks another place or time; None leaves it as it is, one is always given.
 
     `past` as in Verb.
@@ -66,7 +68,7 @@ class Move(NamedTuple):
     past: tuple[tuple[str, str], ...] = ()
 
 
-class Replay(NamedTuple):
+class Replay(Struct, frozen=True):
     """Submit what has ended once more: either `ids` or those that `match`.
 
     The ids of the new tasks are made of `id`, where it is given, else of the file.
@@ -79,7 +81,7 @@ class Replay(NamedTuple):
     why: str | None
 
 
-class Ack(NamedTuple):
+class Ack(Struct, frozen=True):
     """An attempt is done."""
 
     id: str
@@ -87,7 +89,7 @@ class Ack(NamedTuple):
     result: Any
 
 
-class Fail(NamedTuple):
+class Fail(Struct, frozen=True):
     """An attempt failed; `error` has type, message and trace, `delay` (us) replaces the backoff."""
 
     id: str
@@ -97,7 +99,7 @@ class Fail(NamedTuple):
     delay: int | None
 
 
-class Extend(NamedTuple):
+class Extend(Struct, frozen=True):
     """An attempt needs longer, by this many microseconds."""
 
     id: str
@@ -105,7 +107,7 @@ class Extend(NamedTuple):
     by: int
 
 
-class Progress(NamedTuple):
+class Progress(Struct, frozen=True):
     """How far an attempt is."""
 
     id: str
@@ -114,7 +116,7 @@ class Progress(NamedTuple):
     note: str | None
 
 
-class Control(NamedTuple):
+class Control(Struct, frozen=True):
     """pause, resume or drain the spool, a node or a pattern of task names."""
 
     kind: str
@@ -125,7 +127,7 @@ class Control(NamedTuple):
     until: int | None
 
 
-class Care(NamedTuple):
+class Care(Struct, frozen=True):
     """resolve, mute or reopen groups of errors, by their fingerprints; `until` ends a mute."""
 
     kind: str
@@ -134,13 +136,13 @@ class Care(NamedTuple):
     why: str | None
 
 
-class Prune(NamedTuple):
+class Prune(Struct, frozen=True):
     """Look after old history now."""
 
     why: str | None
 
 
-class Schedule(NamedTuple):
+class Schedule(Struct, frozen=True):
     """Tasks recur from now on as a table of [recurring] says, or (None) no longer."""
 
     name: str

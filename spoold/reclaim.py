@@ -54,4 +54,4 @@ def _adopt(disk: Disk, event: Recovered, node: str) -> Recovered | None:
         disk.move(event.place.path, path)
     except Missing:
         return None  # its node, thawed for a moment, was faster
-    return event._replace(place=replace(event.place, path=path, node=node))
+    return replace(event, place=replace(event.place, path=path, node=node))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
+
 from spool.actions import Move as MoveRequest
 from spool.actions import Replay, Verb
 from spool.times import format_utc
@@ -150,7 +152,7 @@ def _note(found: Seeking, event: Matched) -> dict[str, Any]:
     request = found.request
     if not isinstance(request, Bulk):
         return {}
-    match = {} if request.match is None else request.match._asdict()
+    match = {} if request.match is None else asdict(request.match)
     match = {k: v for k, v in match.items() if v is not None}
     for name in ("since", "until"):
         if name in match:

@@ -104,7 +104,7 @@ def _late_run(state: State, run: Run, now: Now) -> Move:
     entry = run.entry
     told = _message(state, entry, run.task, run.parent, now)
     move = verbs.rename_run(state, run, replace(entry, lifted=2), "late")
-    return move._replace(message=told)
+    return replace(move, message=told)
 
 
 def _message(state: State, entry: Entry, task: object, parent: str, now: Now) -> Message:

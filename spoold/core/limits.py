@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from spool import limitkey
 from spool.names import id_and_task
 from spool.times import FOREVER, format_utc
@@ -184,7 +186,7 @@ def remember(state: State, since: int, claims: Iterable[tuple[int, str, str]], n
     limits.empty_at = now.mono - max(0, now.wall - since)
     for at, task, mark in claims:
         handler = state.settings.handler_for(task)
-        limits.now = now._replace(mono=now.mono - max(0, now.wall - at))
+        limits.now = replace(now, mono=now.mono - max(0, now.wall - at))
         if handler is not None:
             spend(state, mark, handler)
     limits.now = now

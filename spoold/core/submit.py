@@ -39,11 +39,11 @@ def take_in(state: State, task: Task, now: Now) -> Move:
     if task.after:
         entry = replace(move.entry, why=AFTER)
         after = table.after(table.NEW, "park")
-        return move._replace(event="park", entry=entry, after=after, target=layout.held(entry))
+        return replace(move, event="park", entry=entry, after=after, target=layout.held(entry))
     if not policy.runnable(task, state.settings.handler_for(task.task)):
         entry = replace(move.entry, why="no-handler")
         after = table.after(table.NEW, "park")
-        return move._replace(event="park", entry=entry, after=after, target=layout.held(entry))
+        return replace(move, event="park", entry=entry, after=after, target=layout.held(entry))
     state.keep_body(task)
     state.insert(move.entry, now.wall)
     return move

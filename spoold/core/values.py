@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class Now(NamedTuple):
+class Now(Struct, frozen=True):
     """One reading of the clocks: wall time (us UTC) and monotonic time (us)."""
 
     wall: int
     mono: int
 
 
-class Who(NamedTuple):
+class Who(Struct, frozen=True):
     """A writer: the owner of his file, and whose key signed it. `trusted`: no rule is asked about him."""
 
     uid: int
@@ -53,7 +53,7 @@ class Who(NamedTuple):
         return f"k{hashlib.sha256(self.key.encode()).hexdigest()[:12]}"
 
 
-class Source(NamedTuple):
+class Source(Struct, frozen=True):
     """The file in incoming/ that an action came from; `ino` and `ctime` say it is still that one.
 
     `who` is None where nobody asks who wrote it.
@@ -75,14 +75,14 @@ class Source(NamedTuple):
 # Events: what happened in the world.
 
 
-class Arrived(NamedTuple):
+class Arrived(Struct, frozen=True):
     """A valid action was dropped."""
 
     source: Source
     request: Request
 
 
-class Invalidated(NamedTuple):
+class Invalidated(Struct, frozen=True):
     """A file was dropped that is no valid action: it is to be refused, and its parent told."""
 
     source: Source
@@ -92,7 +92,7 @@ class Invalidated(NamedTuple):
     id: str
 
 
-class Seen(NamedTuple):
+class Seen(Struct, frozen=True):
     """A scan read some names of pending/DATE/PRIO/."""
 
     scan: str
@@ -101,14 +101,14 @@ class Seen(NamedTuple):
     names: list[str]
 
 
-class Scanned(NamedTuple):
+class Scanned(Struct, frozen=True):
     """A scan has ended, or (`prio`) has ended with one class."""
 
     scan: str
     prio: str | None
 
 
-class Matched(NamedTuple):
+class Matched(Struct, frozen=True):
     """Some of the tasks an action is about, by id where each stands; `done`: there are no more."""
 
     source: Source
@@ -119,21 +119,21 @@ class Matched(NamedTuple):
     known: int = 0  # of a replay: so many have been submitted before
 
 
-class Looked(NamedTuple):
+class Looked(Struct, frozen=True):
     """The answer to a Look: every id asked for, found or None."""
 
     ask: Ask
     found: dict[str, Place | None]
 
 
-class KeysTaken(NamedTuple):
+class KeysTaken(Struct, frozen=True):
     """The answer to a TakeKeys: by id the rival that has the key, None where it is taken now."""
 
     asked: TakeKeys
     rivals: dict[str, Rival | None]
 
 
-class Settled(NamedTuple):
+class Settled(Struct, frozen=True):
     """What held tasks wait for has ended. Each by its path: those that go on, and those that end.
 
     `stranded`: why they do, in words.
@@ -143,7 +143,7 @@ class Settled(NamedTuple):
     stranded: Mapping[str, tuple[str, str]] = NONE  # id: path, why
 
 
-class Exited(NamedTuple):
+class Exited(Struct, frozen=True):
     """A handler has ended. Times of day are in the run; `seconds` is by the monotonic clock."""
 
     id: str
@@ -159,7 +159,7 @@ class Exited(NamedTuple):
     result_error: str | None = None
 
 
-class Answered(NamedTuple):
+class Answered(Struct, frozen=True):
     """A worker tells how an attempt of a Python task has ended, or has died with it (`crashed`).
 
     `outcome`: done, failed, timeout, snoozed, cancelled, parked (`why`: no code can run it) or
@@ -180,28 +180,28 @@ class Answered(NamedTuple):
     began: int | None = None
 
 
-class Waits(NamedTuple):
+class Waits(Struct, frozen=True):
     """An attempt waits for its worker to be ready: its time does not count."""
 
     id: str
     attempt: int
 
 
-class Begun(NamedTuple):
+class Begun(Struct, frozen=True):
     """An attempt that had to wait for its worker to be ready runs from now on."""
 
     id: str
     attempt: int
 
 
-class Returned(NamedTuple):
+class Returned(Struct, frozen=True):
     """An attempt that was handed ahead comes back: it has not begun, and will not."""
 
     id: str
     attempt: int
 
 
-class Progressed(NamedTuple):
+class Progressed(Struct, frozen=True):
     """A running attempt tells how far it is."""
 
     id: str
@@ -210,7 +210,7 @@ class Progressed(NamedTuple):
     note: str | None
 
 
-class Registered(NamedTuple):
+class Registered(Struct, frozen=True):
     """The code of some handlers (their patterns) was imported: task name -> versions it takes.
 
     `asyncs`: the names of those that are coroutines.
@@ -221,7 +221,7 @@ class Registered(NamedTuple):
     asyncs: frozenset[str] = frozenset()
 
 
-class NotStarted(NamedTuple):
+class NotStarted(Struct, frozen=True):
     """A handler could not be started at all."""
 
     id: str
@@ -229,7 +229,7 @@ class NotStarted(NamedTuple):
     error: str
 
 
-class Crashed(NamedTuple):
+class Crashed(Struct, frozen=True):
     """What ran a task died with it: the keeper, not the handler itself."""
 
     id: str
@@ -237,7 +237,7 @@ class Crashed(NamedTuple):
     reason: str
 
 
-class Recovered(NamedTuple):
+class Recovered(Struct, frozen=True):
     """At start: an entry in running/NODE/ whose attempt has not ended.
 
     `since` is when it was claimed (the file's ctime), `logged` whether it has printed anything.
@@ -248,26 +248,26 @@ class Recovered(NamedTuple):
     logged: bool = False
 
 
-class Undone(NamedTuple):
+class Undone(Struct, frozen=True):
     """A transition could not be put on disk (`why`: gone, clash, full): it did not happen."""
 
     move: Move
     why: str
 
 
-class Reloaded(NamedTuple):
+class Reloaded(Struct, frozen=True):
     """spool.toml was read again."""
 
     settings: Settings
 
 
-class Outboxes(NamedTuple):
+class Outboxes(Struct, frozen=True):
     """How many unread events lie in these parents' outboxes."""
 
     counts: dict[str, int]
 
 
-class Peers(NamedTuple):
+class Peers(Struct, frozen=True):
     """The nodes that are alive, this one among them."""
 
     live: frozenset[str]
@@ -277,25 +277,25 @@ class Stirred(Struct, frozen=True):
     """Somebody else may have changed pending/: what is known of it is not all."""
 
 
-class Rung(NamedTuple):
+class Rung(Struct, frozen=True):
     """Something has changed in `incoming` or `pending`, by whom ever."""
 
     where: str
 
 
-class Repaused(NamedTuple):
+class Repaused(Struct, frozen=True):
     """What is paused, as another node has put it on disk."""
 
     rows: tuple[dict[str, Any], ...] = ()
 
 
-class Room(NamedTuple):
+class Room(Struct, frozen=True):
     """Whether the disk has room for more; `why` is empty where it has."""
 
     why: str
 
 
-class Measured(NamedTuple):
+class Measured(Struct, frozen=True):
     """The answer to a Measure."""
 
     machine: Machine
@@ -349,7 +349,7 @@ def _text(us: int | None) -> str | None:
 # Actions: what the world is to do.
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True):
     """An event file to be: for `parent`, named by `at`, told when its transition is on disk."""
 
     event: str
@@ -360,7 +360,7 @@ class Message(NamedTuple):
     content: dict[str, Any]
 
 
-class Move(NamedTuple):
+class Move(Struct, frozen=True):
     """One transition of one task, all of it or none.
 
     `source` None is a take-in: `body` becomes the task's own copy. A `record` ends an attempt: it
@@ -380,13 +380,13 @@ class Move(NamedTuple):
     key: str | None = None  # the hash of the key that the task has just taken
 
 
-class Tell(NamedTuple):
+class Tell(Struct, frozen=True):
     """An event that belongs to no transition."""
 
     message: Message
 
 
-class Start(NamedTuple):
+class Start(Struct, frozen=True):
     """Run a handler for a task that is claimed.
 
     `ahead`: it has no slot of its own and begins when one of so many that its handler has is free.
@@ -400,13 +400,13 @@ class Start(NamedTuple):
     rank: tuple[int, str] = (0, "")
 
 
-class Recall(NamedTuple):
+class Recall(Struct, frozen=True):
     """What was handed ahead for a handler (its pattern), and has not begun, is to come back."""
 
     pattern: str
 
 
-class Kill(NamedTuple):
+class Kill(Struct, frozen=True):
     """End a handler: TERM, `grace` us, KILL. `why`: timeout, cancelled or interrupt."""
 
     id: str
@@ -415,7 +415,7 @@ class Kill(NamedTuple):
     why: str
 
 
-class Ask(NamedTuple):
+class Ask(Struct, frozen=True):
     """A question to the disk about some ids and what it is for; `paths` are where they should be."""
 
     why: str
@@ -426,7 +426,7 @@ class Ask(NamedTuple):
     entries: Mapping[str, Entry] = NONE  # of tasks that are to be claimed
 
 
-class TakeKeys(NamedTuple):
+class TakeKeys(Struct, frozen=True):
     """Take the keys of these tasks, each by a name that only one can make.
 
     `over`: ids whose key may be taken though they have not ended: they are being killed. `last`:
@@ -440,27 +440,27 @@ class TakeKeys(NamedTuple):
     last: bool = False
 
 
-class FreeKeys(NamedTuple):
+class FreeKeys(Struct, frozen=True):
     """Give back what TakeKeys took for these ids: they do not come in. `again`: look at them later."""
 
     ids: tuple[str, ...]
     again: bool = False
 
 
-class Drop(NamedTuple):
+class Drop(Struct, frozen=True):
     """An action is done with: its file goes, after what it caused is on disk."""
 
     source: Source
 
 
-class Forward(NamedTuple):
+class Forward(Struct, frozen=True):
     """An action is about what another node runs: its file gets a name that says for whom it is."""
 
     source: Source
     node: str
 
 
-class Refuse(NamedTuple):
+class Refuse(Struct, frozen=True):
     """An action is refused: its file goes to rejected/ with the reason, and the parent is told."""
 
     source: Source
@@ -468,7 +468,7 @@ class Refuse(NamedTuple):
     message: Message
 
 
-class Scan(NamedTuple):
+class Scan(Struct, frozen=True):
     """Read names: `due` up to the date `edge`, of the `future` from the stamp `edge` on, or `held`.
 
     `but`: what runs on other nodes than this one is read as well, first.
@@ -483,14 +483,14 @@ class Measure(Struct, frozen=True):
     """Look at the machine: a task waits at the gate."""
 
 
-class Note(NamedTuple):
+class Note(Struct, frozen=True):
     """Something that is of no task, for the journal."""
 
     event: str
     facts: dict[str, Any]
 
 
-class Pauses(NamedTuple):
+class Pauses(Struct, frozen=True):
     """What is paused (or `path`: which schedules there are), all of it, to be kept."""
 
     rows: list[dict[str, Any]]
@@ -502,7 +502,7 @@ class Pauses(NamedTuple):
         return [{k: _text(v) if k in ("since", "until") else v for k, v in r.items()} for r in self.rows]
 
 
-class Seek(NamedTuple):
+class Seek(Struct, frozen=True):
     """Look for the tasks an action is about by what they are, a slice at a time.
 
     `settings`: of a replay, to tell what is replayable.
@@ -513,7 +513,7 @@ class Seek(NamedTuple):
     settings: Settings
 
 
-class Quarantine(NamedTuple):
+class Quarantine(Struct, frozen=True):
     """A file that cannot be what its place says: to corrupt/, with the reason."""
 
     path: str

@@ -293,7 +293,7 @@ def cancel_run(state: State, run: Run, by: dict[str, Any], now: Now) -> list[Act
         run.ending, run.who = "cancelled", by
         move = rename_run(state, run, replace(run.entry, why="cancelled"), "kill")
         return [
-            move._replace(note={**move.note, "by": by}),
+            replace(move, note={**move.note, "by": by}),
             Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending),
         ]
     return [attempts.end(state, run, "cancel", "cancelled", now, by=by)]

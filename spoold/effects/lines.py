@@ -6,6 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec.structs import replace
 
 from spool import records
 from spool.names import event_name
@@ -43,7 +44,7 @@ def apart(messages: list[Message]) -> list[Message]:
     for message in messages:
         own = message
         while message.event != "progress" and (own.parent, name_of(own)) in found:
-            own = own._replace(at=own.at + 1)
+            own = replace(own, at=own.at + 1)
         found[own.parent, name_of(own)] = own
     return list(found.values())
 

@@ -36,6 +36,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec.structs import replace
 
 from spool import layout, look, records
 from spool.actions import encode_task
@@ -529,7 +530,7 @@ class Store:
             if path not in taken and (self.disk.info(path) is None or self._says(path, message)):
                 taken.add(path)
                 break
-            message = message._replace(at=message.at + 1)
+            message = replace(message, at=message.at + 1)
         return message
 
     def _says(self, path: str, message: Message) -> bool:

@@ -426,7 +426,7 @@ class Intake:
         if past and len(ids) == 1:
             raise Invalid("id", ids[0], past[ids[0]])
         if past and isinstance(request, Verb | Move):
-            request = request._replace(past=tuple(past.items()))
+            request = replace(request, past=tuple(past.items()))
         if unknown:
             raise NotYet(unknown, self._patience, Arrived(source, request) if len(ids) > 1 else None)
         return request
@@ -514,7 +514,7 @@ class Intake:
         if any(task.key is not None for task in fresh):
             self._unsure.update(task.id or "" for task in fresh)
         same = len(fresh) == len(request.tasks) and all(map(is_, fresh, request.tasks))
-        return request if same else request._replace(tasks=tuple(fresh))
+        return request if same else replace(request, tasks=tuple(fresh))
 
     def _check_after(self, tasks: list[Task]) -> None:
         """What a task waits for is there: else it would wait for ever."""
@@ -603,7 +603,7 @@ def _written(request: Submit, who: Who | None, *, counts: bool) -> Submit:
         return request
     writer = who.token if counts else None
     tasks = (replace(task, signer=who.key, writer=writer) for task in request.tasks)
-    return request._replace(tasks=tuple(tasks))
+    return replace(request, tasks=tuple(tasks))
 
 
 def _shown(name: str) -> str:

@@ -6,6 +6,8 @@ import grp
 import os
 import pwd
 
+from msgspec.structs import replace
+
 from spool.errors import Invalid
 from spoold.core.values import Who
 
@@ -49,7 +51,7 @@ class People:
                 groups.append(grp.getgrgid(number).gr_name)
             except (KeyError, OSError):
                 continue
-        return made._replace(name=found.pw_name, groups=tuple(groups))
+        return replace(made, name=found.pw_name, groups=tuple(groups))
 
 
 def _overflow() -> int:

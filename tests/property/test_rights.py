@@ -106,7 +106,7 @@ def test_a_task_is_allowed_where_one_rule_of_its_writer_allows_all_of_it(
     assert (why == "") == any(allows(rule, who, task) for rule in policy)
     assert why == "" or who.said in why
     assert rights.why_not_submit(settings(()), who, [task], NOW, 0) != ""
-    assert rights.why_not_submit(settings(policy), who._replace(trusted=True), [task], NOW, 10**9) == ""
+    assert rights.why_not_submit(settings(policy), replace(who, trusted=True), [task], NOW, 10**9) == ""
 
 
 @given(policies, people, st.integers(0, 5), st.integers(1, 3))

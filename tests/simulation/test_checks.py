@@ -43,7 +43,7 @@ def restless(monkeypatch: pytest.MonkeyPatch) -> None:
     def soft(state: Any, place: Any, by: Any) -> Any:
         move = hold(state, place, by)
         state.insert(place.entry, 0)
-        return move._replace(target=layout.pending(replace(place.entry, front=True)))
+        return replace(move, target=layout.pending(replace(place.entry, front=True)))
 
     monkeypatch.setattr(verbs, "_hold", soft)
 
@@ -53,7 +53,7 @@ def numb(monkeypatch: pytest.MonkeyPatch) -> None:
     move = verbs._move
 
     def same(state: Any, request: Any, *args: Any) -> Any:
-        return move(state, request._replace(priority=None), *args)
+        return move(state, replace(request, priority=None), *args)
 
     monkeypatch.setattr(verbs, "_move", same)
 
