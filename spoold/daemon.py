@@ -193,7 +193,8 @@ def _run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     claims.recall(disk, state, now)  # the journal is whole by now
     own = cgroups.groups("")
     groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
-    handlers = Handlers(disk, root, node, found, lock, groups)
+    lease = None if pulse is None else pulse.lease_fd
+    handlers = Handlers(disk, root, node, found, lock, groups, lease)
     backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
     backlog.start("held")
     gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ class Line:
         self.sock = sock
         self.owner = os.getpid()
         self._turns: socket.socket | None = None  # it comes with the first words
+        self._lease: int | None = None  # a file: us of CLOCK_BOOTTIME after which nothing begins
         self._inbox = b""
         self._sending = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)
@@ -50,7 +52,12 @@ class Line:
             raise Closed(str(problem)) from None
         if not data:
             raise Closed("spoold has hung up")
-        return int.from_bytes(data, "little")
+        number = int.from_bytes(data, "little")
+        if number and self._lease is not None:
+            until = int.from_bytes(os.pread(self._lease, TURN, 0), "little")
+            if 0 < until <= time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000:
+                raise Closed("the lease of this node is over")  # the host was frozen since it was given
+        return number
 
     @property
     def turns(self) -> int:
@@ -91,7 +98,8 @@ class Line:
     def _recv(self, *, wait: bool) -> bytes:
         if self._turns is not None:
             return self.sock.recv(CHUNK, 0 if wait else socket.MSG_DONTWAIT)
-        data, fds, *_ = socket.recv_fds(self.sock, CHUNK, 1, socket.MSG_CMSG_CLOEXEC)
+        data, fds, *_ = socket.recv_fds(self.sock, CHUNK, 2, socket.MSG_CMSG_CLOEXEC)
         if fds:
             self._turns = socket.socket(fileno=fds[0])
+            self._lease = fds[1] if fds[1:] else None
         return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import select
@@ -36,14 +37,21 @@ class Handlers:
     """Between the core's words (ids, attempts) and the runner's (keys, processes)."""
 
     def __init__(  # noqa: PLR0913 - what handlers depend on
-        self, disk: Disk, root: str, node: str, settings: Settings, lock: int, own: OwnGroups
+        self,
+        disk: Disk,
+        root: str,
+        node: str,
+        settings: Settings,
+        lock: int,
+        own: OwnGroups,
+        lease: int | None = None,
     ) -> None:
         self.disk = disk
         self.root = root
         self.node = node
         self.settings = settings
         self._base = _base()
-        self._runner = Runner(keep_fds=[lock], no_new_privs=settings.no_new_privs)
+        self._runner = Runner(keep_fds=[lock], no_new_privs=settings.no_new_privs, lease=lease)
         self.own = own
         own.prepare(wanted=_wants_group(settings))
         self._runner.start_keeper()
@@ -120,7 +128,10 @@ class Handlers:
                     found += self.workers.died(event.key, event.error, "")
                 case reports.NotStarted():
                     self.own.end(event.key)
-                    found.append(NotStarted(*_id_of(event.key), event.error))
+                    ended = (
+                        Crashed if event.errno == errno.ETIME else NotStarted
+                    )  # the lease, no fault of it
+                    found.append(ended(*_id_of(event.key), event.error))
                 case reports.KeeperLost():
                     found += self._keeper_lost(event)
                 case reports.Started():

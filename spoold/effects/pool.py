@@ -365,7 +365,8 @@ class Pool:
                 "scratch": scratch,
                 "log_limit": self.settings.log_limit,
                 "result_limit": self.settings.result_limit,
-            }
+            },
+            self._runner.lease,
         )
         return worker
 

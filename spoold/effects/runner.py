@@ -52,8 +52,14 @@ class RunnerError(RuntimeError):
 class Runner:
     """Starts handlers through a keeper, tells what became of them, replaces a keeper that died."""
 
-    def __init__(self, *, keep_fds: Sequence[int] = (), no_new_privs: bool = False) -> None:
-        """`keep_fds` (locks) stay open in the keeper until it has killed what it must."""
+    def __init__(
+        self, *, keep_fds: Sequence[int] = (), no_new_privs: bool = False, lease: int | None = None
+    ) -> None:
+        """`keep_fds` (locks) stay open in the keeper until it has killed what it must.
+
+        `lease`: a file that says when nothing may start any more; spoold.keeper.order.is_over reads it.
+        """
+        self.lease = lease
         self._keep_fds = tuple(keep_fds)
         self._no_new_privs = no_new_privs
         self._epoll = select.epoll()
@@ -73,10 +79,14 @@ class Runner:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _command(theirs.fileno(), self._keep_fds),
+                _command(theirs.fileno(), self.lease, self._keep_fds),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *self._keep_fds),
+                pass_fds=(
+                    theirs.fileno(),
+                    *self._keep_fds,
+                    *(() if self.lease is None else (self.lease,)),
+                ),
                 start_new_session=True,
                 cwd="/",
                 env={k: v for k, v in os.environ.items() if not k.startswith("SPOOL_")},
@@ -280,7 +290,8 @@ class Runner:
         return Exited(**message) if kind == "exit" else NotStarted(**message)
 
 
-def _command(sock: int, keep_fds: Iterable[int]) -> list[str]:
-    kept = [word for fd in keep_fds for word in ("--keep", str(fd))]
+def _command(sock: int, lease: int | None, keep_fds: Iterable[int]) -> list[str]:
+    kept = [] if lease is None else ["--lease", str(lease)]
+    kept += [word for fd in keep_fds for word in ("--keep", str(fd))]
     folder = os.path.dirname(os.path.dirname(os.path.abspath(keeper.__file__)))
     return [sys.executable, "-I", "-S", "-X", "utf8", "-c", ENTRY, folder, str(sock), *kept]

@@ -48,11 +48,12 @@ class Worker:
         self._turns, self._far = socket.socketpair()
         sock.setblocking(False)  # noqa: FBT003 - takes no keyword
 
-    def greet(self, message: dict[str, Any]) -> None:
-        """The first words, and with them the turns."""
+    def greet(self, message: dict[str, Any], lease: int | None = None) -> None:
+        """The first words, and with them the turns, and what tells when none may begin any more."""
         data = orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
         try:
-            sent = socket.send_fds(self.sock, [data], [self._far.fileno()])
+            beside = [self._far.fileno(), *(() if lease is None else (lease,))]
+            sent = socket.send_fds(self.sock, [data], beside)
         except OSError:
             return  # it never started: the keeper will say so
         self._outbox += data[sent:]

@@ -13,7 +13,7 @@ import time
 from .attempt import Attempt
 from .family import Family
 from .libc import PR_SET_NO_NEW_PRIVS, prctl, signalfd
-from .order import StartOrder, seconds, text
+from .order import StartOrder, is_over, seconds, text
 from .proc import PATIENCE, Proc, processes, strike, strike_group, trees
 from .spawn import why
 from .wire import Wire
@@ -24,7 +24,8 @@ FREEZES = 8  # rounds of SIGSTOP before SIGKILL: a tree that forks faster is lef
 class Keeper:
     """Everything the process does. One thread, which blocks in one place."""
 
-    def __init__(self, sock: int) -> None:
+    def __init__(self, sock: int, lease: int | None = None) -> None:
+        self.lease = lease
         self.deaths = signalfd(signal.SIGCHLD)  # strays' too
         self.epoll = select.epoll()
         self.epoll.register(self.deaths, select.EPOLLIN)
@@ -100,6 +101,10 @@ class Keeper:
         """Start a handler that reads `fd`, or the `stdin` of the order."""
         key = text(message, "key")
         refused: dict[str, object] = {"ev": "refused", "key": key, "errno": None}
+        if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
+            over = "the lease of this node is over"
+            self.wire.say({**refused, "errno": errno.ETIME, "error": over})
+            return
         if key in self.running:
             self.wire.say({**refused, "errno": errno.EEXIST, "error": "this attempt runs already"})
             return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from . import niceness
 
 
@@ -24,6 +27,12 @@ class StartOrder:
         self.cwd = None if message.get("cwd") is None else text(message, "cwd")
         self.stdin = text(message, "stdin")
         self.niceness = niceness.parse(message.get("niceness"))
+
+
+def is_over(lease: int) -> bool:
+    """Say if nothing may start any more: the file has us of CLOCK_BOOTTIME, 8 bytes, little end first."""
+    until = int.from_bytes(os.pread(lease, 8, 0), "little")
+    return 0 < until <= time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
 
 def text(message: dict[str, object], name: str) -> str:

@@ -52,6 +52,7 @@ class Pulse:
         seconds = max(1, -(-lease // SECOND))
         beat = Beat(node, os.urandom(6).hex(), 0, seconds)
         self.neighbours = Neighbours(RealDisk(root), beat, ticks, _facts(), _is_ours)
+        self.lease_fd = os.memfd_create("spool-lease")  # what is asked before anything begins
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._news: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._buried: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -71,6 +72,12 @@ class Pulse:
                 time.sleep(0.2)
         except Taken:
             raise Busy(self.root, self.node) from None
+        self._publish()
+
+    def _publish(self) -> None:
+        """Until when handlers may start."""
+        if (until := self.neighbours.fence_at) is not None:
+            os.pwrite(self.lease_fd, until.to_bytes(8, "little"), 0)
 
     def is_here(self) -> bool:
         """Whether a node of this name has been alive in this very kernel, and may be yet."""
@@ -139,6 +146,7 @@ class Pulse:
                     node = self._buried.get()
                     known.buried(node)
                     self._burying.discard(node)
+                self._publish()
                 if known.beat.count != count and known.beat.count % MEASURED == 1:
                     self._measure()
                 if known.live != self._told:

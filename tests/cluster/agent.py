@@ -37,7 +37,8 @@ class Agent:
         self.say(None)
         with os.fdopen(self.line, "rb", closefd=False) as said:
             for words in said:
-                self.obey(json.loads(words))
+                if words.strip():
+                    self.obey(json.loads(words))
 
     def obey(self, order: dict[str, Any]) -> None:
         number = order["n"]

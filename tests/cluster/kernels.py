@@ -29,6 +29,10 @@ SHM = "/dev/shm"  # where a kernel keeps its memory, if there is room
 DISK = 4 << 30  # bytes, none of them used before they are written
 MEMORY = 256  # MiB, at most, of each host
 PATIENCE = 120  # s for a host to come up
+NUDGE = 0.02  # s
+NOTHING = (
+    b"\xff" * 6 + bytes([2, 0, 0, 0, 0, 0xFF]) + b"\x88\xb5" + bytes(46)
+)  # a frame that no one reads
 
 
 class NoLab(Exception):
@@ -116,6 +120,14 @@ class Host:
         with self._lock:
             say(self.line, message)
 
+    def nudge(self) -> None:
+        """An empty line, where nobody is in the middle of one."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self.line.send(b"\n", socket.MSG_DONTWAIT)
+            finally:
+                self._lock.release()
+
     def _listen(self, line: socket.socket) -> None:
         with contextlib.suppress(OSError), line.makefile("rb") as said:
             for words in said:
@@ -147,7 +159,7 @@ class Kernels:
         subprocess.run(words, check=True, capture_output=True, env={"PATH": PATH})
         self.orders.bind(f"{self.place}/orders")
         self.orders.listen()
-        for work in (self._switch, self._answer):
+        for work in (self._switch, self._nudge, self._answer):
             threading.Thread(target=work, daemon=True).start()
         for host in self.hosts.values():
             self._boot(host)
@@ -184,6 +196,15 @@ class Kernels:
             if host is not source and number in (None, host.number) and host.linked and source.linked:
                 with contextlib.suppress(OSError):  # full, or gone: as any network
                     host.wire.send(frame, socket.MSG_DONTWAIT)
+
+    def _nudge(self) -> None:
+        """Such a kernel misses an interrupt now and then, and what came with it until there is more."""
+        while True:
+            time.sleep(NUDGE)
+            for host in self.hosts.values():
+                with contextlib.suppress(OSError):
+                    host.wire.send(NOTHING, socket.MSG_DONTWAIT)
+                    host.nudge()
 
     def _answer(self) -> None:
         number = 0

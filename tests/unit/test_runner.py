@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -846,3 +847,22 @@ def test_niceness_that_cannot_be_is_refused_in_words(
 def test_niceness_without_the_privilege_is_refused_in_words(handlers: Handlers) -> None:
     handlers.start("true", nice=-5)
     assert handlers.refused().error == "nice -5: Permission denied"
+
+
+# The lease of a node among others.
+
+
+def test_nothing_starts_after_the_lease_whatever_was_ordered_before(tmp_path):
+    lease = os.memfd_create("lease")
+    handlers = Handlers(tmp_path, lease=lease)
+    for key, span, starts in (("A.1", 1e6, True), ("B.1", -1e-3, False), ("C.1", 1e6, True)):
+        until = int((time.clock_gettime(time.CLOCK_BOOTTIME) + span) * 1e6)
+        os.pwrite(lease, until.to_bytes(8, "little"), 0)
+        handlers.shell(f": > {tmp_path}/{key}", key=key)
+        if starts:
+            assert handlers.exited(key).exit == 0
+        else:
+            assert handlers.refused(key).errno == errno.ETIME
+        assert (tmp_path / key).exists() == starts
+    handlers.runner.close()
+    os.close(lease)

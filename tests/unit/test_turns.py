@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import orjson
 import pytest
 
 from spool.names import Entry, id_from
-from spool.worker.line import Line
+from spool.worker.line import Closed, Line
 from spoold.core import order
 from spoold.core.values import Begun, Start, Waits
 from spoold.effects.turns import Turns
@@ -22,11 +23,11 @@ RULE: Any = SimpleNamespace(recycle_tasks=100, async_tasks=3)
 class Far:
     """The worker's end: what its process would see."""
 
-    def __init__(self, name: str = "w", *asyncs: str) -> None:
+    def __init__(self, name: str = "w", *asyncs: str, lease: int | None = None) -> None:
         ours, theirs = socket.socketpair()
         self.near = Worker(name, ours, 0, "")
         self.near.ready, self.near.asyncs = True, frozenset(asyncs)
-        self.near.greet({"op": "hello"})
+        self.near.greet({"op": "hello"}, lease)
         self.line = Line(theirs)
         assert self.line.receive(wait=True) == [{"op": "hello"}]
         self.told: dict[int, dict[str, Any]] = {}
@@ -178,6 +179,19 @@ def test_words_between_the_turns_are_not_lost_when_these_are_taken_back(far):
     assert one.line.turn(wait=False) == 0
     assert {m["op"] for m in one.line.receive(wait=True)} == {"start", "quit"}
     assert [s.task.args for s in to.waiting] == ["a", "b"]
+
+
+def test_nothing_begins_after_the_lease_of_the_node():
+    lease = os.memfd_create("lease")
+    one = Far(lease=lease)
+    feed(turns(one), start("a", 1), start("b", 2, ahead=1))
+    assert one.begin() == "a"
+    os.pwrite(lease, (1).to_bytes(8, "little"), 0)  # long ago: the machine was frozen since
+    with pytest.raises(Closed, match="lease"):
+        one.begin()
+    one.near.close()
+    one.line.sock.close()
+    os.close(lease)
 
 
 def test_words_larger_than_the_socket_takes_at_once_come_whole(far):
