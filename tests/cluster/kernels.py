@@ -121,8 +121,8 @@ class Host:
             say(self.line, message)
 
     def nudge(self) -> None:
-        """An empty line, where nobody is in the middle of one."""
-        if self._lock.acquire(blocking=False):
+        """An empty line, where nobody is in the middle of one; before it is ready it would come back."""
+        if self.ready.is_set() and self._lock.acquire(blocking=False):
             try:
                 self.line.send(b"\n", socket.MSG_DONTWAIT)
             finally:
@@ -130,7 +130,7 @@ class Host:
 
     def _listen(self, line: socket.socket) -> None:
         with contextlib.suppress(OSError), line.makefile("rb") as said:
-            for words in said:
+            for words in filter(bytes.strip, said):
                 message = json.loads(words)
                 if message["n"] is None:
                     self.ready.set()
