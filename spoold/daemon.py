@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import filelock
@@ -21,6 +22,7 @@ from spool.names import is_task
 from spool.probes import BAD
 from spool.quarantine import quarantine
 from spool.times import SECOND
+from spoold import away
 from spoold.core.state import State
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
@@ -107,6 +109,8 @@ def _serve(args: argparse.Namespace) -> int:
     if is_own(root, os.environ):
         init(root)
     node = _checked(args.node or _host())
+    if not (args.check or args.reload):
+        away.wait(root)
     check_format(root)
     disk = FencedDisk(root)
     found = read_settings(disk, root)
@@ -132,13 +136,22 @@ def _serve(args: argparse.Namespace) -> int:
             pulse.start(lambda dead: _bring_back(disk, dead, node, found), _lookout(root))
         _run(disk, root, node, found, _fd_of(lock), pulse, until_idle=args.until_idle)
     except (Fenced, OSError) as problem:
-        if pulse is None or not pulse.is_over(problem):
+        if pulse is None or not _is_to_begin_anew(root, pulse, problem):
             raise
         log.warning("beginning anew")
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     finally:
         lock.release()
     return 0
+
+
+def _is_to_begin_anew(root: str, pulse: Pulse, problem: Fenced | OSError) -> bool:
+    """Whether this life of a node is over, and no bug or broken disk is the reason."""
+    if away.is_away(root, problem):
+        log.error("%s: killed %d processes of handlers", problem, pulse.kill())
+        time.sleep(away.AGAIN)
+        return True
+    return pulse.is_over(problem)
 
 
 def lease_of(found: Settings, root: str) -> int:
