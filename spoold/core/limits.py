@@ -68,10 +68,14 @@ class Limits:
         if len(self.turns) > KEPT:
             del self.turns[next(iter(self.turns))]
 
+    @property
+    def is_oldest(self) -> bool:
+        """Whether the next start is that of the oldest, so that none starves."""
+        return self.starts % OLDEST == 0
+
     def turn(self, entry: Entry) -> tuple[int, str]:
-        """Who comes first of those that take turns: now and then the oldest, so that none starves."""
-        last = 0 if self.starts % OLDEST == 0 else self.turns.get(entry.mark, 0)
-        return last, order.key(entry)
+        """Who comes first of those that take turns."""
+        return 0 if self.is_oldest else self.turns.get(entry.mark, 0), order.key(entry)
 
     def give_back(self, task_id: str) -> str:
         """It has ended, or does not start: its mark, if none of it runs any more."""
@@ -114,6 +118,12 @@ def allowed(state: State, handler: Handler, mark: str = "") -> int:
         return most
     own = min(_own(handler, mark, state.node, live) for live in (limits.live, *limits.before))
     return min(own, most - limits.elsewhere.get(mark or handler.pattern, 0))
+
+
+def is_sure(state: State, handler: Handler) -> bool:
+    """Whether a key of which nothing runs here has a place in any case."""
+    alone = len(state.limits.live) < 2 and not state.limits.before
+    return handler.concurrency_key is None or (alone and handler.rate_per_key is None)
 
 
 def full(state: State, handler: Handler | None, mark: str) -> str:

@@ -12,6 +12,7 @@ from spool.place import AFTER
 from spoold.core import limits, order, policy, share, table
 from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Ask, Move, Quarantine, Scan
+from spoold.core.window import shorten
 
 if TYPE_CHECKING:
     from spool.names import Entry
@@ -39,8 +40,9 @@ def wanted(state: State, now: Now) -> list[Action]:
                 state.future.gather()
             for by_lane in state.lanes.values():
                 for window in by_lane.values():
-                    if window.hungry:
-                        window.gather()
+                    window.fit()
+                    if window.bound is not None:
+                        window.gather(shared=True)
             if state.urgent.hungry:
                 state.urgent.gather()
         alone = len(state.peers) < 2
@@ -69,7 +71,13 @@ def seen(state: State, event: Seen, now: Now) -> None:
             future.offer(place, text)
         elif event.scan == "due":
             _ready(state, prio, name, place, text)
+    if event.scan == "due":
+        _shorten(state, prio, ended=False)
     _ripe(state, now)
+
+
+def _shorten(state: State, prio: str, *, ended: bool) -> None:
+    shorten(list(state.lanes[prio].values()), state.shared, ended=ended)
 
 
 def _ripe(state: State, now: Now) -> None:
@@ -173,11 +181,13 @@ def scanned(state: State, event: Scanned, now: Now) -> list[Action]:
         _settle(state, state.future, out)
     elif event.prio is not None:
         state.known[event.prio] = True
+        _shorten(state, event.prio, ended=True)
         for window in state.lanes[event.prio].values():
             if window.gathered is not None:
                 _settle(state, window, out)
     else:
         state.scanning.pop("due")
+        state.blind = False
         for mark in state.limits.apart - state.limits.busy.keys():
             state.rejoin(mark)
         if state.future.bound == LOWEST_KEY:

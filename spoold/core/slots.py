@@ -10,6 +10,7 @@ something of a higher place wants the slot (Recall), and no attempt is used.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from spool.names import PRIORITIES
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from spoold.core.state import Lane, State
     from spoold.core.values import Action, Now
     from spoold.core.window import Window
+
+# A lane, what keeps its next, the place of its first that may start, and its next (None: only on disk).
+Head = tuple["Lane", int, str, "Entry | None"]
 
 SPAN = 4_000  # us of usual run time that is handed ahead for each slot, in a class and those above
 SHORTEST = 60  # us; nothing is taken to be shorter
@@ -138,34 +142,67 @@ def next_start(state: State) -> tuple[Entry, bool] | None:
 
 
 def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str | None:
-    """The same for one class; the empty text where what comes first is only on disk."""
+    """The same for one class; the empty text where what comes first may be only on disk."""
     lanes: list[tuple[str, Entry, bool]] = []
     free: list[tuple[Lane, str, Entry]] = []
-    for lane, window in _lanes(state, prio):
-        kept = _kept(state, lane)
-        found = _head(state, lane, window) if kept != SHUT else None
-        if found is not None:
-            first, entry = found
-            if kept == FREE and lane[0] in state.limited:
-                free.append((lane, first, entry))
-            elif kept == FREE:
-                lanes.append((first, entry, False))
-            elif fits(state, entry):
-                lanes.append((first, entry, True))
-            else:
-                _bar(state, lane, (number, first))
-        elif window.unknown and kept != SHUT:
-            if kept == FREE:
-                return ""
-            _bar(state, lane, (number, ""))
+    blind: list[str] = []  # places from which on there may be something that is not in memory
+    for lane, kept, first, entry in chain(_common(state, prio), _own(state, prio)):
+        if kept == FREE and entry is None:
+            blind.append("" if _is_fair(state, lane) else first)
+        elif kept == FREE and entry is not None and lane[0] in state.limited:
+            free.append((lane, first, entry))
+        elif entry is not None and (kept == FREE or fits(state, entry)):
+            lanes.append((first, entry, kept != FREE))
+        else:
+            _bar(state, lane, (number, first))
     if free:
         lanes += _turns(state, free)
     bar = state.ahead.bar
     able = [row for row in lanes if not row[2] or bar is None or (number, row[0]) < bar]
-    if not able:
-        return None
-    _, entry, ahead = min(able, key=lambda row: row[0])
-    return entry, ahead
+    chosen = min(able, key=lambda row: row[0], default=None)
+    if blind and (chosen is None or min(blind) <= chosen[0]):
+        state.blind = True
+        return ""
+    return None if chosen is None else chosen[1:]
+
+
+def _common(state: State, prio: str) -> Iterator[Head]:
+    """What comes next in the lanes that are not of one key, once all keys that want lanes have them."""
+    for lane, window in _spread(state, prio):
+        kept = _kept(state, lane)
+        found = _head(state, lane, window) if kept != SHUT else None
+        if found is not None:
+            yield lane, kept, *found
+        elif window.unknown and kept != SHUT:
+            yield lane, kept, window.bound or "", None
+
+
+def _own(state: State, prio: str) -> Iterator[Head]:
+    """What comes next of the keys with lanes of their own: of each handler one, whose key has a place.
+
+    They are looked through for each start, and are many: as little as can be is done for each.
+    """
+    busy, turns = state.limits.busy, state.limits.turns
+    for lane, windows in state.own_lanes(prio).items():
+        kept, handler = _kept(state, lane), state.settings.handlers.get(lane[0])
+        if kept == SHUT or handler is None:
+            continue
+        sure = limits.is_sure(state, handler)
+        rows = [
+            (place, mark, window)
+            for mark, window in windows
+            if (place := window.next) is not None
+            and ((sure and mark not in busy) or not limits.key_full(state, handler, mark))
+        ]
+        if not rows:
+            continue
+        first, _, window = place, *_ = min(rows)
+        if handler.fair is not None and kept == FREE:
+            blind = next((row for row in rows if row[2].unknown), None)
+            oldest = state.limits.is_oldest
+            turn = min(rows, key=lambda row: (0 if oldest else turns.get(row[1], 0), row[0]))
+            place, _, window = blind or turn
+        yield lane, kept, first, window.entries.get(place)
 
 
 def _turns(state: State, free: list[tuple[Lane, str, Entry]]) -> Iterator[tuple[str, Entry, bool]]:
@@ -186,30 +223,28 @@ def _is_fair(state: State, lane: Lane) -> bool:
     return handler is not None and handler.fair is not None
 
 
-def _lanes(state: State, prio: str) -> list[tuple[Lane, Window[str]]]:
-    """The lanes of a class, once each key that wants lanes of its own has them."""
-    if state.limited:
-        for lane, window in [row for row in state.lanes[prio].items() if not row[0][3]]:
-            _spread(state, lane, window)
-    return list(state.lanes[prio].items())
+def _spread(state: State, prio: str) -> Iterator[tuple[Lane, Window[str]]]:
+    """The lanes of a class that are not of one key, once each key that wants lanes of its own has them.
 
-
-def _spread(state: State, lane: Lane, window: Window[str]) -> None:
-    """Where tasks take turns, a key that has many waiting gets lanes of its own: others are behind it."""
-    while _is_fair(state, lane) and len(state.limits.apart) < limits.APART:
-        head = window.head(limits.LOOK)
-        counts = Counter(entry.mark for entry in head if entry.mark)
-        heavy = [mark for mark, count in counts.items() if count > min(limits.HEAVY, window.limit // 4)]
-        if not heavy or (window.bound is None and len(window) == len(head)):
-            return
-        state.part(lane[0], set(heavy))
+    Where tasks take turns, a key that has many waiting gets lanes of its own: others are behind it.
+    """
+    for lane, window in state.common_lanes(prio):
+        while _is_fair(state, lane) and len(state.limits.apart) < limits.APART:
+            head = window.head(limits.LOOK)
+            counts = Counter(mark for entry in head if (mark := entry.mark))
+            most = min(limits.HEAVY, window.least // 4)
+            heavy = {mark for mark, count in counts.items() if count > most}
+            if not heavy or (window.bound is None and len(window) == len(head)):
+                break
+            state.part(lane[0], heavy)
+        yield lane, window
 
 
 def _head(state: State, lane: Lane, window: Window[str]) -> tuple[str, Entry] | None:
     """The task of a lane that may start, as its key goes, and the place of the first such task."""
-    pattern, _, _, own = lane
+    pattern = lane[0]
     handler = state.settings.handlers[pattern] if pattern in state.limited else None
-    if own or handler is None or handler.by is None:
+    if handler is None or handler.by is None:
         first = window.first()
         return None if first is None else (first, window.entries[first])
     while True:

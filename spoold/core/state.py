@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spool import layout, limitkey
@@ -32,6 +33,7 @@ LOWEST_KEY = ""
 LOWEST_MOMENT = (-1, "")
 KEPT_BODIES = 512
 KEPT_NAMES = 1000
+LEAST = 16
 # Handler, pauses, whether its tasks are coroutines, and the mark of a key that has a lane of its own.
 Lane = tuple[str, tuple[str, ...], bool, str]
 
@@ -87,7 +89,9 @@ class State:
         """Start from what is on disk: nothing is known until it has been scanned."""
         self.passed = False
         self.lanes: dict[str, dict[Lane, Window[str]]] = {p: {} for p in PRIORITIES}
+        self._own: dict[str, dict[Lane, list[tuple[str, Window[str]]]]] = {}  # as `own_lanes` says
         self.known = dict.fromkeys(PRIORITIES, False)
+        self.blind = False  # something may start, and only the disk knows what
         self.future: Window[str] = Window(self.settings.window // 4, LOWEST_KEY)
         self.urgent: Window[tuple[int, str]] = Window(self.settings.window // 4, LOWEST_MOMENT)
         self.waiting: dict[str, Entry] = {}
@@ -208,14 +212,23 @@ class State:
     def part(self, pattern: str, marks: set[str]) -> None:
         """The tasks of these keys get lanes of their own: they wait, and are in the way of others.
 
-        So do those of other keys of which the last scan has met many, as many keys as have lanes by
-        now: each wants a scan before what is behind it is known, and so a few scans are enough.
+        Where hardly any are left then, so do those of other keys of which the last scan has met many,
+        as many keys as have lanes by now: each might want a scan before what is behind it is known,
+        and so a few scans are enough.
         """
         apart = self.limits.apart
-        met = [mark for mark, many in self.met.get(pattern, {}).items() if many > limits.LOOK]
-        also = [mark for mark in met if mark not in apart and mark not in marks][: len(apart)]
-        names = [*(marks - apart), *also][: max(1, limits.APART - len(apart))]
-        apart.update(names)
+        left = self._part(pattern, marks - apart)
+        if any(window.hungry for window in left):
+            met = (mark for mark, many in self.met.get(pattern, {}).items() if many > limits.LOOK)
+            also = islice((mark for mark in met if mark not in apart), len(apart))
+            self._part(pattern, set(also))
+
+    def _part(self, pattern: str, marks: set[str]) -> list[Window[str]]:
+        """The same, for these keys alone; the lanes of the others."""
+        names = sorted(marks)[: max(1, limits.APART - len(self.limits.apart))]
+        self.limits.apart.update(names)
+        self._own.clear()
+        found = []
 
         def mark_of(found: Entry | str) -> str:
             return limitkey.mark_in(found) if isinstance(found, str) else found.mark
@@ -223,12 +236,25 @@ class State:
         for lanes in self.lanes.values():
             for lane in [lane for lane in lanes if lane[0] == pattern and not lane[3]]:
                 window = lanes[lane]
-                own, left = window.part(mark_of, names, min(window.limit, self._room(lanes, len(names))))
+                found.append(window)
+                own = window.part(mark_of, names, min(window.least, self._room(lanes, len(names))))
                 whole = window.bound is None and window.gathered is None
                 lanes |= {(*lane[:3], mark): w for mark, w in own.items() if len(w) or not whole}
-                for gone in left:
-                    if not self._in_memory(gone):
-                        self.waiting.pop(gone.id, None)
+        return found
+
+    def own_lanes(self, prio: str) -> dict[Lane, list[tuple[str, Window[str]]]]:
+        """The lanes of a class that belong to one key, with its mark, by what they have in common."""
+        found = self._own.get(prio)
+        if found is None:
+            found = self._own[prio] = {}
+            for lane, window in self.lanes[prio].items():
+                if lane[3]:
+                    found.setdefault((*lane[:3], ""), []).append((lane[3], window))
+        return found
+
+    def common_lanes(self, prio: str) -> list[tuple[Lane, Window[str]]]:
+        """The others."""
+        return [row for row in self.lanes[prio].items() if not row[0][3]]
 
     def rejoin(self, mark: str) -> None:
         """A key of which nothing waits needs no lanes of its own."""
@@ -237,11 +263,18 @@ class State:
         own = [(lanes, lane) for lanes in self.lanes.values() for lane in lanes if lane[3] == mark]
         if not any(len(lanes[lane]) or lanes[lane].bound is not None for lanes, lane in own):
             self.limits.apart.discard(mark)
+            self._own.clear()
             for lanes, lane in own:
                 del lanes[lane]
 
     def _room(self, lanes: dict[Lane, Window[str]], more: int = 1) -> int:
-        return max(64, self.settings.window // (2 * len(PRIORITIES) * max(2, len(lanes) + more)))
+        """How many tasks a lane may have in memory in any case."""
+        return max(LEAST, self.shared // max(2, len(lanes) + more))
+
+    @property
+    def shared(self) -> int:
+        """How many more the lanes of a class may have in memory together, those that come first."""
+        return self.settings.window // (2 * len(PRIORITIES))
 
     def lane(self, prio: str, task: str, mark: str = "") -> Window[str]:
         """The window of a lane; one that is new in a class already scanned has nothing on disk."""
@@ -251,11 +284,12 @@ class State:
             name = (*name[:3], mark)
         found = lanes.get(name)
         if found is None:
+            self._own.pop(prio, None)
             found = lanes[name] = Window(self._room(lanes), LOWEST_KEY)
             if self.known[prio]:
                 found.bound = None
             elif "due" in self.scanning:
-                found.gather()
+                found.gather(shared=True)
         return found
 
     def p95(self, task: str) -> int:
@@ -447,12 +481,24 @@ class State:
     def hungry(self) -> list[str]:
         """Which scans are wanted: `due` where a lane or the deadlines run low, `future`."""
         wanted = []
-        lanes = [w for by_lane in self.lanes.values() for w in by_lane.values()]
-        if not all(self.known.values()) or any(w.hungry for w in lanes) or self.urgent.hungry:
+        if not all(self.known.values()) or self.blind or self.urgent.hungry or self._low():
             wanted.append("due")
         if self.future.hungry and self.future.bound != LOWEST_KEY:
             wanted.append("future")  # what comes first of it is found by the scan of what is due
         return [kind for kind in wanted if kind not in self.scanning]
+
+    def _low(self) -> bool:
+        """Whether a lane runs low, and nothing of its handler comes before what it lacks for long."""
+        for lanes in self.lanes.values():
+            for lane, window in lanes.items():
+                if not window.hungry:
+                    continue
+                common = lanes.get((*lane[:3], "")) if lane[3] else None
+                if common is None or self.settings.handlers[lane[0]].fair is not None:
+                    return True
+                if common.before(window.bound or "") * 4 < common.limit:
+                    return True
+        return False
 
     def handler_of(self, entry: Entry) -> Handler | None:
         """The handler bound to a task's name."""

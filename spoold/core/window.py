@@ -18,12 +18,15 @@ class Window(Generic[K]):
 
     `bound` is the promise: every entry of this backlog whose key is below it is in memory. None
     means that nothing is left on disk; `low` (below every key) that nothing is known yet.
+    It holds `limit` entries: as many as it was made for, or, where it shares room with others (see
+    `shorten`), as many as were its part at the last scan.
     """
 
-    __slots__ = ("_cut", "_keys", "_soonest", "bound", "entries", "gathered", "limit")
+    __slots__ = ("_cut", "_keys", "_shared", "_soonest", "bound", "entries", "gathered", "least", "limit")
 
     def __init__(self, limit: int, low: K) -> None:
-        self.limit = limit
+        self.least = self.limit = limit
+        self._shared = False
         self.bound: K | None = low
         self._keys: list[K] = []
         self.entries: dict[K, Entry] = {}
@@ -35,6 +38,11 @@ class Window(Generic[K]):
         return len(self._keys)
 
     @property
+    def next(self) -> K | None:
+        """Where the next is, or behind which place, if it is only on disk; None where there is none."""
+        return self._keys[0] if self._keys else self.bound
+
+    @property
     def unknown(self) -> bool:
         """Whether what comes first may be on disk: nothing here, and something there."""
         return not self._keys and self.bound is not None
@@ -43,6 +51,10 @@ class Window(Generic[K]):
     def hungry(self) -> bool:
         """Whether a scan should fill it up."""
         return self.bound is not None and len(self._keys) * 4 < self.limit
+
+    def before(self, place: K) -> int:
+        """How many in memory come before a place."""
+        return bisect_left(self._keys, place)
 
     def head(self, count: int) -> list[Entry]:
         """The first so many in memory."""
@@ -79,38 +91,42 @@ class Window(Generic[K]):
 
     def part(
         self, group: Callable[[Entry | str], str], names: Iterable[str], limit: int
-    ) -> tuple[dict[str, Window[K]], list[Entry]]:
-        """A window of each group named, whose entries leave this one; and what is left to the disk."""
+    ) -> dict[str, Window[K]]:
+        """A window of each group named, whose entries leave this one."""
         found: dict[str, Window[K]] = {}
         for name in names:
             made = found[name] = Window(limit, self.bound)  # type: ignore[arg-type]
             if self.gathered is not None:
-                made.gathered, made._cut = {}, self._cut
+                made.gathered, made._cut, made._shared = {}, self._cut, self._shared
         for place, entry in list(self.entries.items()):
             if (own := found.get(group(entry))) is not None:
                 own.entries[place] = self.entries.pop(place)
-        self._keys = [place for place in self._keys if place in self.entries]
         for place, one in list((self.gathered or {}).items()):
             own = found.get(group(one))
             if own is not None and own.gathered is not None:
                 own.gathered[place] = one
                 del self.gathered[place]  # type: ignore[union-attr]
-        return found, [gone for own in found.values() for gone in own.sort()]
+        self.sort()
+        for own in found.values():
+            own.sort()
+        return found
 
-    def sort(self) -> list[Entry]:
-        """What was put into it is in order; what is too much, and left to the disk."""
+    def sort(self) -> None:
+        """What was put into it, or taken out, is in order."""
         self._keys = sorted(self.entries)
         self._soonest = min(self.gathered or (), default=None)
-        left: list[Entry] = []
-        while len(self._keys) > self.limit:
-            self.bound = self._keys.pop()
-            left.append(self.entries.pop(self.bound))
-            self._keep(self.bound, left[-1])
-        return left
+        self.fit()
 
-    def gather(self) -> None:
-        """A scan begins: from now on `offer` collects what lies beyond the bound."""
-        self.gathered = {}
+    def fit(self) -> None:
+        """It has room for what it holds now, and no more than that and what it was made for."""
+        self.limit = max(self.least, len(self._keys))
+
+    def gather(self, *, shared: bool = False) -> None:
+        """A scan begins: from now on `offer` collects what lies beyond the bound.
+
+        Where room is shared, the caller sees to it that it is not too much.
+        """
+        self.gathered, self._shared = {}, shared
         self._cut = self._soonest = None
 
     def offer(self, place: K, found: Entry | str) -> None:
@@ -121,8 +137,8 @@ class Window(Generic[K]):
         if self._cut is not None and place >= self._cut:
             return
         self._keep(place, found)
-        if len(wanted) > 2 * self.limit:
-            self._trim(wanted)
+        if not self._shared and len(wanted) > 2 * self.limit:
+            self.trim(self.limit)
 
     def _keep(self, place: K, found: Entry | str) -> None:
         if self.gathered is not None:
@@ -130,12 +146,20 @@ class Window(Generic[K]):
             if self._soonest is None or place < self._soonest:
                 self._soonest = place
 
-    def _trim(self, wanted: dict[K, Entry | str]) -> None:
-        """Twice the room is used: keep the smaller half; from the cut on, all is left to the disk."""
+    @property
+    def due(self) -> int:
+        """How many of what it has gathered it may keep in any case."""
+        return max(0, self.least - len(self._keys))
+
+    def trim(self, count: int, cut: K | None = None) -> None:
+        """Of what is gathered keep the first so many, and what is below `cut`; the rest is on disk."""
+        wanted = self.gathered or {}
         places = sorted(wanted)
-        cut = places[self.limit]
-        self._cut = cut if self._cut is None or cut < self._cut else self._cut
-        self.gathered = {place: wanted[place] for place in places[: self.limit]}
+        count = max(count, bisect_left(places, cut) if cut is not None else 0)
+        if count < len(places):
+            left = places[count]
+            self._cut = left if self._cut is None or left < self._cut else self._cut
+            self.gathered = {place: wanted[place] for place in places[:count]}
 
     def take_below(self, limit: K) -> list[Entry | str]:
         """What a scan under way has gathered below `limit`: it is taken out."""
@@ -155,7 +179,23 @@ class Window(Generic[K]):
         if seen is not None:
             cut = seen if cut is None else min(cut, seen)
         self.gathered = None
-        room = max(self.limit - len(self._keys), 1)
         keep = sorted(p for p in wanted if cut is None or p < cut)
+        room = len(keep) if self._shared else max(self.limit - len(self._keys), 1)
         self.bound = keep[room] if len(keep) > room else cut
+        if self._shared:
+            self.limit = max(self.least, len(self._keys) + room)
         return [(place, wanted[place]) for place in keep[:room]]
+
+
+def shorten(windows: list[Window[K]], room: int, *, ended: bool) -> None:
+    """Windows that share room keep what comes first in all, so many, beside what each may in any case.
+
+    While a scan goes on it may be `room` more, so that they are not sorted for each slice of names.
+    """
+    spare = max(0, room - sum(max(0, len(window) - window.least) for window in windows))
+    over = sum(max(0, len(window.gathered or ()) - window.due) for window in windows)
+    if over <= (spare if ended else spare + room):
+        return
+    cut = sorted(place for w in windows for place in sorted(w.gathered or ())[w.due :])[spare]
+    for window in windows:
+        window.trim(window.due, cut)

@@ -12,7 +12,7 @@ from spool.names import entry_name, parse_entry
 from spool.settings import load
 from spoold.core.limits import heard, places
 from spoold.core.state import State
-from spoold.core.window import Window
+from spoold.core.window import Window, shorten
 from tests.property.test_order import ENTRIES
 
 NODES = st.frozensets(st.sampled_from([f"n{i}" for i in range(9)]), min_size=1)
@@ -57,15 +57,48 @@ def test_a_window_that_is_parted_loses_and_invents_nothing(found, limit):
     window.bound = None
     for entry in found:
         window.add(entry.id, entry)
-    parted, left = window.part(lambda entry: "front" if entry.front else "", ["front", "none"], limit)
+    parted = window.part(lambda entry: "front" if entry.front else "", ["front", "none"], limit)
     own = parted["front"]
     assert len(parted["none"]) == 0
     assert parted["none"].bound is None
-    assert {e.id for e in (*own.entries.values(), *left)} == {e.id for e in found if e.front}
+    assert {*own.entries} == {e.id for e in found if e.front}
     assert {*window.entries} == {e.id for e in found if not e.front}
-    assert len(own) <= limit
-    assert all(entry.id >= own.bound for entry in left)
-    assert (own.bound is None) == (not left)
+    assert own.limit == max(limit, len(own))
+    assert own.bound is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 999)), unique=True, max_size=80),
+    st.integers(0, 20),
+    st.integers(1, 9),
+)
+def test_windows_that_share_room_keep_what_comes_first_and_know_what_they_lack(names, room, size):
+    windows = [Window(least, "") for least in (1, 2, 3, 3)]
+    own = [sorted(f"{n:03}{one}" for one, n in names if one == which) for which in range(4)]
+    for window in windows:
+        window.gather(shared=True)
+    for at in range(0, len(names), size):
+        for one, number in names[at : at + size]:
+            windows[one].offer(f"{number:03}{one}", f"{number:03}{one}")
+        shorten(windows, room, ended=False)
+        assert sum(len(window.gathered) for window in windows) <= 2 * room + size + 9
+    shorten(windows, room, ended=True)
+    kept = [[place for place, _ in window.settle()] for window in windows]
+    for window, here, there in zip(windows, kept, own, strict=True):
+        assert here == there[: len(here)]
+        assert len(here) >= min(window.least, len(there))
+        assert window.limit == max(window.least, len(here))
+        assert window.bound == next(iter(there[len(here) :]), None)
+    beyond = sorted(place for w, here in zip(windows, kept, strict=True) for place in here[w.least :])
+    assert (
+        beyond
+        == sorted(place for w, there in zip(windows, own, strict=True) for place in there[w.least :])[
+            : len(beyond)
+        ]
+    )
+    assert len(beyond) == min(
+        room, sum(max(0, len(o) - w.least) for w, o in zip(windows, own, strict=True))
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from spool.records import error
 from spoold.core import deadlines
 from spoold.core.admit import Machine
 from spoold.core.decide import cut_off
-from spoold.core.state import State
+from spoold.core.state import Lane, State
 from spoold.core.values import (
     Answered,
     Begun,
@@ -87,12 +87,8 @@ exec = ["/bin/true"]
 class TinyState(State):
     """Windows smaller than the daemon would make them, so that few tasks are already too many."""
 
-    tiny = 4
-
-    def lane(self, prio: str, task: str, mark: str = "") -> Window[str]:
-        found = super().lane(prio, task, mark)
-        found.limit = min(found.limit, self.tiny)
-        return found
+    def _room(self, lanes: dict[Lane, Window[str]], more: int = 1) -> int:
+        return 4
 
 
 @dataclass(slots=True)
