@@ -50,7 +50,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
             out.append(park(entry, layout.pending(entry), why))
         if answer != gate.YES:
             continue
-        task = state.bodies.pop(entry.id, None)
+        task = state.bodies.take(entry.id)
         reserve(state, entry, now, ahead=ahead)
         limits.spend(state, entry.mark, state.handler_of(entry))
         state.limits.have_turn(entry)

@@ -10,6 +10,7 @@ from spool import layout, limitkey
 from spool.names import PRIORITIES
 from spool.patterns import matches
 from spoold.core import limits, order, share
+from spoold.core.bodies import Bodies
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
 from spoold.core.meter import Meter
@@ -19,7 +20,6 @@ from spoold.core.usage import History
 from spoold.core.window import Window
 
 if TYPE_CHECKING:
-    from spool.actions import Task
     from spool.names import Entry
     from spool.scheduled import Tables
     from spool.settings import Handler, Settings
@@ -31,7 +31,6 @@ COUNTED = (
 )  # fmt: skip
 LOWEST_KEY = ""
 LOWEST_MOMENT = (-1, "")
-KEPT_BODIES = 512
 KEPT_NAMES = 1000
 LEAST = 16
 # Handler, pauses, whether its tasks are coroutines, and the mark of a key that has a lane of its own.
@@ -52,7 +51,7 @@ class State:
         self.claiming: dict[str, Entry] = {}  # asked for, body not read yet
         self.stranded: dict[str, str] = {}  # asked for, to be cancelled: why
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
-        self.bodies: dict[str, Task] = {}  # of what was taken in lately
+        self.bodies = Bodies()
         self.turned_away: dict[str, None] = {}  # ids whose submission waits for room on the disk
         self.pauses: list[dict[str, Any]] = []
         self.groups = Groups()
@@ -337,6 +336,7 @@ class State:
     def discard(self, entry: Entry) -> None:
         """An entry leaves pending/, or its name there changes: out of every window."""
         self.waiting.pop(entry.id, None)
+        self.bodies.take(entry.id)
         for changed in self.scanning.values():
             changed.add(entry.id)  # a scan may yet come by with the old name
         self.future.discard(order.stamp(entry.time, entry.id))
@@ -376,14 +376,6 @@ class State:
         if len(self.turned_away) >= KEPT_NAMES:
             self.turned_away.pop(next(iter(self.turned_away)))
         self.turned_away[task_id] = None
-
-    def keep_body(self, task: Task) -> None:
-        """A task just taken in is likely to start soon: no need to read it back."""
-        if task.id is None:
-            return
-        if len(self.bodies) >= KEPT_BODIES:
-            self.bodies.pop(next(iter(self.bodies)))
-        self.bodies[task.id] = task
 
     def blocked(self, lane: Lane) -> str:
         """Why nothing of a lane may start now, in words; empty where it may."""

@@ -44,7 +44,8 @@ def take_in(state: State, task: Task, now: Now) -> Move:
         entry = replace(move.entry, why="no-handler")
         after = table.after(table.NEW, "park")
         return replace(move, event="park", entry=entry, after=after, target=layout.held(entry))
-    state.keep_body(task)
+    if move.entry.time <= now.wall:
+        state.bodies.keep(task)
     state.insert(move.entry, now.wall)
     return move
 
