@@ -1,7 +1,7 @@
 """Runs commands in a host of the lab, as its serial line says: JSON objects, one a line.
 
 n argv cwd     run it as number n      n in    its input, empty at the end     n end   kill it
-n out, n err   what it said            n rc    its exit status
+n out, n err   what it said            n rc    its exit status                 n null  ready, or heard
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Agent:
         with os.fdopen(self.line, "rb", closefd=False) as said:
             for words in said:
                 if words.strip():
+                    self.say(None)
                     self.obey(json.loads(words))
 
     def obey(self, order: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ line of a host, to agent.py there. Nothing of it needs rights, or changes anythi
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -29,6 +30,7 @@ SHM = "/dev/shm"  # where a kernel keeps its memory, if there is room
 DISK = 4 << 30  # bytes, none of them used before they are written
 MEMORY = 256  # MiB, at most, of each host
 PATIENCE = 120  # s for a host to come up
+LINE = 4000  # bytes
 NUDGE = 0.02  # s
 NOTHING = (
     b"\xff" * 6 + bytes([2, 0, 0, 0, 0, 0xFF]) + b"\x88\xb5" + bytes(46)
@@ -51,6 +53,7 @@ class Host:
         self.wire = self.line = socket.socket()
         self.asked: dict[int, socket.socket] = {}  # by the number of a command: who hears of it
         self._lock = threading.Lock()
+        self._heard = threading.Event()  # its agent has read what it was told
 
     def boot(self) -> None:
         """Power on; `ready` is set when it has mounted what is shared, or serves it."""
@@ -116,23 +119,25 @@ class Host:
             self.process.send_signal(number)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Say something to its agent."""
-        with self._lock:
-            say(self.line, message)
+        """Say something to its agent, who is told one thing after the other; OSError.
 
-    def nudge(self) -> None:
-        """An empty line, where nobody is in the middle of one; before it is ready it would come back."""
-        if self.ready.is_set() and self._lock.acquire(blocking=False):
-            try:
-                self.line.send(b"\n", socket.MSG_DONTWAIT)
-            finally:
-                self._lock.release()
+        A terminal holds 4096 bytes, and once it was full that of such a kernel says nothing any more.
+        """
+        data = json.dumps(message).encode()
+        if len(data) > LINE:
+            raise OSError(errno.E2BIG, f"more than {LINE} bytes for the line of {self.name}")
+        with self._lock:
+            self._heard.clear()
+            self.line.sendall(data + b"\n")
+            while not self._heard.wait(0.2) and self.ready.is_set():
+                self.line.sendall(b"\n")  # it may have missed the interrupt
 
     def _listen(self, line: socket.socket) -> None:
         with contextlib.suppress(OSError), line.makefile("rb") as said:
             for words in filter(bytes.strip, said):
                 message = json.loads(words)
                 if message["n"] is None:
+                    self._heard.set()
                     self.ready.set()
                 elif message["n"] in self.asked:
                     say(self.asked[message["n"]], message)
@@ -204,7 +209,6 @@ class Kernels:
             for host in self.hosts.values():
                 with contextlib.suppress(OSError):
                     host.wire.send(NOTHING, socket.MSG_DONTWAIT)
-                    host.nudge()
 
     def _answer(self) -> None:
         number = 0
