@@ -1,12 +1,13 @@
 """Delete one statement after the other and see whether anything notices.
 
-    python tools/mutation.py [--jobs 2] [--only PART_OF_PATH] [--sample N] [--seed S]
+    python tools/mutation.py [--jobs 2] [--only PART_OF_PATH] [--sample N] [--seed S] [--plays N] [--reach FILE]
 
 First everything is played once, untouched, and what reaches which line is written down: tests of
 tests/unit and tests/property; every story of tests/crash with a crash, an error or a power cut before
 each of its steps; histories by chance. Then every statement of the modules below that does something (a
 call, an assignment, a raise) is replaced by `pass`, each in a process of its own, which plays what
-reaches that line. What none of it notices is tried once more with the tests in TESTS, on a real disk.
+reaches that line, or (--plays) so many of them from all over, for what nothing notices meets all of
+them. What none of it notices is tried once more with the tests in TESTS, on a real disk.
 What is printed at the end is either a line that is not needed, or one whose test is missing.
 """
 
@@ -21,6 +22,7 @@ import io
 import logging
 import multiprocessing
 import os
+import pickle
 import random
 import resource
 import shutil
@@ -245,13 +247,17 @@ def _reached(numbers: range, some: list[Play], paths: list[Path]) -> Reached[int
     return found
 
 
+def spread(some: list[Play], number: int) -> list[Play]:
+    """About so many of them, from all over."""
+    return some[:: max(1, len(some) // number)]
+
+
 def noticed(mutant: Mutant, tests: list[str], some: list[Play]) -> str:
     """What notices, of the tests and plays that reach it; empty if nothing does."""
     put_in(mutant)
     signal.signal(signal.SIGPROF, _slow)
     try:
-        few = some[:: max(1, len(some) // FEW)]
-        for play in few:
+        for play in spread(some, FEW):
             signal.setitimer(signal.ITIMER_PROF, CPU)
             play.run()
         signal.setitimer(signal.ITIMER_PROF, 4 * CPU)
@@ -310,6 +316,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only modules whose path contains this")
     parser.add_argument("--sample", type=int, help="only so many, chosen by chance")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plays", type=int, help="so many plays for each mutant, at most about")
+    parser.add_argument(
+        "--reach", type=Path, metavar="FILE", help="what reaches what: kept, and used again"
+    )
     parser.add_argument("--memory", action="store_true", help="do without the tests on a real disk")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -320,14 +330,21 @@ def main() -> int:
     if args.sample:
         found = random.Random(args.seed).sample(found, min(args.sample, len(found)))
     print(f"{len(found)} mutants", flush=True)
-    by_tests = reached_by_tests(paths)
-    by_plays = reached_by_plays(plays(), paths, args.jobs)
+    if args.reach is not None and args.reach.exists():
+        by_tests, by_plays = pickle.loads(args.reach.read_bytes())  # noqa: S301 - our own
+    else:
+        by_tests = reached_by_tests(paths)
+        by_plays = reached_by_plays(plays(), paths, args.jobs)
+        if args.reach is not None:
+            args.reach.write_bytes(pickle.dumps((by_tests, by_plays)))
     print(f"lines reached by tests: {len(by_tests)}, by plays: {len(by_plays)}", flush=True)
 
     def lives(mutant: Mutant) -> bool:
         lines = [(str(mutant.path), line) for line in range(mutant.first, mutant.last + 1)]
         tests = list(dict.fromkeys(t for line in lines for t in by_tests.get(line, ())))
         some = list(dict.fromkeys(p for line in lines for p in by_plays.get(line, ())))
+        if args.plays:
+            some = spread(some, args.plays)
         return lives_in_memory(mutant, tests, some) and (args.memory or lives_on_disk(mutant))
 
     alive: list[Mutant] = []
