@@ -1,6 +1,7 @@
 """Delete one statement after the other and see whether anything notices.
 
-    python tools/mutation.py [--jobs 2] [--only PART_OF_PATH] [--sample N] [--seed S] [--plays N] [--reach FILE]
+    python tools/mutation.py [--jobs 2] [--only PART_OF_PATH] [--sample N] [--seed S]
+                             [--plays N] [--reach FILE]
 
 First everything is played once, untouched, and what reaches which line is written down: tests of
 tests/unit and tests/property; every story of tests/crash with a crash, an error or a power cut before
@@ -331,7 +332,7 @@ def main() -> int:
         found = random.Random(args.seed).sample(found, min(args.sample, len(found)))
     print(f"{len(found)} mutants", flush=True)
     if args.reach is not None and args.reach.exists():
-        by_tests, by_plays = pickle.loads(args.reach.read_bytes())  # noqa: S301 - our own
+        by_tests, by_plays = pickle.loads(args.reach.read_bytes())
     else:
         by_tests = reached_by_tests(paths)
         by_plays = reached_by_plays(plays(), paths, args.jobs)
