@@ -183,7 +183,7 @@ def _own(state: State, prio: str) -> Iterator[Head]:
     They are looked through for each start, and are many: as little as can be is done for each.
     """
     busy, turns = state.limits.busy, state.limits.turns
-    for lane, windows in state.own_lanes(prio).items():
+    for lane, windows in state.sorted_lanes(prio).own.items():
         kept, handler = _kept(state, lane), state.settings.handlers.get(lane[0])
         if kept == SHUT or handler is None:
             continue
@@ -196,9 +196,10 @@ def _own(state: State, prio: str) -> Iterator[Head]:
         ]
         if not rows:
             continue
-        first, _, window = place, *_ = min(rows)
+        first, _, window = min(rows)
+        place = first
         if handler.fair is not None and kept == FREE:
-            blind = next((row for row in rows if row[2].unknown), None)
+            blind = next((row for row in rows if row[0] == row[2].bound), None)
             oldest = state.limits.is_oldest
             turn = min(rows, key=lambda row: (0 if oldest else turns.get(row[1], 0), row[0]))
             place, _, window = blind or turn
@@ -228,7 +229,7 @@ def _spread(state: State, prio: str) -> Iterator[tuple[Lane, Window[str]]]:
 
     Where tasks take turns, a key that has many waiting gets lanes of its own: others are behind it.
     """
-    for lane, window in state.common_lanes(prio):
+    for lane, window in state.sorted_lanes(prio).common:
         while _is_fair(state, lane) and len(state.limits.apart) < limits.APART:
             head = window.head(limits.LOOK)
             counts = Counter(mark for entry in head if (mark := entry.mark))

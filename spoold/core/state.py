@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spool import layout, limitkey
 from spool.names import PRIORITIES
@@ -35,6 +35,13 @@ KEPT_NAMES = 1000
 LEAST = 16
 # Handler, pauses, whether its tasks are coroutines, and the mark of a key that has a lane of its own.
 Lane = tuple[str, tuple[str, ...], bool, str]
+
+
+class Sorted(NamedTuple):
+    """The lanes of a class: those of many keys, and by what they have in common those of one key each."""
+
+    common: list[tuple[Lane, Window[str]]]
+    own: dict[Lane, list[tuple[str, Window[str]]]]
 
 
 class State:
@@ -88,7 +95,7 @@ class State:
         """Start from what is on disk: nothing is known until it has been scanned."""
         self.passed = False
         self.lanes: dict[str, dict[Lane, Window[str]]] = {p: {} for p in PRIORITIES}
-        self._own: dict[str, dict[Lane, list[tuple[str, Window[str]]]]] = {}  # as `own_lanes` says
+        self._sorted: dict[str, Sorted] = {}
         self.known = dict.fromkeys(PRIORITIES, False)
         self.blind = False  # something may start, and only the disk knows what
         self.future: Window[str] = Window(self.settings.window // 4, LOWEST_KEY)
@@ -226,7 +233,7 @@ class State:
         """The same, for these keys alone; the lanes of the others."""
         names = sorted(marks)[: max(1, limits.APART - len(self.limits.apart))]
         self.limits.apart.update(names)
-        self._own.clear()
+        self._sorted.clear()
         found = []
 
         def mark_of(found: Entry | str) -> str:
@@ -241,19 +248,17 @@ class State:
                 lanes |= {(*lane[:3], mark): w for mark, w in own.items() if len(w) or not whole}
         return found
 
-    def own_lanes(self, prio: str) -> dict[Lane, list[tuple[str, Window[str]]]]:
-        """The lanes of a class that belong to one key, with its mark, by what they have in common."""
-        found = self._own.get(prio)
+    def sorted_lanes(self, prio: str) -> Sorted:
+        """The lanes of a class: those that are not of one key, and those that are, with its mark."""
+        found = self._sorted.get(prio)
         if found is None:
-            found = self._own[prio] = {}
+            found = self._sorted[prio] = Sorted([], {})
             for lane, window in self.lanes[prio].items():
                 if lane[3]:
-                    found.setdefault((*lane[:3], ""), []).append((lane[3], window))
+                    found.own.setdefault((*lane[:3], ""), []).append((lane[3], window))
+                else:
+                    found.common.append((lane, window))
         return found
-
-    def common_lanes(self, prio: str) -> list[tuple[Lane, Window[str]]]:
-        """The others."""
-        return [row for row in self.lanes[prio].items() if not row[0][3]]
 
     def rejoin(self, mark: str) -> None:
         """A key of which nothing waits needs no lanes of its own."""
@@ -262,7 +267,7 @@ class State:
         own = [(lanes, lane) for lanes in self.lanes.values() for lane in lanes if lane[3] == mark]
         if not any(len(lanes[lane]) or lanes[lane].bound is not None for lanes, lane in own):
             self.limits.apart.discard(mark)
-            self._own.clear()
+            self._sorted.clear()
             for lanes, lane in own:
                 del lanes[lane]
 
@@ -283,7 +288,7 @@ class State:
             name = (*name[:3], mark)
         found = lanes.get(name)
         if found is None:
-            self._own.pop(prio, None)
+            self._sorted.pop(prio, None)
             found = lanes[name] = Window(self._room(lanes), LOWEST_KEY)
             if self.known[prio]:
                 found.bound = None
