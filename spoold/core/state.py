@@ -218,16 +218,16 @@ class State:
     def part(self, pattern: str, marks: set[str]) -> None:
         """The tasks of these keys get lanes of their own: they wait, and are in the way of others.
 
-        Where hardly any are left then, so do those of other keys of which the last scan has met many,
-        as many keys as have lanes by now: each might want a scan before what is behind it is known,
-        and so a few scans are enough.
+        Where hardly any are left then, so do those of other keys of which the last scan has met many:
+        each might want a scan before what is behind it is known, and so a few scans are enough. They
+        are as many keys as have lanes by now; all, where keys take turns.
         """
         apart = self.limits.apart
         left = self._part(pattern, marks - apart)
         if any(window.hungry for window in left):
             met = (mark for mark, many in self.met.get(pattern, {}).items() if many > limits.LOOK)
-            also = islice((mark for mark in met if mark not in apart), len(apart))
-            self._part(pattern, set(also))
+            most = len(apart) if self.settings.handlers[pattern].fair is None else None
+            self._part(pattern, set(islice((mark for mark in met if mark not in apart), most)))
 
     def _part(self, pattern: str, marks: set[str]) -> list[Window[str]]:
         """The same, for these keys alone; the lanes of the others."""

@@ -26,6 +26,14 @@ def submit(world: World, who: str | None, count: int, task: str = "limit.a", **m
     return ids
 
 
+def submit_one(world: World, runs: list[list[Any]], **more: Any) -> str:
+    """A task of the key "a" whose attempts go so; its id."""
+    task_id = world.writers.new_id(Random(len(world.writers.wishes)))
+    world.pass_time(1)
+    world.writers.submit({"id": task_id, "task": "limit.a", "args": {"run": runs, "who": "a"}, **more})
+    return task_id
+
+
 def started(world: World) -> list[str]:
     """Ids in the order their processes started."""
     return [task_id for task_id, _, _ in world.watch.starts]
@@ -59,6 +67,50 @@ def test_a_backlog_of_one_key_is_not_read_for_each_of_its_tasks() -> None:
     made.drain()
     assert len(started(made)) == 250
     assert reads.count("due") < 20
+
+
+def test_a_retry_lets_the_next_of_its_key_pass() -> None:
+    made = World(more=LIMITS)
+    made.boot()
+    first = submit_one(made, [["1", 1], ["ok", 1]])
+    rest = [submit_one(made, [["ok", 1]]) for _ in range(9)]
+    made.drain()
+    order = started(made)
+    assert order.count(first) == 2
+    assert order[:2] == [first, rest[0]]
+    assert [i for i in order if i != first] == rest
+    invariants.at_end(made)
+
+
+def test_what_the_death_of_the_daemon_cut_off_is_the_next_of_its_key() -> None:
+    made = World(more=LIMITS)
+    made.boot()
+    ids = [submit_one(made, [["ok", 5], ["ok", 5]]) for _ in range(3)]
+    made.run(2 * SECOND)
+    made.crash()
+    made.boot()
+    made.drain()
+    assert started(made) == [ids[0], *ids]
+    invariants.at_end(made)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_tasks_of_a_key_that_each_name_the_one_before_let_none_pass(cut: bool) -> None:
+    made = World(more=LIMITS)
+    made.boot()
+    ids: list[str] = []
+    for _ in range(4):
+        runs = [["1", 1], ["1", 1], ["ok", 1]] if len(ids) == 1 else [["ok", 1]]
+        ids.append(submit_one(made, runs, **({"after": ids[-1:]} if ids else {})))
+    made.run(2 * SECOND)
+    if cut:
+        made.crash()
+        made.boot()
+    made.drain()
+    found = [ids.index(i) for i in started(made)]
+    assert found == sorted(found)
+    assert found.count(1) >= 3
+    invariants.at_end(made)
 
 
 def test_a_task_that_came_before_its_handler_had_a_key_is_limited_all_the_same() -> None:
