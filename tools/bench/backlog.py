@@ -121,6 +121,7 @@ def run(place: Path, kind: str, number: int, *, cold: bool) -> dict[str, object]
     finally:
         daemon.stop()
         stamp.close()
+    print(f"bench: {number:,} {kind}: {json.dumps(found)}", file=sys.stderr, flush=True)
     begun = time.monotonic()
     shutil.rmtree(daemon.root)
     found["made in, s"], found["removed in, s"] = filled, time.monotonic() - begun
