@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from typing import TYPE_CHECKING
 
 from tests.docs.mdoc import PAGES, ROOT
@@ -53,3 +55,26 @@ def test_what_is_installed_works_and_has_all_that_belongs_to_it(tmp_path: Path) 
     task_id = said(spool, "run", "--", "true").strip()
     said(spoold, "--until-idle", "-q")
     assert said(spool, "ls", "done", "--ids").split() == [task_id]
+
+
+def test_the_build_asks_for_all_that_its_completions_import() -> None:
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    allowed = {re.split(r"[<>=~! ]", one)[0] for one in requires}
+    code = f"""
+import sys
+from importlib.machinery import PathFinder
+class Isolated:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        found = PathFinder.find_spec(top)
+        if found and "site-packages" in str(found.origin) and top not in {allowed!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Isolated())
+from spool.command.main import main
+main(["completion", "bash"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "complete" in done.stdout
