@@ -1,4 +1,4 @@
-"""What runs on a host of the proof: `python -m tests.cluster.guest submit|plain|second|look|calls|spans DIR ...`."""
+"""What runs on a host of the proof: `python -m tests.cluster.guest VERB DIR ...`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import time
 from collections import Counter, defaultdict
 from typing import Any
 
-from spool import layout, look
+from spool import fsck, layout, look
 from spool.client import Spool
 from spool.disk import RealDisk
 from spool.names import parse_event
 
 TERMINAL = ("done", "failed", "cancelled")
 TICK = 0.02  # s, of the file server's times
+MOST = 1 << 20  # bytes of a file
 PATIENCE = 300  # s until what a dead host ran must run elsewhere
 LINGER = 1.0  # s that a handler may outlive the node it belongs to
 Times = dict[str, float]  # of a run: "b", when it began, and "e", when it ended
@@ -81,8 +82,41 @@ def spans(where: str) -> None:
     print(json.dumps({"tasks": len(ends), "rate": round(rate, 1), "nodes": dict(sorted(nodes.items()))}))
 
 
-def look_at(where: str) -> None:
-    """Everything that is wrong, after all has ended; ids that were acknowledged come on stdin."""
+def promises(where: str) -> None:
+    """What is not as it was promised though nobody serves; ids that were acknowledged come on stdin."""
+    disk = RealDisk(f"{where}/q")
+    wrong: list[str] = []
+    states: dict[str, str] = {}
+    for path, entry in look.entries(disk, layout.STATES):
+        look.read_task(disk, path)
+        states[entry.id] = path.split("/")[0]
+    incoming = [f"{layout.INCOMING}/{name}" for name in look.names(disk, layout.INCOMING)]
+    dropped = {json.loads(disk.read(path, MOST))["id"] for path in incoming}
+    ids = sys.stdin.read().split()
+    wrong += [
+        f"{task} was acknowledged and is gone" for task in ids if task not in dropped | states.keys()
+    ]
+    told = 0
+    for parent in look.names(disk, layout.OUTBOX):
+        for name in look.names(disk, f"{layout.OUTBOX}/{parent}"):
+            _, task, _, kind = parse_event(name)
+            event = json.loads(disk.read(f"{layout.OUTBOX}/{parent}/{name}", MOST))
+            told += 1
+            if look.record(disk, task, event["attempt"])["outcome"] != event["outcome"]:
+                wrong.append(f"{name} tells another outcome than its record")
+            if kind in TERMINAL and states.get(task) != kind:
+                wrong.append(f"{name}: the task stands in {states.get(task)}")
+            run = f"{where}/w/{task}.{event['attempt']}.{event['node']}.e"
+            if kind == "done" and not os.path.exists(run):
+                wrong.append(f"{name}: what it did is not there")
+    print(json.dumps({"ids": len(ids), "tasks": len(states), "events": told, "wrong": wrong}))
+
+
+def look_at(where: str, check: str = "") -> None:
+    """Everything that is wrong, after all has ended; ids that were acknowledged come on stdin.
+
+    `check`: "fsck", where nobody serves any more.
+    """
     ids = sys.stdin.read().split()
     disk = RealDisk(f"{where}/q")
     places: defaultdict[str, list[Any]] = defaultdict(list)
@@ -102,6 +136,7 @@ def look_at(where: str) -> None:
     found = _judge(ids, places, told, runs)
     for task, attempts in runs.items():
         _times(where, disk, task, attempts, found)
+    found["wrong"] += [str(one) for one in (fsck.check(disk) if check else ()) if one.grave]
     print(json.dumps({k: v[:20] if isinstance(v, list) else v for k, v in found.items()}))
 
 
@@ -172,4 +207,6 @@ def _times(
 
 if __name__ == "__main__":
     VERBS = {"submit": submit, "plain": plain, "second": second}
-    {**VERBS, "look": look_at, "calls": calls, "spans": spans}[sys.argv[1]](*sys.argv[2:])
+    {**VERBS, "promises": promises, "look": look_at, "calls": calls, "spans": spans}[sys.argv[1]](
+        *sys.argv[2:]
+    )

@@ -54,6 +54,7 @@ class Hosts:
             check=False,
         )
         if done.returncode:
+            print(done.stderr, file=sys.stderr)
             raise subprocess.CalledProcessError(done.returncode, script, done.stdout, done.stderr)
         return done.stdout
 

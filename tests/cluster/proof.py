@@ -208,6 +208,32 @@ class Proof:
             hosts.power("boot", hosts.server or "")
             hosts.wait_for(hosts.names[-1])
 
+    def durability(self, times: int) -> Iterator[dict[str, Any]]:
+        """The only host that serves loses its power, with all it has not synced: what another one finds."""
+        self.prepare()
+        for number in range(times):
+            other, victim = (self.hosts.names[(number + i) % len(self.hosts.names)] for i in (0, 1))
+            self.hosts.serve(victim)
+            self._until(lambda host=victim: host in self._alive(), "it lives")
+            words = self.hosts.guest("submit", "100000", f"{self.seed}{number}", "0.1")
+            with self.hosts.open(victim, words) as process:
+                # More than could be told of those before: of its own, too.
+                self._until(lambda: len(self._names("outbox")) > len(self.ids) + 9, "ten have ended")
+                time.sleep(self.rng.uniform(0, 4))
+                self.hosts.power("kill", victim)
+                process.kill()
+                self.ids += [line.strip() for line in process.stdout or () if len(line.strip()) == 32]
+            ids = "\n".join(self.ids)
+            found = json.loads(self.hosts.run(other, self.hosts.guest("promises"), ids, within=600))
+            yield {"what": "durability", "seed": self.seed, **found}
+            self.hosts.power("boot", victim)
+        self.serve()
+        self._until(lambda: self._left() == 0, "all tasks have ended")
+        for host in self.hosts.names:
+            self.hosts.kill_daemon(host)
+        found = json.loads(self._guest("look", "fsck", given="\n".join(self.ids), within=600))
+        yield {"what": "durability, the end", "seed": self.seed, **found}
+
     def takeover(self, times: int) -> dict[str, Any]:
         """From the death of a host to the first of its tasks running elsewhere."""
         self.prepare()
@@ -272,7 +298,7 @@ def _module(hosts: Hosts, name: str, words: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """1 where a promise was broken."""
     found = argparse.ArgumentParser(prog="proof", description=__doc__)
-    found.add_argument("what", nargs="*", help="cuts, takeover, speed (all)")
+    found.add_argument("what", nargs="*", help="cuts, durability, takeover, speed (all)")
     found.add_argument("--tasks", type=int, default=900)
     found.add_argument("--cuts", type=int, default=12)
     found.add_argument("--times", type=int, default=3)
@@ -297,9 +323,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _rows(proof: Proof, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    for what in args.what or ("cuts", "takeover", "speed"):
+    for what in args.what or ("cuts", "durability", "takeover", "speed"):
         if what == "cuts":
             yield proof.cut(args.tasks, args.cuts, args.pace)
+        elif what == "durability":
+            yield from proof.durability(args.times)
         elif what == "takeover":
             yield proof.takeover(args.times)
         else:
