@@ -109,6 +109,9 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
     task = parts[2].removesuffix(".json") if len(parts) == 3 else parts[2]
     rest = parts[3] if len(parts) > 3 else ""
     mark = limitkey.mark_in(name) if "g=" in rest else ""
+    if mark and state.is_foreign(task, mark):
+        state.passed = True
+        return  # however many they are, they take no room from what may start here
     if mark and mark not in state.limits.apart:
         met = state.met.setdefault(state.lane_of(task)[0], {})
         if mark in met or len(met) < limits.KEPT:
@@ -228,9 +231,6 @@ def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str,
     """
     if len(state.peers) < 2:
         return rows
-    count = len(rows)
-    rows = [row for row in rows if not _is_foreign(state, row[1])]
-    state.passed |= len(rows) < count
     if state.stirs % HELP == 0:
         return rows
     taking = state.taking
@@ -245,13 +245,6 @@ def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str,
         return rows
     state.passed |= len(mine) < len(rows)
     return mine
-
-
-def _is_foreign(state: State, found: Entry | str) -> bool:
-    if not isinstance(found, str):
-        return limits.foreign(state, found.mark, state.handler_of(found))
-    mark = limitkey.mark_in(found)
-    return bool(mark) and limits.foreign(state, mark, state.settings.handler_for(id_and_task(found)[1]))
 
 
 def renamed(entry: Entry, path: str, why: str) -> Move:

@@ -102,6 +102,7 @@ class State:
         self.urgent: Window[tuple[int, str]] = Window(self.settings.window // 4, LOWEST_MOMENT)
         self.waiting: dict[str, Entry] = {}
         self.scanning: dict[str, set[str]] = {}  # scans under way: ids whose names changed meanwhile
+        self.foreign: dict[str, bool] = {}  # by mark, whether other nodes have its places
         self.met: dict[str, dict[str, int]] = {}  # by handler and mark, how many the last scan has met
         self.horizon = LOWEST_KEY  # the last scan of what is due has seen all names below this
         self._lane_of: dict[str, Lane] = {}
@@ -227,7 +228,8 @@ class State:
         if any(window.hungry for window in left):
             met = (mark for mark, many in self.met.get(pattern, {}).items() if many > limits.LOOK)
             most = len(apart) if self.settings.handlers[pattern].fair is None else None
-            self._part(pattern, set(islice((mark for mark in met if mark not in apart), most)))
+            if also := set(islice((mark for mark in met if mark not in apart), most)):
+                self._part(pattern, also)
 
     def _part(self, pattern: str, marks: set[str]) -> list[Window[str]]:
         """The same, for these keys alone; the lanes of the others."""
@@ -296,6 +298,17 @@ class State:
                 found.gather(shared=True)
         return found
 
+    def is_foreign(self, task: str, mark: str) -> bool:
+        """Whether a task is left to other nodes, as its key goes."""
+        if len(self.limits.live) < 2 or not mark:
+            return False
+        found = self.foreign.get(mark)
+        if found is None:
+            found = limits.foreign(self, mark, self.settings.handler_for(task))
+            if len(self.foreign) < limits.KEPT:
+                self.foreign[mark] = found
+        return found
+
     def p95(self, task: str) -> int:
         """The usual run time of a task name, us; 0 where none has run."""
         known = self.history.of(task)
@@ -316,7 +329,7 @@ class State:
         if entry.time > now:
             left = [self.future.add(order.stamp(entry.time, entry.id), entry)]
         else:
-            if limits.foreign(self, entry.mark, self.handler_of(entry)):
+            if self.is_foreign(entry.task, entry.mark):
                 self.passed = True
                 return [entry]
             left = [self.lane(entry.prio, entry.task, entry.mark).add(order.key(entry), entry)]

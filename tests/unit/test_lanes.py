@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from spool import layout, limitkey
 from spool.names import MARK, Entry, new_id
@@ -101,3 +102,17 @@ def test_few_names_are_read_for_each_start_and_few_are_in_memory(limit: str, *, 
         assert STARTS // KEYS - 3 <= often[0] <= often[KEYS * 9 // 10] <= STARTS // KEYS + 3
     elif not blocks:
         assert max(map(len, places.values())) <= STARTS // (KEYS if limit else 1) + 1
+
+
+def test_what_is_left_to_other_nodes_takes_no_room() -> None:
+    queue = Queue(PER_KEY, 20, 1000, blocks=True, window=WINDOW)
+    state = queue.state
+    state.peers = state.limits.live = frozenset({"n", "m"})
+    entries = sorted(queue.waiting.values(), key=lambda entry: not state.is_foreign("a", entry.mark))
+    own = [entry for entry in entries if not state.is_foreign("a", entry.mark)]
+    assert 2 * WINDOW < len(entries) - len(own) < len(entries)
+    for n, entry in enumerate(entries):
+        queue.waiting[entry.id] = replace(entry, time=NOW - 10**9 + n)
+    queue.run(100)
+    assert {entry.id for entry in queue.started} <= {entry.id for entry in own}
+    assert queue.read <= 2 * len(entries)
