@@ -73,7 +73,11 @@ def lab(clients: int, vers: str, lease: int) -> Iterator[dict[str, str]]:
                 "SPOOL_HOSTS_SERVER": "s",
             }
         finally:
-            process.communicate()  # the end of its input is its own
+            try:
+                process.communicate(timeout=30)  # the end of its input is its own
+            except subprocess.TimeoutExpired:
+                process.kill()  # its kernels go when nobody holds their lines
+                process.communicate()
 
 
 def _start(words: list[str]) -> int:
