@@ -21,6 +21,7 @@ from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
 from spoold.core.values import (
     Ask,
+    Drop,
     Forward,
     FreeKeys,
     KeysTaken,
@@ -184,10 +185,18 @@ class Core:
 
     def _one(self, action: Action, now: Now) -> None:  # noqa: C901, PLR0912 - one arm an action
         match action:
-            case Ask():
-                self._answer(action, now)
+            case Move():
+                self._touched.add(action.entry.id)
+                self.after.see(action)
+                self.state.meter.see(action, now.wall)
+                self.state.count_live(action)
+                self._writes.append(action)
             case Start():
                 self._starts[action.entry.id] = action
+            case Drop():
+                self._writes.append(action)
+            case Ask():
+                self._answer(action, now)
             case Kill():
                 self.handlers.kill(action)
             case Recall():
@@ -209,11 +218,6 @@ class Core:
             case Quarantine():
                 self.store.quarantine(action.path, action.why)
             case _:
-                if isinstance(action, Move):
-                    self._touched.add(action.entry.id)
-                    self.after.see(action)
-                    self.state.meter.see(action, now.wall)
-                    self.state.count_live(action)
                 self._writes.append(action)
 
     def _answer(self, ask: Ask, now: Now) -> None:

@@ -55,13 +55,13 @@ class Meter:
         key = name, move.event
         self.transitions[key] = self.transitions.get(key, 0) + 1
         if move.event == "claim":
-            self.waits.setdefault(name, Histogram()).add(max(0, now - entry.time) / 1e6)
+            _of(self.waits, name).add(max(0, now - entry.time) / 1e6)
         seconds = move.record.get("seconds") if move.record is not None else None
         if seconds is not None and move.before == table.RUNNING:
-            self.runs.setdefault(name, Histogram()).add(seconds)
+            _of(self.runs, name).add(seconds)
         if move.after in table.TERMINAL and entry.deadline is not None:
             if now > entry.deadline:
-                self.late.setdefault(name, Histogram()).add((now - entry.deadline) / 1e6)
+                _of(self.late, name).add((now - entry.deadline) / 1e6)
             else:
                 self.met[name] = self.met.get(name, 0) + 1
         self._lately(move, now)
@@ -101,3 +101,10 @@ class Meter:
             return OTHER
         self.names.add(task)
         return task
+
+
+def _of(histograms: dict[str, Histogram], name: str) -> Histogram:
+    found = histograms.get(name)
+    if found is None:
+        found = histograms[name] = Histogram()
+    return found

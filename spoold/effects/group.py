@@ -110,15 +110,13 @@ def groups(actions: Iterable[Action]) -> list[Group]:
     left: set[str] = set()
     gone: set[str] = set()
     for action in actions:
-        if not isinstance(action, Writes):
-            continue
-        if isinstance(action, Move) and action.source is not None:
-            if action.source in gone:
-                gone.add(action.target)
-                out[-1][1].append(Undone(action, "gone"))
-                continue
-            gone.add(action.source)
         if isinstance(action, Move):
+            if action.source is not None:
+                if action.source in gone:
+                    gone.add(action.target)
+                    out[-1][1].append(Undone(action, "gone"))
+                    continue
+                gone.add(action.source)
             gone.discard(action.target)
             if action.source in left:
                 out.append(([], []))
@@ -127,5 +125,7 @@ def groups(actions: Iterable[Action]) -> list[Group]:
                 left.add(action.target)
                 if action.source is not None:
                     left.add(action.source)  # it leaves there late: nobody else may take it first
+        elif not isinstance(action, Writes):
+            continue
         out[-1][0].append(action)
     return [Group(part, undone) for part, undone in out if part or undone]
