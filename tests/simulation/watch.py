@@ -171,6 +171,8 @@ class Watch:
             return
         self._ahead(host, fresh, now)
         fresh = [entry for entry in fresh if not _takes_turns(host, entry)]
+        if host.core.again:  # a slot was kept for what then could not start: what needs none went by
+            fresh = [entry for entry in fresh if entry.id not in host.state.beside]
         if not fresh:
             return
         last = max(fresh, key=order.rank)
