@@ -344,7 +344,7 @@ def test_show_tells_all_of_a_tasks_life(root: Path, say: Any) -> None:
     place = root / "journal" / "n"
     place.mkdir()
     line = {
-        "at": "2026-11-21T00:00:00.000000Z",
+        "at": format_utc(time.time_ns() // 1000),
         "event": "fail",
         "id": task_id,
         "to": "failed",
