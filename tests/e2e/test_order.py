@@ -136,13 +136,13 @@ def test_a_relative_time_counts_from_the_drop(live: Make) -> None:
 @pytest.mark.parametrize(
     ("at", "zone", "utc"),
     [
-        ("2027-01-15 09:30", "Europe/Rome", "2027-01-15T08:30:00+00:00"),
-        ("2027-07-15T09:30:00.25", "Europe/Rome", "2027-07-15T07:30:00.250000+00:00"),
-        ("2027-07-15", "America/New_York", "2027-07-15T04:00:00+00:00"),
-        ("2027-03-28 02:30", "Europe/Rome", "2027-03-28T01:00:00+00:00"),  # skipped: the end of the gap
-        ("2027-10-31 02:30", "Europe/Rome", "2027-10-31T00:30:00+00:00"),  # twice: the first
-        ("2027-07-15T09:30:00+05:30", "Europe/Rome", "2027-07-15T04:00:00+00:00"),
-        (1800000000.5, "Europe/Rome", "2027-01-15T08:00:00.500000+00:00"),
+        ("2097-01-15 09:30", "Europe/Rome", "2097-01-15T08:30:00+00:00"),
+        ("2097-07-15T09:30:00.25", "Europe/Rome", "2097-07-15T07:30:00.250000+00:00"),
+        ("2097-07-15", "America/New_York", "2097-07-15T04:00:00+00:00"),
+        ("2097-03-31 02:30", "Europe/Rome", "2097-03-31T01:00:00+00:00"),  # skipped: the end of the gap
+        ("2097-10-27 02:30", "Europe/Rome", "2097-10-27T00:30:00+00:00"),  # twice: the first
+        ("2097-07-15T09:30:00+05:30", "Europe/Rome", "2097-07-15T04:00:00+00:00"),
+        (4009075200.5, "Europe/Rome", "2097-01-15T08:00:00.500000+00:00"),
     ],
 )
 def test_times_are_read_as_they_are_meant(live: Make, at: object, zone: str, utc: str) -> None:
@@ -162,7 +162,7 @@ def test_times_are_read_as_they_are_meant(live: Make, at: object, zone: str, utc
 
 def test_pending_stands_under_its_utc_date_and_class(live: Make) -> None:
     spool = live(NOTE)
-    task_id = spool.submit("note", at="2027-01-01T00:30:00+02:00", priority="low")
+    task_id = spool.submit("note", at="2097-01-01T00:30:00+02:00", priority="low")
     spool.entry(task_id, "pending")
     (path,) = [p for p in spool.paths("pending") if task_id in p]
-    assert path == f"pending/2026-12-31/low/223000.000000,{task_id},note.json"
+    assert path == f"pending/2096-12-31/low/223000.000000,{task_id},note.json"
