@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from spool import layout, limitkey
-from spool.names import PRIORITIES, BadName, date_of, id_and_task, parse_entry
+from spool.names import PRIORITIES, BadName, date_of, id_and_task, is_task, parse_entry
 from spool.place import AFTER
 from spoold.core import limits, order, policy, share, table
 from spoold.core.state import LOWEST_KEY
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Action, Now, Scanned, Seen
     from spoold.core.window import Window
 
+_LAST = "~"  # after every name
 HELP = 8  # every so many readings no share is left to others
 
 
@@ -60,7 +61,7 @@ def seen(state: State, event: Seen, now: Now) -> None:
     date, prio = event.date, event.prio
     limit = order.stamp(now.wall + 1)
     future, changed = state.future, state.scanning[event.scan]
-    for name in event.names:
+    for name in _of_use(state, event, limit) if event.scan == "due" else event.names:
         if name.startswith(".") or (changed and name[14:46] in changed):
             continue  # nothing of ours, or older than what is known of that task
         place = order.stamp_of_name(date, name)
@@ -76,8 +77,38 @@ def seen(state: State, event: Seen, now: Now) -> None:
     _ripe(state, now)
 
 
+def _of_use(state: State, event: Seen, limit: str) -> list[str]:
+    """The names of a slice, less those that come after all that their lane has room for.
+
+    Of a long backlog that is most of them, so little is done for each: a name with fields behind the
+    task is left to the rest of us, and so is what is not due.
+    """
+    found: list[str] = []
+    ends: dict[str, str] = {}  # by task: the name from which on nothing is of use
+    edge = limit[11:] if event.date == limit[:10] else _LAST
+    for name in event.names:
+        task = name[47:-5]
+        end = ends.get(task)
+        if end is None:
+            end = ends[task] = _end(state, event, task)
+        if name < end or name >= edge:
+            found.append(name)
+    return found
+
+
+def _end(state: State, event: Seen, task: str) -> str:
+    lane = state.lanes[event.prio].get(state.lane_of(task)) if is_task(task) else None
+    cut = lane.cut if lane is not None else None
+    if cut is None:
+        return _LAST
+    plain = order.key_of_stamp(f"{event.date}/", front=False)
+    if cut < plain:
+        return ""
+    return cut.removeprefix(plain) if cut.startswith(plain) else _LAST
+
+
 def _shorten(state: State, prio: str, *, ended: bool) -> None:
-    shorten(list(state.lanes[prio].values()), state.shared, ended=ended)
+    shorten(list(state.lanes[prio].values()), state.shared(prio), ended=ended)
 
 
 def _ripe(state: State, now: Now) -> None:

@@ -275,12 +275,16 @@ class State:
 
     def _room(self, lanes: dict[Lane, Window[str]], more: int = 1) -> int:
         """How many tasks a lane may have in memory in any case."""
-        return max(LEAST, self.shared // max(2, len(lanes) + more))
+        return max(LEAST, self.settings.window // (2 * len(PRIORITIES)) // max(2, len(lanes) + more))
 
-    @property
-    def shared(self) -> int:
-        """How many more the lanes of a class may have in memory together, those that come first."""
-        return self.settings.window // (2 * len(PRIORITIES))
+    def shared(self, prio: str) -> int:
+        """How many more the lanes of a class may have in memory together, those that come first.
+
+        All classes together half the window; what others do not need one of them may have.
+        """
+        half = self.settings.window // 2
+        others = sum(len(w) for p, lanes in self.lanes.items() if p != prio for w in lanes.values())
+        return max(half // len(PRIORITIES), half - others)
 
     def lane(self, prio: str, task: str, mark: str = "") -> Window[str]:
         """The window of a lane; one that is new in a class already scanned has nothing on disk."""

@@ -147,6 +147,11 @@ class Window(Generic[K]):
                 self._soonest = place
 
     @property
+    def cut(self) -> K | None:
+        """From where on a scan that is under way offers in vain; None where anything may be of use."""
+        return self._cut if self.gathered is not None else None
+
+    @property
     def due(self) -> int:
         """How many of what it has gathered it may keep in any case."""
         return max(0, self.least - len(self._keys))
