@@ -11,6 +11,7 @@ SIGNERS = "allowed_signers"
 REVOKED = "revoked_keys"
 SIGNED = "signed"
 INCOMING = "incoming"
+FOR = "to,"  # to,NODE,NAME there: an action that NODE has to carry out
 WRITERS = "incoming.d"
 TMP = "tmp"
 PENDING = "pending"
@@ -159,6 +160,11 @@ def schedules(node: str) -> str:
 def metrics(node: str) -> str:
     """Path of a node's metrics."""
     return f"{NODES}/{node}.metrics"
+
+
+def dropped_as(name: str) -> str:
+    """The name that a file in incoming/ was dropped under, whichever node it is for by now."""
+    return name.rpartition(",")[2] if name.startswith(FOR) else name
 
 
 def parent_of(path: str) -> str:

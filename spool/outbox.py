@@ -15,7 +15,7 @@ from spool.views import event_of
 from spool.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from spool.disk import Disk
     from spool.views import Event
@@ -43,23 +43,19 @@ class Outbox:
         With `keep` nothing is deleted. Ends when there is none left (`follow` False) or none has
         come for `timeout` seconds.
         """
-        with Watch([os.path.join(self.root, self.folder)]) as watch:
-            end = None if timeout is None else time.monotonic() + timeout
-            while True:
-                for event in self.unread():
-                    watch.calm()
-                    yield event
-                    if keep:
-                        self._given.add(event.name)
-                    else:
-                        self.acknowledge(event)
-                    end = None if timeout is None else time.monotonic() + timeout
-                if not follow:
-                    return
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
-                    return
-                watch.wait(left)
+        return (event for _, event in each([self], follow=follow, timeout=timeout, keep=keep))
+
+    @property
+    def path(self) -> str:
+        """Where it is, or will be."""
+        return os.path.join(self.root, self.folder)
+
+    def passed(self, event: Event, *, keep: bool) -> None:
+        """An event was handled: it is not given out again."""
+        if keep:
+            self._given.add(event.name)
+        else:
+            self.acknowledge(event)
 
     def unread(self) -> Iterator[Event]:
         """The events that are there now, oldest first, but for those given out or damaged."""
@@ -106,3 +102,24 @@ class Outbox:
             place = f"{self.root}/{path}"
             logging.getLogger("spool").warning("%s: skipped, it is damaged: %s", place, problem)
             return None
+
+
+def each(
+    boxes: Sequence[Outbox], *, follow: bool = True, timeout: float | None = None, keep: bool = False
+) -> Iterator[tuple[Outbox, Event]]:
+    """The events of several outboxes and whose they are, of each oldest first; else as Outbox.events."""
+    with Watch([box.path for box in boxes]) as watch:
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            for box in boxes:
+                for event in box.unread():
+                    watch.calm()
+                    yield box, event
+                    box.passed(event, keep=keep)
+                    end = None if timeout is None else time.monotonic() + timeout
+            if not follow:
+                return
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            watch.wait(left)

@@ -47,7 +47,9 @@ def file_system(root: str) -> Iterator[Check]:
         yield Check(BAD, f"{kind} is read-only", f"mount -o remount,rw {shlex.quote(mount.place)}")
     elif mount.network:
         soft = bool(mount.options & {"soft", "softerr"})
-        remedy = "mount it with `hard`" if soft else "set `lease` to 180s or more where nodes share it"
+        longer = "set `lease` to 180s or more where nodes share it"
+        grace = "; after a reboot a server lets nobody write for its grace time, 90 s by default"
+        remedy = "mount it with `hard`" if soft else longer + grace * (mount.type == "nfs4")
         what = f"{kind} is a network file system{', mounted soft: writes may be lost' * soft}"
         yield Check(BAD if soft else WARN, what, remedy)
         yield from mount_options(mount)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zlib import crc32
 
 from spool import layout
 from spool.client import Spool
 from spool.errors import Invalid, NoSuchTask
-from spool.names import new_id
+from spool.names import is_id, new_id
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from spool.views import Event, TaskView
 
 FRESH = 1.0  # seconds for which a count of what waits is good enough
-FAST, SLOW, SLOWER = 0.02, 0.5, 1.5  # seconds between looks at outboxes, and how they grow
 
 
 class Spools:
@@ -34,18 +32,18 @@ class Spools:
 
     def __init__(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        paths: Iterable[str | os.PathLike[str] | Spool],
         *,
         by: Literal["hash", "waiting"] = "hash",
         **options: Any,
     ) -> None:
-        """Open spools, by the same paths everywhere: they are what is hashed.
+        """Open spools, by the same paths everywhere: they are what is hashed; one may be open already.
 
         `options` as Spool takes them. Raises as Spool does, Invalid for no path or another `by`.
         """
         if by not in ("hash", "waiting"):
             raise Invalid("by", by, "must be hash or waiting")
-        self.spools = [Spool(path, **options) for path in paths]
+        self.spools = [path if isinstance(path, Spool) else Spool(path, **options) for path in paths]
         if not self.spools:
             raise Invalid("paths", [], "must name at least one spool")
         self.by = by
@@ -65,15 +63,35 @@ class Spools:
 
     def submit(self, task: str, args: object = None, /, **fields: Any) -> str:
         """As Spool.submit: submit one task and return its id."""
+        if len(self.spools) == 1:
+            return self.spools[0].submit(task, args, **fields)
         fixed = {"id": new_id(), **fields}
-        return self._chosen(fields, fixed["id"]).submit(task, args, **fixed)
+        return self.place(fields, fixed["id"]).submit(task, args, **fixed)
 
-    def submit_many(self, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
-        """As Spool.submit_many, in order; all or none holds for each spool's files alone."""
+    def submit_one(self, task: Mapping[str, Any]) -> str:
+        """As Spool.submit_one."""
+        if len(self.spools) == 1:
+            return self.spools[0].submit_one(task)  # it names the file after an id of its own
+        fixed = task if "every" in task else {"id": new_id(), **task}
+        return self.place(task, fixed.get("id")).submit_one(fixed)
+
+    def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
+        """As Spool.submit_many, in order; all or none holds for each spool's files alone.
+
+        A task with `after` goes where the first of those is, among these tasks too. Where one has a
+        `ref`, all go where the first does.
+        """
+        if len(self.spools) == 1:
+            return self.spools[0].submit_many(tasks)
+        tasks = list(tasks)
         named = [{"id": new_id(), **task} for task in tasks]
+        where: dict[str, Spool] = {}
         shares: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        together = any("ref" in task for task in tasks)
         for given, task in zip(tasks, named, strict=True):
-            shares[self._chosen(given, str(task["id"])).path].append(task)
+            known = next(iter(where.values()), None) if together else where.get(_first_of(given))
+            spool = where[str(task["id"])] = known or self.place(given, str(task["id"]))
+            shares[spool.path].append(task)
         for spool in self.spools:
             if share := shares.get(spool.path):
                 spool.submit_many(share)
@@ -81,11 +99,14 @@ class Spools:
 
     def find(self, task_id: str) -> Spool:
         """The spool a task is in; NoSuchTask."""
+        if len(self.spools) == 1:
+            return self.spools[0]
         likely = self._hashed(task_id)
-        for spool in sorted(self.spools, key=lambda spool: spool is not likely):
-            with suppress(NoSuchTask):
-                spool.get(task_id)
-                return spool
+        looked = sorted(self.spools, key=lambda spool: spool is not likely) if is_id(task_id) else ()
+        for known in _LOOKS:
+            for spool in looked:
+                if known(spool, task_id):
+                    return spool
         raise NoSuchTask(task_id)
 
     def get(self, task_id: str) -> TaskView:
@@ -97,35 +118,32 @@ class Spools:
         return self.find(task_id).wait(task_id, timeout)
 
     def outbox(
-        self, parent: str = layout.DEFAULT_PARENT, *, follow: bool = True, timeout: float | None = None
+        self,
+        parent: str = layout.DEFAULT_PARENT,
+        *,
+        follow: bool = True,
+        timeout: float | None = None,
+        keep: bool = False,
     ) -> Iterator[Event]:
         """The events of a parent in all spools, those of each oldest first; else as Spool.outbox.
 
-        A look at all of them is every 20 ms while events come, and every half a second where none do.
+        With `keep` none is deleted; `acknowledge` does it.
         """
-        wait, last = FAST, time.monotonic()
-        while True:
-            came = False
-            for spool in self.spools:
-                for event in spool.outbox(parent, follow=False):
-                    came = True
-                    yield event
-            now = time.monotonic()
-            wait, last = (FAST, now) if came else (min(SLOW, wait * SLOWER), last)
-            if not came and (not follow or (timeout is not None and now - last >= timeout)):
-                return
-            if not came:
-                time.sleep(wait)
+        from spool.outbox import Outbox, each
+
+        boxes = [Outbox(spool.disk, spool.path, parent) for spool in self.spools]
+        return (event for _, event in each(boxes, follow=follow, timeout=timeout, keep=keep))
 
     def acknowledge(self, event: Event) -> None:
         """As Spool.acknowledge."""
         for spool in self.spools:
             spool.acknowledge(event)
 
-    def _chosen(self, given: Mapping[str, Any], task_id: str) -> Spool:
-        if after := given.get("after"):
-            return self.find(after[0])
-        fixed = given.get("key") or given.get("id")
+    def place(self, task: Mapping[str, Any], task_id: str | None = None) -> Spool:
+        """The spool for a task of these fields, or a schedule; `task_id`: what it will be called."""
+        if first := _first_of(task):
+            return self.find(first)
+        fixed = task.get("key") or task.get("id") or (task.get("task") if "every" in task else None)
         if fixed is None and self.by == "waiting":
             return self._least()
         return self._hashed(str(fixed or task_id))
@@ -148,3 +166,35 @@ class Spools:
 def _waiting(spool: Spool) -> int:
     counts: Mapping[str, int] = spool.status()["counts"]
     return sum(count for state, count in counts.items() if state.startswith(("pending", layout.INCOMING)))
+
+
+def _first_of(task: Mapping[str, Any]) -> str:
+    """The first task that one waits for; what is no list is refused where it is submitted."""
+    after = task.get("after")
+    return str(after[0]) if isinstance(after, list | tuple) and after else ""
+
+
+def _taken_in(spool: Spool, task_id: str) -> bool:
+    return spool.disk.info(layout.own_copy(task_id)) is not None
+
+
+def _dropped(spool: Spool, task_id: str) -> bool:
+    from spool import dropped
+
+    return dropped.waiting(spool.disk, task_id) is not None
+
+
+def _packed(spool: Spool, task_id: str) -> bool:
+    from spool import packs
+
+    return packs.find(spool.disk, task_id) is not None
+
+
+def _refused(spool: Spool, task_id: str) -> bool:
+    from spool import dropped
+
+    return dropped.refusal(spool.disk, task_id, time.time_ns() // 1000) is not None
+
+
+# The cheapest first; what was dropped may be taken in while it is looked for.
+_LOOKS = (_taken_in, _dropped, _taken_in, _packed, _refused)

@@ -19,6 +19,7 @@ from spoold.core import deadlines
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
+from spoold.core.soon import SOON
 from spoold.core.values import (
     Ask,
     Drop,
@@ -79,6 +80,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold")
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
 FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
+NOT_SHORT = (
+    "; it has space and inodes left: a quota may be used up, or a directory have all the names that it "
+    "can hold (ext4 without large_dir: some 8 million)"
+)
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 
@@ -141,8 +146,11 @@ class Core:
         self._events.extend(events)
         self.again = self._changed = False
         self._decide(now)
-        self._actions += elapse(self.state, now)
-        self._changed |= bool(self._actions)
+        found = elapse(self.state, now)
+        self._actions += (
+            found  # to read ahead changes nothing: no status is written a moment before a start
+        )
+        self._changed |= any(not isinstance(action, Ask) or action.why != SOON for action in found)
         self._perform(now)  # a task whose deadline has passed may be the first to start
         self._actions += dispatch(self.state, now)
         self.more = len(self._actions) >= AT_ONCE
@@ -184,7 +192,7 @@ class Core:
                 raise
 
     def _one(self, action: Action, now: Now) -> None:  # noqa: C901, PLR0912 - one arm an action
-        match action:
+        match action:  # the three that every task brings come first
             case Move():
                 self._touched.add(action.entry.id)
                 self.after.see(action)
@@ -228,7 +236,7 @@ class Core:
         self._actions.extendleft(reversed(decide(self.state, answer, now)))
         if ask.why == "claim" and not self.state.runs.keys() >= set(ask.ids):
             self.again = True  # a slot was kept for what cannot start: others may
-        if ask.why != "claim":
+        if ask.why not in ("claim", SOON):
             self.again = True  # what was released, retried or moved may start now
 
     def _take_keys(self, asked: TakeKeys, now: Now) -> None:
@@ -279,7 +287,7 @@ class Core:
             path = ask.paths.get(task_id)
             place: Place | None
             try:
-                if ask.why in ("claim", "release", "strand") and path is not None:
+                if ask.why in ("claim", "release", "strand", SOON) and path is not None:
                     place = _plain(self.disk, path, ask.entries.get(task_id))
                 elif ask.why == "match" and path is not None:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
@@ -360,6 +368,7 @@ class Loop:
     def run(self, first: list[Event]) -> None:
         """Serve until stopped, or (until_idle) until there is nothing left to do."""
         events: list[Event] = [*first, Tick()]
+        awake = clock().mono
         while True:
             now = clock()
             try:
@@ -368,6 +377,7 @@ class Loop:
                 self._wait_for_room(str(problem))
                 changed = True
             self.stir.settle(self.core.state, clock())
+            self.intake.took(clock().mono - awake)
             if changed or events:  # a stop or a full outbox may lead to nothing and is to be seen
                 self.status.change()
             self.status.write(clock())
@@ -376,6 +386,7 @@ class Loop:
             if self._over():
                 return
             ready = {key.fd for key, _ in self._selector.select(self._patience())}
+            awake = clock().mono
             events = self._gather(ready)
 
     # What to wait for.
@@ -499,7 +510,9 @@ class Loop:
 
     def _wait_for_room(self, problem: str) -> None:
         """What has happened must be written before anything else may happen."""
-        log.error("the disk is full, waiting for room: %s", problem)
+        free, settings = self.core.disk.free(), self.core.state.settings
+        short = free.bytes < settings.min_free_bytes or free.inodes < settings.min_free_inodes
+        log.error("the disk is full, waiting for room: %s%s", problem, "" if short else NOT_SHORT)
         while True:
             time.sleep(FULL_AGAIN)
             self.manager.step(clock())

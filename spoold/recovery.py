@@ -14,6 +14,7 @@ from spool.owncopy import decode_task
 from spool.place import first_path, mark_of
 from spool.times import format_utc
 from spoold.core.values import Recovered
+from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
 from spoold.replay import replay
 
@@ -37,6 +38,7 @@ def start_up(disk: Disk, store: Store, redo: Redo | None, *, alone: bool = True)
     the store is not durable, or not `alone`: nodes that bring back what another one had must find all
     of it in the tree.
     """
+    Keys(disk, store.node).unlock()  # what an earlier life was about to take over is in nobody's way
     if redo is None:
         return list(recover(disk, store))
     if redo.found:

@@ -92,6 +92,11 @@ def environment(place: Path) -> dict[str, Any]:
     }
 
 
+def listing(about: dict[str, Any]) -> str:
+    """Markdown, a line for each."""
+    return "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in about.items())
+
+
 def file_system(place: Path) -> str:
     """Type and device of the file system a path is on; for ext4 whether it has a journal."""
     best, found = "", "unknown"

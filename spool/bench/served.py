@@ -137,7 +137,7 @@ class Served:
         """CPU seconds of the daemon and all below it until now."""
         if self.process is None:
             return 0.0
-        return sum(map(_cpu, _tree(self.process.pid)))
+        return sum(map(cpu_of, _tree(self.process.pid)))
 
 
 def as_installed(environ: Mapping[str, str]) -> dict[str, str]:
@@ -146,7 +146,8 @@ def as_installed(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-def _cpu(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process, all its threads, until now."""
     total = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         total += int(path.read_text().split()[0])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, look
 from spool.command import parser as options_of
 from spool.place import AFTER
+from spool.safe import safe
 from spool.turn import turn
 
 if TYPE_CHECKING:
@@ -48,8 +49,17 @@ def run(args: argparse.Namespace) -> int:
     """List."""
     if args.n < 0:
         options_of.usage(args, "-n takes a number from 0")
+    found = options_of.open_spools(args).spools
+    for number, spool in enumerate(found):
+        if len(found) > 1 and not args.ids and not args.json:
+            print(*[""] * (number > 0), f"{safe(spool.path)}:", sep="\n")
+        _list(spool, args, {"spool": spool.path} if len(found) > 1 else {})
+    return 0
+
+
+def _list(spool: Spool, args: argparse.Namespace, more: dict[str, str]) -> None:
+    """The tasks of a spool; `more` is in each object of --json."""
     now = time.time_ns() // 1000
-    spool = options_of.open_spool(args)
     seen = 0
 
     def counted() -> Iterator[Listed]:
@@ -62,10 +72,9 @@ def run(args: argparse.Namespace) -> int:
         return _order(one, now)
 
     rows = sorted(counted(), key=order) if not args.n else nsmallest(args.n, counted(), key=order)
-    _print(spool, args, rows, now)
+    _print(spool, args, rows, now, more)
     if seen > len(rows) and sys.stdout.isatty() and not args.json:
         print(f"{seen - len(rows)} more; -n 0 shows all", file=sys.stderr)
-    return 0
 
 
 def _candidates(spool: Spool, args: argparse.Namespace) -> Iterator[Listed]:
@@ -84,7 +93,9 @@ def _order(one: Listed, now: int) -> tuple[int, ...]:
     return (RANK[one.state], one.at, int(one.id, 16))
 
 
-def _print(spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int) -> None:
+def _print(
+    spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int, more: dict[str, str]
+) -> None:
     if args.ids:
         for one in rows:
             print(one.id)
@@ -100,7 +111,7 @@ def _print(spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int)
 
     if args.json:
         for one in rows:
-            print(render.json_line(one.plain()))
+            print(render.json_line({**more, **one.plain()}))
         return
     if not rows:
         return

@@ -7,10 +7,11 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from spool.command.verbs import VERBS
+from spool.command.verbs import SEVERAL, VERBS
 from spool.errors import EX_IOERR, EX_NOPERM, EX_USAGE, SpoolError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
 INTERRUPTED = 130
@@ -22,7 +23,8 @@ A task queue that is a directory.
 
 """
 EPILOG = """
-The spool is --spool DIR, else $SPOOL_DIR, else your own, which is made on first use.
+The spool is --spool DIR, else $SPOOL_DIR, else your own, which is made on first use; where several
+are named, DIR:DIR, submit, ls, show, status, wait and watch are about all of them.
 `spool VERB --help` tells more. A daemon runs the tasks: spoold(8).
 
   spool submit email.welcome to=zoe@example.org --at '+2h'
@@ -71,7 +73,18 @@ def _run(words: list[str]) -> int:
     args = parser.parse_intermixed_args(rest) if parse is None else parse(parser, rest)
     if args.spool is None:
         args.spool = _spool_in(head)
+    if verb not in SEVERAL and ":" in (args.spool or os.environ.get("SPOOL_DIR", "")):
+        _one_spool(verb, args)
     return int(module.run(args))
+
+
+def _one_spool(verb: str, args: Namespace) -> None:
+    """Most verbs are about one spool: a usage error where more are named."""
+    from spool.command.parser import places, usage
+    from spool.safe import safe
+
+    if verb != "init" and len(found := places(args)) > 1:
+        usage(args, f"`{verb}` takes one spool, and {len(found)} are named: --spool {safe(found[0])}")
 
 
 def _split(words: list[str]) -> tuple[list[str], str | None, list[str]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spool.client import Spool
     from spool.fields import Field
     from spool.signing import Key
+    from spool.spools import Spools
 
 ID_HELP = "id of a task; - reads ids from standard input, one a line"
 
@@ -97,7 +98,33 @@ def open_spool(args: argparse.Namespace) -> Spool:
     """The spool that --spool names, else the default one."""
     from spool.client import Spool
 
-    return Spool(args.spool, key=_key(args))
+    return Spool(args.spool, key=_key(args, args.spool))
+
+
+def open_spools(args: argparse.Namespace) -> Spools:
+    """All that --spool names, with colons between them."""
+    from spool.client import Spool
+    from spool.spools import Spools
+
+    paths = places(args)
+    by: Any = getattr(args, "by", None) or "hash"
+    return Spools([Spool(path, key=_key(args, path)) for path in paths], by=by)
+
+
+def places(args: argparse.Namespace) -> list[str]:
+    """The spools that --spool or $SPOOL_DIR name; what is a directory as a whole is one. Invalid."""
+    import os
+
+    from spool.errors import Invalid
+    from spool.init import default_dir
+
+    text = str(args.spool or default_dir(os.environ))
+    if ":" not in text or os.path.isdir(text):
+        return [text]
+    found = text.split(":")
+    if len({os.path.abspath(path) for path in found if path}) < len(found):
+        raise Invalid("--spool", text, "must be DIR:DIR:..., each spool once")
+    return found
 
 
 def add_key(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +134,8 @@ def add_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audience", metavar="NAME", help="the spool's name ($SPOOL_AUDIENCE)")
 
 
-def _key(args: argparse.Namespace) -> Key | None:
-    """The key to sign with, where one is named."""
+def _key(args: argparse.Namespace, spool: str | None) -> Key | None:
+    """The key to sign with, where one is named; by default a spool is called as its directory."""
     import os
 
     path = getattr(args, "sign", None) or os.environ.get("SPOOL_SIGN_KEY")
@@ -117,7 +144,7 @@ def _key(args: argparse.Namespace) -> Key | None:
     from spool.init import default_dir
     from spool.signing import Key
 
-    named = os.path.basename(os.path.abspath(args.spool or default_dir(os.environ)))
+    named = os.path.basename(os.path.abspath(spool or default_dir(os.environ)))
     audience = getattr(args, "audience", None) or os.environ.get("SPOOL_AUDIENCE") or named
     return Key(path, getattr(args, "signer", None) or os.environ.get("SPOOL_SIGNER"), audience)
 

@@ -24,8 +24,9 @@ def run(args: argparse.Namespace) -> int:
     """Show each."""
     from spool.command import render
 
-    spool = options_of.open_spool(args)
+    spools = options_of.open_spools(args)
     for number, task_id in enumerate(options_of.ids_of(args.ids)):
+        spool = spools.find(task_id)
         task = spool.get(task_id)
         lines = _journal(spool, task)
         if args.json:

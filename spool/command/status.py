@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from spool.client import Spool
     from spool.why import Why
 
 SHOWN = 20  # running tasks
@@ -26,14 +27,21 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show."""
+    for number, spool in enumerate(options_of.open_spools(args).spools):
+        if number and not args.json:
+            print()
+        _show(spool, json=args.json)
+    return 0
+
+
+def _show(spool: Spool, *, json: bool) -> None:
     from spool.command import render
     from spool.command.why import explainer
 
-    spool = options_of.open_spool(args)
     found = spool.status()
-    if args.json:
+    if json:
         print(render.json_line(found))
-        return 0
+        return
     reasons = explainer(spool)
     render.facts(_facts(found, reasons))
     alive = [node for node in found["nodes"].values() if node["alive"]]
@@ -44,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
         render.table(head, rows[:SHOWN])
         if len(rows) > SHOWN:
             print(f"{len(rows) - SHOWN} more; `spool ls running` lists them")
-    return 0
 
 
 def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from spool.client import Spool
+    from spool.spools import Spools
 
 LINE_LIMIT = 64 << 20
 EPILOG = """
@@ -44,6 +44,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--file", metavar="FILE|-", help="a whole action, or tasks as NDJSON; - reads them"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the action, submit nothing")
+    parser.add_argument(
+        "--by", choices=("hash", "waiting"), help="of several spools: to which one (default: hash)"
+    )
     options_of.add_key(parser)
     options_of.add_json(parser)
     parser.add_argument(
@@ -59,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if args.task is None:
         options_of.usage(args, "name the task, or --file")
     doc = body(args, _args(args))
-    spool = options_of.open_spool(args)
+    spools = options_of.open_spools(args)
     if args.dry_run:
         named = {"id": new_id(), **doc, "files": list(doc["files"])} if args.attach else doc
-        print(spool.preview(named).decode())
+        print(spools.spools[0].preview(named).decode())
     else:
-        show_ids([spool.submit_one(doc)], json=args.json)
+        show_ids([spools.submit_one(doc)], json=args.json)
     return 0
 
 
@@ -121,14 +124,14 @@ def _json(text: str) -> Any:
 def _from_file(args: argparse.Namespace) -> int:
     if args.task is not None or args.args is not None or options_of.given_fields(args, "submit"):
         options_of.usage(args, "--file says everything itself: no TASK and no fields beside it")
-    spool = options_of.open_spool(args)
+    spools = options_of.open_spools(args)
     if args.file == "-":
-        return _from_stream(args, spool, sys.stdin.buffer)
+        return _from_stream(args, spools, sys.stdin.buffer)
     with open(args.file, "rb") as stream:
-        return _from_stream(args, spool, stream)
+        return _from_stream(args, spools, stream)
 
 
-def _from_stream(args: argparse.Namespace, spool: Spool, stream: IO[bytes]) -> int:
+def _from_stream(args: argparse.Namespace, spools: Spools, stream: IO[bytes]) -> int:
     """A document that ends on its first line has others behind it: NDJSON. Else it is all one."""
     first = _next_line(stream)
     second = _next_line(stream)
@@ -136,33 +139,36 @@ def _from_stream(args: argparse.Namespace, spool: Spool, stream: IO[bytes]) -> i
         tasks = (_task(line, n) for n, line in enumerate(chain([first, second], _lines(stream)), 1))
         if args.dry_run:
             for task in tasks:
-                print(spool.preview(task).decode())
+                print(spools.spools[0].preview(task).decode())
         else:
-            show_ids(spool.submit_many(tasks), json=args.json)
+            show_ids(spools.submit_many(tasks), json=args.json)
         return 0
     from spool.strict import decode
 
-    limit = spool.max_action_bytes
-    return _one(args, spool, decode(first + second + stream.read(limit + 1), limit=limit))
+    limit = min(spool.max_action_bytes for spool in spools.spools)
+    return _one(args, spools, decode(first + second + stream.read(limit + 1), limit=limit))
 
 
-def _one(args: argparse.Namespace, spool: Spool, doc: dict[str, Any]) -> int:
+def _one(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> int:
     if args.dry_run:
-        print(spool.preview(doc).decode())
-    elif doc.get("action", "submit") != "submit":
-        show_ids([spool.act(doc)], json=args.json)
+        print(spools.spools[0].preview(doc).decode())
+    elif (action := doc.get("action", "submit")) != "submit":
+        if len(spools.spools) > 1:
+            raise Invalid("action", action, "goes to one spool: name it with --spool")
+        show_ids([spools.spools[0].act(doc)], json=args.json)
     elif "every" in doc:  # no task yet, so no id of one
-        name = safe(spool.submit_one(doc))
+        name = safe(spools.submit_one(doc))
         print(f'{{"schedule":"{name}"}}' if args.json else name)
     elif isinstance(doc.get("tasks"), list):
         bodies = [{"id": new_id(), **b} if isinstance(b, dict) else b for b in doc["tasks"]]
         then = [{"id": new_id(), **doc["then"]}] if isinstance(doc.get("then"), dict) else []
         named = {**doc, "tasks": bodies, **({"then": then[0]} if then else {})}
-        spool.act(named)
+        first = next((task for task in doc["tasks"] if isinstance(task, dict)), {})
+        spools.place(first, new_id()).act(named)
         show_ids([body["id"] for body in bodies + then], json=args.json)
     else:
         doc.pop("action", None)
-        show_ids([spool.submit_one(doc)], json=args.json)
+        show_ids([spools.submit_one(doc)], json=args.json)
     return 0
 
 

@@ -39,3 +39,5 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "check-deploy": ("check_deploy", "Keep", "check that new code can run the tasks that wait"),
     "completion": ("completion", "Keep", "print completions for bash, zsh or fish"),
 }
+# These take several spools.
+SEVERAL = ("submit", "ls", "show", "status", "wait", "watch")

@@ -44,11 +44,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Wait for each."""
-    spool = options_of.open_spool(args)
+    spools = options_of.open_spools(args)
     end = None if args.timeout is None else time.monotonic() + seconds(args.timeout, "--timeout")
     worst = DONE
     for task_id in options_of.ids_of(args.ids):
-        status = _one(spool, task_id, end, json=args.json)
+        status = _one(spools.find(task_id), task_id, end, json=args.json)
         worst = max(worst, status, key=WORST.index)
     return worst
 

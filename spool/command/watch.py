@@ -14,7 +14,6 @@ from spool.safe import safe
 if TYPE_CHECKING:
     import argparse
 
-    from spool.client import Spool
     from spool.views import Event
 
 EPILOG = """
@@ -45,18 +44,18 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print events until told to stop."""
-    from spool.outbox import Outbox
+    from spool.outbox import Outbox, each
 
     if args.keep and args.ack:
         options_of.usage(args, "--keep and --ack do not go together")
-    spool = options_of.open_spool(args)
-    box = Outbox(spool.disk, spool.path, args.parent)
+    spools = options_of.open_spools(args).spools
+    boxes = [Outbox(spool.disk, spool.path, args.parent) for spool in spools]
     timeout = None if args.timeout is None else seconds(args.timeout, "--timeout")
     failed = 0
-    for event in box.events(follow=not args.once, timeout=timeout, keep=True):
+    for box, event in each(boxes, follow=not args.once, timeout=timeout, keep=True):
         if args.command is None or args.json:
             _show(event, json=args.json)
-        good = args.command is None or _handled(spool, args.command, event)
+        good = args.command is None or _handled(box.root, args.command, event)
         failed += not good
         if good and not args.keep and (args.ack or args.command is not None):
             box.acknowledge(event)
@@ -78,7 +77,7 @@ def _show(event: Event, *, json: bool) -> None:
     print(f"{clock} {word} {event.id} {safe(event.task)}{attempt}{more}", flush=True)
 
 
-def _handled(spool: Spool, command: str, event: Event) -> bool:
+def _handled(root: str, command: str, event: Event) -> bool:
     """Whether the command has dealt with the event."""
     import os
     import shlex
@@ -87,7 +86,7 @@ def _handled(spool: Spool, command: str, event: Event) -> bool:
 
     env = {
         **os.environ,
-        "SPOOL_DIR": spool.path,
+        "SPOOL_DIR": root,
         "SPOOL_EVENT": event.event,
         "SPOOL_ID": event.id,
         "SPOOL_TASK": event.task,

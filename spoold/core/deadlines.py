@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from spool import layout
 from spool.records import error, record
-from spoold.core import attempts, order, policy, table, verbs
+from spoold.core import attempts, order, policy, soon, table, verbs
 from spoold.core.values import Ask, Kill, Message, Move, Tell
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ def timeouts(state: State, now: Now) -> list[Action]:
 def next_wake(state: State, now: Now) -> int:
     """The us from now until something here is due: one timer is armed for it."""
     waits = [state.settings.housekeeping]
+    if (ahead := soon.wait(state, now)) is not None:
+        waits.append(ahead)
     first = state.future.first()
     if first is not None:
         waits.append(state.future.entries[first].time - now.wall)

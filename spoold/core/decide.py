@@ -37,6 +37,7 @@ from spoold.core import (
     rights,
     scans,
     schedules,
+    soon,
     table,
     verbs,
 )
@@ -190,7 +191,7 @@ def elapse(state: State, now: Now) -> list[Action]:
     limits.shared_by(state, now)
     out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)
-    out += deadlines.due(state, now)
+    out += [*deadlines.due(state, now), *soon.read_ahead(state, now)]
     return _told(state, out, now)
 
 
@@ -226,6 +227,8 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: C
 def _looked(state: State, event: Looked, now: Now) -> list[Action]:  # noqa: PLR0911 - one arm a question
     if event.ask.why == "claim":
         return dispatch.looked(state, event.found, now)
+    if event.ask.why == soon.SOON:
+        return soon.looked(state, event.found)
     if event.ask.why == "release":
         return scans.freed(state, event.found, now)
     if event.ask.why == "strand":

@@ -104,6 +104,7 @@ class State:
         self.scanning: dict[str, set[str]] = {}  # scans under way: ids whose names changed meanwhile
         self.foreign: dict[str, bool] = {}  # by mark, whether other nodes have its places
         self.met: dict[str, dict[str, int]] = {}  # by handler and mark, how many the last scan has met
+        self.read_to = LOWEST_KEY  # bodies of what is due in a moment were asked for up to this place
         self.horizon = LOWEST_KEY  # the last scan of what is due has seen all names below this
         self._lane_of: dict[str, Lane] = {}
         handlers = self.settings.handlers.items()  # asked often: most have no limit
@@ -383,8 +384,11 @@ class State:
         limit = order.stamp(now + 1)
         while (place := self.future.first()) is not None and place < limit:
             entry = self.future.entries[place]
+            task = self.bodies.take(entry.id)
             self.discard(entry)
             self.insert(entry, now)
+            if task is not None:
+                self.bodies.keep(task)
         bound = self.future.bound
         if bound == LOWEST_KEY:
             bound = self.horizon

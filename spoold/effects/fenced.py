@@ -1,18 +1,23 @@
 """The disk of a node among others: it changes nothing once it must not, and trusts no answer.
 
-After a crash of the file server a rename that was done may answer that its source is gone, on every
-version of NFS: what stands at the target tells. Targets are names that nobody else makes.
+After a crash of the file server a rename that was done may answer that its source is gone, and a link
+that its target is there, on every version of NFS: what stands at the target tells. Targets of renames
+are names that nobody else makes.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spool.disk import Disk, Missing
+from spool.disk import Disk, Exists, Missing
 from spoold.effects.metrics import TimedDisk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from spool.disk import RealDisk as Below
+else:
+    Below = object
 
 
 def moved(disk: Disk, target: str) -> bool:
@@ -21,8 +26,18 @@ def moved(disk: Disk, target: str) -> bool:
     return disk.info(target) is not None
 
 
-class FencedDisk(TimedDisk):
-    """`check` raises where nothing may be changed any more; None: nobody else is there."""
+def linked(disk: Disk, source: str, target: str) -> bool:
+    """Whether a link that said its target was there has been made nevertheless, by whom ever."""
+    disk.stamp(target.rpartition("/")[0])
+    ours, found = disk.info(source), disk.info(target)
+    return ours is not None and found is not None and ours.ino == found.ino
+
+
+class Fence(Below):
+    """Before the verbs of a disk, which is the next base of a class.
+
+    `check` raises where nothing may be changed any more; None: nobody else is there.
+    """
 
     check: Callable[[], None] | None = None
 
@@ -53,9 +68,15 @@ class FencedDisk(TimedDisk):
             super().move(source, target)
 
     def link(self, source: str, target: str) -> None:
-        if self.check is not None:
-            self.check()
-        super().link(source, target)
+        if self.check is None:
+            super().link(source, target)
+            return
+        self.check()
+        try:
+            super().link(source, target)
+        except Exists:
+            if not linked(self, source, target):
+                raise
 
     def remove(self, path: str) -> None:
         if self.check is None:
@@ -76,3 +97,7 @@ class FencedDisk(TimedDisk):
         if self.check is not None:
             self.check()
         return super().remove_dir(path)
+
+
+class FencedDisk(Fence, TimedDisk):
+    """The disk of a node."""

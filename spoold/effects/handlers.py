@@ -14,10 +14,10 @@ import orjson
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.quarantine import quarantine
+from spool.runargs import RUN
 from spool.times import format_utc
 from spoold.core.values import Crashed, Exited, NotStarted
 from spoold.effects import reports
-from spoold.effects.runner import Runner
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Recall, Start
     from spoold.effects.owngroups import OwnGroups
+    from spoold.effects.runner import Runner
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 OUT_OF_MEMORY = "the kernel killed in its control group: its processes took more than memory allows"
-RUN = "spool.run"  # the built-in handler: the task itself names the command
 
 
 class Handlers:
@@ -42,19 +42,17 @@ class Handlers:
         root: str,
         node: str,
         settings: Settings,
-        lock: int,
+        runner: Runner,
         own: OwnGroups,
-        lease: int | None = None,
     ) -> None:
         self.disk = disk
         self.root = root
         self.node = node
         self.settings = settings
         self._base = _base()
-        self._runner = Runner(keep_fds=[lock], no_new_privs=settings.no_new_privs, lease=lease)
+        self._runner = runner
         self.own = own
         own.prepare(wanted=_wants_group(settings))
-        self._runner.start_keeper()
         self.workers = Workers(self._runner, root, node, self._base)
         self._epoll = select.epoll()
         self._epoll.register(self._runner.fileno(), select.EPOLLIN)
@@ -128,9 +126,8 @@ class Handlers:
                     found += self.workers.died(event.key, event.error, "")
                 case reports.NotStarted():
                     self.own.end(event.key)
-                    ended = (
-                        Crashed if event.errno == errno.ETIME else NotStarted
-                    )  # the lease, no fault of it
+                    # The lease of the node was over: no fault of the task.
+                    ended = Crashed if event.errno == errno.ETIME else NotStarted
                     found.append(ended(*_id_of(event.key), event.error))
                 case reports.KeeperLost():
                     found += self._keeper_lost(event)

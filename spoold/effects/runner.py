@@ -23,6 +23,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from spoold import keeper
 from spoold.effects.leftovers import kill_all
 from spoold.effects.reports import Exited, KeeperLost, NotStarted, Started
@@ -196,7 +198,7 @@ class Runner:
     def _send(self, message: dict[str, Any]) -> None:
         if self._sock is None:
             raise RunnerError("the keeper was never started")
-        self._outbox += json.dumps(message).encode() + b"\n"
+        self._outbox += _line(message)
         self.flush()
 
     @property
@@ -256,7 +258,7 @@ class Runner:
         gone = self._receive()
         *lines, rest = self._inbox.split(b"\n")
         self._inbox = rest
-        found: list[Event] = [self._event(json.loads(line)) for line in lines]
+        found: list[Event] = [self._event(_message(line)) for line in lines]
         if gone:
             found.append(self._replace())
         return found
@@ -288,6 +290,21 @@ class Runner:
             raise RunnerError(f"the keeper did not understand: {message['error']}")
         del self._live[message["key"]]
         return Exited(**message) if kind == "exit" else NotStarted(**message)
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # an environment that is not UTF-8
+        return json.dumps(message).encode() + b"\n"
+
+
+def _message(line: bytearray) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = orjson.loads(line)
+    except ValueError:  # the name of a program that is not UTF-8
+        found = json.loads(line)
+    return found
 
 
 def _command(sock: int, lease: int | None, keep_fds: Iterable[int]) -> list[str]:

@@ -330,7 +330,7 @@ class Store:
         source = action.source.path
         base = source.rpartition("/")[2].rpartition(",")[2]
         try:
-            self.disk.move(source, f"{layout.INCOMING}/to,{action.node},{base}")
+            self.disk.move(source, f"{layout.INCOMING}/{layout.FOR}{action.node},{base}")
         except (Missing, PermissionError):
             pass
 
@@ -514,7 +514,9 @@ class Store:
         found = group.refuges.get(id(refusal))
         if found is None:
             folder = f"{layout.REJECTED}/{date_of(refusal.message.at)}"
-            for name in lines.safe_names(refusal.source.path.rpartition("/")[2], refusal):
+            for name in lines.safe_names(
+                layout.dropped_as(refusal.source.path.rpartition("/")[2]), refusal
+            ):
                 found = f"{folder}/{name}"
                 taken = self.disk.info(found)
                 free = taken is None or taken.ino == refusal.source.ino  # moved in an earlier try

@@ -12,7 +12,7 @@ after that, whatever was ordered before. FD is a socket to spoold; JSON objects,
     kill     key grace                                           -> the exit that follows
     quit                                                         -> end of file
 
-    started  key pid
+    started  key pid                                             with the next report, or soon
     exit     key exit signal rss cpu seconds logged truncated tail log_error
     refused  key errno error                                     it was never started
     protocol error                                               the line was not understood

@@ -117,7 +117,7 @@ class Keeper:
             self.wire.say({**refused, "error": str(error)})
             return
         self.running[key] = self.family.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
-        self.wire.say({"ev": "started", "key": key, "pid": attempt.pid})
+        self.wire.remark({"ev": "started", "key": key, "pid": attempt.pid})
 
     def listen(self, attempt: Attempt) -> None:
         """Take output; forget a pipe that has ended."""
@@ -196,8 +196,9 @@ class Keeper:
 
     def patience(self) -> float | None:
         """Seconds until something is due, None: sleep until something happens."""
-        due = min((a.due for a in self.running.values() if a.due is not None), default=None)
-        return None if due is None else max(0.0, due - time.monotonic())
+        due = [a.due for a in self.running.values() if a.due is not None]
+        due += [] if self.wire.due is None else [self.wire.due]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def expire(self) -> None:
         """Do what is due: KILL after the grace, a report in spite of processes that do not die."""

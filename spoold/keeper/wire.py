@@ -7,11 +7,13 @@ import json
 import os
 import select
 import sys
+import time
 from collections import deque
 
 CHUNK = 1 << 16
 LINE_LIMIT = 1 << 26  # bytes of one message; the args of a task are 1 MiB at most
 FD = 4  # bytes of a descriptor in a message
+LATER = 0.05  # seconds that a remark waits for a report to go with
 BACKLOG = 1 << 20  # bytes spoold has not read yet; above it nothing more is read from spoold
 
 
@@ -24,6 +26,8 @@ class Wire:
         self.fds: deque[int] = deque()  # in the order of the messages that speak of them
         self.open = True
         self._inbox, self._outbox = bytearray(), bytearray()
+        self._remarks = bytearray()
+        self.due: float | None = None  # when remarks have waited long enough
         self._skipping = False  # inside a line that is too long
         self._events = select.EPOLLIN
         epoll.register(sock, self._events)
@@ -67,10 +71,23 @@ class Wire:
 
     def say(self, message: dict[str, object]) -> None:
         """Report something, as soon as spoold takes it."""
+        self._remark_now()
         self._outbox += json.dumps(message).encode() + b"\n"
+
+    def remark(self, message: dict[str, object]) -> None:
+        """Report what nobody waits for: with the next report, so that spoold is not woken for it."""
+        self._remarks += json.dumps(message).encode() + b"\n"
+        self.due = self.due or time.monotonic() + LATER
+
+    def _remark_now(self) -> None:
+        self._outbox += self._remarks
+        self._remarks.clear()
+        self.due = None
 
     def send(self) -> None:
         """Hand over what spoold takes now; a spoold that does not read gets no more work done."""
+        if self.due is not None and (not self.open or self.due <= time.monotonic()):
+            self._remark_now()
         if self._outbox:
             try:
                 del self._outbox[: os.write(self.sock, self._outbox)]

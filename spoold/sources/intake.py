@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop, at most
-LEAST = 8  # and at least
+MOST, LEAST = 1 << 16, 8  # tasks of a round, but for those of one file
 LONG = 500_000  # us: a round that takes longer is too long for those that wait for the loop
 PEEKS = 1024  # of the newest names in one round: what is high among them does not wait for a long listing
 PEEK = 64 << 10  # bytes; what is larger does wait
@@ -68,7 +68,6 @@ KNOWN = 50_000  # tasks that others are to wait for, known to be there
 PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
 LEFT = 2_000_000  # for what another node should have taken, us
-FOR = "to,"  # to,NODE,NAME: an action that NODE has to carry out
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
 UNKNOWN = "unknown"
@@ -127,8 +126,9 @@ class Intake:
         self._others: dict[str, int] = {}  # what another one should take first, since when
         self._left = 0  # how many of these this one does not touch yet
         self._rung = True
-        self._slice = SLICE
-        self._sliced: int | None = None  # when the round before began, if it took a whole slice
+        self._most = MOST  # tasks of a round: as many as this disk can do in a while
+        self._brought = 0  # by the last look
+        self._rest: set[str] = set()  # files of the last look that were too many for it
         self._listing = 0
         self._names: list[str] = []
         self._newest: deque[str] = deque(maxlen=LATEST)
@@ -209,27 +209,33 @@ class Intake:
             self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
             if len(self._names) <= self._slice:
                 self._newest.clear()  # they are in this slice, or gone
-        self._pace(now)
         hurry = len(self._names) > self._slice and len(self.peers) < 2 and not self._hurried
         found = self._all(self._high(), now) if hurry else []
         self._hurried = bool(found)
         if found:
             return found
         batch, self._names = self._names[: self._slice], self._names[self._slice :]
-        self._sliced = now.mono if self._names else None
         paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
         infos, later = self._share({path: self.disk.info(path) for path in paths})
-        self._names[:0] = sorted(path.rpartition("/")[2] for path in later)
-        return self._all(infos, now)
+        found = self._all(infos, now)
+        self._names[:0] = sorted(path.rpartition("/")[2] for path in later | self._rest)
+        return found
 
-    def _pace(self, now: Now) -> None:
-        """Smaller slices where a round takes long: on a slow disk it does all but this as well."""
-        if self._sliced is not None:
-            took = now.mono - self._sliced
-            if took > LONG:
-                self._slice = max(LEAST, self._slice // 2)
-            elif took < LONG // 4:
-                self._slice = min(SLICE, self._slice * 2)
+    @property
+    def _slice(self) -> int:
+        return min(SLICE, self._most)
+
+    def took(self, us: int) -> None:
+        """How long the round of the last look was: less in the next where it was long.
+
+        What waits for the loop meanwhile, ended tasks and free slots, would else have one turn in many
+        seconds on a slow disk, for as long as more comes in than it can take.
+        """
+        if self._brought and us > LONG:
+            self._most = max(LEAST, min(self._most, self._brought) // 2)
+        elif self._brought and us < LONG // 4:
+            self._most = min(MOST, self._most * 2)
+        self._brought = 0
 
     def _high(self) -> dict[str, Info]:
         """Of what came last, the single high tasks that have nothing to do with any other."""
@@ -256,8 +262,8 @@ class Intake:
             known = (*self._waiting, *self._large, *self._ignored)
             self._forget({path for path in known if handed.info(self.disk, path) is not None})
         infos, later = self._share({path: handed.info(self.disk, path) for _, path in batch})
-        crowd.back(batch, later)
         found = self._all(infos, now)
+        crowd.back(batch, later | self._rest)
         for event in found:
             crowd.took(event.source.uid, now)
         surplus, crowd.surplus = crowd.surplus[:SLICE], crowd.surplus[SLICE:]
@@ -287,10 +293,19 @@ class Intake:
         return share, there.keys() - share.keys()
 
     def _all(self, infos: dict[str, Info], now: Now) -> list[Arrived | Invalidated]:
-        """Some files as events, in the order they were dropped in."""
+        """Some files as events, in the order they were dropped in; `_rest`: too many for one round."""
         there = sorted((info.ctime_us, path, info) for path, info in infos.items())
-        found = [self._one(path, info, now) for _, path, info in there]
-        return [event for event in found if event is not None]
+        found: list[Arrived | Invalidated] = []
+        self._brought, self._rest = 0, set()
+        for number, (_, path, info) in enumerate(there):
+            if self._brought >= self._most:
+                self._rest = {path for _, path, _ in there[number:]}
+                break
+            room = self._room
+            if (event := self._one(path, info, now)) is not None:
+                found.append(event)
+                self._brought += max(1, room - self._room)
+        return found
 
     def _source(self, path: str, info: Info, key: str | None, now: Now) -> Source:
         """Where an action comes from; who wrote it is looked up where that matters."""
@@ -306,7 +321,7 @@ class Intake:
         others: dict[str, int] = {}
         self._left = 0
         for name in names:
-            named = name.split(",")[1] if name.startswith(FOR) and name.count(",") > 1 else ""
+            named = name.split(",")[1] if name.startswith(layout.FOR) and name.count(",") > 1 else ""
             whose = named if named in self.peers else share.first(name[:32], self.peers)
             if whose != self.node and name.endswith(".json") and name[:1] != ".":
                 others[name] = self._others.get(name, now.mono)
@@ -445,7 +460,7 @@ class Intake:
         for is_kind, words in KINDS:
             if is_kind(info.mode):
                 raise Invalid("file", name, f"is {words}; only a regular file is an action")
-        if not NAME.fullmatch(name.rpartition(",")[2] if name.startswith(FOR) else name):
+        if not NAME.fullmatch(layout.dropped_as(name)):
             rule = "a file name is [A-Za-z0-9][A-Za-z0-9._-]{0,127}.json"
             raise Invalid("file", _shown(name), rule)
         if info.nlink != 1:

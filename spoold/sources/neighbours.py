@@ -141,6 +141,12 @@ class Neighbours:
             self.why_fenced = f"no heartbeat could be confirmed for {FENCE * self.lease / SECOND:g} s"
             raise Fenced(self.why_fenced)
 
+    def overdue(self) -> int:
+        """For how many us a beat that was due has not been confirmed."""
+        if self.fence_at is None:
+            return 0
+        return max(0, self.clock() - self.fence_at + int(FENCE * self.lease) - self.every_beat)
+
     def leave(self) -> None:
         """A clean end: no beat any more."""
         self.fence_at = None
@@ -247,7 +253,9 @@ class Neighbours:
                 self._declare(name, known)
 
     def _lives(self, node: str, incarnation: str) -> bool:
-        return (node, incarnation) in self._seen
+        """Whether its beat has changed within a lease; maybe nobody is there to declare it dead."""
+        seen = self._seen.get((node, incarnation))
+        return seen is not None and self.clock() - seen.since < self._patience(seen.beat)
 
     def _patience(self, known: Beat) -> int:
         return max(self.lease, known.lease * SECOND)

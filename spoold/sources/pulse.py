@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 MEASURED = 10  # beats from one look at the file server's clock to the next
+SILENT = 5 * SECOND  # a beat that has waited for so long is told of
+GRACE = "a file server that was rebooted lets nobody write for its grace time (NFSv4: 90 s by default)"
 AGAIN = 2.0  # seconds between tries to bring something back
 BOOT = "/proc/sys/kernel/random/boot_id"
 
@@ -59,6 +61,7 @@ class Pulse:
         self._burying: set[str] = set()
         self._over = threading.Event()
         self._told: frozenset[str] = frozenset()
+        self._silent = False
 
     def join(self) -> None:
         """Begin to live; waits until an earlier life of this node is over for sure. Busy."""
@@ -204,6 +207,7 @@ class Pulse:
         """Fence in time, whatever hangs: no handler outlives the right to write what became of it."""
         known = self.neighbours
         while not self._over.wait(self._left()):
+            self._tell_silence()
             try:
                 known.check()
             except Fenced as why:
@@ -212,6 +216,16 @@ class Pulse:
                 os.eventfd_write(self.fd, 1)
                 while not self._over.wait(0.2):  # what was about to start when it came to this
                     self.kill()
+
+    def _tell_silence(self) -> None:
+        """What the loop may hang in says nothing: say for it why nothing goes on, and when it ends."""
+        late = self.neighbours.overdue()
+        if late > SILENT and not self._silent:
+            log.warning("%s has not answered for %d s: waiting; %s", self.root, late // SECOND, GRACE)
+            self._silent = True
+        elif not late and self._silent:
+            log.warning("%s answers again", self.root)
+            self._silent = False
 
     def _left(self) -> float:
         """Seconds until it is worth a look."""

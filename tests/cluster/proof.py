@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TOML = """
 lease = "{lease}s"
-concurrency = 4
+concurrency = {concurrency}
 poison_after = 100
 outbox_limit = 1000000
 [admission]
@@ -66,6 +66,7 @@ def run(sleep: float = 0) -> None:
     time.sleep(sleep)
     open(name + ".e", "w").close()
 """
+CONCURRENCY = 4
 KINDS = ("daemon", "power", "freeze", "link", "server")
 
 
@@ -92,7 +93,12 @@ class Proof:
         self._put(first, "run", RUN.format(dir=where), "chmod 755")
         self._put(first, "app.py", APP, "chmod 644")
         self.hosts.run(first, _module(self.hosts, "spool", f"init {where}/q"))
-        self._put(first, "q/spool.toml", TOML.format(dir=where, lease=self.lease), "chmod 600")
+        self._put(
+            first,
+            "q/spool.toml",
+            TOML.format(dir=where, lease=self.lease, concurrency=CONCURRENCY),
+            "chmod 600",
+        )
 
     def _put(self, host: str, name: str, text: str, then: str) -> None:
         self.hosts.run(host, f"cat > {self.hosts.dir}/{name} && {then} {self.hosts.dir}/{name}", text)
@@ -240,12 +246,14 @@ class Proof:
         self.serve()
         victim, took = self.hosts.names[0], []
         for _ in range(times):
-            self._guest("plain", "18", "long.a", "'{\"sleep\":8}'")
-            self._until(lambda: bool(self._names(f"running/{victim}")), "the victim runs something")
+            count = CONCURRENCY * (len(self.hosts.names) - 1)  # the others have room for all of them
+            self._guest("plain", str(count), "long.a", "'{\"sleep\":30}'")
+            self._until(lambda: not self._names("incoming", "pending"), "all have started")
             watch = self.hosts.open(self.hosts.names[-1], self.hosts.guest("second", victim))
             assert watch.stdout is not None
             if watch.stdout.readline().strip() == "0":
                 watch.kill()
+                self._until(lambda: self._left() == 0, "all tasks have ended")
                 continue
             begun = time.monotonic()
             if self.hosts.can_cut:

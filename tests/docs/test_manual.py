@@ -332,7 +332,12 @@ def raised(*paths: Path) -> set[int]:
 
 
 def test_every_exit_status_of_spoold_is_in_the_manual() -> None:
-    own = raised(PACKAGES[1] / "daemon.py", PACKAGES[0] / "init.py", PACKAGES[0] / "settings.py")
+    own = raised(
+        PACKAGES[1] / "daemon.py",
+        PACKAGES[1] / "guard.py",
+        PACKAGES[0] / "init.py",
+        PACKAGES[0] / "settings.py",
+    )
     own.discard(errors.EX_DATAERR)  # Invalid, which becomes a ConfigError
     assert own | {0, 1} <= shown_exits("spoold.8")
     assert shown_exits("spoold.8") <= own | {0, 1, 2, errors.EX_USAGE}

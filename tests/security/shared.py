@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SPOOLD, SUBMIT, READ, SHOP = 60001, 60010, 60011, 60020  # ids that nobody has
 ANN, BOB, EVE = 60101, 60102, 60103
 PATHS = os.pathsep.join((str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
-IMPORTS = "import orjson, watchdog, filelock, psutil, msgspec, spool.client, spoold.daemon"
+IMPORTS = (
+    "import orjson, watchdog, filelock, psutil, msgspec, spool.client, spoold.daemon, spoold.service"
+)
 
 
 @lru_cache

@@ -120,6 +120,9 @@ class Writers:
         for other in self.wishes.values():
             if other.path == wish.path:
                 other.taken_back = True
+        gone = {other.id for other in self.wishes.values() if other.taken_back}
+        for other in self.wishes.values():  # one that was sent again, and waits for what is gone
+            other.spoilt |= not gone.isdisjoint(other.doc.get("after", ()))
         return True
 
     def _wish(self, doc: dict[str, Any], path: str, key: int, *, sure: bool) -> None:

@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
+from tests.simulation.far import Far
 from tests.simulation.faults import Crash, Dying, Failing, Hooked
 from tests.simulation.world import SECOND
 
@@ -54,7 +55,9 @@ class Move:
         return f"{self.kind}:{self.seed}"
 
 
-def moves(rng: Random, steps: int, cuts: int, nodes: int, lease: int = 0) -> list[Move]:
+def moves(
+    rng: Random, steps: int, cuts: int, nodes: int, lease: int = 0, *, far: bool = False
+) -> list[Move]:
     """A history to be: mostly work, some trouble, and `cuts` power cuts."""
     kinds = [name for name, (weight, _) in ACTS.items() for _ in range(weight)]
     made = [Move(rng.choice(kinds), rng.getrandbits(32)) for _ in range(steps)]
@@ -64,6 +67,8 @@ def moves(rng: Random, steps: int, cuts: int, nodes: int, lease: int = 0) -> lis
         made.insert(rng.randrange(len(made) + 1), Move("press", rng.getrandbits(32)))
     for _ in range(steps // 10 if lease else 0):
         made.insert(rng.randrange(len(made) + 1), Move(rng.choice(CLUSTER), rng.getrandbits(32)))
+    for _ in range(steps // 8 if far else 0):
+        made.insert(rng.randrange(len(made) + 1), Move("lie", rng.getrandbits(32)))
     if nodes == 1:
         made = [m if m.kind != "beside" else Move("turn", m.seed) for m in made]
     return made
@@ -365,8 +370,16 @@ def _gone(world: World, rng: Random) -> None:
     world.same_host = True
 
 
+def _frees_a_key(verb: str, path: object) -> bool:
+    return verb == "remove" and str(path).rpartition("/")[0] == layout.KEYS
+
+
 def _freeze(world: World, rng: Random) -> None:
-    """A host stands still before a step of its disk, then does that step, however late."""
+    """A host stands still before a step of its disk, then does that step, however late.
+
+    But for the removal of a key that is taken over: a late one frees the key of the next holder, as
+    spool-cluster(7) says in its CAVEATS.
+    """
     node = rng.choice(list(world.hosts))
     host = world.hosts[node]
     if host is None or len(world.up()) < 2:
@@ -385,10 +398,17 @@ def _freeze(world: World, rng: Random) -> None:
         world.frozen.discard(node)
 
     inner = host.disk.disk
-    host.disk.swap(Hooked(inner, rng.randrange(25), stand_still))
+    host.disk.swap(Hooked(inner, rng.randrange(25), stand_still, _frees_a_key))
     world.run(int(rng.choice((1, 5)) * SECOND), turns=60)
     if world.hosts[node] is host:
         host.disk.swap(inner)
+
+
+def _lie(world: World, rng: Random) -> None:
+    """The file server has crashed: what a host has asked of it just before is done, and said not to be."""
+    far = [h.disk.disk for h in world.up() if isinstance(h.disk.disk, Far)]
+    if far:
+        rng.choice(far).lie = rng.randrange(30)
 
 
 def _stall(world: World, rng: Random) -> None:
@@ -422,4 +442,5 @@ ACTS: dict[str, tuple[int, Callable[[World, Random], None]]] = {
     "gone": (0, _gone),
     "freeze": (0, _freeze),
     "stall": (0, _stall),
+    "lie": (0, _lie),
 }

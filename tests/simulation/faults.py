@@ -129,13 +129,17 @@ class Failing(Wrapper):
 class Hooked(Wrapper):
     """Calls a function once, before its n-th changing verb: somebody else does something there."""
 
-    def __init__(self, disk: Any, n: int, hook: Callable[[], None]) -> None:
+    def __init__(
+        self, disk: Any, n: int, hook: Callable[[], None], but: Callable[[str, Any], bool] | None = None
+    ) -> None:
+        """`but`: verbs before which it is not called, nor counted."""
         super().__init__(disk)
         self.left = n
         self.hook = hook
+        self.but = but
 
     def before(self, verb: str, args: tuple[Any, ...]) -> None:
-        if verb not in WRITES:
+        if verb not in WRITES or (self.but is not None and self.but(verb, args[0])):
             return
         self.left -= 1
         if self.left == -1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -32,19 +33,20 @@ from spoold.core.values import (
     Stop,
     Tick,
 )
-from spoold.daemon import _pauses
 from spoold.effects.outboxes import OutboxLimits
 from spoold.effects.redo import Redo
 from spoold.effects.store import Store
 from spoold.loop import Core
 from spoold.reclaim import reclaim
 from spoold.recovery import start_up
+from spoold.service import read_pauses
 from spoold.sources import claims
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
 from spoold.sources.lookout import Stir
 from spoold.sources.neighbours import Fenced, Neighbours
 from spoold.sources.recurring import Recurring
+from tests.simulation.far import Doubting, Far
 from tests.simulation.faults import Careful
 
 if TYPE_CHECKING:
@@ -276,7 +278,12 @@ class Host:
     def __init__(self, world: World, node: str, disk: Any = None) -> None:
         self.world = world
         self.node = node
-        self.disk = Careful(disk if disk is not None else world.disk)
+        below = disk if disk is not None else world.disk
+        if world.far:
+            late = int(world.far * SECOND)
+            below = Far(below, lambda: world.mono, late, Random(f"{node} {world.mono}"))
+        self.disk = Careful(below)
+        usual: Any = Doubting(self.disk) if world.far else self.disk
         self.settings = load(world.settings)
         self.stuck = False  # the disk is full: a group waits for room
         self.stopping = False
@@ -286,36 +293,38 @@ class Host:
             self.disk.guard = self.neighbours.check
         kind = TinyState if world.tiny else State
         self.state = kind(node, self.settings, 3)
-        self.state.pauses = _pauses(self.disk)
+        self.state.pauses = read_pauses(self.disk)
         if self.neighbours is not None:
             self.state.peers, self.state.lease = self.neighbours.live, self.neighbours.lease
-        self.store = Store(self.disk, node, durable=self.settings.durability == "durable")
+        self.store = Store(usual, node, durable=self.settings.durability == "durable")
         if world.store_hook is not None:
             world.store_hook(self.store)
-        self.disk.make_dir(self.store.stage_dir)
+        usual.make_dir(self.store.stage_dir)
         log = self._log() if world.redo and not world.lease else None
-        self.first: list[Event] = [*start_up(self.disk, self.store, log), Tick()]
-        claims.recall(self.disk, self.state, world.now())
+        self.first: list[Event] = [*start_up(usual, self.store, log), Tick()]
+        claims.recall(usual, self.state, world.now())
         self.redo = self.store.redo
         world.watch.recovered(self)
         self.handlers = FakeHandlers(world, self)
         state = self.state
         size = 3 if world.tiny else 2000
-        backlog = Backlog(self.disk, lambda: len(state.future.gathered or ()) > state.future.limit, size)
+        backlog = Backlog(usual, lambda: len(state.future.gathered or ()) > state.future.limit, size)
         backlog.start("held")
         self.gauge = FakeGauge(world, self)
         self.core = Core(
             state,
-            self.disk,
+            usual,
             self.store,
             self.handlers,
             backlog,
-            OutboxLimits(self.disk, state),
+            OutboxLimits(usual, state),
             self.gauge,
         )
-        self.intake = Intake(self.disk, self.settings, ZoneInfo("UTC"))
+        if self.neighbours is not None:
+            self.core.check = self.neighbours.check
+        self.intake = Intake(usual, self.settings, ZoneInfo("UTC"))
         self.intake.node = node
-        self.recurring = Recurring(self.disk, self.state, "seed")
+        self.recurring = Recurring(usual, self.state, "seed")
         self._next_care = self._next_later = 0
         self.stir = Stir()
         self._rows = self.state.pauses
@@ -358,13 +367,13 @@ class Host:
             return []
         self.neighbours.step()
         events: list[Event] = []
-        if (rows := _pauses(self.disk)) != self._rows:
+        if (rows := read_pauses(self.disk)) != self._rows:
             self._rows = rows
             events.append(Repaused(tuple(rows)))
         if self.neighbours.live != self.state.peers:
             events.append(Peers(self.neighbours.live))
         for node in list(self.neighbours.deaths):
-            events += reclaim(self.disk, node, self.node, self.settings, now)
+            events += reclaim(self.store.disk, node, self.node, self.settings, now)
             self.neighbours.buried(node)
             events.append(Stirred())
         return events
@@ -395,8 +404,8 @@ class Host:
             self.intake.ring()
             events.append(Tick())
         self.intake.among(self.state.peers)
-        late = (self.state.later or self.core.look_again) and now.mono >= self._next_later
-        if late or (self.intake.unsettled and not events):
+        waits = self.intake.unsettled or self.state.later or self.core.look_again
+        if waits and now.mono >= self._next_later:
             self.state.later = self.core.look_again = False
             self._next_later = now.mono + AGAIN
             self.intake.ring()
@@ -478,6 +487,12 @@ class Host:
         for kill in cut_off(self.state):
             if isinstance(kill, Kill):
                 self.handlers.kill(kill)
+
+    @property
+    def outlived(self) -> bool:
+        """Whether its lease is over, as it finds out next: a thread kills its handlers at that moment."""
+        known = self.neighbours
+        return known is not None and known.fence_at is not None and known.clock() >= known.fence_at
 
     @property
     def over(self) -> bool:

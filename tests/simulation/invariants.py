@@ -134,10 +134,13 @@ def _kept(world: World, found: Survey, wish: Wish) -> None:
     """What was acknowledged stands in incoming/, or somewhere as a task, or is refused with reason."""
     if wish.mark in found.marks:
         return
-    disk = world.disk
-    info = disk.info(wish.path)
-    if info is not None and disk._file(wish.path).key == wish.key:
-        return
+    disk, name = world.disk, wish.path.rpartition("/")[2]
+    forwarded = (
+        n for n in disk.names(layout.INCOMING) if n.startswith(layout.FOR) and n.endswith(f",{name}")
+    )
+    for path in (wish.path, *(f"{layout.INCOMING}/{n}" for n in forwarded)):
+        if disk.info(path) is not None and disk._file(path).key == wish.key:
+            return
     if (wish.rival or wish.spoilt or wish.picky) and _refused(world, wish.path):
         return
     if wish.spoilt or (world.strangers and _in_corrupt(world, wish)):

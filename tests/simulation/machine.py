@@ -154,7 +154,7 @@ class Bench:
                     queue.extendleft(reversed(decide(self.state, Measured(self._look()), self.now)))
                 case Ask() as ask:
                     found = {
-                        i: Place("pending", path, self.state.claiming[i], self.tasks[i])
+                        i: Place("pending", path, ask.entries[i], self.tasks[i])
                         for i, path in ask.paths.items()
                     }
                     queue.extendleft(reversed(decide(self.state, Looked(ask, found), self.now)))  # type: ignore[arg-type]

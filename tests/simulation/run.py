@@ -34,6 +34,7 @@ class Plan:
     recurring: str = ""  # the overlap of a schedule
     outbox: int = 0  # outbox_limit; 0: as it is set by default
     lease: int = 0  # s; daemons that watch each other
+    far: float = 0  # s that what they see of the disk may be old; its server answers wrongly now and then
 
 
 @dataclass(slots=True)
@@ -55,7 +56,9 @@ class Story:
 def simulate(seed: int, *, shrink: float = SHRINK_SECONDS, **plan: float | str) -> Story:
     """The history of a seed; one that breaks a promise comes back with its shortest story."""
     made = Plan(seed=seed, **plan)  # type: ignore[arg-type]
-    story = play(made, moves(Random(seed), made.steps, made.cuts, made.daemons, made.lease))
+    story = play(
+        made, moves(Random(seed), made.steps, made.cuts, made.daemons, made.lease, far=bool(made.far))
+    )
     return shorten(story, shrink) if story.problem is not None and shrink else story
 
 
@@ -69,6 +72,7 @@ def play(plan: Plan, todo: list[Move]) -> Story:
         tiny=plan.window < 100,
         more=(f"outbox_limit = {plan.outbox}" if plan.outbox else "") + (LIMITS if plan.limited else ""),
         lease=plan.lease,
+        far=plan.far,
         recurring=plan.recurring,
     )
     world.keyed = plan.keyed

@@ -20,6 +20,8 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"cuts": 0, "durability": "relaxed"},
     {"cuts": 0, "daemons": 2, "lease": 10},
     {"cuts": 1, "daemons": 3, "lease": 10},
+    {"cuts": 0, "daemons": 2, "lease": 10, "far": 3},
+    {"cuts": 1, "daemons": 3, "lease": 10, "far": 25},
 )
 
 

@@ -177,6 +177,6 @@ def test_slices_are_small_while_rounds_take_long_and_large_again_after() -> None
     sizes = []
     for took in [LONG + 1] * 7 + [LONG // 2] + [1000] * 7:
         sizes.append(len(intake.look(here.now())))
-        here.pass_time(took)
+        intake.took(took)
     assert sizes[:8] == [256, 128, 64, 32, 16, LEAST, LEAST, LEAST]
     assert sizes[8:] == [LEAST, 16, 32, 64, 128, SLICE, SLICE]

@@ -108,6 +108,15 @@ def test_nodes_that_die_and_freeze_lose_nothing_and_end_nothing_twice(seed: int)
     check(seed, cuts=seed % 2, daemons=2 + seed % 2, lease=10)
 
 
+def test_an_action_that_was_forwarded_is_not_lost_and_what_waits_for_nothing_is_refused() -> None:
+    check(2115, cuts=1, daemons=3, lease=10, keyed=0.4)
+    check(2164, cuts=0, daemons=2, lease=10, linked=0.5)
+
+
+def test_a_node_begins_though_who_saw_to_its_death_went_with_the_power() -> None:
+    check(2575, cuts=1, daemons=3, lease=10, keyed=0.4)
+
+
 def test_one_seed_is_one_history(capsys: pytest.CaptureFixture[str]) -> None:
     """The same seed again writes the same disk, byte for byte."""
     from tests.simulation import run

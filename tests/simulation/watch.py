@@ -42,7 +42,7 @@ class Watch:
         """A handler is started."""
         entry, world = start.entry, self.world
         for other in world.hosts.values():
-            if other is None or other.node in world.frozen:
+            if other is None or other.node in world.frozen or other.outlived:
                 continue  # its processes stand still, and are killed before anything else
             for run in other.handlers.active.values():
                 if run.id == entry.id:
@@ -68,14 +68,18 @@ class Watch:
     def _given(self, start: Start, asked: set[str]) -> None:
         """Args hold the results they name: null of what is not done, and of a done task what it told.
 
-        What somebody released or retried may have begun when the other was not done yet.
+        What somebody released or retried, or what one failure starts, may have begun when the other was not done yet.
         """
         args = start.task.args if start.task.results else {}
         for task_id, got in args.get("got", {}).items():
             end = end_of(self.world.disk, task_id) or {}
             told = end["result"] if end.get("event") == "done" else None
-            early = got is None and not asked.isdisjoint(("release", "retry"))
-            if got != told and not early and not (isinstance(told, dict) and got == told["of"]):
+            early = start.task.on_failure == "only" or not asked.isdisjoint(("release", "retry"))
+            if (
+                got != told
+                and not (early and got is None)
+                and not (isinstance(told, dict) and got == told["of"])
+            ):
                 raise Broken(f"{start.entry.id} is given {got} of {task_id}, which came to {told}")
 
     def _limits(self, start: Start) -> None:

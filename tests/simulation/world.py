@@ -63,6 +63,7 @@ class World:
         tiny: bool = False,
         more: str = "",
         lease: int = 0,
+        far: float = 0,
         recurring: str = "",
         redo: bool = True,
     ) -> None:
@@ -81,6 +82,7 @@ class World:
         self.forgetful = "outbox_limit" in more  # the default outbox keeps the newest events only
         self.tiny = tiny
         self.nodes = nodes
+        self.far = far  # s that what a daemon sees of the disk may be old; 0: it is its own
         self.lease = lease  # s; 0: the daemons know nothing of each other
         self.same_host = True  # whether a daemon that starts knows that its predecessor is dead
         self.frozen: set[str] = set()

@@ -54,3 +54,11 @@ def test_those_that_never_start_do_not_stay_for_ever() -> None:
     last = made()
     some.keep(last)
     assert kept(some, [last]) == [last]
+
+
+def test_while_they_start_however_many_come_in_the_first_ones_stay() -> None:
+    some, tasks = Bodies(), [made() for _ in range(4 * bodies.MANY)]
+    for n, task in enumerate(tasks):
+        some.keep(task)
+        if n % 4 == 3:
+            assert kept(some, [tasks[n // 4]]), n

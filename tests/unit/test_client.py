@@ -537,6 +537,18 @@ def test_an_action_is_carried_out_when_its_file_is_gone(root: Path, client: Spoo
     timer.join()
 
 
+def test_an_action_that_was_handed_on_to_another_node_is_not_carried_out_yet(
+    root: Path, client: Spool
+) -> None:
+    stem = client.hold(new_id())
+    handed_on = root / "incoming" / f"to,far,{stem}.json"
+    (root / "incoming" / f"{stem}.json").rename(handed_on)
+    with pytest.raises(TimedOut):
+        client.carried_out(stem, 0.01)
+    handed_on.unlink()
+    client.carried_out(stem, 5)
+
+
 def test_a_refusal_carries_the_reason(root: Path, client: Spool) -> None:
     task_id = new_id()
     stem = client.hold(task_id)

@@ -18,7 +18,7 @@ from spool.init import init
 from spool.mounts import Mount, mount_of
 from spool.probes import BAD, OK, WARN, Check, kernel, mount_options, steps
 from spool.settings import load
-from spoold.daemon import guard
+from spoold.guard import guard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ def test_a_shared_spool_on_a_network_wants_signatures_and_is_not_served_without(
     (root / "spool.toml").write_text("shared = true\n")
     (check,) = (check for check in bad(root) if words in check.what)
     assert 'signatures = "required"' in check.remedy
-    monkeypatch.setattr("spoold.daemon.modes.check", lambda *_, **__: ())
+    monkeypatch.setattr("spoold.guard.modes.check", lambda *_, **__: ())
     with pytest.raises(NotAllowed, match=words):
         guard(str(root), load("shared = true"))
     (root / "spool.toml").write_text('shared = true\nsignatures = "required"\n')

@@ -16,7 +16,7 @@ from spool.errors import NotAllowed
 from spool.init import init
 from spool.probes import BAD, Check
 from spool.settings import load
-from spoold.daemon import guard
+from spoold.guard import guard
 
 
 @pytest.fixture

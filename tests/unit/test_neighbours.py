@@ -128,6 +128,22 @@ def test_a_name_of_a_dead_host_is_free_after_its_lease(make: Callable[..., Node]
     assert names(again) == [again.beat.name]
 
 
+def test_a_node_begins_though_who_saw_to_its_death_has_died_of_it_too(make: Callable[..., Node]) -> None:
+    one, two, again = make("one"), make("two"), make("one", "2", "elsewhere")
+    assert one.join()
+    assert two.join()
+    two.sleep(3, one)
+    two.sleep(LEASE + 2)
+    assert two.deaths.keys() == {"one"}  # and here the power of all fails: nobody else ever comes
+    begun = again.now
+    while not again.join():
+        again.now += SECOND // 5
+        assert again.now <= begun + (LEASE + 1) * SECOND
+    assert again.now >= begun + LEASE * SECOND
+    again.sleep(3)
+    assert again.live == {"one"}
+
+
 def test_after_a_crash_on_the_same_boot_the_name_is_free_at_once(make: Callable[..., Node]) -> None:
     assert make("one").join()
     assert make("one", "2").join()

@@ -11,6 +11,7 @@ from spool.command.main import main
 from spool.disk import RealDisk
 from spool.errors import EX_TEMPFAIL
 from spool.init import init
+from spool.keys import encode_lock
 from spool.redolog import HALF, PAGE
 from spoold.core.values import Now
 from spoold.effects.redo import FLUSH_AFTER, POLL, Redo
@@ -225,3 +226,13 @@ def test_the_log_ends_where_it_is_not_kept(disk: ModelDisk) -> None:
         start_up(disk, store, redo, alone=alone)
         assert store.redo is None
         assert disk.info(layout.REDO) is None
+
+
+def test_a_start_frees_the_locks_of_keys_that_an_earlier_life_of_this_node_held(disk: ModelDisk) -> None:
+    disk.make_dir(layout.KEY_LOCKS)
+    for mark, node in (("a" * 32, "n"), ("b" * 32, "other")):
+        disk.write(layout.key_lock(mark), encode_lock(node))
+    store = Store(disk, "n", durable=False)
+    disk.make_dir(store.stage_dir)
+    start_up(disk, store, None)
+    assert disk.names(layout.KEY_LOCKS) == ["b" * 32]

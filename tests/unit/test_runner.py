@@ -251,6 +251,12 @@ def test_it_runs_in_its_directory_and_the_next_one_in_the_root(either: Handlers,
     assert either.exited("U.1").tail == "/\n"
 
 
+def test_a_program_that_is_not_there_is_named_though_its_name_is_no_text(handlers: Handlers) -> None:
+    name = os.fsdecode(b"/nowhere/\xff")
+    handlers.start(name)
+    assert handlers.refused().error.startswith(f"{name}: ")
+
+
 def test_a_program_is_looked_up_on_the_path_of_the_task(either: Handlers, tmp_path: Path) -> None:
     program = tmp_path / "only-here"
     program.write_text("#!/bin/sh\necho found\n")

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
-from spool.bench.figures import Figures, environment, table
+from spool.bench.figures import Figures, environment, listing, table
 from spool.bench.served import Served, Stamp
 from spool.settings import load
 from spoold.core.admit import Demand, Limits, Machine, admit, foresee
@@ -137,8 +137,7 @@ def main() -> int:
     if args.json:
         print(json.dumps({"environment": about, "figures": figures.rows(), "replays": rows}))
         return 0
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
+    print(listing(about))
     print(f"\n{table(figures.rows())}\n\n{shown(rows)}")
     return 0
 

@@ -18,6 +18,7 @@ import sys
 import time
 from multiprocessing import Process
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
@@ -26,13 +27,16 @@ from waiting import rss
 from spool import layout
 from spool.bench import speed
 from spool.bench.bell import Bell
-from spool.bench.figures import environment
+from spool.bench.figures import environment, listing
 from spool.bench.served import Served, Stamp
 from spool.names import Entry, new_id
 from spool.times import format_utc
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 KINDS = ("future", "ready")
-DAY = 86_400_000_000
+HOUR, DAY = 3_600_000_000, 86_400_000_000
 REPETITIONS = 3
 TASKS = 1000  # that are done beside the backlog, or from it
 SINGLES = 200  # submissions one by one
@@ -52,17 +56,25 @@ def fill(root: Path, kind: str, number: int) -> None:
 
 
 def _fill(root: Path, kind: str, numbers: range) -> None:
-    os.chdir(root)
     now = time.time_ns() // 1000
+
+    def rows() -> Iterator[tuple[Entry, object]]:
+        for n in numbers:
+            at = now + DAY + n * 2_000_000 % (30 * DAY) if kind == "future" else now - HOUR + n
+            yield Entry(time=at, id=new_id(now - DAY // 2 + n), task="noop"), {}
+
+    lay(root, rows(), now)
+
+
+def lay(root: Path, rows: Iterable[tuple[Entry, object]], now: int) -> None:
+    """Tasks, each with its args, where a daemon that took them in at `now` (us) would have left them."""
     made: set[str] = set()
-    for n in numbers:
-        at = now + DAY + n * 2_000_000 % (30 * DAY) if kind == "future" else now - 3_600_000_000 + n
-        entry = Entry(time=at, id=new_id(now - DAY // 2 + n), task="noop")
-        own, place = layout.own_copy(entry.id), layout.pending(entry)
+    for entry, args in rows:
+        own, place = f"{root}/{layout.own_copy(entry.id)}", f"{root}/{layout.pending(entry)}"
         for folder in {os.path.dirname(own), os.path.dirname(place)} - made:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             made.add(folder)
-        doc = {"v": 1, "id": entry.id, "task": entry.task, "args": {}, "at": format_utc(at)}
+        doc = {"v": 1, "id": entry.id, "task": entry.task, "args": args, "at": format_utc(entry.time)}
         fd = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         os.write(fd, json.dumps({**doc, "submitted_at": format_utc(now)}).encode())
         os.close(fd)
@@ -184,8 +196,7 @@ def main() -> int:
     if args.json:
         print(json.dumps({"environment": about, "figures": rows}))
         return 0
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
+    print(listing(about))
     print(f"\n{table(rows)}")
     return 0
 

@@ -21,7 +21,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 from edges import starts
 
 from spool.bench import speed
-from spool.bench.figures import environment
+from spool.bench.figures import environment, listing
 from spool.bench.served import Served, Stamp
 
 APART = 0.03  # seconds
@@ -73,8 +73,7 @@ def main() -> int:
             with speed.room(args.dir, 3 * args.number) as place:
                 found[kind].append(run(place, kind, args.number))
                 about = environment(place)
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
+    print(listing(about))
     print("\n| | taken in, tasks/s | high p50, ms | p99 | max |\n|---|---:|---:|---:|---:|")
     for kind, runs in found.items():
         rate = statistics.median(rate for rate, _ in runs)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 from spool.bench import speed
-from spool.bench.figures import environment
+from spool.bench.figures import environment, listing
 from spool.bench.served import Served, Stamp
 from spool.names import new_id
 
@@ -62,8 +62,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=1000, help="N (default: %(default)s)")
     args = parser.parse_args()
     with speed.room(args.dir, 10 * args.number) as place:
-        for name, value in environment(place).items():
-            print(f"- {name.replace('_', ' ')}: {value}")
+        print(listing(environment(place)))
         stamp = Stamp(place)
         daemon = Served(place / "spool", "durable", stamp)
         daemon.start()

@@ -27,7 +27,7 @@ import prototype
 import pythons
 
 from spool.bench import speed
-from spool.bench.figures import environment
+from spool.bench.figures import environment, listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,8 +141,7 @@ def main() -> int:
     if args.json:
         print(json.dumps({"environment": about, "tasks_a_second": found}))
         return 0
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
+    print(listing(about))
     print("\n| | tasks/s | min | max | us a task |\n|---|---:|---:|---:|---:|")
     for name, rates in found.items():
         median = statistics.median(rates)

@@ -18,19 +18,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
+from backlog import HOUR, lay, table
 from pythons import APP, ROOT, TOML
 from waiting import rss
 
-from spool import layout, limitkey
+from spool import limitkey
 from spool.bench import speed
 from spool.bench.bell import Bell
-from spool.bench.figures import environment
+from spool.bench.figures import environment, listing
+from spool.bench.served import cpu_of
 from spool.init import init
 from spool.names import MARK, Entry, new_id
-from spool.times import format_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEY = "args.who"
 LIMITS = {
@@ -38,33 +43,20 @@ LIMITS = {
     "per key": f'concurrency_key = "{KEY}"\nconcurrency_per_key = 1\n',
     "fair": f'fair = "{KEY}"\n',
 }
-HOUR = 3_600_000_000  # us
 
 
 def fill(root: Path, number: int, keys: int, *, blocks: bool, marked: bool) -> None:
     """So many tasks that were due an hour ago."""
     now = time.time_ns() // 1000
-    made: set[str] = set()
-    for n in range(number):
-        key = f"k{n * keys // number if blocks else n % keys}"
-        mark = limitkey.mark_of("noop*", KEY, key)
-        extra = ((MARK, mark),) if marked else ()
-        entry = Entry(time=now - HOUR + n, id=new_id(now - 2 * HOUR + n), task="noop", extra=extra)
-        own, place = f"{root}/{layout.own_copy(entry.id)}", f"{root}/{layout.pending(entry)}"
-        for folder in {os.path.dirname(own), os.path.dirname(place)} - made:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            made.add(folder)
-        at = format_utc(entry.time)
-        doc = {"v": 1, "id": entry.id, "task": "noop", "args": {}, "meta": {}, "at": at}
-        doc |= {"args": {"who": key}, "submitted_at": at}
-        with open(own, "xb") as file:
-            file.write(json.dumps(doc).encode())
-        os.link(own, place)
 
+    def rows() -> Iterator[tuple[Entry, object]]:
+        for n in range(number):
+            key = f"k{n * keys // number if blocks else n % keys}"
+            extra = ((MARK, limitkey.mark_of("noop*", KEY, key)),) if marked else ()
+            entry = Entry(time=now - HOUR + n, id=new_id(now - 2 * HOUR + n), task="noop", extra=extra)
+            yield entry, {"who": key}
 
-def cpu(pid: int) -> float:
-    """CPU seconds of a process until now."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    lay(root, rows(), now)
 
 
 def run(place: Path, limit: str, args: argparse.Namespace, *, blocks: bool) -> dict[str, float]:
@@ -85,13 +77,13 @@ def run(place: Path, limit: str, args: argparse.Namespace, *, blocks: bool) -> d
     )
     try:
         first = last = bell.count(1, ",done.json", args.patience)
-        used = cpu(daemon.pid)
+        used = cpu_of(daemon.pid)
         gap, done = 0, 0
         while done < args.tasks:
             now, names = bell.wait(args.patience)
             done += sum(",done.json" in name for name in names)
             gap, last = max(gap, now - last), now
-        memory, used = rss(daemon.pid), cpu(daemon.pid) - used
+        memory, used = rss(daemon.pid), cpu_of(daemon.pid) - used
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(60)
@@ -130,12 +122,8 @@ def main() -> int:
     if args.json:
         print(json.dumps({"environment": about, "figures": rows}))
         return 0
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
-    print(f"\n| {' | '.join(rows[0])} |\n|---|---|{'---:|' * (len(rows[0]) - 2)}")
-    for row in rows:
-        cells = [f"{c:.3g}" if isinstance(c, float) else str(c) for c in row.values()]
-        print(f"| {' | '.join(cells)} |")
+    print(listing(about))
+    print(f"\n{table(rows)}")
     return 0
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import pythons
 
 from spool.bench import speed
-from spool.bench.figures import environment
+from spool.bench.figures import environment, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -299,8 +299,7 @@ def main() -> int:
     if args.json:
         print(json.dumps({"environment": about, "rates": rows, "keeps": keeps}))
         return 0
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
+    print(listing(about))
     print("\n| workers | | tasks/s | min | max | x prototype | keeps |")
     print("|---:|---|---:|---:|---:|---:|---|")
     for workers, name, *figures in rows:

@@ -26,7 +26,7 @@ import prototype
 from spool import Spool
 from spool.bench import speed
 from spool.bench.bell import Bell
-from spool.bench.figures import environment
+from spool.bench.figures import environment, listing
 from spool.init import init
 from spool.names import new_id
 
@@ -156,8 +156,7 @@ def main() -> int:
     if args.json:
         print(json.dumps({"environment": about, "tasks/s": rates, "ms": times}))
         return 0
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
+    print(listing(about))
     for name, found in rates.items():
         low, middle, high = min(found), statistics.median(found), max(found)
         ratio = middle / statistics.median(rates[f"{PROTOTYPE}, {name.partition(', ')[2]}"])

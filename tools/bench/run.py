@@ -18,7 +18,7 @@ import killing
 import waiting
 
 from spool.bench import speed
-from spool.bench.figures import Figures, environment, table
+from spool.bench.figures import Figures, environment, listing, table
 from spool.bench.served import Served, Stamp
 
 
@@ -78,8 +78,7 @@ def main() -> int:
     if args.json:
         print(json.dumps({"quick": args.quick, "environment": about, "figures": figures.rows()}))
         return 0
-    for name, value in about.items():
-        print(f"- {name.replace('_', ' ')}: {value}")
+    print(listing(about))
     print(f"\n{table(figures.rows())}")
     return 0
 

@@ -1,0 +1,103 @@
+"""Whether a spool may be served as it is: its settings, its owner, its modes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from spool import layout, modes, probes, settings
+from spool.disk import Missing
+from spool.errors import ConfigError, NotAllowed, NotASpool
+from spool.init import make_dir
+from spool.probes import BAD
+from spool.runargs import RUN
+
+if TYPE_CHECKING:
+    from spool.disk import RealDisk
+    from spool.settings import Settings
+
+log = logging.getLogger("spoold")
+
+
+def read_settings(disk: RealDisk, root: str) -> Settings:
+    """spool.toml with the built-in handler added; ConfigError, NotAllowed."""
+    path = os.path.join(root, layout.SETTINGS)
+    info = disk.info(layout.SETTINGS)
+    if info is not None and (info.mode & 0o022 or info.uid not in (0, os.getuid())):
+        who = "others may write it" if info.mode & 0o022 else f"it belongs to uid {info.uid}"
+        raise NotAllowed(f"{path}: {who}, and it says what is run; chmod 600 or chown it")
+    try:
+        text = disk.read(layout.SETTINGS, 1 << 20).decode()
+    except Missing:
+        text = ""
+    except UnicodeDecodeError as problem:
+        raise ConfigError(path, "", None, f"must be UTF-8: {problem}") from None
+    except PermissionError:
+        raise NotAllowed(f"{path} cannot be read by uid {os.getuid()}; chmod or chown it") from None
+    found = settings.load(text, path=path)
+    may = any(rule.run for rule in found.policy) if found.guarded else _is_private(disk)
+    if not found.allow_run or not may:
+        return found
+    return replace(found, handlers={**found.handlers, RUN: _run_handler()})
+
+
+def guard(root: str, found: Settings) -> None:
+    """NotAllowed where others could get at what they must not, or this is the wrong user to serve it."""
+    is_shared = found.shared
+    if os.path.islink(root):
+        raise NotAllowed(
+            f"{root} is a symbolic link: --spool {os.path.realpath(root)}, where it leads now"
+        )
+    place = os.path.join(root, layout.PENDING) if is_shared else root
+    if not os.path.isdir(place):
+        raise NotASpool(root, f"has no {layout.PENDING}/; complete it with `spool init`")
+    serving = os.stat(place).st_uid
+    for check in modes.check(root, is_shared=is_shared):
+        if check.level == BAD:
+            raise NotAllowed(f"{check.what}; {check.remedy}")
+    for check in (*probes.kernel(), *probes.claims(root, found.signatures)) if is_shared else ():
+        if check.level == BAD:
+            raise NotAllowed(f"{check.what}; {check.remedy}")
+        log.warning("%s; %s", check.what, check.remedy)
+    if is_shared and os.geteuid() == 0:
+        raise NotAllowed(f"{root} is shared: spoold does not serve it as root; run it as uid {serving}")
+    if os.geteuid() != serving:
+        raise NotAllowed(
+            f"{root} is served by uid {serving}, not by uid {os.geteuid()}; run spoold as that user"
+        )
+    for name in () if is_shared else layout.TREE:
+        make_dir(
+            os.path.join(root, name)
+        )  # an empty one may have got lost on the way, in a copy or a backup
+
+
+def _is_private(disk: RealDisk) -> bool:
+    """Whether nobody but its user can drop anything here: only then may a task name a command."""
+    info = disk.info(".")
+    return info is not None and info.uid == os.getuid() and not info.mode & 0o077
+
+
+def _run_handler() -> settings.Handler:
+    return settings.Handler(
+        pattern=RUN,
+        exec=(RUN,),
+        notify=None,
+        timeout=None,
+        retries=None,
+        backoff=None,
+        concurrency=None,
+        priority=None,
+        env={},
+        cwd=None,
+        memory=None,
+        cpu=None,
+        nice=None,
+        ionice=None,
+        oom_score_adj=None,
+        keep=None,
+        replayable=True,
+        versions=(),
+    )

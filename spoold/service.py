@@ -1,0 +1,266 @@
+"""One life of a daemon: its parts made and put together, served with until it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import filelock
+
+from spool import daemons, layout, machine, mounts
+from spool.disk import Missing, NotRegular, RealDisk, TooLarge
+from spool.errors import ConfigError, SpoolError
+from spool.quarantine import quarantine
+from spoold.core.state import State
+from spoold.effects.census import Census
+from spoold.effects.errorfiles import ErrorFiles
+from spoold.effects.fenced import FencedDisk
+from spoold.effects.handlers import Handlers
+from spoold.effects.manager import Manager
+from spoold.effects.memory import UsageFile
+from spoold.effects.metrics import Metrics
+from spoold.effects.outboxes import OutboxLimits
+from spoold.effects.owngroups import OwnGroups
+from spoold.effects.packer import Packer
+from spoold.effects.redo import Redo
+from spoold.effects.status import Status
+from spoold.effects.store import Store
+from spoold.effects.writers import Writers
+from spoold.guard import read_settings
+from spoold.loop import Core, Loop, clock
+from spoold.reclaim import reclaim
+from spoold.recovery import start_up
+from spoold.sources import cgroups, claims
+from spoold.sources.backlog import Backlog
+from spoold.sources.crowd import Crowd, boxes
+from spoold.sources.doorbell import Doorbell
+from spoold.sources.intake import Intake
+from spoold.sources.lookout import Lookout
+from spoold.sources.machine import Gauge
+from spoold.sources.people import People
+from spoold.sources.recurring import Recurring
+from spoold.sources.signals import Signals
+from spoold.sources.timer import Timer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spool.settings import Settings
+    from spoold.core.values import Event
+    from spoold.effects.runner import Runner
+    from spoold.sources.pulse import Pulse
+
+log = logging.getLogger("spoold")
+
+
+def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
+    disk: RealDisk,
+    root: str,
+    node: str,
+    found: Settings,
+    runner: Runner,
+    pulse: Pulse | None,
+    *,
+    until_idle: bool,
+) -> None:
+    """Serve until told to stop, or (`until_idle`) until there is nothing left to do."""
+    signals = Signals()  # first: a signal during start-up must not be lost
+    now = clock()
+    state = State(node, found, machine.usable_cpus())
+    state.pauses = read_pauses(disk)
+    if pulse is not None:
+        state.peers, state.lease = pulse.neighbours.live, pulse.neighbours.lease
+    usage = UsageFile(disk, node, state.history)
+    usage.load()
+    store = Store(disk, node, durable=found.durability == "durable")
+    disk.make_dir(store.stage_dir)
+    doorbell = _doorbell(disk, root)
+    events, redo = _begin(disk, root, store, alone=pulse is None)
+    claims.recall(disk, state, now)  # the journal is whole by now
+    own = cgroups.groups("")
+    groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
+    handlers = Handlers(disk, root, node, found, runner, groups)
+    backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
+    backlog.start("held")
+    gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)
+    core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
+    intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
+    intake.node = node
+
+    def apply(new: Settings) -> None:
+        manager.reloading(clock())
+        store.become(durable=new.durability == "durable")
+        crowd = _crowd(disk, root, new, intake.crowd)
+        intake.configure(new, machine.zone_of(new.timezone), crowd)
+        handlers.configure(new)
+        manager.ready()
+
+    manager = Manager(state, os.environ)
+    status = Status(disk, state, now.wall)
+    status.workers = handlers.workers.content
+    status.groups = groups
+    packer = Packer(disk, state, root)
+    packer.packed = intake.packed
+    census = Census(disk, state)
+    metrics = Metrics(disk, state, census, now.wall)
+    error_files = ErrorFiles(disk, state, root)
+    error_files.load(now.wall)
+    loop = Loop(
+        core,
+        intake,
+        doorbell,
+        Timer(),
+        signals,
+        status,
+        _reloader(disk, root, apply, status, shared=found.shared),
+        usage,
+        Recurring(disk, state),
+        manager,
+        (
+            error_files,
+            packer,
+            census,
+            metrics,
+            Writers(disk, state),
+            *((redo,) if redo is not None else ()),
+        ),
+        until_idle=until_idle,
+        pulse=pulse,
+    )
+    if pulse is not None:
+        status.others = pulse.plain
+    log.info("serving %s as node %s, pid %d", root, node, os.getpid())
+    manager.ready()
+    try:
+        loop.run(events)
+    finally:
+        handlers.close()
+        error_files.close()
+        metrics.write(clock())
+        if doorbell is not None:
+            doorbell.close()
+    store.settle()
+    usage.save()
+    status.extra["state"] = "stopped"
+    status.write(clock(), always=True)
+    if pulse is not None:
+        pulse.close()
+    log.info("stopped")
+
+
+def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None) -> Crowd | None:
+    """Who is asked whose turn it is; None where nobody but the owner writes."""
+    if not found.guarded:
+        return None
+    if old is not None:
+        old.settings = found
+        return old
+    mount = mounts.mount_of(root)
+    local = mount is None or not mount.network
+    return Crowd(disk, People(root_counts=local), found)
+
+
+def bring_back(disk: FencedDisk, dead: str, node: str, found: Settings) -> list[Event]:
+    """In a thread, over a disk of its own: the first rename of a dead host's file may take minutes."""
+    own = FencedDisk(disk.root)
+    own.check, own.file_mode, own.dir_mode = disk.check, disk.file_mode, disk.dir_mode
+    try:
+        return [*reclaim(own, dead, node, found, clock())]
+    finally:
+        own.close()
+
+
+def _reloader(
+    disk: RealDisk, root: str, apply: Callable[[Settings], None], status: Status, *, shared: bool
+) -> Callable[[], Settings | None]:
+    """A function that reads spool.toml again when it has changed; None where it has not."""
+
+    def mark() -> tuple[int, int] | None:
+        found = disk.info(layout.SETTINGS)
+        return None if found is None else (found.ino, found.ctime_us)
+
+    seen = mark()
+
+    def reload() -> Settings | None:
+        nonlocal seen
+        if mark() == seen:
+            return None
+        seen = mark()
+        try:
+            new = read_settings(disk, root)
+            if new.shared != shared:
+                raise ConfigError(root, "shared", new.shared, "changes when spoold is started again")
+        except SpoolError as problem:
+            log.error("kept the old settings: %s", problem)  # noqa: TRY400 - no bug of ours
+            status.extra["settings_error"] = str(problem)
+            status.change()
+            return None
+        status.extra.pop("settings_error", None)
+        apply(new)
+        log.info("read %s again", layout.SETTINGS)
+        return new
+
+    return reload
+
+
+def lookout(root: str) -> Lookout:
+    """For a thread of its own, over a disk of its own: any call may hang."""
+    disk = RealDisk(root)
+
+    def places() -> list[str]:
+        return [layout.INCOMING, *(f"{layout.WRITERS}/{name}" for name in boxes(disk))]
+
+    return Lookout(disk, places, lambda: read_pauses(disk), lambda: clock().wall)
+
+
+def _begin(disk: RealDisk, root: str, store: Store, *, alone: bool) -> tuple[list[Event], Redo | None]:
+    """Put in order what an earlier life has left; one daemon after the other.
+
+    Until the log is replayed nobody looks at what is there.
+    """
+    with filelock.FileLock(os.path.join(root, layout.NODES, "redo.start"), mode=0o600):
+        redo = _redo(disk, root, make=store.durable and alone)
+        return start_up(disk, store, redo, alone=alone), store.redo
+
+
+def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
+    """The log, where this daemon may have it: no other one has it, and no other machine needs it."""
+    mount = mounts.mount_of(root)
+    if mount is None or mount.network or mount.in_memory:
+        return None
+    if not make and disk.info(layout.REDO) is None:
+        return None
+    lock = filelock.FileLock(os.path.join(root, layout.NODES, "redo.owner"), mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return None  # another daemon of this spool has it
+    redo = Redo(disk, machine.life(root))
+    redo.lock = lock
+    return redo if redo.open() else None
+
+
+def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:
+    places = {"incoming": os.path.join(root, layout.INCOMING), "root": root}
+    for name in boxes(disk):
+        place = os.path.join(root, layout.WRITERS, name)
+        if os.access(place, os.R_OK):
+            places[f"incoming {name}"] = place
+    try:
+        return Doorbell(places)
+    except OSError as problem:
+        log.warning("cannot watch incoming/ (%s): looking once a second", problem)
+        return None
+
+
+def read_pauses(disk: RealDisk) -> list[dict[str, object]]:
+    """What is paused; a file that is damaged is put aside and said so, and pauses nothing."""
+    try:
+        return daemons.read_pauses(disk)
+    except Missing:
+        return []
+    except (ValueError, TypeError, NotRegular, TooLarge) as problem:
+        log.error("nothing is paused: %s is damaged, and in corrupt/ now: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
+        quarantine(disk, layout.PAUSES, str(problem))
+        return []

@@ -1,0 +1,38 @@
+"""An action that one node has handed on to another: refused there, its writer finds it all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from spool import layout
+from spool.dropped import action_refusal
+from spool.names import date_of, new_id
+from spoold.core.values import Forward, Message, Refuse, Source
+from spoold.effects.group import groups
+from spoold.effects.store import Store
+from tests.simulation.model import ModelDisk
+
+NOW = 1_800_000_000_000_000
+
+
+@pytest.mark.parametrize("to", [("far",), ("near", "far")])
+def test_it_stands_among_the_rejected_under_the_name_it_was_dropped_with(to: tuple[str, ...]) -> None:
+    disk, stem = ModelDisk(lambda: NOW), "mine.1"
+    for path in layout.TREE:
+        disk.make_dir(path)
+    store, path = Store(disk, "far", durable=False), f"{layout.INCOMING}/{stem}.json"
+    disk.write(path, b"{}")
+    for node in to:
+        info = disk.info(path)
+        assert info is not None
+        store.forward(Forward(Source(path, info.ino, info.ctime_us, 0), node))
+        path = f"{layout.INCOMING}/{layout.FOR}{node},{stem}.json"
+    info = disk.info(path)
+    assert info is not None
+    message = Message("rejected", "shop", NOW, new_id(NOW), "unknown", {})
+    refusal = Refuse(Source(path, info.ino, info.ctime_us, 0), {"text": "no such task"}, message)
+    for group in groups([refusal]):
+        store.perform(group, NOW)
+    assert f"{stem}.json" in disk.names(f"{layout.REJECTED}/{date_of(NOW)}")
+    assert action_refusal(disk, stem, NOW, NOW) == "no such task"
+    assert disk.names(layout.INCOMING) == []

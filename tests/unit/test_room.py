@@ -1,0 +1,31 @@
+"""A full disk: what is said of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from spool.disk import Free
+from spool.settings import load
+from spoold.loop import NOT_SHORT, Loop
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [(Free(1 << 40, 1 << 30), True), (Free(0, 1 << 30), False), (Free(1 << 40, 0), False)],
+)
+def test_where_the_disk_has_room_the_other_causes_are_named(
+    free: Free, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop: Any = Loop.__new__(Loop)
+    state = SimpleNamespace(settings=load(""))
+    loop.core = SimpleNamespace(
+        disk=SimpleNamespace(free=lambda: free), state=state, finish=lambda _now: None
+    )
+    loop.manager = SimpleNamespace(step=lambda _now: None)
+    monkeypatch.setattr("spoold.loop.time.sleep", lambda _seconds: None)
+    loop._wait_for_room("ids/2026-11-21/x: no space")
+    assert "ids/2026-11-21/x: no space" in caplog.text
+    assert (NOT_SHORT in caplog.text) is told
