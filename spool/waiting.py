@@ -79,7 +79,7 @@ def _lies(disk: Disk, path: str) -> bool:
         return True
     folder, _, name = path.rpartition("/")
     try:
-        return any(n.startswith(layout.FOR) and layout.dropped_as(n) == name for n in disk.names(folder))
+        return any(layout.dropped_as(other) == name for other in disk.names(folder))
     except PermissionError:  # a box of letters: who may only drop them does not see what is handed on
         return False
 

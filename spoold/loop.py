@@ -147,9 +147,8 @@ class Core:
         self.again = self._changed = False
         self._decide(now)
         found = elapse(self.state, now)
-        self._actions += (
-            found  # to read ahead changes nothing: no status is written a moment before a start
-        )
+        self._actions += found
+        # To read ahead changes nothing: no status is written a moment before a start.
         self._changed |= any(not isinstance(action, Ask) or action.why != SOON for action in found)
         self._perform(now)  # a task whose deadline has passed may be the first to start
         self._actions += dispatch(self.state, now)

@@ -16,7 +16,6 @@ from spool.disk import Missing
 from spoold.core.decide import decide
 from spoold.core.state import State
 from spoold.effects.group import groups
-from spoold.effects.keys import Keys
 from spoold.effects.store import Store
 from spoold.recovery import recover
 
@@ -44,7 +43,6 @@ def reclaim(disk: Disk, dead: str, node: str, settings: Settings, now: Now) -> l
         disk.sync_dirs([layout.parent_of(adopted[0].place.path), store.stage_dir])
     for group in groups(actions):
         store.perform(group, now.wall)
-    Keys(disk, dead).unlock()
     return adopted
 
 

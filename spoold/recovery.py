@@ -38,7 +38,6 @@ def start_up(disk: Disk, store: Store, redo: Redo | None, *, alone: bool = True)
     the store is not durable, or not `alone`: nodes that bring back what another one had must find all
     of it in the tree.
     """
-    Keys(disk, store.node).unlock()  # what an earlier life was about to take over is in nobody's way
     if redo is None:
         return list(recover(disk, store))
     if redo.found:
@@ -63,6 +62,7 @@ def recover(disk: Disk, store: Store) -> list[Recovered]:
     Before anything is told or dropped, all that the dead daemon had renamed is made durable: it may
     have died between a rename and its sync, and what we do next relies on the rename.
     """
+    Keys(disk, store.node).unlock()  # what an earlier life was about to take over is in nobody's way
     try:
         names = sorted(disk.names(store.stage_dir))
     except Missing:

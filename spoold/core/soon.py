@@ -22,8 +22,7 @@ def read_ahead(state: State, now: Now) -> list[Action]:
     """Ask for the bodies of the next tasks to come due; once for each."""
     if wait(state, now) != 0:
         return []
-    limit = order.stamp(now.wall + LEAD + 1)
-    next_ones = [e for e in state.future.head(MOST) if order.stamp(e.time) < limit]
+    next_ones = [e for e in state.future.head(MOST) if e.time <= now.wall + LEAD]
     state.read_to = order.stamp(next_ones[-1].time, next_ones[-1].id)
     paths = {entry.id: layout.pending(entry) for entry in next_ones}
     return [Ask(SOON, tuple(paths), paths, entries={entry.id: entry for entry in next_ones})]

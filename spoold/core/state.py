@@ -358,8 +358,11 @@ class State:
 
     def discard(self, entry: Entry) -> None:
         """An entry leaves pending/, or its name there changes: out of every window."""
-        self.waiting.pop(entry.id, None)
         self.bodies.take(entry.id)
+        self._take_out(entry)
+
+    def _take_out(self, entry: Entry) -> None:
+        self.waiting.pop(entry.id, None)
         for changed in self.scanning.values():
             changed.add(entry.id)  # a scan may yet come by with the old name
         self.future.discard(order.stamp(entry.time, entry.id))
@@ -384,11 +387,8 @@ class State:
         limit = order.stamp(now + 1)
         while (place := self.future.first()) is not None and place < limit:
             entry = self.future.entries[place]
-            task = self.bodies.take(entry.id)
-            self.discard(entry)
+            self._take_out(entry)  # its body, where it was read ahead, stays
             self.insert(entry, now)
-            if task is not None:
-                self.bodies.keep(task)
         bound = self.future.bound
         if bound == LOWEST_KEY:
             bound = self.horizon

@@ -423,7 +423,7 @@ class Ask(Struct, frozen=True):
     paths: Mapping[str, str] = NONE
     request: Request | None = None
     source: Source | None = None
-    entries: Mapping[str, Entry] = NONE  # of tasks that are to be claimed
+    entries: Mapping[str, Entry] = NONE  # of tasks that are to be claimed, now or soon
 
 
 class TakeKeys(Struct, frozen=True):

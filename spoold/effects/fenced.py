@@ -52,13 +52,13 @@ class Fence(Below):
         super().append(path, data)
 
     def move(self, source: str, target: str) -> None:
-        if self.check is None:
-            super().move(source, target)
-            return
-        self.check()
+        if self.check is not None:
+            self.check()
         try:
             super().move(source, target)
         except Missing:
+            if self.check is None:
+                raise
             if moved(self, target):
                 return
             above = target.rpartition("/")[0]
@@ -68,25 +68,22 @@ class Fence(Below):
             super().move(source, target)
 
     def link(self, source: str, target: str) -> None:
-        if self.check is None:
-            super().link(source, target)
-            return
-        self.check()
+        if self.check is not None:
+            self.check()
         try:
             super().link(source, target)
         except Exists:
-            if not linked(self, source, target):
+            if self.check is None or not linked(self, source, target):
                 raise
 
     def remove(self, path: str) -> None:
-        if self.check is None:
-            super().remove(path)
-            return
-        self.check()
+        if self.check is not None:
+            self.check()
         try:
             super().remove(path)
         except Missing:
-            pass  # done, by whom ever
+            if self.check is None:
+                raise  # else it is done, by whom ever
 
     def make_dir(self, path: str) -> None:
         if self.check is not None:

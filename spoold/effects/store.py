@@ -328,7 +328,7 @@ class Store:
     def forward(self, action: Forward) -> None:
         """An action that another node is to carry out; where it is gone, that has happened."""
         source = action.source.path
-        base = source.rpartition("/")[2].rpartition(",")[2]
+        base = layout.dropped_as(source.rpartition("/")[2])
         try:
             self.disk.move(source, f"{layout.INCOMING}/{layout.FOR}{action.node},{base}")
         except (Missing, PermissionError):

@@ -101,6 +101,13 @@ class NotYet(Exception):
         self.then = then
 
 
+class Passing(NotYet):
+    """It is about a task of the same look, and what becomes of that is known in the next one."""
+
+    def __init__(self, field: str, task_id: str) -> None:
+        super().__init__(Invalid(field, task_id, "is about to be taken in"), FOREVER)
+
+
 class NoRoom(Exception):
     """A batch of more tasks than there are inodes to spare: it stays where it is. Fields: tasks."""
 
@@ -128,7 +135,6 @@ class Intake:
         self._rung = True
         self._most = MOST  # tasks of a round: as many as this disk can do in a while
         self._brought = 0  # by the last look
-        self._rest: set[str] = set()  # files of the last look that were too many for it
         self._listing = 0
         self._names: list[str] = []
         self._newest: deque[str] = deque(maxlen=LATEST)
@@ -137,8 +143,7 @@ class Intake:
         self._room = 0
         self._large: dict[str, int] = {}  # tasks of files there was no room for
         self._ignored: set[str] = set()
-        self._passing: dict[str, str] = {}
-        self._unsure: set[str] = set()  # of these, those that a taken key may yet keep out
+        self._passing: dict[str, bool] = {}  # tasks of this look; whether a key may yet keep them out
         self._packs: frozenset[str] | None = None
         self._there: set[str] = set()  # tasks that others wait for, seen since the last listing
         self.signatures = Signatures(disk, getattr(disk, "root", ""), settings)
@@ -194,7 +199,6 @@ class Intake:
         `room`: for how many tasks.
         """
         self._passing.clear()
-        self._unsure.clear()
         self._room = room
         self.signatures.left = AT_ONCE
         if self.crowd is not None:
@@ -210,15 +214,15 @@ class Intake:
             if len(self._names) <= self._slice:
                 self._newest.clear()  # they are in this slice, or gone
         hurry = len(self._names) > self._slice and len(self.peers) < 2 and not self._hurried
-        found = self._all(self._high(), now) if hurry else []
+        found = self._all(self._high(), now)[0] if hurry else []
         self._hurried = bool(found)
         if found:
             return found
         batch, self._names = self._names[: self._slice], self._names[self._slice :]
         paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
         infos, later = self._share({path: self.disk.info(path) for path in paths})
-        found = self._all(infos, now)
-        self._names[:0] = sorted(path.rpartition("/")[2] for path in later | self._rest)
+        found, rest = self._all(infos, now)
+        self._names[:0] = sorted(path.rpartition("/")[2] for path in later | rest)
         return found
 
     @property
@@ -262,8 +266,8 @@ class Intake:
             known = (*self._waiting, *self._large, *self._ignored)
             self._forget({path for path in known if handed.info(self.disk, path) is not None})
         infos, later = self._share({path: handed.info(self.disk, path) for _, path in batch})
-        found = self._all(infos, now)
-        crowd.back(batch, later | self._rest)
+        found, rest = self._all(infos, now)
+        crowd.back(batch, later | rest)
         for event in found:
             crowd.took(event.source.uid, now)
         surplus, crowd.surplus = crowd.surplus[:SLICE], crowd.surplus[SLICE:]
@@ -292,20 +296,19 @@ class Intake:
             share[path] = info
         return share, there.keys() - share.keys()
 
-    def _all(self, infos: dict[str, Info], now: Now) -> list[Arrived | Invalidated]:
-        """Some files as events, in the order they were dropped in; `_rest`: too many for one round."""
+    def _all(self, infos: dict[str, Info], now: Now) -> tuple[list[Arrived | Invalidated], set[str]]:
+        """Some files as events, in the order they were dropped in, and those too many for one round."""
         there = sorted((info.ctime_us, path, info) for path, info in infos.items())
         found: list[Arrived | Invalidated] = []
-        self._brought, self._rest = 0, set()
+        self._brought = 0
         for number, (_, path, info) in enumerate(there):
             if self._brought >= self._most:
-                self._rest = {path for _, path, _ in there[number:]}
-                break
+                return found, {path for _, path, _ in there[number:]}
             room = self._room
             if (event := self._one(path, info, now)) is not None:
                 found.append(event)
                 self._brought += max(1, room - self._room)
-        return found
+        return found, set()
 
     def _source(self, path: str, info: Info, key: str | None, now: Now) -> Source:
         """Where an action comes from; who wrote it is looked up where that matters."""
@@ -417,6 +420,9 @@ class Intake:
                 request = self._check_ids(request, source)
             if fresh:
                 self.signatures.use(found, source)
+            if isinstance(request, Submit):
+                keyed = any(task.key is not None for task in request.tasks)
+                self._passing |= {task.id or "": keyed for task in request.tasks}
         except Invalid as problem:
             if isinstance(problem, Incomplete):
                 raise NotYet(problem, self.settings.settle) from None
@@ -526,8 +532,6 @@ class Intake:
             else:
                 self._check_files(made, f"tasks[{i}].files" if request.batch else "files")
                 fresh.append(made)
-        if any(task.key is not None for task in fresh):
-            self._unsure.update(task.id or "" for task in fresh)
         same = len(fresh) == len(request.tasks) and all(map(is_, fresh, request.tasks))
         return request if same else replace(request, tasks=tuple(fresh))
 
@@ -536,8 +540,11 @@ class Intake:
         own = {task.id for task in tasks}
         wanted = set(chain.from_iterable(task.after for task in tasks)) - own - self._there
         for task_id in wanted:
-            there = task_id in self._passing or self._is_there(task_id)
-            if not there and self._packed(task_id) is None:
+            if (keyed := self._passing.get(task_id)) is not None:
+                if keyed:
+                    raise Passing("after", task_id)
+                continue
+            if not self._is_there(task_id) and self._packed(task_id) is None:
                 raise NotYet(Invalid("after", task_id, "no task has this id"), self._patience)
             if len(self._there) < KNOWN:
                 self._there.add(task_id)
@@ -562,24 +569,20 @@ class Intake:
 
     def _known(self, task: Task, request: Submit, index: int) -> bool:
         task_id = task.id or ""
-        if task_id in self._unsure:
-            raise NotYet(Invalid("id", task_id, "is about to be taken in"), FOREVER)
-        digest = self._passing.get(task_id)
-        if digest is None:
-            path = layout.own_copy(task_id)
-            info = self.disk.info(path)
-            if info is None or info.nlink < 2:
-                digest = self._packed(task_id)
-                if digest is None:
-                    self._passing[task_id] = task.digest
-                    return False
-        if digest is None:
+        if task_id in self._passing:
+            raise Passing("id", task_id)  # known when it has its place: the disk may be full
+        path = layout.own_copy(task_id)
+        info = self.disk.info(path)
+        if info is None or info.nlink < 2:
+            digest = self._packed(task_id)
+            if digest is None:
+                return False
+        else:
             try:
                 digest = decode_task(self.disk.read(path, 64 << 20)).digest
             except (Invalid, NotRegular, TooLarge, Missing) as problem:
                 # A power cut without durability tore our copy, and this is the one it was made of.
                 quarantine(self.disk, path, str(problem))
-                self._passing[task_id] = task.digest
                 return False
         if digest == task.digest:
             return True

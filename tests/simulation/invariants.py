@@ -135,11 +135,8 @@ def _kept(world: World, found: Survey, wish: Wish) -> None:
     if wish.mark in found.marks:
         return
     disk, name = world.disk, wish.path.rpartition("/")[2]
-    forwarded = (
-        n for n in disk.names(layout.INCOMING) if n.startswith(layout.FOR) and n.endswith(f",{name}")
-    )
-    for path in (wish.path, *(f"{layout.INCOMING}/{n}" for n in forwarded)):
-        if disk.info(path) is not None and disk._file(path).key == wish.key:
+    for other in disk.names(layout.INCOMING):
+        if layout.dropped_as(other) == name and disk._file(f"{layout.INCOMING}/{other}").key == wish.key:
             return
     if (wish.rival or wish.spoilt or wish.picky) and _refused(world, wish.path):
         return

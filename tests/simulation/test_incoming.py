@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -9,6 +10,7 @@ import orjson
 import pytest
 
 from spool import layout, look
+from spool.disk import DiskFull
 from spoold.core.values import Arrived
 from spoold.sources.intake import LEAST, LONG, SLICE, Intake
 from tests.crash.scenarios import ident, submit, wait
@@ -180,3 +182,58 @@ def test_slices_are_small_while_rounds_take_long_and_large_again_after() -> None
         intake.took(took)
     assert sizes[:8] == [256, 128, 64, 32, 16, LEAST, LEAST, LEAST]
     assert sizes[8:] == [LEAST, 16, 32, 64, 128, SLICE, SLICE]
+
+
+def tasks_of(world: World) -> list[int]:
+    return sorted(int(e.id[-6:], 16) for _, e in look.entries(world.disk, layout.STATES))
+
+
+def test_what_comes_again_is_let_go_only_when_the_first_has_its_place() -> None:
+    """The first may not get there: its disk says no, and then its writer takes it back."""
+    here = World()
+    here.boot(wrap=lambda disk: FailingOn(disk, f".{ident(1)}.task"))
+    drop(here, "a.json", {"tasks": [{"task": "run.a", "id": ident(n), "at": "+1h"} for n in (1, 2)]})
+    drop(here, "b.json", {"task": "run.a", "id": ident(1), "at": "+1h"})
+    here.turn()
+    assert here.disk.info(f"{layout.INCOMING}/b.json") is not None
+    here.disk.remove(f"{layout.INCOMING}/a.json")
+    here.run(2 * SECOND)
+    assert tasks_of(here) == [1, 2]
+    assert here.disk.names(layout.INCOMING) == []
+
+
+class FailingOn(Wrapper):
+    """A write of what is named so fails once."""
+
+    def __init__(self, disk: Any, name: str) -> None:
+        super().__init__(disk)
+        self.name = name
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb == "write" and args[0].endswith(self.name):
+            self.name = "\n"
+            raise DiskFull(errno.ENOSPC, "full", args[0])
+
+
+def test_what_comes_again_is_not_known_by_a_batch_that_is_refused() -> None:
+    here = world()
+    drop(here, "0.json", {"task": "run.a", "id": ident(3), "at": "+1h"})
+    here.run(SECOND)
+    both = [{"task": "run.a", "id": ident(n), "at": "+1h", "args": {"other": n}} for n in (1, 3)]
+    drop(here, "a.json", {"tasks": both})
+    drop(here, "b.json", both[0])
+    here.run(2 * SECOND)
+    assert tasks_of(here) == [1, 3]
+    assert "a.json" in str(
+        [here.disk.names(f"{layout.REJECTED}/{d}") for d in here.disk.names(layout.REJECTED)]
+    )
+
+
+def test_nothing_waits_for_a_task_that_was_refused_in_the_same_round() -> None:
+    here = world()
+    drop(here, "0.json", {"task": "run.a", "id": ident(3), "at": "+1h", "key": "k"})
+    here.run(SECOND)
+    drop(here, "a.json", {"task": "run.a", "id": ident(1), "key": "k", "on_duplicate": "reject"})
+    drop(here, "b.json", {"task": "run.a", "id": ident(2), "after": [ident(1)]})
+    here.run(600 * SECOND)
+    assert tasks_of(here) == [3]
