@@ -66,6 +66,8 @@ def test_what_runs_when_the_disk_fills_up_is_still_finished_once(small, tmp_path
     live.start()
     task_id = live.submit("slow.a")
     live.entry(task_id, "running")
+    # A status being written has a page that it gives back: enough for the end of a task.
+    live.status(lambda s: s["running"], "status knows what runs")
     ballast = live.place / "ballast"
     fill(ballast, 0)
     go.touch()
