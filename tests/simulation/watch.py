@@ -155,8 +155,9 @@ class Watch:
         """A turn has ended."""
         state = host.state
         claims = [e for n in running(self.world, host.node) - self._running if (e := _entry(n))]
+        before = {(e.id, e.attempt) for n in self._running if (e := _entry(n))}
         for entry in claims:
-            if not any(_entry(n) == entry for n in self._running) and entry.timeout is not None:
+            if (entry.id, entry.attempt) not in before and entry.timeout is not None:
                 known = self.attempts.get(entry.id)
                 if known is None or known[0] != entry.attempt or known[1] != self.world.cuts:
                     self._attempt(host, entry)
