@@ -387,8 +387,7 @@ def test_a_missing_interpreter_is_named_as_such(either: Handlers, tmp_path: Path
     assert "interpreter" in either.refused().error
 
 
-def test_without_descriptors_starts_are_refused_and_go_on_later(tmp_path: Path) -> None:
-    handlers = Handlers(tmp_path)
+def test_without_descriptors_starts_are_refused_and_go_on_later(handlers: Handlers) -> None:
     handlers.start("true", key="first.1")
     handlers.exited("first.1")  # the keeper is up
     import resource
@@ -399,11 +398,11 @@ def test_without_descriptors_starts_are_refused_and_go_on_later(tmp_path: Path) 
     refused = handlers.wait(lambda e: isinstance(e, NotStarted))
     assert isinstance(refused, NotStarted)
     assert "Too many open files" in refused.error
+    handlers.wait(lambda e: isinstance(e, Started | NotStarted) and e.key == "59.1")  # nobody is in line
     handlers.runner.kill("0.1", 0)
     handlers.exited("0.1")
     handlers.start("true", key="last.1")
     assert handlers.exited("last.1").exit == 0
-    handlers.runner.close()
 
 
 # --- killing ---
