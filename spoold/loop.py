@@ -221,7 +221,7 @@ class Core:
             case Seek():
                 self.backlog.seek(action)
             case Forward():
-                self.store.forward(action)
+                self.look_again |= not self.store.forward(action)
             case Quarantine():
                 self.store.quarantine(action.path, action.why)
             case _:

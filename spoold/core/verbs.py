@@ -94,7 +94,8 @@ def carry_out(
 def leave(state: State, source: Source, nodes: set[str]) -> list[Action]:
     """What only another node can do goes to it; while none of them is known to live, it stays."""
     live = sorted((nodes & state.peers) - {state.node})
-    if live and not state.settings.guarded:  # else every node looks at all of them
+    # Else every node looks at it; where it is signed, its name and time stand for what was used.
+    if live and not state.settings.guarded and source.who is None:
         return [Forward(source, live[0])]
     state.later = True
     return []

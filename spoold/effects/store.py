@@ -325,14 +325,21 @@ class Store:
         """What is damaged is kept in corrupt/, with the reason beside it."""
         quarantine(self.disk, path, why)
 
-    def forward(self, action: Forward) -> None:
-        """An action that another node is to carry out; where it is gone, that has happened."""
+    def forward(self, action: Forward) -> bool:
+        """An action that another node is to carry out; where it is gone, that has happened.
+
+        False while an earlier one of this name waits for that node.
+        """
         source = action.source.path
         base = layout.dropped_as(source.rpartition("/")[2])
+        target = f"{layout.INCOMING}/{layout.FOR}{action.node},{base}"
+        if self.disk.info(target) is not None:
+            return False
         try:
-            self.disk.move(source, f"{layout.INCOMING}/{layout.FOR}{action.node},{base}")
+            self.disk.move(source, target)
         except (Missing, PermissionError):
             pass
+        return True
 
     def tidy(self, today: str) -> None:
         """Shards of past days that are empty go."""

@@ -30,7 +30,7 @@ from spool.actions import (
     decode_task,
     interpret,
 )
-from spool.disk import Missing, NotRegular, RealDisk, TooLarge
+from spool.disk import DiskFull, Missing, NotRegular, RealDisk, TooLarge
 from spool.drop import SHARED
 from spool.errors import Invalid
 from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
@@ -136,6 +136,7 @@ class Intake:
         self._most = MOST  # tasks of a round: as many as this disk can do in a while
         self._brought = 0  # by the last look
         self._listing = 0
+        self._put_off = -2  # the last listing in which something was left for later
         self._names: list[str] = []
         self._newest: deque[str] = deque(maxlen=LATEST)
         self._hurried = False  # the last look was at the newest alone
@@ -206,7 +207,6 @@ class Intake:
         if not self._names and self._rung:
             self._rung = False
             self._listing += 1
-            self._there.clear()
             self._names = sorted(self.disk.names(layout.INCOMING))
             if len(self.peers) > 1 or self._others:
                 self._names = self._shared_out(self._names, now)
@@ -278,7 +278,10 @@ class Intake:
         return found
 
     def _forget(self, there: set[str]) -> None:
-        """What is gone is waited for no more."""
+        """What is gone is waited for no more, what is known of the rest of the disk may be old."""
+        self._there.clear()
+        if len(self.peers) > 1:
+            self._packs = None  # one node packs for all
         for known in (self._waiting, self._large):
             for path in known.keys() - there:
                 known.pop(path)
@@ -376,20 +379,30 @@ class Intake:
                 log.warning(words, name, short.tasks, self._room)
             self._large[path] = short.tasks
             return None
-        except (Missing, TooMany) as why:
-            if isinstance(why, TooMany):
-                self.ring()  # in the next round
+        except (Missing, TooMany, DiskFull) as why:
+            self._later(why, path, info, now)
             return None
         self._large.pop(path, None)
         self._waiting.pop(path, None)
         return found
+
+    def _later(self, why: Exception, path: str, info: Info, now: Now) -> None:
+        """What is not gone is looked at in the next round, or where the disk is full, in a while."""
+        if not isinstance(why, Missing):
+            self._put_off = self._listing
+        if isinstance(why, TooMany):
+            self.ring()
+        elif isinstance(why, DiskFull):
+            self._patient(path, info, now, FOREVER)
 
     def _patient(self, path: str, info: Info, now: Now, patience: int) -> bool:
         seen = self._waiting.get(path)
         if seen is None or seen.ino != info.ino or seen.size != info.size:
             self._waiting[path] = Waiting(info.ino, now.mono, info.size, self._listing)
             return True
-        # What it waits for may be missing in the listing it was first seen in, not in the one after.
+        if self._listing < self._put_off + 2 or (self._left and now.mono - seen.since < LEFT):
+            seen.listing = self._listing  # what it waits for may be what is left for later, or to others
+        # It may be missing in the listing this was first seen in, not in the one after.
         return now.mono - seen.since < patience or self._listing < seen.listing + 2
 
     def _read(

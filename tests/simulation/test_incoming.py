@@ -10,9 +10,14 @@ import orjson
 import pytest
 
 from spool import layout, look
+from spool.actions import Submit
 from spool.disk import DiskFull
-from spoold.core.values import Arrived
+from spool.names import date_of, id_time
+from spool.times import format_utc
+from spoold.core import share
+from spoold.core.values import Arrived, Invalidated
 from spoold.sources.intake import LEAST, LONG, SLICE, Intake
+from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, submit, wait
 from tests.simulation import invariants
 from tests.simulation.faults import WRITES, Wrapper
@@ -20,7 +25,7 @@ from tests.simulation.host import load
 from tests.simulation.world import SECOND, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SAME = "same.json"
 
@@ -205,12 +210,13 @@ def test_what_comes_again_is_let_go_only_when_the_first_has_its_place() -> None:
 class FailingOn(Wrapper):
     """A write of what is named so fails once."""
 
-    def __init__(self, disk: Any, name: str) -> None:
+    def __init__(self, disk: Any, name: str, of: str = "") -> None:
         super().__init__(disk)
         self.name = name
+        self.of = of
 
     def before(self, verb: str, args: tuple[Any, ...]) -> None:
-        if verb == "write" and args[0].endswith(self.name):
+        if verb == "write" and args[0].startswith(self.of) and args[0].endswith(self.name):
             self.name = "\n"
             raise DiskFull(errno.ENOSPC, "full", args[0])
 
@@ -237,3 +243,112 @@ def test_nothing_waits_for_a_task_that_was_refused_in_the_same_round() -> None:
     drop(here, "b.json", {"task": "run.a", "id": ident(2), "after": [ident(1)]})
     here.run(600 * SECOND)
     assert tasks_of(here) == [3]
+
+
+NODES = frozenset({"n1", "n2"})
+
+
+def of_two() -> tuple[World, Intake]:
+    """What one of two nodes has to look at incoming/."""
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    intake.node = "n1"
+    intake.among(NODES)
+    return here, intake
+
+
+def names_for(node: str) -> Iterator[str]:
+    """Names of files that this node of the two takes first."""
+    names = (f"{n:03}.json" for n in range(1000))
+    return (name for name in names if share.first(name[:32], NODES) == node)
+
+
+def test_a_task_that_another_node_has_packed_meanwhile_is_known() -> None:
+    here, intake = of_two()
+    names = names_for("n1")
+
+    def dropped() -> Submit:
+        name = next(names)
+        drop(here, name, {"task": "run.a", "id": ident(1)})
+        intake.ring()
+        (event,) = intake.look(here.now())
+        here.disk.remove(f"{layout.INCOMING}/{name}")
+        assert isinstance(event, Arrived)
+        assert isinstance(event.request, Submit)
+        return event.request
+
+    (task,) = dropped().tasks
+    folder = f"{layout.PACKED}/{date_of(id_time(ident(1)))}"
+    here.disk.make_dir(folder)
+    here.disk.write(f"{folder}/2027-01-01.1.ids", f"{ident(1)} {task.digest}\n".encode())
+    assert dropped().tasks == ()
+
+
+def test_a_verb_waits_while_its_task_is_left_to_another_node() -> None:
+    here, intake = of_two()
+    drop(here, next(names_for("n2")), {"task": "run.a", "id": ident(1)})
+    drop(here, next(names_for("n1")), {"action": "cancel", "ids": [ident(1)]})
+    drop(here, "zzz.json", {"action": "cancel", "ids": [ident(2)]})
+    found = []
+    for _ in range(30):
+        intake.ring()
+        found += intake.look(here.now())
+        here.pass_time(SECOND // 4)
+    kinds = [type(event) for event in found if event.source.path != f"{layout.INCOMING}/zzz.json"]
+    assert kinds[:2] == [Arrived, Arrived]
+    assert Invalidated not in kinds
+    assert any(isinstance(event, Invalidated) for event in found)  # what nobody knows of
+
+
+@pytest.fixture
+def zoe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every signature is good, and hers."""
+    monkeypatch.setattr(Signatures, "_verified", lambda *_: "zoe")
+    monkeypatch.setattr(Signatures, "name", "here")
+
+
+def signed(here: World, doc: dict[str, Any]) -> dict[str, Any]:
+    times = {"created": format_utc(here.wall), "expires": format_utc(here.wall + 3600 * SECOND)}
+    text = orjson.dumps({"spool": "here", **times, **doc}).decode()
+    return {"signed": text, "signature": "-----BEGIN SSH SIGNATURE-----"}
+
+
+@pytest.mark.usefixtures("zoe")
+def test_a_verb_waits_while_its_task_waits_for_its_signature_to_be_verified() -> None:
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    for n in range(5 * AT_ONCE):
+        drop(here, f"{n:03}.json", signed(here, {"task": "run.a", "meta": {"n": n}}))
+    drop(here, "100.json", signed(here, {"task": "run.a", "id": ident(1)}))
+    drop(here, "101.json", {"action": "cancel", "ids": [ident(1)]})
+    found = []
+    for _ in range(7):
+        found += (new := intake.look(here.now()))
+        for event in new:
+            here.disk.remove(event.source.path)
+        here.pass_time(SECOND)
+    assert [type(event) for event in found] == [Arrived] * (5 * AT_ONCE + 2)
+
+
+@pytest.mark.usefixtures("zoe")
+def test_a_signed_action_waits_until_there_is_room_to_write_down_that_it_counts() -> None:
+    here = World()
+    here.boot(wrap=lambda disk: FailingOn(disk, ".json", of=layout.SIGNED))
+    drop(here, "a.json", signed(here, {"task": "run.a", "id": ident(1), "at": "+1h"}))
+    here.run(SECOND)
+    assert tasks_of(here) == [1]
+
+
+@pytest.mark.usefixtures("zoe")
+def test_a_signed_verb_counts_on_the_node_that_runs_its_task() -> None:
+    here = World(nodes=2, lease=10)
+    for node in NODES:
+        here.boot(node)
+    here.run(30 * SECOND)
+    drop(here, "a.json", {"task": "order.a", "id": ident(1)})
+    here.run(3 * SECOND)
+    ((path, _),) = look.entries(here.disk, (layout.RUNNING,))
+    (other,) = NODES - {path.split("/")[1]}
+    drop(here, next(names_for(other)), signed(here, {"action": "cancel", "ids": [ident(1)]}))
+    here.run(10 * SECOND)
+    assert [path.split("/")[0] for path, _ in look.entries(here.disk, layout.STATES)] == ["cancelled"]

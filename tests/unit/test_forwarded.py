@@ -36,3 +36,17 @@ def test_it_stands_among_the_rejected_under_the_name_it_was_dropped_with(to: tup
     assert f"{stem}.json" in disk.names(f"{layout.REJECTED}/{date_of(NOW)}")
     assert action_refusal(disk, stem, NOW, NOW) == "no such task"
     assert disk.names(layout.INCOMING) == []
+
+
+def test_it_does_not_take_the_place_of_an_earlier_one_of_its_name() -> None:
+    disk = ModelDisk(lambda: NOW)
+    disk.make_dir(layout.INCOMING)
+    store, path = Store(disk, "near", durable=False), f"{layout.INCOMING}/mine.json"
+    to_far = f"{layout.INCOMING}/{layout.FOR}far,mine.json"
+    for data, moved in ((b"1", True), (b"2", False)):
+        disk.write(path, data)
+        assert store.forward(Forward(Source(path, 0, NOW, 0), "far")) is moved
+    assert (disk.read(to_far, 9), disk.read(path, 9)) == (b"1", b"2")
+    disk.remove(to_far)
+    assert store.forward(Forward(Source(path, 0, NOW, 0), "far"))
+    assert disk.names(layout.INCOMING) == [f"{layout.FOR}far,mine.json"]
