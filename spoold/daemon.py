@@ -11,15 +11,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import filelock
-
 from spool import daemons, layout, mounts
 from spool.command.parser import Parser
 from spool.errors import Busy, ConfigError, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.times import SECOND
-from spoold import away
+from spoold import away, locks
 from spoold.effects.fenced import FencedDisk
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.runner import Runner
@@ -102,7 +100,7 @@ def _serve(args: argparse.Namespace) -> int:
         if killed:
             log.warning("killed %d processes that an earlier spoold had left", killed)
         fd = None if pulse is None else pulse.lease_fd
-        runner = Runner(keep_fds=[_fd_of(lock)], no_new_privs=found.no_new_privs, lease=fd)
+        runner = Runner(keep_fds=[lock], no_new_privs=found.no_new_privs, lease=fd)
         with contextlib.closing(runner):
             runner.start_keeper()
             from spoold import service  # much is to be imported, while the keeper starts
@@ -120,7 +118,7 @@ def _serve(args: argparse.Namespace) -> int:
         log.warning("beginning anew")
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     finally:
-        lock.release()
+        locks.give(lock)
     return 0
 
 
@@ -160,28 +158,21 @@ def _command_of(pid: int) -> list[bytes]:
         return []
 
 
-def _lock(root: str, node: str, pulse: Pulse | None) -> filelock.FileLock:
+def _lock(root: str, node: str, pulse: Pulse | None) -> int:
     """One daemon for a node of a spool. The keeper holds it too, until the last handler is gone.
 
     On a network file system a dead host may hold it for minutes, or until it is back: beats decide.
     """
     path = os.path.join(root, layout.NODES, f"{node}.lock")
-    lock = filelock.FileLock(path, mode=0o600, thread_local=False)
+    with contextlib.suppress(TimeoutError):
+        return locks.take(path)
+    log.info("waiting for the lock of node %s", node)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log.info("waiting for the lock of node %s", node)
-        try:
-            lock.acquire(timeout=LOCK_PATIENCE)
-        except filelock.Timeout:
-            if pulse is None or pulse.is_here():
-                raise Busy(root, node) from None
-    return lock
-
-
-def _fd_of(lock: filelock.FileLock) -> int:
-    held: int | None = lock._context.lock_file_fd  # noqa: SLF001 - filelock has no public way
-    return os.memfd_create("no lock") if held is None else held
+        return locks.take(path, LOCK_PATIENCE)
+    except TimeoutError:
+        if pulse is None or pulse.is_here():
+            raise Busy(root, node) from None
+        return os.memfd_create("no lock")
 
 
 def _checked(node: str) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from typing import TYPE_CHECKING
-
-import filelock
 
 from spool import daemons, layout, machine, mounts
 from spool.disk import Missing, NotRegular, RealDisk, TooLarge
 from spool.errors import ConfigError, SpoolError
 from spool.quarantine import quarantine
+from spoold import locks
 from spoold.core.state import State
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
@@ -219,9 +219,12 @@ def _begin(disk: RealDisk, root: str, store: Store, *, alone: bool) -> tuple[lis
 
     Until the log is replayed nobody looks at what is there.
     """
-    with filelock.FileLock(os.path.join(root, layout.NODES, "redo.start"), mode=0o600):
+    lock = locks.take(os.path.join(root, layout.NODES, "redo.start"), math.inf)
+    try:
         redo = _redo(disk, root, make=store.durable and alone)
         return start_up(disk, store, redo, alone=alone), store.redo
+    finally:
+        locks.give(lock)
 
 
 def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
@@ -231,14 +234,15 @@ def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
         return None
     if not make and disk.info(layout.REDO) is None:
         return None
-    lock = filelock.FileLock(os.path.join(root, layout.NODES, "redo.owner"), mode=0o600)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        lock = locks.take(os.path.join(root, layout.NODES, "redo.owner"))
+    except TimeoutError:
         return None  # another daemon of this spool has it
-    redo = Redo(disk, machine.life(root))
-    redo.lock = lock
-    return redo if redo.open() else None
+    redo = Redo(disk, machine.life(root), lock)
+    if not redo.open():
+        locks.give(lock)
+        return None
+    return redo
 
 
 def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, redolog
 from spool.disk import DiskFull, Missing
 from spool.redolog import HALF
+from spoold import locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +33,16 @@ class Redo:
     """The log of the one daemon that has it; a chore of the loop, which keeps its replay short.
 
     `boot` names the life of the machine: records of another life are what `found` holds after `open`.
+    `lock` (spoold.locks) is held for as long as there is a log.
     """
 
-    def __init__(self, disk: Disk, boot: str, half: int = HALF) -> None:
+    def __init__(self, disk: Disk, boot: str, lock: int | None = None, *, half: int = HALF) -> None:
         self.disk = disk
         self.boot = boot
+        self.lock = lock
         self.half = half
         self.found: list[dict[str, Any]] = []
         self.made = False  # by us, just now
-        self.lock: Any = None  # held as long as this is
         self._seq = 0
         self._done = 0  # what was logged up to here has been done
         self._safe = 0  # and is on disk
@@ -85,7 +87,7 @@ class Redo:
             with suppress(Missing):  # somebody else has
                 self.disk.remove(path)
         if self.lock is not None:
-            self.lock.release()
+            locks.give(self.lock)
 
     def add(self, record: dict[str, Any]) -> bool:
         """A record is on disk when this returns; False where it is too large to be one."""

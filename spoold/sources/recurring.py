@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from spool import daemons, layout, occurrences, packs, scheduled
@@ -114,7 +113,7 @@ class Recurring:
         self._next = {}
         self._marks = occurrences.marks(self.disk) if self._all else {}
         if any(schedule.spread for schedule in self._all):
-            self._seed = occurrences.seed(self.disk, self._seed or secrets.token_hex(8))
+            self._seed = occurrences.seed(self.disk, self._seed or os.urandom(8).hex())
 
     def _due(self, schedule: Schedule, settings: Settings, now: Now) -> tuple[list[Task], Mark]:
         """The tasks that are not known yet, and how far it has come once they are."""

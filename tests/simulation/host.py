@@ -383,7 +383,7 @@ class Host:
         there = self.disk.info(layout.REDO) is not None
         if any(h.redo is not None for h in self.world.up()) or not (there or self.store.durable):
             return None
-        redo = Redo(self.disk, "sim", HALF)
+        redo = Redo(self.disk, "sim", half=HALF)
         return redo if redo.open() else None
 
     def step(self) -> bool:

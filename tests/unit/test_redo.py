@@ -36,7 +36,7 @@ def disk() -> ModelDisk:
 
 
 def opened(disk: ModelDisk, boot: str = "one") -> Redo:
-    redo = Redo(disk, boot, TINY)
+    redo = Redo(disk, boot, half=TINY)
     assert redo.open()
     return redo
 
@@ -197,13 +197,13 @@ def test_fsck_mends_nothing_before_the_log_is_replayed(
 def test_a_start_flushes_the_disk_only_where_something_may_not_be_there(
     disk: ModelDisk, before: str, flushes: int
 ) -> None:
-    redo = Redo(disk, "one", TINY)
+    redo = Redo(disk, "one", half=TINY)
     if before != "days without it":
         assert redo.open()
         filled(redo, 3)
         if before != "a death":
             redo.settle()
-        redo = Redo(disk, "one", TINY)
+        redo = Redo(disk, "one", half=TINY)
     store = Store(disk, "n", durable=True)
     disk.make_dir(store.stage_dir)
     if before == "a file left in running/":
