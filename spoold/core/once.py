@@ -39,7 +39,7 @@ def taken(state: State, event: KeysTaken, now: Now) -> list[Action]:
     ids = tuple(event.rivals)
     wanted = [task for task in asked.tasks if task.id in rivals]
     if any(rival.stand == COMING for rival in rivals.values()):
-        return [FreeKeys(ids, again=True)]
+        return _again(state, asked.request, ids)
     for task in wanted:
         if task.on_duplicate == "reject":
             rival = rivals[task.id or ""]
@@ -47,7 +47,7 @@ def taken(state: State, event: KeysTaken, now: Now) -> list[Action]:
             return [FreeKeys(ids), _refusal(state, asked.request, asked.source, task, rule)]
     stirred = [t for t in wanted if rivals[t.id or ""].stand == UNFINISHED]
     if asked.last and any(t.on_duplicate == "replace" for t in stirred):
-        return [FreeKeys(ids, again=True)]  # another node has it
+        return _again(state, asked.request, ids)  # another node has it
     moved = [rivals[t.id or ""].id for t in stirred if t.on_duplicate in ("replace", "extend")]
     if moved and not asked.last:
         known = {i: state.path_of(i) for i in moved}
@@ -57,51 +57,58 @@ def taken(state: State, event: KeysTaken, now: Now) -> list[Action]:
     return [*out, Drop(asked.source)]
 
 
+def _again(state: State, request: Submit, ids: tuple[str, ...]) -> list[Action]:
+    """The action stays, and so does what is asked of its tasks."""
+    for task in request.tasks:
+        state.turn_away(task.id or "")
+    return [FreeKeys(ids, again=True)]
+
+
 def looked(state: State, event: Looked, now: Now) -> list[Action]:
     """Where those stand that are to be replaced or put off: it is done, and the keys are tried again."""
     request, source = event.ask.request, event.ask.source
     if source is None or not isinstance(request, Submit):
         return []
     keyed = {task.key: task for task in request.tasks if task.key is not None}
-    out: list[Action] = []
-    over: set[str] = set()
+    ids = tuple(task.id or "" for task in keyed.values())
+    rivals: list[tuple[str, Task]] = []
     for task_id, place in event.found.items():
-        run = state.runs.get(task_id)
-        old = run or place
+        old = state.runs.get(task_id) or place
         task = keyed.get(old.task.key or "") if old is not None else None
         if task is None:
             continue
-        if run is None and place and place.state == table.RUNNING and task.on_duplicate == "replace":
-            ids = tuple(known.id or "" for known in keyed.values())
-            return [*out, FreeKeys(ids), *verbs.leave(state, source, {place.node or ""})]
+        rivals.append((task_id, task))
         try:
-            out += _stir(state, task, task_id, place, source, now)
+            if (asked := _asked(state, task, task_id, place)) is not None:
+                verbs.check(state, asked, task_id, place, source, now)
         except verbs.Denied as problem:
             rule = f"is taken by {task_id}, which stays as it is: {problem}"
-            ids = tuple(known.id or "" for known in keyed.values())
-            return [*out, FreeKeys(ids), _refusal(state, request, source, task, rule)]
+            return [FreeKeys(ids), _refusal(state, request, source, task, rule)]
+    out: list[Action] = []
+    over: set[str] = set()
+    for task_id, task in rivals:
+        run, place = state.runs.get(task_id), event.found[task_id]
+        if run is None and place and place.state == table.RUNNING and task.on_duplicate == "replace":
+            left = verbs.leave(state, source, {place.node or ""})
+            return [*out, *_again(state, request, ids), *left]
+        if (asked := _asked(state, task, task_id, place)) is not None:
+            out += verbs.on_one(state, asked, task_id, place, source, now)
         over |= {task_id} if run is not None and run.ending == "cancelled" else set()
     return [*out, TakeKeys(source, request, tuple(keyed.values()), frozenset(over), last=True)]
 
 
-def _stir(  # noqa: PLR0913 - one more than five
-    state: State, task: Task, old: str, place: Place | None, source: Source, now: Now
-) -> list[Action]:
-    """Who has the key makes way, or is put off until the newcomer's time."""
+def _asked(state: State, task: Task, old: str, place: Place | None) -> Verb | MoveRequest | None:
+    """Who has the key makes way, or is put off until the newcomer's time; None: it stays as it is."""
     run = state.runs.get(old)
     waits = run is None and place is not None and place.state in (table.PENDING, table.HELD)
-    asked: Verb | MoveRequest
     if task.on_duplicate == "replace" and (run is not None or waits):
-        why = f"replaced by {task.id}"
-        asked = Verb(kind="cancel", ids=(old,), match=None, why=why)
-    elif task.on_duplicate == "extend" and waits and place is not None and place.entry.time < task.at:
+        return Verb(kind="cancel", ids=(old,), match=None, why=f"replaced by {task.id}")
+    if task.on_duplicate == "extend" and waits and place is not None and place.entry.time < task.at:
         why = f"put off by {task.id}"
-        asked = MoveRequest(
+        return MoveRequest(
             ids=(old,), match=None, priority=None, front=None, at=task.at, deadline=None, why=why
         )
-    else:
-        return []
-    return verbs.on_one(state, asked, old, place, source, now)
+    return None
 
 
 def _one(state: State, task: Task, rival: Rival | None, now: Now) -> list[Action]:

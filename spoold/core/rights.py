@@ -60,7 +60,7 @@ def why_not_submit(settings: Settings, who: Who, tasks: Sequence[Task], now: int
         return ""
     rules = rules_of(settings, who)
     most = max((rule.waiting for rule in rules), default=0)
-    if rules and live + len(tasks) > most:
+    if rules and tasks and live + len(tasks) > most:  # what is known already takes no more room
         text = f"the queue is full for {who.said}: {live} of {most} tasks have not ended"
         return f"{text}; try again later, or raise `waiting` in [policy]"
     for task in tasks:

@@ -59,7 +59,7 @@ class State:
         self.stranded: dict[str, str] = {}  # asked for, to be cancelled: why
         self.asked: dict[str, Entry] = {}  # asked for because of its deadline
         self.bodies = Bodies()
-        self.turned_away: dict[str, None] = {}  # ids whose submission waits for room on the disk
+        self.turned_away: dict[str, None] = {}  # ids whose submission has to wait, in the last look at it
         self.pauses: list[dict[str, Any]] = []
         self.groups = Groups()
         self.meter = Meter()
@@ -398,7 +398,7 @@ class State:
     # What comes next.
 
     def turn_away(self, task_id: str) -> None:
-        """A task found no room on the disk: its action stays, and so does what is asked of it."""
+        """A task does not come in yet: its action stays, and so does what is asked of it."""
         if len(self.turned_away) >= KEPT_NAMES:
             self.turned_away.pop(next(iter(self.turned_away)))
         self.turned_away[task_id] = None

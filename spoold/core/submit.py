@@ -55,6 +55,7 @@ def to_pending(state: State, task: Task) -> Move:
     handler = state.settings.handler_for(task.task)
     entry = limitkey.marked(first_entry(task, policy.priority(task, handler)), task, handler)
     state.counts["taken"] += 1
+    state.turned_away.pop(entry.id, None)
     note: dict[str, Any] = {"uid": task.uid, "parent": policy.parent(task, handler)}
     if task.signer is not None:
         note["key"] = task.signer

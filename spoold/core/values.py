@@ -448,9 +448,13 @@ class FreeKeys(Struct, frozen=True):
 
 
 class Drop(Struct, frozen=True):
-    """An action is done with: its file goes, after what it caused is on disk."""
+    """An action is done with: its file goes, after what it caused is on disk.
+
+    It stays where one of the tasks `ids` was taken away before its transition, to run, say.
+    """
 
     source: Source
+    ids: frozenset[str] = frozenset()
 
 
 class Forward(Struct, frozen=True):

@@ -75,8 +75,12 @@ def carry_out(
     denied: dict[str, Denied | table.Illegal] = {}
     elsewhere: set[str] = set()
     ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
-    if any(i in state.turned_away and found.get(i) is None and i not in state.runs for i in ids):
-        return []  # asked of what waits in incoming/ for room: the action waits there as well
+    away = [i for i in ids if i in state.turned_away and found.get(i) is None and i not in state.runs]
+    if away:  # asked of what waits in incoming/: so does this, and is looked at after it
+        for task_id in away:
+            del state.turned_away[task_id]
+        state.later = True
+        return []
     for task_id in ids:
         try:
             out += on_one(state, request, task_id, found.get(task_id), source, now)
@@ -87,7 +91,7 @@ def carry_out(
     if elsewhere:
         return [*out, *leave(state, source, elsewhere)]
     if not denied:
-        return [*out, Drop(source)]
+        return [*out, Drop(source, frozenset(ids))]
     return [*out, _refusal(state, request, source, denied, found)]
 
 
@@ -112,14 +116,22 @@ def on_one(  # noqa: PLR0913 - one more than five
 ) -> list[Action]:
     """A verb on one task; Denied, or table.Illegal."""
     run, by = state.runs.get(task_id), asker(request, source)
-    task = run.task if run is not None else place.task if place is not None else None
-    if source.who is not None and task is not None:
-        parent = policy.parent(task, state.settings.handler_for(task.task))
-        if why := rights.why_not_task(state.settings, source.who, request, task, parent, now.wall):
-            raise Denied(why)
+    check(state, request, task_id, place, source, now)
     if run is not None:
         return _on_run(state, request, run, by, now)
     return _on_place(state, request, task_id, place, by, now)
+
+
+def check(  # noqa: PLR0913 - one more than five
+    state: State, request: Asked, task_id: str, place: Place | None, source: Source, now: Now
+) -> None:
+    """Denied where who asks may not do this to one task."""
+    old = state.runs.get(task_id) or place
+    if source.who is None or old is None:
+        return
+    parent = policy.parent(old.task, state.settings.handler_for(old.task.task))
+    if why := rights.why_not_task(state.settings, source.who, request, old.task, parent, now.wall):
+        raise Denied(why)
 
 
 def id_of(source: Source) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spoold.core.table import RUNNING
 from spoold.core.values import Drop, Message, Move, Note, Pauses, Refuse, Tell, Undone
 from spoold.effects import lines
 
@@ -84,6 +85,11 @@ class Group:
         """The newest rows of each file."""
         return list({pauses.path: pauses for pauses in self.pauses}.values())
 
+    def together(self, move: Move) -> list[Move]:
+        """The tasks that came with this one in an action."""
+        drop = self._taken.get(id(move))
+        return [m for m in self.moves if m is move or (drop and self._taken.get(id(m)) is drop)]
+
     def undo(self, move: Move, why: str) -> list[Move]:
         """This transition, and all that build on it, do not happen; returns them."""
         gone, lost = [move], {move.target}
@@ -95,8 +101,9 @@ class Group:
         self.gone |= {id(m) for m in gone}
         self.undone += [Undone(m, why) for m in gone]
         self.moves = [m for m in self.moves if id(m) not in self.gone]
-        # The action stays; what else it brings is known by its id then.
-        self.drops = [drop for drop in self.drops if drop is not self._taken.get(id(move))]
+        # The action stays, and is looked at again.
+        taken, task_id = self._taken.get(id(move)), move.entry.id if move.before != RUNNING else None
+        self.drops = [d for d in self.drops if d is not taken and task_id not in d.ids]
         return gone
 
 

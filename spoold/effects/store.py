@@ -117,6 +117,8 @@ class Store:
         del now
         self._ensure(group, f"{self.stage_dir}/x")
         for move in list(group.moves):
+            if id(move) in group.gone:
+                continue  # undone with another one of its action
             if move.key is not None:  # who has it is on disk before the task is
                 group.files[layout.key(move.key)] = None
                 group.dirs[layout.KEYS] = None
@@ -380,9 +382,18 @@ class Store:
             self._bring(group, move.entry.id, task)
             self._write(group, self._own(move), encode_task(task))
         except DiskFull:
-            group.undo(move, "full")
+            self._leave_out(group, move, "full")
         except Missing:
-            group.undo(move, "gone")  # a file that was to come with it: its action is refused
+            self._leave_out(group, move, "gone")  # a file that was to come with it: its action is refused
+
+    def _leave_out(self, group: Group, move: Move, why: str) -> None:
+        """All tasks of an action come in, or none: those that were staged are undone as well."""
+        for one in group.together(move):
+            own = self._own(one)
+            if own in group.files:
+                self.disk.remove(own)
+                del group.files[own]
+            group.undo(one, why)
 
     def _bring(self, group: Group, task_id: str, task: Task) -> None:
         """Files that come with a task stand at their place before it does; Missing.

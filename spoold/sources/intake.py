@@ -144,7 +144,7 @@ class Intake:
         self._room = 0
         self._large: dict[str, int] = {}  # tasks of files there was no room for
         self._ignored: set[str] = set()
-        self._passing: dict[str, bool] = {}  # tasks of this look; whether a key may yet keep them out
+        self._passing: dict[str, bool] = {}  # tasks of this look; whether they may yet be refused
         self._packs: frozenset[str] | None = None
         self._there: set[str] = set()  # tasks that others wait for, seen since the last listing
         self.signatures = Signatures(disk, getattr(disk, "root", ""), settings)
@@ -400,7 +400,7 @@ class Intake:
         if seen is None or seen.ino != info.ino or seen.size != info.size:
             self._waiting[path] = Waiting(info.ino, now.mono, info.size, self._listing)
             return True
-        if self._listing < self._put_off + 2 or (self._left and now.mono - seen.since < LEFT):
+        if self._listing < self._put_off + 2 or (self._others and now.mono - seen.since < LEFT):
             seen.listing = self._listing  # what it waits for may be what is left for later, or to others
         # It may be missing in the listing this was first seen in, not in the one after.
         return now.mono - seen.since < patience or self._listing < seen.listing + 2
@@ -434,8 +434,9 @@ class Intake:
             if fresh:
                 self.signatures.use(found, source)
             if isinstance(request, Submit):
-                keyed = any(task.key is not None for task in request.tasks)
-                self._passing |= {task.id or "": keyed for task in request.tasks}
+                stranger = source.who is not None and not source.who.trusted
+                unsure = stranger or any(task.key is not None or task.files for task in request.tasks)
+                self._passing |= {task.id or "": unsure for task in request.tasks}
         except Invalid as problem:
             if isinstance(problem, Incomplete):
                 raise NotYet(problem, self.settings.settle) from None
@@ -553,8 +554,8 @@ class Intake:
         own = {task.id for task in tasks}
         wanted = set(chain.from_iterable(task.after for task in tasks)) - own - self._there
         for task_id in wanted:
-            if (keyed := self._passing.get(task_id)) is not None:
-                if keyed:
+            if (unsure := self._passing.get(task_id)) is not None:
+                if unsure:
                     raise Passing("after", task_id)
                 continue
             if not self._is_there(task_id) and self._packed(task_id) is None:

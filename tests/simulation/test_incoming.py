@@ -9,13 +9,15 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from spool import layout, look
-from spool.actions import Submit
+from spool import keys, layout, look
+from spool.actions import Submit, interpret
 from spool.disk import DiskFull
 from spool.names import date_of, id_time
+from spool.place import mark_of
 from spool.times import format_utc
-from spoold.core import share
-from spoold.core.values import Arrived, Invalidated
+from spoold.core import rights, share
+from spoold.core.values import Arrived, Invalidated, Who
+from spoold.sources.crowd import Crowd
 from spoold.sources.intake import LEAST, LONG, SLICE, Intake
 from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, submit, wait
@@ -203,7 +205,7 @@ def test_what_comes_again_is_let_go_only_when_the_first_has_its_place() -> None:
     assert here.disk.info(f"{layout.INCOMING}/b.json") is not None
     here.disk.remove(f"{layout.INCOMING}/a.json")
     here.run(2 * SECOND)
-    assert tasks_of(here) == [1, 2]
+    assert tasks_of(here) == [1]
     assert here.disk.names(layout.INCOMING) == []
 
 
@@ -352,3 +354,138 @@ def test_a_signed_verb_counts_on_the_node_that_runs_its_task() -> None:
     drop(here, next(names_for(other)), signed(here, {"action": "cancel", "ids": [ident(1)]}))
     here.run(10 * SECOND)
     assert [path.split("/")[0] for path, _ in look.entries(here.disk, layout.STATES)] == ["cancelled"]
+
+
+def places(here: World) -> list[tuple[str, int]]:
+    found = look.entries(here.disk, layout.STATES)
+    return sorted((path.split("/")[0], int(entry.id[-6:], 16)) for path, entry in found)
+
+
+def refused(here: World) -> list[str]:
+    days = [f"{layout.REJECTED}/{day}" for day in here.disk.names(layout.REJECTED)]
+    return [n for day in days for n in here.disk.names(day) if not n.endswith(".reason.json")]
+
+
+def test_of_an_action_that_there_is_no_room_for_no_task_comes_in() -> None:
+    here = World()
+    here.boot(wrap=lambda disk: FailingOn(disk, f".{ident(2)}.task"))
+    later: dict[str, Any] = {"task": "run.a", "at": "+1h"}
+    picky = {**later, "id": ident(2), "key": "k", "on_duplicate": "reject"}
+    drop(here, "a.json", {"tasks": [{**later, "id": ident(1)}, picky, {**later, "id": ident(3)}]})
+    drop(here, "b.json", {**later, "id": ident(4), "key": "k"})
+    here.turn()
+    assert tasks_of(here) == [4]
+    here.run(60 * SECOND)
+    assert (tasks_of(here), refused(here)) == ([4], ["a.json"])
+
+
+def test_a_verb_does_not_wait_for_a_task_that_its_writer_took_back() -> None:
+    here = World()
+    here.boot(wrap=lambda disk: FailingOn(disk, f".{ident(1)}.task"))
+    for n in (2, 1):
+        drop(here, f"{n}.json", {"task": "run.a", "id": ident(n), "at": "+1h"})
+        here.turn()
+    here.disk.remove(f"{layout.INCOMING}/1.json")
+    drop(here, "a.json", {"action": "cancel", "ids": [ident(1), ident(2)]})
+    here.run(10 * SECOND)
+    assert places(here) == [("cancelled", 2)]
+    assert refused(here) == ["a.json"]  # of the other one nobody knows
+
+
+def test_a_verb_waits_while_its_task_waits_for_a_key() -> None:
+    """Another node is about to take it, and then does not."""
+    here = world()
+    doc: dict[str, Any] = {"task": "run.a", "id": ident(1), "at": "+1h", "key": "k"}
+    other = interpret(
+        {**doc, "id": ident(2)}, now=here.wall, dropped=here.wall, zone=ZoneInfo("UTC"), uid=0
+    )
+    assert isinstance(other, Submit)
+    here.disk.make_dir(layout.KEY_LOCKS)
+    here.disk.write("tmp/.other", keys.encode(other.tasks[0], "n2"))
+    here.disk.link("tmp/.other", layout.key(mark_of("k", None)))
+    drop(here, "a.json", doc)
+    drop(here, "b.json", {"action": "cancel", "ids": [ident(1)]})
+    here.run(2 * SECOND)
+    assert places(here) == []
+    here.disk.remove("tmp/.other")
+    here.run(2 * SECOND)
+    assert (places(here), refused(here)) == ([("cancelled", 1)], [])
+
+
+def test_a_verb_on_a_task_that_another_node_claims_meanwhile_is_refused() -> None:
+    here = World(nodes=2, lease=10)
+    one, two = here.boot("n1"), here.boot("n2")
+    here.run(30 * SECOND)
+    drop(here, "a.json", {"task": "order.a", "id": ident(1), "at": "+5s"})
+    here.run(3 * SECOND)
+    name = next(names_for("n1"))
+    drop(here, name, {"action": "hold", "ids": [ident(1)]})
+
+    def claimed() -> None:
+        here.pass_time(5 * SECOND)
+        for _ in range(5):
+            two.turn()
+        assert places(here) == [("running", 1)]
+
+    below = one.disk.disk
+    one.disk.swap(BeforeMove(below, layout.PENDING, claimed))
+    for _ in range(3):
+        one.turn()
+    one.disk.swap(below)
+    here.run(3 * SECOND)
+    assert (places(here), refused(here)) == ([("running", 1)], [name])
+
+
+class BeforeMove(Wrapper):
+    """Something happens just before the first file is moved away from a place."""
+
+    def __init__(self, disk: Any, place: str, act: Callable[[], None]) -> None:
+        super().__init__(disk)
+        self.place = place
+        self.act: Callable[[], None] | None = act
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb == "move" and args[0].startswith(self.place) and self.act is not None:
+            act, self.act = self.act, None
+            act()
+
+
+class Strangers:
+    """Nobody is trusted."""
+
+    def who(self, uid: int, key: str | None, mono: int, *, strict: bool = True) -> Who:
+        del mono, strict
+        return Who(uid, str(uid), (), key)
+
+
+def of_strangers(rules: str) -> World:
+    here = World(more=f'|\n[policy."*"]\ntasks = ["run.a"]\nahead = "2h"\n{rules}')
+    host = here.boot()
+    host.intake.crowd = Crowd(host.disk, Strangers(), host.settings)  # type: ignore[arg-type]
+    return here
+
+
+def test_nothing_waits_for_a_task_that_is_not_allowed() -> None:
+    here = of_strangers("")
+    drop(here, "a.json", {"task": "run.b", "id": ident(1)})
+    drop(here, "b.json", {"task": "run.a", "id": ident(2), "after": [ident(1)]})
+    here.run(60 * SECOND)
+    assert (tasks_of(here), sorted(refused(here))) == ([], ["a.json", "b.json"])
+
+
+def test_what_is_refused_has_replaced_nothing() -> None:
+    here = of_strangers('verbs = ["cancel"]')
+    later: dict[str, Any] = {"task": "run.a", "at": "+1h"}
+    for n, key in ((1, "a"), (2, "b")):
+        drop(here, f"{n}.json", {**later, "id": ident(n), "key": key})
+    here.run(SECOND)
+    new = {**later, "id": ident(3), "key": "a", "on_duplicate": "replace"}
+    late = {**later, "id": ident(4), "key": "b", "on_duplicate": "extend", "at": "+90m"}
+    drop(here, "3.json", {"tasks": [new, late]})  # to put off is a move, which he may not
+    here.run(SECOND)
+    assert (places(here), refused(here)) == ([("pending", 1), ("pending", 2)], ["3.json"])
+
+
+def test_what_comes_again_takes_no_room_in_a_full_queue() -> None:
+    settings, who = load(('|\n[policy."*"]\ntasks = ["run.a"]\nwaiting = 1', 400)), Who(7, "zoe")
+    assert not rights.why_not_submit(settings, who, (), 0, 2)
