@@ -177,7 +177,7 @@ class Watch:
         self._ahead(host, fresh, now)
         fresh = [entry for entry in fresh if not _takes_turns(host, entry)]
         if host.core.again:  # a slot was kept for what then could not start: what needs none went by
-            fresh = [entry for entry in fresh if entry.id not in host.state.beside]
+            fresh = [entry for entry in fresh if not _needs_none(host, entry)]
         if not fresh:
             return
         last = max(fresh, key=order.rank)
@@ -227,6 +227,11 @@ class Watch:
         if self.seen[key] > 1 + (self.world.crashes if content["event"] == "progress" else 0):
             raise Broken(f"{parent} is told {name} twice")
         self.told[content["id"], content["attempt"], content["event"]].append(content)
+
+
+def _needs_none(host: Host, entry: Entry) -> bool:
+    handler = host.state.handler_of(entry)
+    return entry.id in host.state.beside or (handler is not None and bool(handler.notify))
 
 
 def _takes_turns(host: Host, entry: Entry) -> bool:
