@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.basicConfig(level=level, format="spoold: %(message)s", stream=sys.stderr)
     os.umask(0o077)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until there is somebody to hear it
     try:
         return _serve(args)
     except SpoolError as problem:

@@ -21,6 +21,7 @@ class Signals:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in WORDS:
             signal.signal(number, self._noted)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WORDS)  # what was said during the start is heard now
 
     def _noted(self, number: int, frame: FrameType | None) -> None:
         del frame

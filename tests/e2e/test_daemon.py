@@ -29,6 +29,15 @@ def test_a_second_daemon_on_a_node_is_refused_and_the_first_goes_on(live: Make) 
     spool.event("done", spool.submit("note"))
 
 
+def test_a_daemon_that_is_told_to_reload_while_it_starts_does_so(spool_at: Make) -> None:
+    spool = spool_at(NOTE)
+    process = spool.process = spool.spoold()
+    until((spool.root / "nodes/here.lock").exists, "it has begun")
+    while not (spool.root / "nodes/here.json").exists() and process.poll() is None:
+        process.send_signal(signal.SIGHUP)
+    spool.event("done", spool.submit("note"))
+
+
 @pytest.mark.parametrize("name", ["a b", "pauses"])
 def test_a_node_name_that_no_file_can_have_is_refused(spool_at: Make, name: str) -> None:
     spool = spool_at(NOTE)
