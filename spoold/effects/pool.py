@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import spool
@@ -36,6 +37,7 @@ SHORTEST, LONGEST = 1_000_000, 60_000_000  # us between tries to import what can
 LEAVING = 10_000_000  # us for a worker without a task to end when told to
 LOOK = 1_000_000  # us between looks at the output of what runs
 SLOW = 20_000  # us that a task may hold up what was handed ahead of time behind it
+_NUMBERS = count(1)  # of the workers of all applications
 
 
 class App(NamedTuple):
@@ -340,8 +342,7 @@ class Pool:
 
     def _spawn(self, now: int) -> Worker:
         ours, theirs = socket.socketpair()
-        self._count += 1
-        name = f"worker-{os.getpid()}-{self._count}"
+        name = f"worker-{os.getpid()}-{next(_NUMBERS)}"
         scratch = os.path.join(self._root, layout.RUNNING, self._node, f".{name}.out")
         env = {
             **self._base,
@@ -369,8 +370,6 @@ class Pool:
             self._runner.lease,
         )
         return worker
-
-    _count = 0
 
     # Output.
 

@@ -109,6 +109,16 @@ def meet(me: int) -> int:
     assert len({end["result"] for end in ends}) == 3
 
 
+def test_applications_do_not_share_workers(spool_at: Callable[[str], Live], tmp_path: Path) -> None:
+    write(tmp_path, '@task("t.pid")\ndef pid() -> int:\n    return os.getpid()\n')
+    write(tmp_path, '@task("u.pid")\ndef pid() -> int:\n    return os.getpid()\n', "other.py")
+    spool = spool_at(python(tmp_path) + python(tmp_path, "u.*", python="other")).start()
+    first, second = (spool.end(spool.submit(name))["result"] for name in ("t.pid", "u.pid"))
+    assert isinstance(first, int)
+    assert isinstance(second, int)
+    assert first != second
+
+
 def test_the_death_of_a_worker_is_one_crashed_attempt(app) -> None:
     spool = app("""
 @task("t.die")

@@ -259,7 +259,9 @@ def _told(world: World, found: Survey) -> None:
             works = record["task"].startswith("order.") and record["started_at"] is not None
             works = works and not world.cuts  # an event that was not read goes with its task's end
             # A host that stood still in its claim, and claims when its death was dealt with: nobody tells.
-            works = works and not (world.deaths_of_nodes and (record["error"] or {}).get("type") == "lost")
+            works = works and not (
+                world.deaths_of_nodes and (record["error"] or {}).get("type") == "lost"
+            )
             if works and (task_id, attempt, "ready") not in world.watch.told:
                 raise Broken(f"{task_id} ran as attempt {attempt} and its parent never heard of it")
 
