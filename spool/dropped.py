@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,8 +24,8 @@ REASON = ".reason.json"
 
 
 def waiting(disk: Disk, task_id: str) -> TaskView | None:
-    """The task as it still lies in incoming/; None where it does not (or may not be seen)."""
-    for path in _candidates(disk, layout.INCOMING, task_id):
+    """The task as it still lies where it was dropped; None where it does not (or may not be seen)."""
+    for path in chain.from_iterable(_candidates(disk, folder, task_id) for folder in folders(disk)):
         info = handed.info(disk, path)
         doc = _task_in(disk, path, task_id)
         if doc is not None and info is not None:
@@ -31,6 +33,18 @@ def waiting(disk: Disk, task_id: str) -> TaskView | None:
 
             return dropped_view(task_id, path, doc, (info.ctime_us, info.uid))
     return None
+
+
+def folders(disk: Disk) -> list[str]:
+    """Where actions are dropped: incoming/, and the boxes of single writers that may be seen."""
+    try:
+        own = disk.names(layout.WRITERS)
+    except Missing:
+        own = []
+    except PermissionError:  # in it only one's own can be seen
+        own = [str(os.geteuid())]
+    found = [f"{layout.WRITERS}/{name}" for name in own]
+    return [layout.INCOMING, *(folder for folder in found if handed.info(disk, folder) is not None)]
 
 
 def refusal(disk: Disk, task_id: str, now: int) -> str | None:

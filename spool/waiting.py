@@ -61,11 +61,11 @@ def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
 
 def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None:
     """Return when the action incoming/STEM.json is carried out; Refused, TimedOut."""
-    path = f"{layout.INCOMING}/{stem}.json"
+    places = dropped.folders(disk)
     end = _end(timeout)
-    if _lies(disk, path):
-        with Watch([f"{root}/{layout.INCOMING}"]) as watch:
-            while _lies(disk, path):
+    if _lies(disk, places, f"{stem}.json"):
+        with Watch([f"{root}/{folder}" for folder in places]) as watch:
+            while _lies(disk, places, f"{stem}.json"):
                 watch.wait(_left(end, f"action {stem} is not carried out yet"))
     now = time.time_ns() // 1000
     why = dropped.action_refusal(disk, stem, id_time(stem) if is_id(stem) else now, now)
@@ -73,13 +73,12 @@ def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None
         raise Refused(stem, why)
 
 
-def _lies(disk: Disk, path: str) -> bool:
+def _lies(disk: Disk, places: list[str], name: str) -> bool:
     """Whether an action waits, under its own name or handed on to another node."""
-    if disk.info(path) is not None:
+    if any(disk.info(f"{folder}/{name}") is not None for folder in places):
         return True
-    folder, _, name = path.rpartition("/")
     try:
-        return any(layout.dropped_as(other) == name for other in disk.names(folder))
+        return any(layout.dropped_as(other) == name for other in disk.names(layout.INCOMING))
     except PermissionError:  # a box of letters: who may only drop them does not see what is handed on
         return False
 
@@ -92,7 +91,7 @@ def _taken_in(disk: Disk, root: str, task_id: str, end: float | None) -> None:
     own = layout.own_copy(task_id)
     if disk.info(own) is not None:
         return
-    with Watch([f"{root}/{layout.INCOMING}"]) as watch:
+    with Watch([f"{root}/{folder}" for folder in dropped.folders(disk)]) as watch:
         while True:
             waits = dropped.waiting(disk, task_id)
             if disk.info(own) is not None:

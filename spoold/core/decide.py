@@ -145,7 +145,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
                 state.forget_all()  # what was left on disk because of them is found again
             return []
         case Peers():
-            state.peers = event.live
+            led, state.peers = state.leads, event.live
+            state.reread |= state.leads and not led
             state.forget_all()  # what was another one's share may be ours
             return []
         case Stirred():

@@ -19,6 +19,9 @@ def scheduled(state: State, event: Arrived, request: Schedule) -> list[Action]:
     """The tables are kept on disk by one node for all; what spool.toml says is changed there."""
     if not state.leads:
         return verbs.leave(state, event.source, {state.leader})
+    if state.reread:
+        state.later = True
+        return []
     name, table = request.name, request.table
     rule = ""
     if any(schedule.name == name for schedule in state.settings.recurring):

@@ -56,7 +56,8 @@ class Recurring:
 
     def due(self, now: Now) -> int | None:
         """In how many us there is something to do; None where nothing recurs."""
-        if self._settings is not self.state.settings or self._tables is not self.state.schedules:
+        known = self._settings is self.state.settings and self._tables is self.state.schedules
+        if not known or self.state.reread:
             return 0
         waits = [at - now.wall for at in self._next.values()]
         waits += [self._again - now.mono] if self._again is not None else []
@@ -94,9 +95,10 @@ class Recurring:
 
     def _read(self, now: Now) -> None:
         """What actions have set: at the start, and now and then where another node writes it."""
-        if self._reread is not None and (len(self.state.peers) < 2 or now.mono < self._reread):
+        others = len(self.state.peers) > 1 and now.mono >= (self._reread or 0)
+        if self._reread is not None and not others and not self.state.reread:
             return
-        self._reread = now.mono + OTHERS
+        self._reread, self.state.reread = now.mono + OTHERS, False
         try:
             tables = daemons.read_schedules(self.disk)
         except Invalid as problem:

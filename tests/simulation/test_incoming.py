@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from spool import keys, layout, look
+from spool import daemons, keys, layout, look
 from spool.actions import Submit, interpret
 from spool.disk import DiskFull
 from spool.names import date_of, id_time
@@ -489,3 +489,21 @@ def test_what_is_refused_has_replaced_nothing() -> None:
 def test_what_comes_again_takes_no_room_in_a_full_queue() -> None:
     settings, who = load(('|\n[policy."*"]\ntasks = ["run.a"]\nwaiting = 1', 400)), Who(7, "zoe")
     assert not rights.why_not_submit(settings, who, (), 0, 2)
+
+
+@pytest.mark.parametrize("ms", range(0, 10_000, 1700))
+def test_a_schedule_stays_though_another_node_sets_the_next_one(ms: int) -> None:
+    here = World(nodes=2, lease=5)
+    for node in NODES:
+        here.boot(node)
+    here.run(30 * SECOND + ms * 1000)
+    first = here.up()[0].state.leader
+    doc = {"action": "schedule", "name": "a", "table": {"every": "@yearly", "task": "run.a"}}
+    drop(here, next(names_for(first)), doc)
+    here.up()[0].turn()
+    here.up()[1].turn()
+    here.stop(first)
+    drop(here, "b.json", {**doc, "name": "b"})
+    for _ in range(100):
+        here.run(SECOND // 10)  # no faster: their watch over each other counts
+    assert set(daemons.read_schedules(here.disk)) == {"a", "b"}

@@ -33,6 +33,7 @@ from spool import (
 )
 from spool.actions import encode_task, interpret
 from spool.disk import DiskFull, RealDisk
+from spool.drop import Box
 from spool.init import init
 from spool.names import Entry, event_name, new_id
 
@@ -877,3 +878,19 @@ def test_every_name_the_package_promises_is_there() -> None:
         assert name in dir(spool)
     with pytest.raises(AttributeError):
         _ = spool.Nonsense
+
+
+def test_what_lies_in_a_box_of_its_writer_is_waited_for(root: Path) -> None:
+    (root / layout.WRITERS / str(os.geteuid())).mkdir(parents=True)
+    client = Spool(root)
+    own = f"{layout.WRITERS}/{os.geteuid()}"
+    client.box = Box(own, own)
+    task_id = client.submit("run.a")
+    stem = client.act({"action": "cancel", "ids": [task_id]})
+    with pytest.raises(TimedOut):
+        client.wait(task_id, timeout=0.01)
+    with pytest.raises(TimedOut):
+        client.carried_out(stem, timeout=0.01)
+    assert client.get(task_id).state == layout.INCOMING
+    (root / own / f"{stem}.json").unlink()
+    client.carried_out(stem, timeout=0.01)
