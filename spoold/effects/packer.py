@@ -66,7 +66,6 @@ class Packer:
 
     def resume(self) -> None:
         """What an earlier daemon has promised is done, what it has only begun is forgotten."""
-        self.resumed = True
         self.disk.make_dir(layout.PACKED)
         try:
             promise = orjson.loads(self.disk.read(PROMISE, 64 << 20))
@@ -77,6 +76,7 @@ class Packer:
         for name in look.names(self.disk, layout.PACKED):
             if name.startswith("."):
                 self.disk.remove(f"{layout.PACKED}/{name}")
+        self.resumed = True
 
     def due(self, now: Now) -> int | None:
         """In how many us there is something to look after."""
@@ -93,9 +93,11 @@ class Packer:
             self.state.prune_asked = False
         if now.mono < self._next:
             return
-        if self._pass is None:
-            self._pass = self._all(now.wall)
         try:
+            if not self.resumed:
+                self.resume()
+            if self._pass is None:
+                self._pass = self._all(now.wall)
             next(self._pass)
             self._next = now.mono + (BUSY if self.state.head() is not None else PAUSE)
         except StopIteration:
@@ -110,8 +112,6 @@ class Packer:
         if self._leads and not led:
             self._pass, self._next = None, now.mono + HANDOVER
             self.resumed = False
-        if self._leads and not self.resumed and now.mono >= self._next:
-            self.resume()
         return self._leads
 
     def _all(self, now: int) -> Iterator[None]:

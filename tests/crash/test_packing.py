@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from spool import fsck, journal, layout, look, packs, records
-from spool.disk import RealDisk
+from spool.disk import DiskFull, RealDisk
 from spool.init import init
 from spool.names import DAY_US, date_of, id_from
 from spool.owncopy import Task, encode_task, first_entry
@@ -309,3 +310,57 @@ def test_a_day_of_the_journal_is_packed_whole_wherever_it_is_cut_off(disk: RealD
     assert list(journal.read(disk.root, journal.Filter())) == [*lines, lines[0]]
     passed(disk, disk.root, NOON + 100 * DAY_US)
     assert list(journal.read(disk.root, journal.Filter())) == []
+
+
+def taken_over_at(place: Path, point: int) -> bool:
+    """The same as `cut_at`; another node takes over, and is asked for a pass at once."""
+    init(str(place))
+    disk = RealDisk(str(place))
+    ids = [ended(disk, n, "failed", 5) for n in range(6)]
+    try:
+        passed(Cutting(disk, point), disk.root)
+    except Cut:
+        pass
+    else:
+        return False
+    state = State("n", load(TOML), 2)
+    state.peers = frozenset({"n", "m", "l"})
+    assert not state.leads
+    packer, mono = Packer(disk, state, disk.root), 1
+    packer.step(Now(NOON, mono))
+    state.peers, state.prune_asked = frozenset({"n"}), True
+    for _ in range(300):
+        mono += EVERY // 100
+        packer.step(Now(NOON, mono))
+    assert [times_packed(disk, task_id) for task_id in ids] == [1] * 6, point
+    assert not any(lives(disk, task_id) for task_id in ids)
+    disk.close()
+    return True
+
+
+def test_a_pass_that_is_asked_for_goes_on_with_what_the_one_before_has_promised(tmp_path: Path) -> None:
+    points = 0
+    while taken_over_at(tmp_path / f"at{points}", points):
+        points += 1
+    assert points > 15
+
+
+def test_a_promise_waits_where_the_disk_is_full(disk: RealDisk) -> None:
+    packer = Packer(Full(disk), State("n", load(TOML), 2), disk.root)  # type: ignore[arg-type]
+    packer.step(Now(NOON, 1))
+    packer.disk = disk
+    packer.step(Now(NOON, 1 + EVERY))
+    assert packer.resumed
+
+
+class Full:
+    """No directory can be made."""
+
+    def __init__(self, disk: RealDisk) -> None:
+        self.disk = disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.disk, name)
+
+    def make_dir(self, path: str) -> None:
+        raise DiskFull(errno.ENOSPC, "full", path)
