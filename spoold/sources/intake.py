@@ -94,7 +94,9 @@ class Waiting(Struct):
 class NotYet(Exception):
     """The file may still become valid; after `patience` us `then` comes, else the refusal stands."""
 
-    def __init__(self, problem: Invalid, patience: int, then: Arrived | None = None) -> None:
+    def __init__(
+        self, problem: Invalid, patience: int, then: Arrived | Invalidated | None = None
+    ) -> None:
         super().__init__(problem, patience, then)
         self.problem = problem
         self.patience = patience
@@ -372,7 +374,7 @@ class Intake:
         except NotYet as later:
             if self._patient(path, info, now, later.patience):
                 return None
-            found = later.then or self._refusal(source, later.problem, None)
+            found = later.then
         except NoRoom as short:
             if path not in self._large:
                 words = "%s waits: it brings %d tasks, and there is room for %d (min_free_inodes)"
@@ -417,8 +419,7 @@ class Intake:
             self._check(name, info)
             found = self.signatures.open(self._bytes(path, info), now)
             doc = found.action
-            if found.key is not None:
-                source = self._source(path, info, found.key, now)
+            source = source if found.key is None else self._source(path, info, found.key, now)
             self._check_owner(path, info, source, now)
             dropped = min(info.ctime_us, now.wall)
             request = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
@@ -437,10 +438,14 @@ class Intake:
                 stranger = source.who is not None and not source.who.trusted
                 unsure = stranger or any(task.key is not None or task.files for task in request.tasks)
                 self._passing |= {task.id or "": unsure for task in request.tasks}
+        except NotYet as later:
+            later.then = later.then or self._refusal(source, later.problem, doc)
+            raise
         except Invalid as problem:
+            refusal = self._refusal(source, problem, doc)
             if isinstance(problem, Incomplete):
-                raise NotYet(problem, self.settings.settle) from None
-            return self._refusal(source, problem, doc)
+                raise NotYet(problem, self.settings.settle, refusal) from None
+            return refusal
         return Arrived(source, request)
 
     def _check_ids(self, request: Words, source: Source) -> Words:

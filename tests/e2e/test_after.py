@@ -117,8 +117,11 @@ def test_what_has_ended_before_counts_and_what_nobody_knows_is_refused(live: Mak
     last = step(after=[first["id"]])
     spool.drop(last)
     spool.entry(last["id"], "done")
-    reason = spool.refusal(spool.drop(step(after=[new_id()])))
+    alone = step(after=[new_id()], notify="shop")
+    reason = spool.refusal(spool.drop(alone))
     assert (reason["field"], reason["rule"]) == ("after", "no task has this id")
+    told = spool.event("rejected", alone["id"], parent="shop")  # it could be read: its parent hears of it
+    assert (reason["id"], told["task"]) == (alone["id"], "step")
 
 
 @pytest.mark.parametrize(
