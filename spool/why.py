@@ -51,14 +51,26 @@ class Why:
                 return self._unserved() or "dropped a moment ago; it is being taken in"
             case layout.PENDING:
                 return self._pending(task)
-            case layout.HELD if task.why == AFTER:
-                return self._after(task)
             case layout.HELD:
-                return HELD.get(task.why, "held: {why}").format(id=task.id, task=task.task, why=task.why)
+                return self._held(task)
             case layout.RUNNING:
                 return self._running(task)
             case _:
                 return self._ended(task)
+
+    def _held(self, task: TaskView) -> str:
+        if task.why == AFTER:
+            return self._after(task)
+        if task.why == "no-handler" and (module := self._module(task.task)):
+            return f"module {module} has no function `{task.task}`: deploy one, then HUP to spoold"
+        return HELD.get(task.why, "held: {why}").format(id=task.id, task=task.task, why=task.why)
+
+    def _module(self, task: str) -> str | None:
+        """The Python module that is bound to a name, as the daemons say."""
+        rows = (row for status in self.alive for row in status.get("python") or ())
+        return next(
+            (row["module"] for row in rows if any(matches(p, task) for p in row["handlers"])), None
+        )
 
     def _after(self, task: TaskView) -> str:
         """How many it waits for, and one of them."""

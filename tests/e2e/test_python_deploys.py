@@ -81,6 +81,8 @@ def test_a_task_without_a_function_waits_for_one(app, tmp_path: Path) -> None:  
     spool = app(ONE)
     task_id = spool.submit("t.later", args={})
     assert spool.entry(task_id, "held").why == "no-handler"
+    say = [sys.executable, "-m", "spool", "--spool", str(spool.root), "why", task_id]
+    assert subprocess.check_output(say, text=True).startswith("module apptasks has no function `t.later`")
     write(tmp_path, ONE + '@task("t.later")\ndef later(): return 7\n')
     spool.signal(signal.SIGHUP)
     assert spool.end(task_id)["result"] == 7
