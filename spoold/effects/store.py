@@ -408,7 +408,11 @@ class Store:
             source, target = layout.given(task_id, name), f"{folder}/{name}"
             if task.replay_of is not None:
                 source = f"{layout.files(task.replay_of)}/{name}"
-            if self.disk.info(target) is None:
+            there, fresh = self.disk.info(target), self.disk.info(source)
+            if there is not None and fresh is not None and there.ino != fresh.ino:
+                self.disk.remove(target)  # of an action that was taken back before it was taken in
+                there = None
+            if there is None:
                 self.disk.link(source, target)
             group.files[target] = None
             group.given[target] = source

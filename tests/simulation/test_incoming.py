@@ -507,3 +507,20 @@ def test_a_schedule_stays_though_another_node_sets_the_next_one(ms: int) -> None
     for _ in range(100):
         here.run(SECOND // 10)  # no faster: their watch over each other counts
     assert set(daemons.read_schedules(here.disk)) == {"a", "b"}
+
+
+def test_a_file_that_comes_with_a_task_is_that_of_the_action_that_is_taken_in() -> None:
+    """An earlier one found no room, and its writer took it back."""
+    here = World()
+    here.boot(wrap=lambda disk: FailingOn(disk, f".{ident(1)}.task"))
+    for name, data in (("a.json", b"old"), ("b.json", b"new")):
+        here.disk.write("tmp/.f", data)
+        here.disk.move("tmp/.f", layout.given(ident(1), "f"))
+        drop(here, name, {"task": "run.a", "id": ident(1), "at": "+1h", "files": ["f"]})
+        here.turn()
+        if here.disk.info(f"{layout.INCOMING}/a.json") is not None:
+            here.disk.remove(f"{layout.INCOMING}/a.json")
+    here.run(SECOND)
+    assert tasks_of(here) == [1]
+    assert here.disk.read(f"{layout.files(ident(1))}/f", 9) == b"new"
+    assert here.disk.names(layout.TMP) == []
