@@ -16,6 +16,7 @@ from spool.command.parser import Parser
 from spool.errors import Busy, ConfigError, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
+from spool.runargs import RUN
 from spool.times import SECOND
 from spoold import away, locks
 from spoold.effects.fenced import FencedDisk
@@ -85,7 +86,8 @@ def _serve(args: argparse.Namespace) -> int:
     disk = FencedDisk(root)
     found = read_settings(disk, root)
     if args.check:
-        log.info("%s: %d handlers, all well", layout.SETTINGS, len(found.handlers))
+        count = len(found.handlers.keys() - {RUN})
+        log.info("%s: %d handler%s, all well", layout.SETTINGS, count, "s" * (count != 1))
         return 0
     if args.reload:
         return _have_reloaded(disk, root, node)

@@ -224,6 +224,7 @@ def test_a_crontab_becomes_schedules_and_a_word_on_every_other_line(
         assert words in done.stderr, done.stderr
     spool = spool_at(done.stdout)
     assert spool.once("--check") == 0
+    assert "spool.toml: 0 handlers, all well" in spool.says()
 
 
 def test_a_schedule_is_set_and_changed_and_removed_by_actions_and_outlives_the_daemon(live: Make) -> None:
