@@ -347,9 +347,10 @@ class Spool(Control):
                 break
         if not complete and file is not None:
             return {**file, "complete": True}
-        for state, count in look.count(self.disk, look.LIVE, limit=look.MANY)[0].items():
+        others, all_of_them = look.count(self.disk, look.PLACED, limit=look.MANY)
+        for state, count in others.items():
             found.count(state, count)
-        return {**found.plain(), "complete": complete}
+        return {**found.plain(), "complete": complete and all_of_them}
 
     def _standing(self, nodes: Iterable[str]) -> tuple[dict[str, int], str | None, bool]:
         """What stands where, since when that is known if it is too much to count, whether that is all."""

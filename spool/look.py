@@ -27,6 +27,7 @@ DAMAGED = (Invalid, BadName, NotRegular, TooLarge)  # what is raised where an en
 SLICE = 4096
 MANY = 50_000  # names that can be counted in the time somebody waits
 LIVE = (layout.HELD, layout.RUNNING)
+PLACED = tuple(state for state in layout.STATES if state != layout.PENDING)
 
 
 def read_task(disk: Disk, path: str) -> Task:

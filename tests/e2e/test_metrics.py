@@ -116,6 +116,7 @@ def test_every_metric_of_the_dashboard_is_one_we_write(live: Make) -> None:
 
 def test_the_shape_says_for_how_long_what_waits_has_been_due(live: Make) -> None:
     spool = live("concurrency = 1\n" + TOML)
+    spool.end(spool.submit("good"))
     spool.do({"action": "pause"})
     spool.submit_all([{"task": "good", "at": "+1h"} for _ in range(3)])
     old = [{"task": "bad", "at": "2026-01-01T00:00:00Z", "priority": "high"} for _ in range(2)]
@@ -126,6 +127,7 @@ def test_the_shape_says_for_how_long_what_waits_has_been_due(live: Make) -> None
         assert found["tasks"]["good"]["medium"] == [3] + [0] * len(LABELS)
         assert found["tasks"]["bad"]["high"] == [0] * len(LABELS) + [2]
         assert found["oldest"]["task"] == "bad"
+        assert found["counts"]["done"] == 1
         status = client.status()
         assert (status["counts"]["pending/high"], status["counted_at"]) == (2, None)
 
