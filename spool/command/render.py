@@ -13,7 +13,7 @@ from spool.safe import safe
 from spool.times import DAY, format_local, format_span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 COLOURS = {
     "high": "1",
@@ -99,6 +99,13 @@ def until(us: int, now: int) -> str:
 def span(seconds: float) -> str:
     """A duration in seconds for people."""
     return format_span(round(seconds * 1e6)) if seconds < DAY else "?"
+
+
+def progress(told: Mapping[str, Any]) -> str:
+    """How far an attempt is, by its own word: 40 % half of the pages."""
+    percent, note = told.get("percent"), told.get("note")
+    done = f"{percent:.0f} %" if isinstance(percent, int | float) else ""
+    return " ".join(filter(None, (done, note)))
 
 
 def clip(text: str, width: int) -> str:

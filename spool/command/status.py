@@ -121,10 +121,10 @@ def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
 
 
 def _running(node: dict[str, Any], now: int) -> Iterator[tuple[Any, ...]]:
+    from spool.command import render
+
     for row in node.get("running") or []:
-        progress = row.get("progress") or {}
-        percent, note = progress.get("percent"), progress.get("note")
-        done = f"{percent:.0f} %" if isinstance(percent, int | float) else ""
+        how_far = render.progress(row.get("progress") or {})
         yield (
             row["id"],
             row["task"],
@@ -132,7 +132,7 @@ def _running(node: dict[str, Any], now: int) -> Iterator[tuple[Any, ...]]:
             _span(row, "started_at", now),
             row.get("class"),
             row.get("handler") or row.get("parent"),
-            " ".join(filter(None, (done, note, row.get("ending") and f"ending: {row['ending']}"))),
+            " ".join(filter(None, (how_far, row.get("ending") and f"ending: {row['ending']}"))),
         )
 
 

@@ -70,7 +70,8 @@ def _show(event: Event, *, json: bool) -> None:
         return
     attempt = "" if event.attempt is None else f" attempt {event.attempt}"
     error = event.error or {}
-    said = error.get("message") or (render.json_line(event.result) if event.result is not None else "")
+    result = "" if event.result is None else render.json_line(event.result)
+    said = error.get("message") or result or render.progress(event.record)
     word = render.paint(event.event, event.event)
     more = f": {safe(said)}" if said else ""
     clock = event.name.partition(",")[0]

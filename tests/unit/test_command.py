@@ -520,11 +520,13 @@ def test_wait_for_many_exits_with_the_worst(root: Path, say: Any) -> None:
 
 def test_to_watch_is_only_to_look(root: Path, say: Any) -> None:
     put_event(root, "default", NOW, error={"message": "no\x1b"})
+    put_event(root, "default", NOW + 1, "progress", percent=40.0, note="half of it\x1b")
     status, out, _ = say("watch", "--once")
     assert status == OK
     assert "done" in out
     assert "no\\x1b" in out
-    assert len(os.listdir(root / "outbox" / "default")) == 1
+    assert out.endswith(" a attempt 1: 40 % half of it\\x1b\n")
+    assert len(os.listdir(root / "outbox" / "default")) == 2
 
 
 def test_watch_acknowledges_where_it_is_told_to(root: Path, say: Any) -> None:
