@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test pythons lint check man bench peers soak cluster fuzz hostile mutation clean dist deb deb-check
+.PHONY: help demo test pythons lint check man bench peers soak chaos cluster fuzz hostile mutation clean dist deb deb-check
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -43,6 +43,9 @@ peers: ## other queues, for make bench (tools/bench/requirements-peers.txt)
 
 soak: $(READY) ## the simulator for a long time (SECONDS_TO_RUN=3600)
 	$(BIN)/python -m tests.simulation.soak --seconds $${SECONDS_TO_RUN:-3600}
+
+chaos: $(READY) ## real daemons, killed at any instant under work of every kind (SECONDS_TO_RUN=60)
+	$(BIN)/python -m tests.crash.chaos --seconds $${SECONDS_TO_RUN:-60} --nodes 2
 
 fuzz: $(READY) ## look for bytes that break the intake (SECONDS_TO_RUN=600)
 	$(BIN)/python -m tests.security.fuzz --seconds $${SECONDS_TO_RUN:-600}
