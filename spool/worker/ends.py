@@ -99,14 +99,20 @@ def _is_final(problem: BaseException, task: Task[..., Any] | None) -> bool:
 
 def _span(value: Any) -> int:
     seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
-    return parse_duration(seconds)
+    try:
+        return parse_duration(seconds)
+    except ValueError as rule:
+        raise ValueError(f"after `{value}`: {rule}") from None
 
 
 def _instant(when: Any) -> int:
     now = time.time_ns() // 1000
     if hasattr(when, "isoformat"):
         when = when.isoformat()
-    return parse_time(when, now_us=now, zone=zone_of(""), base_us=now)
+    try:
+        return parse_time(when, now_us=now, zone=zone_of(""), base_us=now)
+    except ValueError as rule:
+        raise ValueError(f"until `{when}`: {rule}") from None
 
 
 def failure(problem: dict[str, Any], *, final: bool = False, delay: int | None = None) -> End:

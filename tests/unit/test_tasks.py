@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import pytest
 
-from spool import Invalid, current, task
+from spool import Invalid, Retry, Snooze, current, task
 from spool.tasks import registry
+from spool.worker.ends import raised
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,3 +144,17 @@ def test_parameters_of_every_kind_go_through() -> None:
 def test_current_says_where_it_works() -> None:
     with pytest.raises(RuntimeError, match="no task runs here"):
         current()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "named"),
+    [
+        (Retry("busy", after="a while"), "Retry: after `a while`: must be seconds"),
+        (Snooze(after="a while"), "Snooze: after `a while`: must be seconds"),
+        (Snooze(until="noon"), "Snooze: until `noon`: must be a time such as"),
+    ],
+)
+def test_an_outcome_that_breaks_a_rule_names_what_does(outcome: Retry | Snooze, named: str) -> None:
+    end = raised(outcome, None)
+    assert end["final"]
+    assert end["error"]["message"].startswith(named)
