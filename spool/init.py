@@ -58,7 +58,8 @@ def check_format(path: str) -> None:
         with open(os.path.join(path, layout.FORMAT), encoding="ascii") as file:
             line = file.read(64)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotASpool(path, f"is not a spool; make one with `spool init {path}`") from None
+        remedy = "name one of these" if ":" in path else f"make one with `spool init {path}`"
+        raise NotASpool(path, f"is not a spool; {remedy}") from None
     except PermissionError:
         raise NotAllowed(f"{path} may not be read by uid {os.getuid()}") from None
     except UnicodeDecodeError:

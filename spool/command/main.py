@@ -83,7 +83,9 @@ def _one_spool(verb: str, args: Namespace) -> None:
     from spool.command.parser import places, usage
     from spool.safe import safe
 
-    if verb != "init" and len(found := places(args)) > 1:
+    if verb == "init" and (args.dir or args.spool or args.user):
+        return  # what is to be made may have any name
+    if len(found := places(args)) > 1:
         usage(args, f"`{verb}` takes one spool, and {len(found)} are named: --spool {safe(found[0])}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import pytest
 
 from spool import Invalid, NoSuchTask, layout
 from spool.command.main import main
-from spool.init import init
+from spool.errors import NotASpool
+from spool.init import check_format, init
 from spool.names import event_name, new_id
 from spool.spools import Spools
 
@@ -191,8 +193,12 @@ def test_watch_reads_and_deletes_the_events_of_all(
 def test_a_verb_that_takes_one_spool_says_so_and_names_the_remedy(
     listed: str, roots: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["top"]) == 64
-    assert f"takes one spool, and 3 are named: --spool {roots[0]}" in capsys.readouterr().err
+    for verb in ("top", "init"):
+        assert main([verb]) == 64
+        assert f"takes one spool, and 3 are named: --spool {roots[0]}" in capsys.readouterr().err
+    assert not os.path.exists(listed)
+    with pytest.raises(NotASpool, match="name one of these"):
+        check_format(listed)
     assert main(["ls", "--spool", f"{roots[0]}:"]) == 65
     assert main(["ls", "--spool", f"{roots[0]}:{roots[0]}/"]) == 65
     assert main(["ls", "--spool", f"{roots[0]}:{tmp_path}/none"]) != 0
