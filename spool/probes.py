@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from spool import layout
-from spool.disk import Exists
+from spool.disk import DiskFull, Exists
 from spool.mounts import mount_of
 from spool.names import new_id
 from spool.times import SECOND, format_local, format_span
@@ -109,7 +109,12 @@ def steps(disk: Disk) -> Iterator[Check]:
         disk.move(path, other)
         disk.remove(other)
     except OSError as problem:
-        yield Check(BAD, f"the file system cannot do what a spool needs: {problem}", "use another one")
+        if isinstance(problem, DiskFull):
+            yield Check(BAD, f"the disk is full: {problem}", "make room, or raise the quota")
+        else:
+            yield Check(
+                BAD, f"the file system cannot do what a spool needs: {problem}", "use another one"
+            )
         for leftover in (path, other):
             if disk.info(leftover) is not None:
                 disk.remove(leftover)

@@ -48,7 +48,7 @@ class Why:
         """One line."""
         match task.state:
             case layout.INCOMING:
-                return self._unserved() or "dropped a moment ago; it is being taken in"
+                return self._unserved() or self._shut() or "dropped a moment ago; it is being taken in"
             case layout.PENDING:
                 return self._pending(task)
             case layout.HELD:
@@ -149,9 +149,12 @@ class Why:
             if task.entry is not None and (why := self.held_back.on(status, task.entry)):
                 shut = sentence(status, self.now, self.say)
                 return shut if f": {why}" in shut else why
-            if status.get("state") not in ("running", "pause", "drain"):
-                return str(status.get("state"))
-        return ""
+        return self._shut()
+
+    def _shut(self) -> str:
+        """What keeps a daemon from doing anything, such as a full disk."""
+        states = (str(status.get("state")) for status in self.alive)
+        return next((state for state in states if state not in ("running", "pause", "drain")), "")
 
     def _turns(self, task: TaskView) -> str:
         """Whether those before it may have to let it pass."""

@@ -84,6 +84,7 @@ NOT_SHORT = (
     "; it has space and inodes left: a quota may be used up, or a directory have all the names that it "
     "can hold (ext4 without large_dir: some 8 million)"
 )
+LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 
@@ -510,7 +511,8 @@ class Loop:
     def _wait_for_room(self, problem: str) -> None:
         """What has happened must be written before anything else may happen."""
         free, settings = self.core.disk.free(), self.core.state.settings
-        short = free.bytes < settings.min_free_bytes or free.inodes < settings.min_free_inodes
+        least = max(settings.min_free_bytes, LITTLE)
+        short = free.bytes < least or free.inodes < max(settings.min_free_inodes, INODES)
         log.error("the disk is full, waiting for room: %s%s", problem, "" if short else NOT_SHORT)
         while True:
             time.sleep(FULL_AGAIN)

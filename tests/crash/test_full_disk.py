@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -53,6 +54,8 @@ def test_a_full_disk_stops_the_intake_and_room_starts_it_again(small):
     ids = [live.submit("ok.during") for _ in range(5)]
     live.status(lambda s: "disk full" in s["state"], "status says that the disk is full")
     assert len(list((live.root / "incoming").iterdir())) == 5
+    why = [sys.executable, "-m", "spool", "--spool", str(live.root), "why", ids[0]]
+    assert subprocess.check_output(why, text=True).startswith("disk full: ")
     ballast.unlink()
     for task_id in ids:
         assert live.end(task_id)["event"] == "done"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from spool import layout
 from spool.command.main import main
-from spool.disk import Exists, Info, RealDisk
+from spool.disk import DiskFull, Exists, Info, RealDisk
 from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
@@ -124,6 +124,16 @@ def test_a_disk_without_links_is_bad_and_nothing_of_the_trial_is_left(root: Path
     (check,) = steps(NoLinks(str(root)))
     assert check.level == BAD
     assert os.listdir(root / "tmp") == os.listdir(root / "incoming") == []
+
+
+def test_a_full_disk_is_not_called_one_that_cannot_do_it(root: Path) -> None:
+    class Full(RealDisk):
+        def write(self, path: str, data: bytes) -> None:
+            raise DiskFull(28, "No space left on device", path)
+
+    (check,) = steps(Full(str(root)))
+    assert check.what.startswith("the disk is full: ")
+    assert "make room" in check.remedy
 
 
 def test_what_the_kernel_lets_users_do_to_each_other_is_named_with_its_command(tmp_path: Path) -> None:

@@ -14,13 +14,18 @@ from spoold.loop import NOT_SHORT, Loop
 
 @pytest.mark.parametrize(
     ("free", "told"),
-    [(Free(1 << 40, 1 << 30), True), (Free(0, 1 << 30), False), (Free(1 << 40, 0), False)],
+    [
+        (Free(1 << 40, 1 << 30), True),
+        (Free(4096, 1 << 30), False),
+        (Free(1 << 40, 0), False),
+    ],
 )
+@pytest.mark.parametrize("toml", ["", "min_free_bytes = 0\nmin_free_inodes = 0\n"])
 def test_where_the_disk_has_room_the_other_causes_are_named(
-    free: Free, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    free: Free, toml: str, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop: Any = Loop.__new__(Loop)
-    state = SimpleNamespace(settings=load(""))
+    state = SimpleNamespace(settings=load(toml))
     loop.core = SimpleNamespace(
         disk=SimpleNamespace(free=lambda: free), state=state, finish=lambda _now: None
     )
