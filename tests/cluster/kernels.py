@@ -99,8 +99,10 @@ class Host:
         end = time.monotonic() + PATIENCE
         while not self.ready.wait(0.2):
             if self.process is None or self.process.poll() is not None or time.monotonic() > end:
-                said = Path(f"{self.state}/console").read_text(errors="replace")[-600:]
-                raise NoLab(f"{self.name} did not come up within {PATIENCE} s; it said: {said}")
+                said = Path(f"{self.state}/console").read_text(errors="replace")
+                if "put_fp_registers" in said:
+                    raise NoLab("linux.uml does not know all registers of this processor (AMX)")
+                raise NoLab(f"{self.name} did not come up within {PATIENCE} s; it said: {said[-600:]}")
 
     def kill(self) -> None:
         """Cut the power: what was not on the disk of the file server is gone."""
