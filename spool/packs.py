@@ -81,6 +81,12 @@ def known(disk: Disk, task_id: str) -> str | None:
     return None
 
 
+def lives(disk: Disk, task_id: str) -> bool:
+    """Whether a task stands somewhere, whatever a pack says: it was retried while it was packed."""
+    info = disk.info(layout.own_copy(task_id))
+    return info is not None and info.nlink > 1
+
+
 def past(disk: Disk, task_id: str) -> str | None:
     """Why a task can no longer be changed, as a rule with its remedy; None where it is in no pack."""
     if not is_id(task_id):
@@ -95,19 +101,21 @@ def past(disk: Disk, task_id: str) -> str | None:
 
 
 def find(disk: Disk, task_id: str) -> Packed | None:
-    """A packed task by its id; None where it is in no pack (any more)."""
+    """A packed task by its id; None where it is in no pack (any more). Of two lives the later one."""
     if not is_id(task_id):
         return None
+    rows: list[Packed] = []
     folder = f"{layout.PACKED}/{date_of(id_time(task_id))}"
     for name in look.names(disk, folder):
         path = f"{folder}/{name}"
         if not name.endswith(IDS) or name[0] == "." or _digest(disk, path, task_id) is None:
             continue
         wanted = f'"{task_id}"'.encode()
-        for found in read(disk, path.removesuffix(IDS) + PACK, wanted):
-            if found.task.id == task_id:
-                return found
-    return None
+        found = read(disk, path.removesuffix(IDS) + PACK, wanted)
+        rows += [row for row in found if row.task.id == task_id]
+    if not rows or lives(disk, task_id):
+        return None
+    return max(rows, key=lambda row: row.entry.attempt)
 
 
 def packs(disk: Disk) -> Iterator[str]:

@@ -7,11 +7,12 @@ A batch of tasks takes these steps; after a crash between two of them, `resume` 
     2 promise       packed/packing.json: which files go        resume goes on with step 3
                     where, which are to be removed
     3 place         packs and lists of ids in packed/DATE/     the same
-    4 remove        records, names in ids/, entries are gone   the same
+    4 remove        entries, records, names in ids/ are gone   the same
     5 done          packing.json is gone                       nothing to do
 
-Each step is synced before the next. A task that was packed is found by its id in the list beside its
-pack, and so is not taken in again. The journal of a day goes into a gzip file of its own.
+Each step is synced before the next. A task whose entry somebody else moved meanwhile (a retry) keeps
+all it has, and its line in the pack counts for nothing. A task that was packed is found by its id in the
+list beside its pack, and so is not taken in again. The journal of a day goes into a gzip file of its own.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Packer:
         except OSError as problem:  # no room, or a directory that is not ours: work goes on
             log.warning("old tasks stay as they are for now: %s", problem)
             self._pass, self._next = None, now.mono + EVERY
+            self.resumed = False
 
     def _led(self, now: Now) -> bool:
         """Whether it is for this node to do; who did it before has had the time to notice."""
@@ -173,7 +175,7 @@ class Packer:
                     look.remove_tree(self.disk, kept)  # first: what is left of a crash is looked at again
                     self.disk.remove_dir(layout.parent_of(kept))
                 records += [p for r in found if isinstance(p := r.get("log"), str)]
-            remove += [*records, layout.own_copy(entry.id), path]  # in this order: see _remove
+            remove += [path, *records, layout.own_copy(entry.id)]  # in this order: see _remove
             self.counts["packed" if line else "dropped"] += 1
         if remove:
             self._promise(lines, remove, now)
@@ -285,12 +287,17 @@ class Packer:
         self.disk.sync_dirs([layout.PACKED])
 
     def _remove(self, paths: list[str]) -> None:
-        """An entry goes last: while it stands, its task is seen, and the rest is found by its id."""
+        """An entry goes first: of us and whoever wants its task back only one can have it."""
+        ours = True
         for path in paths:
+            entry = path.partition("/")[0] in layout.ENDED
+            if not (ours or entry):
+                continue
             try:
                 self.disk.remove(path)
-            except Missing:
-                continue  # removed before a crash
+                ours = True
+            except Missing:  # removed before a crash, or moved
+                ours = not (entry and packs.lives(self.disk, look.entry_at(path).id))
         folders = sorted({layout.parent_of(path) for path in paths})
         self.disk.sync_dirs([folder for folder in folders if self.disk.info(folder) is not None])
         for folder in folders:

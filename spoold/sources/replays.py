@@ -148,5 +148,6 @@ def _packed(disk: Disk, path: str, wanted: Match, dropped: int) -> Iterator[Task
             and one.entry.time < dropped
             and wanted.error in (None, one.error)
             and match.says(wanted, one.task)
+            and not packs.lives(disk, one.entry.id)
         ):
             yield one.task

@@ -364,3 +364,70 @@ class Full:
 
     def make_dir(self, path: str) -> None:
         raise DiskFull(errno.ENOSPC, "full", path)
+
+
+def retried(disk: RealDisk, task_id: str) -> bool:
+    """What another node does meanwhile, where it still can."""
+    place = look.find(disk, task_id)
+    if place is None or place.state != "failed":
+        return False
+    target = layout.pending(replace(place.entry, fails=0, interrupted=1, time=NOON))
+    disk.make_dir(layout.parent_of(target))
+    disk.move(place.path, target)
+    return True
+
+
+class Retrying(Cutting):
+    """A disk on which another node retries a task before the n-th change; `cut`: and the power goes."""
+
+    def __init__(self, disk: RealDisk, at: int, task_id: str, *, cut: bool) -> None:
+        super().__init__(disk, at)
+        self.task_id = task_id
+        self.cut = cut
+        self.won: bool | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in VERBS:
+            if self.left == 0:
+                self.won = retried(self.disk, self.task_id)
+            self.left += 0 if self.left < 0 else -1
+            if self.won is not None and self.cut:
+                raise Cut(name)
+        return getattr(self.disk, name)
+
+
+def retried_at(place: Path, point: int, *, cut: bool) -> bool:
+    init(str(place))
+    disk = RealDisk(str(place))
+    _, task_id, _ = (ended(disk, n, "failed", 5) for n in range(3))
+    other = Retrying(disk, point, task_id, cut=cut)
+    with suppress(Cut):
+        passed(other, disk.root)
+    if other.won is None:
+        return False
+    Packer(disk, State("n", load(TOML), 2), disk.root).resume()
+    passed(disk, disk.root)
+    own = disk.info(layout.own_copy(task_id))
+    if other.won:
+        found = look.find(disk, task_id)
+        assert found is not None, point
+        assert (found.state, found.last is not None, own is not None) == ("pending", True, True)
+        assert packs.find(disk, task_id) is None, "it has not ended"
+        target = layout.ended("done", NOON, found.entry)
+        disk.make_dir(layout.parent_of(target))
+        disk.move(found.path, target)
+        passed(disk, disk.root, NOON + 5 * DAY_US)
+    packed = packs.find(disk, task_id)
+    assert packed is not None
+    assert packed.state == ("done" if other.won else "failed")
+    assert [f for f in fsck.check(disk) if f.grave] == []
+    disk.close()
+    return True
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_task_that_is_retried_while_it_is_packed_stays_whole(tmp_path: Path, *, cut: bool) -> None:
+    points = 0
+    while retried_at(tmp_path / f"at{points}", points, cut=cut):
+        points += 1
+    assert points > 15
