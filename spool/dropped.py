@@ -94,12 +94,14 @@ def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
 
 
 def _task_in(disk: Disk, path: str, task_id: str) -> dict[str, Any] | None:
-    """The task with this id in an action, alone or in a batch."""
+    """The task with this id in an action, signed or not, alone or in a batch."""
     try:
         data = disk.read(path, LIMIT)
         if task_id.encode() not in data:
             return None
         doc = orjson.loads(data)
+        if isinstance(doc, dict) and isinstance(doc.get("signed"), str):
+            doc = orjson.loads(doc["signed"])
     except (OSError, orjson.JSONDecodeError):
         return None
     if not isinstance(doc, dict) or doc.get("action", "submit") != "submit":

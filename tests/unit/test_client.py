@@ -683,9 +683,14 @@ def test_a_record_that_is_not_the_end_ends_no_wait(
         client.wait(task_id, 0.05)
 
 
-def test_waiting_for_what_was_refused_says_why(root: Path, client: Spool) -> None:
+@pytest.mark.parametrize("signed", [False, True])
+def test_waiting_for_what_was_refused_says_why(root: Path, client: Spool, *, signed: bool) -> None:
     first, second = client.submit_many([{"task": "a"}, {"task": "b"}])
     (name,) = os.listdir(root / "incoming")
+    if signed:
+        text = (root / "incoming" / name).read_text()
+        (root / "incoming" / name).write_text(json.dumps({"signed": text, "signature": "?"}))
+    assert client.get(second).state == "incoming"
     from spool.names import date_of, id_time
 
     place = root / "rejected" / date_of(id_time(first))
