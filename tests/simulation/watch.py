@@ -155,7 +155,7 @@ class Watch:
         """A turn has ended."""
         state = host.state
         claims = [e for n in running(self.world, host.node) - self._running if (e := _entry(n))]
-        before = {(e.id, e.attempt) for n in self._running if (e := _entry(n))}
+        before = {(e.id, e.attempt) for n in self._elsewhere if (e := _entry(n))}
         for entry in claims:
             if (entry.id, entry.attempt) not in before and entry.timeout is not None:
                 known = self.attempts.get(entry.id)
@@ -190,6 +190,7 @@ class Watch:
             and not host.state.blocked(host.state.lane_at(entry))
             and layout.pending(entry) == path
             and not _takes_turns(host, entry)
+            and not (host.core.again and _is_limited(host, entry))  # a token was kept, as the slot above
         ]
         if passed:
             raise Broken(f"{last} starts before {passed[0]}")
@@ -232,6 +233,11 @@ class Watch:
 def _needs_none(host: Host, entry: Entry) -> bool:
     handler = host.state.handler_of(entry)
     return entry.id in host.state.beside or (handler is not None and bool(handler.notify))
+
+
+def _is_limited(host: Host, entry: Entry) -> bool:
+    handler = host.state.handler_of(entry)
+    return handler is not None and bool(handler.rate or handler.rate_per_key or handler.concurrency_total)
 
 
 def _takes_turns(host: Host, entry: Entry) -> bool:
