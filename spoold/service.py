@@ -7,10 +7,9 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from spool import daemons, layout, machine, mounts
-from spool.disk import Missing, NotRegular, RealDisk, TooLarge
+from spool import layout, machine, mounts
+from spool.disk import RealDisk
 from spool.errors import ConfigError, SpoolError
-from spool.quarantine import quarantine
 from spoold import locks
 from spoold.core.state import State
 from spoold.effects.census import Census
@@ -36,7 +35,7 @@ from spoold.sources.backlog import Backlog
 from spoold.sources.crowd import Crowd, boxes
 from spoold.sources.doorbell import Doorbell
 from spoold.sources.intake import Intake
-from spoold.sources.lookout import Lookout
+from spoold.sources.lookout import Lookout, read_pauses
 from spoold.sources.machine import Gauge
 from spoold.sources.people import People
 from spoold.sources.recurring import Recurring
@@ -71,6 +70,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     state.pauses = read_pauses(disk)
     if pulse is not None:
         state.peers, state.lease = pulse.neighbours.live, pulse.neighbours.lease
+        state.reread = True
     usage = UsageFile(disk, node, state.history)
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
@@ -256,15 +256,3 @@ def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:
     except OSError as problem:
         log.warning("cannot watch incoming/ (%s): looking once a second", problem)
         return None
-
-
-def read_pauses(disk: RealDisk) -> list[dict[str, object]]:
-    """What is paused; a file that is damaged is put aside and said so, and pauses nothing."""
-    try:
-        return daemons.read_pauses(disk)
-    except Missing:
-        return []
-    except (ValueError, TypeError, NotRegular, TooLarge) as problem:
-        log.error("nothing is paused: %s is damaged, and in corrupt/ now: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
-        quarantine(disk, layout.PAUSES, str(problem))
-        return []

@@ -20,6 +20,9 @@ def control(state: State, event: Arrived, request: Control, now: Now) -> list[Ac
     """
     if not state.leads:
         return verbs.leave(state, event.source, {state.leader})
+    if state.reread:
+        state.later = True
+        return []
     scope = {"node": request.node, "task": request.task}
     rows = [r for r in state.pauses if {"node": r.get("node"), "task": r.get("task")} != scope]
     note: dict[str, Any] = {**event.source.by, "scope": scope, "why": request.why}
@@ -41,7 +44,7 @@ def control(state: State, event: Arrived, request: Control, now: Now) -> list[Ac
 def expire(state: State, now: Now) -> list[Action]:
     """Rows whose time is over."""
     rows = [r for r in state.pauses if r.get("until") is None or int(r["until"]) > now.wall]
-    if len(rows) == len(state.pauses):
+    if len(rows) == len(state.pauses) or state.reread:
         return []
     replace_rows(state, rows)
     return [Pauses(rows, {"event": "resume", "why": "its time is over"})] if state.leads else []

@@ -77,7 +77,7 @@ class State:
         self.history = History()
         self.gate = Gate()
         self.schedules: Tables = {}  # set by actions
-        self.reread = False  # another node has set them so far: first they are read
+        self.reread = False  # another node has set them and paused so far: first that is read
         self.latest = 0  # wall clock of the last round
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people

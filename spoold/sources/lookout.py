@@ -9,11 +9,13 @@ incoming/ alone: what is new comes in there, and what others have made of it can
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
-from spool.disk import Missing
+from spool import daemons, layout
+from spool.disk import Missing, NotRegular, TooLarge
 from spool.names import DAY_US, PRIORITIES, date_of
+from spool.quarantine import quarantine
 from spoold.core.values import Repaused, Rung, Stirred
 
 if TYPE_CHECKING:
@@ -23,12 +25,25 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Event, Now
 
+log = logging.getLogger("spoold")
 SECOND = 1_000_000
 FAST, SLOW, SLOWER = 0.05, 1.0, 1.3  # seconds between looks, and how they grow where nothing changes
 REST = 5  # one look in so many is at pending/ and nodes/ too
 SOON, OFTEN = SECOND // 20, SECOND  # us between two readings of pending/
 SHARE = 20  # a reading takes at most one part in so many of the time,
 SELDOM = 60 * SECOND  # but is not put off for longer
+
+
+def read_pauses(disk: Disk) -> list[dict[str, Any]]:
+    """What is paused; a file that is damaged is put aside and said so, and pauses nothing."""
+    try:
+        return daemons.read_pauses(disk)
+    except Missing:
+        return []
+    except (ValueError, TypeError, NotRegular, TooLarge) as problem:
+        log.error("nothing is paused: %s is damaged, and in corrupt/ now: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
+        quarantine(disk, layout.PAUSES, str(problem))
+        return []
 
 
 class Lookout:

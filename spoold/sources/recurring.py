@@ -20,7 +20,9 @@ from spool.patterns import matches
 from spool.quarantine import quarantine
 from spool.schedule import due
 from spool.schedule import occurrences as instants
+from spoold.core.control import replace_rows
 from spoold.core.values import Arrived, Source
+from spoold.sources.lookout import read_pauses
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 AGAIN = 1_000_000  # us until it is looked whether what was made has come in
+NOTICE = 4_000_000  # us until other nodes know of a new one (neighbours.every_look is at most half)
 OTHERS = 10_000_000  # us between looks at what another node may have written
 AT_ONCE = 1000  # tasks of one schedule in one turn
 NEVER = 1 << 62
@@ -47,6 +50,7 @@ class Recurring:
         self._tables: scheduled.Tables = {}
         self._all: tuple[Schedule, ...] = ()
         self._reread: int | None = None  # monotonic
+        self._noticed: int | None = None  # by then the others know that this node leads
         self._marks: dict[str, Mark] = {}
         self._next: dict[str, int] = {}  # us UTC, of each schedule
         self._rules: dict[str, str] = {}  # as they are on disk
@@ -57,11 +61,12 @@ class Recurring:
     def due(self, now: Now) -> int | None:
         """In how many us there is something to do; None where nothing recurs."""
         known = self._settings is self.state.settings and self._tables is self.state.schedules
-        if not known or self.state.reread:
+        if not known:
             return 0
         waits = [at - now.wall for at in self._next.values()]
         waits += [self._again - now.mono] if self._again is not None else []
         waits += [self._reread - now.mono] if self._reread and len(self.state.peers) > 1 else []
+        waits += [(self._noticed or now.mono) - now.mono] if self.state.reread else []
         return max(0, min(waits)) if waits else None
 
     def look(self, now: Now) -> list[Arrived]:
@@ -96,9 +101,9 @@ class Recurring:
     def _read(self, now: Now) -> None:
         """What actions have set: at the start, and now and then where another node writes it."""
         others = len(self.state.peers) > 1 and now.mono >= (self._reread or 0)
-        if self._reread is not None and not others and not self.state.reread:
+        if self._reread is not None and not others and not self._leads(now):
             return
-        self._reread, self.state.reread = now.mono + OTHERS, False
+        self._reread = now.mono + OTHERS
         try:
             tables = daemons.read_schedules(self.disk)
         except Invalid as problem:
@@ -107,6 +112,17 @@ class Recurring:
             return
         if tables != self.state.schedules:
             self.state.schedules = tables
+
+    def _leads(self, now: Now) -> bool:
+        """Whether this node leads from now on: with what is paused and set when others have noticed."""
+        if not self.state.reread:
+            return False
+        self._noticed = self._noticed or now.mono + NOTICE
+        if now.mono < self._noticed and len(self.state.peers) > 1:
+            return False
+        self.state.reread, self._noticed = False, None
+        replace_rows(self.state, read_pauses(self.disk))
+        return True
 
     def _begin(self, settings: Settings) -> None:
         """From what is on disk, as at a start."""

@@ -39,11 +39,10 @@ from spoold.effects.store import Store
 from spoold.loop import Core
 from spoold.reclaim import reclaim
 from spoold.recovery import start_up
-from spoold.service import read_pauses
 from spoold.sources import claims
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
-from spoold.sources.lookout import Stir
+from spoold.sources.lookout import Stir, read_pauses
 from spoold.sources.neighbours import Fenced, Neighbours
 from spoold.sources.recurring import Recurring
 from tests.simulation.far import Doubting, Far
@@ -296,6 +295,7 @@ class Host:
         self.state.pauses = read_pauses(self.disk)
         if self.neighbours is not None:
             self.state.peers, self.state.lease = self.neighbours.live, self.neighbours.lease
+            self.state.reread = True
         self.store = Store(usual, node, durable=self.settings.durability == "durable")
         if world.store_hook is not None:
             world.store_hook(self.store)
@@ -366,10 +366,7 @@ class Host:
         if self.neighbours is None:
             return []
         self.neighbours.step()
-        events: list[Event] = []
-        if (rows := read_pauses(self.disk)) != self._rows:
-            self._rows = rows
-            events.append(Repaused(tuple(rows)))
+        events: list[Event] = list(self._rows_of_others())
         if self.neighbours.live != self.state.peers:
             events.append(Peers(self.neighbours.live))
         for node in list(self.neighbours.deaths):
@@ -377,6 +374,13 @@ class Host:
             self.neighbours.buried(node)
             events.append(Stirred())
         return events
+
+    def _rows_of_others(self) -> list[Repaused]:
+        """What another node has paused."""
+        if (rows := read_pauses(self.disk)) == self._rows:
+            return []
+        self._rows = rows
+        return [Repaused(tuple(rows))]
 
     def _log(self) -> Redo | None:
         """The redo log, where this daemon makes one or finds one, and no other daemon has it."""

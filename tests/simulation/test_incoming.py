@@ -23,7 +23,7 @@ from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, submit, wait
 from tests.simulation import invariants
 from tests.simulation.faults import WRITES, Wrapper
-from tests.simulation.host import load
+from tests.simulation.host import Host, load
 from tests.simulation.world import SECOND, World
 
 if TYPE_CHECKING:
@@ -507,6 +507,67 @@ def test_a_schedule_stays_though_another_node_sets_the_next_one(ms: int) -> None
     for _ in range(100):
         here.run(SECOND // 10)  # no faster: their watch over each other counts
     assert set(daemons.read_schedules(here.disk)) == {"a", "b"}
+
+
+def kept(here: World, kind: str) -> set[str]:
+    if kind == "schedule":
+        return set(daemons.read_schedules(here.disk))
+    return {str(row["task"]) for row in daemons.read_pauses(here.disk)}
+
+
+def asked_for(kind: str, name: str) -> dict[str, Any]:
+    if kind == "schedule":
+        return {"action": kind, "name": name, "table": {"every": "@yearly", "task": "run.a"}}
+    return {"action": kind, "task": name}
+
+
+KINDS = pytest.mark.parametrize("kind", ["schedule", "pause"])
+
+
+@pytest.fixture
+def slow_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that look seldom whether another one has paused something."""
+    monkeypatch.setattr(Host, "_rows_of_others", lambda _: [])
+
+
+@KINDS
+@pytest.mark.usefixtures("slow_to_look")
+def test_what_a_leader_that_leaves_has_paused_or_set_stays(kind: str) -> None:
+    here = World(nodes=2, lease=5)
+    for node in NODES:
+        here.boot(node)
+    here.run(30 * SECOND)
+    first = here.up()[0].state.leader
+    drop(here, next(names_for(first)), asked_for(kind, "run.a"))
+    here.up()[0].turn()
+    here.up()[1].turn()
+    here.stop(first)
+    drop(here, "b.json", asked_for(kind, "run.b"))
+    for _ in range(100):
+        here.run(SECOND // 10)
+    assert kept(here, kind) == {"run.a", "run.b"}
+
+
+@KINDS
+@pytest.mark.usefixtures("slow_to_look")
+def test_what_the_old_leader_does_before_it_sees_the_new_one_stays(kind: str) -> None:
+    here = World(nodes=2, lease=20)
+    joins = share.first("", NODES)
+    (leads,) = NODES - {joins}
+    old = here.boot(leads)
+    here.run(30 * SECOND)
+    new = here.boot(joins)
+    assert old.neighbours is not None
+    old.neighbours._next_look = old.neighbours.clock() + SECOND
+    drop(here, next(names_for(leads)), asked_for(kind, "run.a"))
+    old.turn()
+    assert kept(here, kind) == {"run.a"}
+    drop(here, next(names_for(joins)), asked_for(kind, "run.b"))
+    for _ in range(3):
+        new.turn()
+    for _ in range(100):
+        here.run(SECOND // 10)
+    assert kept(here, kind) == {"run.a", "run.b"}
 
 
 def test_a_file_that_comes_with_a_task_is_that_of_the_action_that_is_taken_in() -> None:
