@@ -48,18 +48,32 @@ def run(args: argparse.Namespace) -> int:
 
     if args.keep and args.ack:
         options_of.usage(args, "--keep and --ack do not go together")
+    words = None if args.command is None else _words(args)
     spools = options_of.open_spools(args).spools
     boxes = [Outbox(spool.disk, spool.path, args.parent) for spool in spools]
     timeout = None if args.timeout is None else seconds(args.timeout, "--timeout")
     failed = 0
     for box, event in each(boxes, follow=not args.once, timeout=timeout, keep=True):
-        if args.command is None or args.json:
+        if words is None or args.json:
             _show(event, json=args.json)
-        good = args.command is None or _handled(box.root, args.command, event)
+        good = words is None or _handled(box.root, words, event)
         failed += not good
-        if good and not args.keep and (args.ack or args.command is not None):
+        if good and not args.keep and (args.ack or words is not None):
             box.acknowledge(event)
     return 1 if failed else 0
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """The command and its arguments; a usage error where they cannot be told apart."""
+    import shlex
+
+    try:
+        words = shlex.split(args.command)
+    except ValueError as problem:
+        options_of.usage(args, f"--exec `{safe(args.command)}`: {str(problem).lower()}")
+    if not words:
+        options_of.usage(args, "--exec takes a command")
+    return words
 
 
 def _show(event: Event, *, json: bool) -> None:
@@ -78,7 +92,7 @@ def _show(event: Event, *, json: bool) -> None:
     print(f"{clock} {word} {event.id} {safe(event.task)}{attempt}{more}", flush=True)
 
 
-def _handled(root: str, command: str, event: Event) -> bool:
+def _handled(root: str, words: list[str], event: Event) -> bool:
     """Whether the command has dealt with the event."""
     import os
     import shlex
@@ -93,9 +107,8 @@ def _handled(root: str, command: str, event: Event) -> bool:
         "SPOOL_TASK": event.task,
         "SPOOL_ATTEMPT": str(event.attempt or ""),
     }
-    words = shlex.split(command)
     done = subprocess.run(words, input=encode(event.record), env=env, check=False)
     if done.returncode:
-        told = f"{safe(command)} exited with {done.returncode}: {event.name} stays"
+        told = f"{safe(shlex.join(words))} exited with {done.returncode}: {event.name} stays"
         print(f"spool: {told}", file=sys.stderr)
     return done.returncode == 0

@@ -551,6 +551,12 @@ def test_an_event_is_acknowledged_when_its_command_succeeds(root: Path, say: Any
     assert os.listdir(root / "outbox" / "shop") == [bad]
     assert json.loads((tmp_path / "handle it.done").read_text())["id"] in good
     assert say("watch", "shop", "--once", "--keep", "--exec", "true")[0] == OK
+    for command, what in (
+        ("a 'b", "--exec `a 'b`: no closing quotation"),
+        ("", "--exec takes a command"),
+    ):
+        status, _, err = say("watch", "shop", "--once", "--exec", command)
+        assert (status, what in err) == (USAGE, True)
     assert os.listdir(root / "outbox" / "shop") == [bad]
 
 
