@@ -9,7 +9,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from spool.machine import zone_of
-from spool.safe import safe
+from spool.safe import safe, safe_json
 from spool.times import DAY, format_local, format_span
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def json_line(value: object) -> str:
     import orjson
 
     try:
-        return orjson.dumps(value).decode()
+        return safe_json(orjson.dumps(value).decode())
     except TypeError:
         import json
 

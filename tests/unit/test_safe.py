@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spool.command.render import json_line
 from spool.safe import safe
 
 BIDI = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
@@ -18,6 +20,13 @@ UNSAFE = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *BIDI]
 def test_every_control_is_shown_as_its_number(code: int) -> None:
     shown = safe(f"a{chr(code)}b")
     assert shown == (f"a\\x{code:02x}b" if code < 256 else f"a\\u{code:04x}b")
+
+
+@pytest.mark.parametrize("code", UNSAFE)
+def test_json_has_no_control_in_it_and_says_the_same(code: int) -> None:
+    shown = json_line({"a": f"Zoë{chr(code)}"})
+    assert safe(shown) == shown
+    assert json.loads(shown) == {"a": f"Zoë{chr(code)}"}
 
 
 def test_what_people_write_stays_as_it_is() -> None:
