@@ -46,7 +46,8 @@ class Kept(Checkpoints):
         os.makedirs(folder, mode=0o700, exist_ok=True)
         fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, data)
+            while data:  # a disk that gets full takes a part, and says so at the next try
+                data = data[os.write(fd, data) :]
             os.fsync(fd)
         finally:
             os.close(fd)
