@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from spool.views import TaskView
 
 LIMIT = 64 << 20
-SEARCHED = 1000  # files of others whose content is searched for an id
+SEARCHED = 1000  # files of others whose content is searched for an id: next to it, and newest
 REASON = ".reason.json"
 
 
@@ -79,7 +80,10 @@ def reason(disk: Disk, path: str) -> str | None:
 
 
 def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
-    """Files that may hold a task: named by its id, then the others, newest names first."""
+    """Files that may hold a task: named by its id, those named next, then the others, newest first.
+
+    The client names a batch after it has named its tasks.
+    """
     own = f"{folder}/{task_id}.json"
     if handed.info(disk, own) is not None:
         yield own
@@ -89,8 +93,10 @@ def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
         return
     names = [n for n in names if n.endswith(".json") and not n.startswith(".")]
     yield from (f"{folder}/{n}" for n in names if n.startswith(f"{task_id}-"))
-    others = sorted((n for n in names if not n.startswith(task_id)), reverse=True)
-    yield from (f"{folder}/{n}" for n in others[:SEARCHED] if not n.endswith(REASON))
+    others = sorted(n for n in names if not n.startswith(task_id) and not n.endswith(REASON))
+    at = bisect(others, task_id)
+    rest = others[:at] + others[at + SEARCHED :]
+    yield from (f"{folder}/{n}" for n in (*others[at : at + SEARCHED], *rest[: -SEARCHED - 1 : -1]))
 
 
 def _task_in(disk: Disk, path: str, task_id: str) -> dict[str, Any] | None:

@@ -899,3 +899,27 @@ def test_what_lies_in_a_box_of_its_writer_is_waited_for(root: Path) -> None:
     assert client.get(task_id).state == layout.INCOMING
     (root / own / f"{stem}.json").unlink()
     client.carried_out(stem, timeout=0.01)
+
+
+def test_a_task_of_a_batch_is_found_however_much_was_dropped_after_it(root: Path) -> None:
+    client = Spool(root, durability="relaxed")
+    first, _ = client.submit_many([{"task": "a"}, {"task": "b"}])
+    for _ in range(1001):
+        client.submit("c")
+    assert client.get(first).task == "a"
+
+
+def test_a_resend_that_fails_leaves_the_files_of_what_was_dropped_before(
+    root: Path, client: Spool
+) -> None:
+    (root / "given").write_text("x")
+    task_id = client.submit("a", id=new_id(), files={"f": root / "given"})
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(client.disk, "sync_dirs", interrupted)
+        client.submit("a", id=task_id, files={"f": root / "given"})
+    assert len(dropped(root)) == 1
+    assert (root / layout.given(task_id, "f")).read_text() == "x"
