@@ -174,8 +174,11 @@ def forbidden(state: State, source: Source, request: Request, why: str) -> Refus
 
 
 def invalidated(state: State, event: Invalidated) -> list[Action]:
-    """A file that is no valid action."""
-    return [refuse(state, event.source, event.reason, event.parent, event.task, event.id)]
+    """A file that is no valid action; if it is about a task that runs, its parent is told."""
+    parent, task = event.parent, event.task
+    if parent is None and (run := state.runs.get(event.id)) is not None:
+        parent, task = run.parent, run.entry.task
+    return [refuse(state, event.source, event.reason, parent, task, event.id)]
 
 
 def refuse(  # noqa: PLR0913 - everything a refusal says

@@ -192,6 +192,16 @@ def test_the_same_word_twice_is_no_error_and_another_one_is(live: Make) -> None:
     assert len(spool.records(task_id)) == 1
 
 
+def test_the_parent_is_told_of_an_answer_that_breaks_a_rule(live: Make) -> None:
+    spool = live(SHOP)
+    task_id = spool.submit("order.new")
+    ready(spool, task_id)
+    assert "is required" in refused(spool, answer(spool, "fail", task_id))
+    assert spool.event("rejected", task_id, "shop")["task"] == "order.new"
+    answer(spool, "ack", task_id)
+    spool.event("done", task_id, "shop")
+
+
 def test_words_about_a_task_nobody_knows_or_a_process_does_are_refused(live: Make) -> None:
     spool = live(handler("proc", "while [ ! -e $NOTES/open ]; do sleep 0.02; done"))
     unknown = "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"
