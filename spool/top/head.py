@@ -124,7 +124,7 @@ def _pause(row: dict[str, Any]) -> str:
     verb = "drained" if row.get("kind") == "drain" else "paused"
     what = " ".join(filter(None, (row.get("task"), row.get("node") and f"node {row['node']}")))
     why = f": {row['why']}" if row.get("why") else ""
-    return f"{verb}{f' {what}' if what else ''} by {row.get('who') or row.get('uid')}{why}"
+    return f"{verb}{f' {what}' if what else ''} by {row.get('who') or 'uid ' + str(row.get('uid'))}{why}"
 
 
 def _flows(flow: Flow, now: int, width: int) -> list[Line]:
