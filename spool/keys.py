@@ -89,7 +89,9 @@ def rival(disk: Disk, claim: Claim, now: int) -> Rival | None:
         return None
     own = disk.info(layout.own_copy(claim.id))
     if own is not None and own.nlink < 2:
-        return None  # it never got its place
+        if packs.known(disk, claim.id) is None:
+            return None  # it never got its place
+        own = None  # it is being packed
     last = waiting.last_word(disk, claim.id)
     if last is None and own is not None:
         return Rival(claim.id, UNFINISHED)

@@ -102,7 +102,7 @@ def past(disk: Disk, task_id: str) -> str | None:
 
 def find(disk: Disk, task_id: str) -> Packed | None:
     """A packed task by its id; None where it is in no pack (any more). Of two lives the later one."""
-    if not is_id(task_id):
+    if not is_id(task_id) or lives(disk, task_id):
         return None
     rows: list[Packed] = []
     folder = f"{layout.PACKED}/{date_of(id_time(task_id))}"
@@ -113,9 +113,7 @@ def find(disk: Disk, task_id: str) -> Packed | None:
         wanted = f'"{task_id}"'.encode()
         found = read(disk, path.removesuffix(IDS) + PACK, wanted)
         rows += [row for row in found if row.task.id == task_id]
-    if not rows or lives(disk, task_id):
-        return None
-    return max(rows, key=lambda row: row.entry.attempt)
+    return max(rows, key=lambda row: row.entry.attempt, default=None)
 
 
 def packs(disk: Disk) -> Iterator[str]:

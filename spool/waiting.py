@@ -53,7 +53,7 @@ def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
         last = last_word(disk, task_id)
     except (Missing, *look.DAMAGED):
         last = None
-    if last is None and disk.info(layout.own_copy(task_id)) is None:
+    if last is None:
         packed = packs.find(disk, task_id)
         last = packed.attempts[-1] if packed is not None and packed.attempts else None
     return last

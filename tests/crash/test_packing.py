@@ -10,11 +10,12 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from spool import fsck, journal, layout, look, packs, records
+from spool import fsck, journal, keys, layout, look, packs, records, waiting
 from spool.disk import DiskFull, RealDisk
 from spool.init import init
 from spool.names import DAY_US, date_of, id_from
 from spool.owncopy import Task, encode_task, first_entry
+from spool.place import WINDOW, Rival
 from spool.settings import load
 from spool.times import format_utc, parse_utc
 from spoold.core.state import State
@@ -266,6 +267,11 @@ def cut_at(place: Path, point: int) -> bool:
     for task_id in ids:  # as it is, and as another daemon makes it
         assert lives(disk, task_id) or packs.known(disk, task_id), point
         assert times_packed(disk, task_id) <= 1
+    kept = [n for n in range(6) if n % 2 or 5 + 4 * (n % 3) < 10]
+    for task_id in [ids[n] for n in kept]:
+        claim = keys.Claim("", task_id, "n", 30 * DAY_US, 1, shared=False)
+        assert waiting.end_of(disk, task_id) is not None, point
+        assert keys.rival(disk, claim, NOON) == Rival(task_id, WINDOW), point
     Packer(disk, State("n", load(TOML), 2), disk.root).resume()
     for task_id in ids:
         packed = packs.known(disk, task_id) is not None
@@ -274,7 +280,6 @@ def cut_at(place: Path, point: int) -> bool:
         assert (disk.info(layout.record(task_id, 1)) is None) == packed
     assert [f for f in fsck.check(disk) if f.grave] == []
     passed(disk, disk.root)
-    kept = [n for n in range(6) if n % 2 or 5 + 4 * (n % 3) < 10]
     assert [n for n, task_id in enumerate(ids) if times_packed(disk, task_id) == 1] == kept
     assert not any(lives(disk, task_id) for task_id in ids)
     disk.close()
