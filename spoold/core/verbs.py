@@ -276,6 +276,8 @@ def progress(state: State, run: Run, percent: float | None, note: str | None, no
 
 
 def _extend(state: State, request: Extend, run: Run, now: Now) -> list[Action]:
+    if run.ending:
+        raise Denied(f"comes too late: it is being ended ({run.ending})", request.attempt)
     state.extend(run, max(run.limit, now.mono + request.by))
     if run.entry.timeout is None:
         return []

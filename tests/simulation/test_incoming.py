@@ -585,3 +585,14 @@ def test_a_file_that_comes_with_a_task_is_that_of_the_action_that_is_taken_in() 
     assert tasks_of(here) == [1]
     assert here.disk.read(f"{layout.files(ident(1))}/f", 9) == b"new"
     assert here.disk.names(layout.TMP) == []
+
+
+def test_an_attempt_that_is_being_ended_takes_no_more_time() -> None:
+    here = world()
+    submit({"task": "run.a", "n": 1, "run": [["never", 0]], "timeout": 3})(here)
+    (host,) = here.up()
+    while not any(run.ending for run in host.state.runs.values()):
+        here.run(SECOND // 10)
+    drop(here, "a.json", {"action": "extend", "id": ident(1), "attempt": 1, "by": "1m"})
+    here.run(SECOND)
+    assert refused(here) == ["a.json"]
