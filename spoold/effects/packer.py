@@ -171,10 +171,8 @@ class Packer:
             day = date_of(id_time(entry.id))
             lines.setdefault((day, expires if line else ""), []).append((entry.id, task.digest, line))
             if not line:
-                if kept in self._with_files(kept):
-                    look.remove_tree(self.disk, kept)  # first: what is left of a crash is looked at again
-                    self.disk.remove_dir(layout.parent_of(kept))
                 records += [p for r in found if isinstance(p := r.get("log"), str)]
+                records += [kept] if kept in self._with_files(kept) else []
             remove += [path, *records, layout.own_copy(entry.id)]  # in this order: see _remove
             self.counts["packed" if line else "dropped"] += 1
         if remove:
@@ -294,7 +292,10 @@ class Packer:
             if not (ours or entry):
                 continue
             try:
-                self.disk.remove(path)
+                if path.startswith(f"{layout.FILES}/"):
+                    look.remove_tree(self.disk, path)
+                else:
+                    self.disk.remove(path)
                 ours = True
             except Missing:  # removed before a crash, or moved
                 ours = not (entry and packs.lives(self.disk, look.entry_at(path).id))

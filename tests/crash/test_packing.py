@@ -436,3 +436,16 @@ def test_a_task_that_is_retried_while_it_is_packed_stays_whole(tmp_path: Path, *
     while retried_at(tmp_path / f"at{points}", points, cut=cut):
         points += 1
     assert points > 15
+
+
+@pytest.mark.parametrize("point", range(16))
+def test_the_files_of_a_task_that_is_retried_before_it_goes_stay(disk: RealDisk, point: int) -> None:
+    task_id = ended(disk, 1, "failed", 25)
+    disk.make_dir(f"{layout.files(task_id)}/deep")
+    disk.write(f"{layout.files(task_id)}/deep/a", b"x")
+    other = Retrying(disk, point, task_id, cut=False)
+    passed(other, disk.root)
+    passed(disk, disk.root)
+    assert other.won is not None
+    assert look.sizes(disk, layout.files(task_id)) == ({"deep/a": 1} if other.won else {})
+    assert lives(disk, task_id) == other.won
