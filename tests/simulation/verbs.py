@@ -96,8 +96,11 @@ def _ended(found: Survey, doc: dict[str, Any], task_id: str, rest: list[Line]) -
 
 
 def _known(doc: dict[str, Any], task_id: str, own: list[Line]) -> None:
-    """No line and no refusal: then it was so already."""
+    """No line and no refusal: then it was so already.
+
+    What a start has put in its place has no line of its submission: the daemon died before it.
+    """
     state = ALREADY.get(doc["action"])
     killed = doc["action"] == "cancel" and any(line["event"] == "kill" for line in own)
-    if not killed and not any(line["to"] == state for line in own):
+    if not killed and not any(state in (line["to"], line["from"]) for line in own):
         raise Broken(f"{doc} was taken and came to nothing for {task_id}: {own[-2:]}")
