@@ -215,8 +215,11 @@ def adopt(state: State, place: Place, since: int, now: Now) -> Run:
     """A task found in running/ at start: it counts as running until its end is decided."""
     entry, task = place.entry, place.task
     handler: Handler | None = state.handler_of(entry)
-    reserve(state, entry, now)
-    state.claiming.pop(entry.id, None)
+    if entry.timeout is not None and handler is not None and not handler.notify:
+        handler = None  # it came since: a parent does the work
+    state.discard(entry)
+    if handler is not None:
+        slots.occupy(state, entry, now, ahead=False)
     left = (entry.timeout or now.wall) - now.wall
     run = Run(
         entry=entry,

@@ -23,7 +23,7 @@ from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, submit, wait
 from tests.simulation import invariants
 from tests.simulation.faults import WRITES, Wrapper
-from tests.simulation.host import Host, load
+from tests.simulation.host import LATE_HANDLER, Host, load
 from tests.simulation.world import SECOND, World
 
 if TYPE_CHECKING:
@@ -596,3 +596,18 @@ def test_an_attempt_that_is_being_ended_takes_no_more_time() -> None:
     drop(here, "a.json", {"action": "extend", "id": ident(1), "attempt": 1, "by": "1m"})
     here.run(SECOND)
     assert refused(here) == ["a.json"]
+
+
+@pytest.mark.parametrize("word", [True, False], ids=["ack", "nothing"])
+def test_a_parent_keeps_its_attempt_though_a_handler_for_it_came_before_a_restart(*, word: bool) -> None:
+    here = world()
+    submit({"task": "later.a", "n": 1, "notify": "cook", "timeout": "40s"})(here)
+    here.run(SECOND)
+    assert places(here) == [("running", 1)]
+    here.stop("n1")
+    here.settings = (f"{here.settings[0]}|{LATE_HANDLER}", here.settings[1])
+    here.boot()
+    if word:
+        drop(here, "a.json", {"action": "ack", "id": ident(1), "attempt": 1})
+    here.run((1 if word else 60) * SECOND)
+    assert (places(here), refused(here)) == ([("done", 1)], [])
