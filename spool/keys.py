@@ -87,7 +87,10 @@ def rival(disk: Disk, claim: Claim, now: int) -> Rival | None:
         return Rival(claim.id, COMING)
     if not claim.id:
         return None
-    own = disk.info(layout.own_copy(claim.id))
+    path = layout.own_copy(claim.id)
+    own = disk.info(path)
+    if own is None and disk.stamp(layout.parent_of(path)) is not None:
+        own = disk.info(path)  # who looked for it before it was there may not see it otherwise, on NFS
     if own is not None and own.nlink < 2:
         if packs.known(disk, claim.id) is None:
             return None  # it never got its place

@@ -50,14 +50,14 @@ class Far(Wrapper):
         return self.clock() - at < self.late and self.rng.random() < STALE
 
     def _opened(self, path: str) -> tuple[list[str], int | None]:
-        if (found := self._lists.get(path)) is not None and self._old(found[0]):
-            return found[1:]
-        fresh = self.disk.names(path), self.disk.stamp(path)
-        self._lists[path] = self.clock(), *fresh
         gone = [name for name, (_, info) in self._known.items() if info is None]
         for name in gone:
             if name.rpartition("/")[0] == path:
                 del self._known[name]
+        if (found := self._lists.get(path)) is not None and self._old(found[0]):
+            return found[1:]
+        fresh = self.disk.names(path), self.disk.stamp(path)
+        self._lists[path] = self.clock(), *fresh
         return fresh
 
     def names(self, path: str) -> list[str]:

@@ -6,12 +6,16 @@ import random
 
 import pytest
 
+from spool import keys, layout
 from spool.disk import Exists, Missing
+from spool.names import id_from
+from spool.place import UNFINISHED
 from tests.simulation.chance import Move
 from tests.simulation.far import Doubting, Far
 from tests.simulation.model import ModelDisk
 from tests.simulation.run import Plan, play
 from tests.simulation.test_simulation import check
+from tests.simulation.world import START
 
 LATE = 1000
 
@@ -91,3 +95,18 @@ def test_files_that_come_with_a_task_are_there_whatever_the_answer_was() -> None
 def test_nodes_that_see_little_of_each_other_lose_nothing_and_end_nothing_twice(seed: int) -> None:
     late = (0.3, 3, 25)[seed % 3]
     check(seed, cuts=seed % 2, daemons=2 + seed % 2, lease=10, keyed=0.4 * (seed // 2 % 2), far=late)
+
+
+def test_who_holds_a_key_is_known_to_a_host_that_looked_for_him_too_early() -> None:
+    two = Two()
+    for folder in ("ids", "ids/2026-11-21", "keys"):
+        two.other.make_dir(folder)
+    task_id = id_from(START, bytes(10))
+    own = layout.own_copy(task_id)
+    assert two.one.info(own) is None
+    two.other.write(own, b"")
+    two.other.link(own, "d/x")
+    claim = keys.Claim("hash", task_id, "n1", 0, 1, shared=False)
+    assert two.one.info(own) is None
+    found = keys.rival(two.one, claim, START)  # type: ignore[arg-type]
+    assert found is not None and found.stand == UNFINISHED
