@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import keys, layout, look, records
 from spool.disk import Missing
+from spool.dropped import REASON
 from spool.look import DAMAGED
 from spool.names import is_id, parse_event
 from spool.owncopy import decode_task
@@ -197,18 +198,35 @@ def _sound(content: dict[str, Any], task_id: str) -> bool:
     return known and isinstance(reason, dict) and (attempt is None or isinstance(attempt, int))
 
 
+def _has_left(disk: Disk, path: str, content: dict[str, Any]) -> bool:
+    """Whether an action that was refused is no longer where it was dropped.
+
+    It is opened, for what this host knows of a name may be old on NFS.
+    """
+    try:
+        disk.read(path, 0)
+    except Missing:
+        return True
+    except OSError:
+        pass  # larger, or not ours to read
+    info = disk.info(path)
+    return info is None or format_utc(info.ctime_us) != content.get("submitted_at")
+
+
 def _has_reason(disk: Disk, path: str, content: dict[str, Any]) -> bool:
     """Whether a refusal has its reason in rejected/: if not, another node may have taken the action."""
     folder = f"{layout.REJECTED}/{str(content.get('submitted_at'))[:10]}"
     base = path.rpartition("/")[2]
-    for name in look.names(disk, folder):
-        if name.endswith(".reason.json") and name.startswith((base, content["id"])):
-            try:
-                reason = records.decode(disk.read(f"{folder}/{name}", records.RECORD_LIMIT))
-            except (*DAMAGED, Missing):
-                continue
-            if reason.get("id") == content["id"]:
-                return True
+    names = [n for n in look.names(disk, folder) if n.startswith((base, content["id"]))]
+    for name in (f"{base}{REASON}", *names):
+        if not name.endswith(REASON):
+            continue
+        try:
+            reason = records.decode(disk.read(f"{folder}/{name}", records.RECORD_LIMIT))
+        except (*DAMAGED, Missing):
+            continue
+        if reason.get("id") == content["id"]:
+            return True
     return False
 
 
@@ -222,9 +240,9 @@ def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str,
     if event == "rejected":
         # Refused is what has left incoming/; what has not is looked at again, and told then.
         name = ((content.get("error") or {}).get("reason") or {}).get("file")
-        info = disk.info(name) if isinstance(name, str) else None
-        left = info is None or format_utc(info.ctime_us) != content.get("submitted_at")
-        return left and _has_reason(disk, str(name), content)
+        return (
+            isinstance(name, str) and _has_left(disk, name, content) and _has_reason(disk, name, content)
+        )
     target = content.get("entry")
     if not isinstance(target, str):
         return False

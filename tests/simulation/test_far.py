@@ -91,6 +91,12 @@ def test_files_that_come_with_a_task_are_there_whatever_the_answer_was() -> None
     assert play(plan, [Move("batch", 1750846122), Move("lie", 1036216415)]).problem is None
 
 
+def test_a_refusal_is_told_by_who_brings_back_a_node_that_froze_before_it_could() -> None:
+    plan = Plan(seed=182225285, cuts=1, daemons=3, lease=10, keyed=0.4, far=25)
+    story = [Move("batch", 1225238523), Move("move", 4104851150), Move("freeze", 2704717840)]
+    assert play(plan, story).problem is None
+
+
 @pytest.mark.parametrize("seed", [900, 901, 904, 11617])
 def test_nodes_that_see_little_of_each_other_lose_nothing_and_end_nothing_twice(seed: int) -> None:
     late = (0.3, 3, 25)[seed % 3]

@@ -237,7 +237,10 @@ def _needs_none(host: Host, entry: Entry) -> bool:
 
 def _is_limited(host: Host, entry: Entry) -> bool:
     handler = host.state.handler_of(entry)
-    return handler is not None and bool(handler.rate or handler.rate_per_key or handler.concurrency_total)
+    limits = handler and (
+        handler.rate or handler.rate_per_key or handler.concurrency or handler.concurrency_total
+    )
+    return bool(limits)
 
 
 def _takes_turns(host: Host, entry: Entry) -> bool:
