@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal, Self
-from zlib import crc32
 
 from spool import layout
 from spool.client import Spool
 from spool.errors import Invalid, NoSuchTask
 from spool.names import is_id, new_id
+from spool.rendezvous import weight
 
 if TYPE_CHECKING:
     import os
@@ -150,7 +150,7 @@ class Spools:
 
     def _hashed(self, key: str) -> Spool:
         """Where a spool is added, only what goes to that one is others'."""
-        return max(self.spools, key=lambda spool: crc32(f"{spool.path},{key}".encode()))
+        return max(self.spools, key=lambda spool: weight(spool.path, key))
 
     def _least(self) -> Spool:
         """What was submitted here since the last count is part of it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from zlib import crc32
+
+from spool.rendezvous import weight
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -20,4 +21,4 @@ def ranked(key: str, live: Iterable[str]) -> list[str]:
 
 
 def _weight(key: str, node: str) -> tuple[int, str]:
-    return crc32(f"{node},{key}".encode("utf-8", "surrogateescape")), node
+    return weight(node, key), node
