@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,6 +24,7 @@ from spoold.core.values import Now
 from spoold.effects.packer import EVERY, Packer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOON = parse_utc("2026-11-21T12:00:00Z")
@@ -103,6 +105,23 @@ def passed(disk: Any, root: str, now: int = NOON, toml: str = TOML) -> None:
         mono += wait
         if wait == EVERY:
             return
+
+
+def cut_off(disk: RealDisk, point: int, toml: str = TOML) -> bool:
+    """A pass that ends before its n-th change; False where it has none."""
+    try:
+        passed(Cutting(disk, point), disk.root, toml=toml)
+    except Cut:
+        return True
+    return False
+
+
+def points_of(place: Path, at: Callable[[Path, int], bool]) -> int:
+    """At how many points something was looked at, each in a spool of its own: till there is none."""
+    points = 0
+    while at(place / f"at{points}", points):
+        points += 1
+    return points
 
 
 def lives(disk: RealDisk, task_id: str) -> bool:
@@ -228,11 +247,7 @@ def thinned_at(place: Path, point: int) -> bool:
     disk = RealDisk(str(place))
     ids = [ended(disk, n, "failed", 9) for n in range(6)]
     passed(disk, disk.root)
-    try:
-        passed(Cutting(disk, point), disk.root, toml=THIN)
-    except Cut:
-        pass
-    else:
+    if not cut_off(disk, point, toml=THIN):
         return False
     assert all(packs.known(disk, i) and not lives(disk, i) for i in ids), point
     Packer(disk, State("n", load(THIN), 2), disk.root).resume()
@@ -247,10 +262,7 @@ def thinned_at(place: Path, point: int) -> bool:
 
 
 def test_a_pack_that_is_made_anew_loses_nothing_wherever_it_is_cut_off(tmp_path: Path) -> None:
-    points = 0
-    while thinned_at(tmp_path / f"at{points}", points):
-        points += 1
-    assert points > 15
+    assert points_of(tmp_path, thinned_at) > 15
 
 
 def cut_at(place: Path, point: int) -> bool:
@@ -258,11 +270,7 @@ def cut_at(place: Path, point: int) -> bool:
     init(str(place))
     disk = RealDisk(str(place))
     ids = [ended(disk, n, "failed" if n % 2 else "done", 5 + 4 * (n % 3)) for n in range(6)]
-    try:
-        passed(Cutting(disk, point), disk.root)
-    except Cut:
-        pass
-    else:
+    if not cut_off(disk, point):
         return False
     for task_id in ids:  # as it is, and as another daemon makes it
         assert lives(disk, task_id) or packs.known(disk, task_id), point
@@ -287,10 +295,7 @@ def cut_at(place: Path, point: int) -> bool:
 
 
 def test_cut_off_anywhere_each_task_is_in_one_place_and_known(tmp_path: Path) -> None:
-    points = 0
-    while cut_at(tmp_path / f"at{points}", points):
-        points += 1
-    assert points > 50
+    assert points_of(tmp_path, cut_at) > 50
 
 
 def test_a_day_of_the_journal_is_packed_whole_wherever_it_is_cut_off(disk: RealDisk) -> None:
@@ -322,11 +327,7 @@ def taken_over_at(place: Path, point: int) -> bool:
     init(str(place))
     disk = RealDisk(str(place))
     ids = [ended(disk, n, "failed", 5) for n in range(6)]
-    try:
-        passed(Cutting(disk, point), disk.root)
-    except Cut:
-        pass
-    else:
+    if not cut_off(disk, point):
         return False
     state = State("n", load(TOML), 2)
     state.peers = frozenset({"n", "m", "l"})
@@ -344,10 +345,7 @@ def taken_over_at(place: Path, point: int) -> bool:
 
 
 def test_a_pass_that_is_asked_for_goes_on_with_what_the_one_before_has_promised(tmp_path: Path) -> None:
-    points = 0
-    while taken_over_at(tmp_path / f"at{points}", points):
-        points += 1
-    assert points > 15
+    assert points_of(tmp_path, taken_over_at) > 15
 
 
 def test_a_promise_waits_where_the_disk_is_full(disk: RealDisk) -> None:
@@ -432,10 +430,7 @@ def retried_at(place: Path, point: int, *, cut: bool) -> bool:
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_task_that_is_retried_while_it_is_packed_stays_whole(tmp_path: Path, *, cut: bool) -> None:
-    points = 0
-    while retried_at(tmp_path / f"at{points}", points, cut=cut):
-        points += 1
-    assert points > 15
+    assert points_of(tmp_path, partial(retried_at, cut=cut)) > 15
 
 
 @pytest.mark.parametrize("point", range(16))
