@@ -1,5 +1,6 @@
 """The command spoold, and python -m spoold: the daemon, where it can run."""
 
+import gc
 import sys
 
 ELSEWHERE = """spoold: runs on Linux only: it needs inotify, timerfd, pidfd and /proc, and this is {}.
@@ -12,6 +13,7 @@ def main() -> int:
     if sys.platform != "linux":
         sys.stderr.write(ELSEWHERE.format(sys.platform))
         return 69
+    gc.disable()  # what is imported stays: to look through it again and again takes a tenth of a start
     from spoold.daemon import main as serve
 
     return serve()

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
+FIRST = 250_000  # us in which what lies there goes before the watch on what comes
 FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
 NOT_SHORT = (
     "; it has space and inodes left: a quota may be used up, or a directory have all the names that it "
@@ -325,7 +326,7 @@ class Loop:
         self,
         core: Core,
         intake: Intake,
-        doorbell: Doorbell | None,
+        doorbell: Callable[[], Doorbell | None],
         timer: Timer,
         signals: Signals,
         status: Status,
@@ -338,10 +339,12 @@ class Loop:
         until_idle: bool = False,
         pulse: Pulse | None = None,
     ) -> None:
+        """`doorbell` is called when what lay there has been looked at: to import it takes its time."""
         self.core = core
         self.intake = intake
         intake.immovable = core.store.immovable
-        self.doorbell = doorbell
+        self.doorbell: Doorbell | None = None
+        self._hang: Callable[[], Doorbell | None] | None = doorbell
         self.timer = timer
         self.signals = signals
         self.status = status
@@ -359,8 +362,6 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         for fd in (timer.fd, timer.stepped_fd, signals.fd, core.handlers.fd):
             self._selector.register(fd, selectors.EVENT_READ)
-        if doorbell is not None:
-            self._selector.register(doorbell.fd, selectors.EVENT_READ)
         if pulse is not None:
             self._selector.register(pulse.fd, selectors.EVENT_READ)
             core.check = pulse.check
@@ -368,7 +369,7 @@ class Loop:
     def run(self, first: list[Event]) -> None:
         """Serve until stopped, or (until_idle) until there is nothing left to do."""
         events: list[Event] = [*first, Tick()]
-        awake = clock().mono
+        begun = awake = clock().mono
         while True:
             now = clock()
             try:
@@ -385,9 +386,20 @@ class Loop:
                 chore.step(clock())
             if self._over():
                 return
-            ready = {key.fd for key, _ in self._selector.select(self._patience())}
+            patience = self._patience()
+            if self._hang is not None and (patience is None or clock().mono - begun > FIRST):
+                self._listen(self._hang)
+                patience = 0
+            ready = {key.fd for key, _ in self._selector.select(patience)}
             awake = clock().mono
             events = self._gather(ready)
+
+    def _listen(self, hang: Callable[[], Doorbell | None]) -> None:
+        """Have the doorbell ring from now on; what came before is found by a look at everything."""
+        self._hang, self.doorbell = None, hang()
+        if self.doorbell is not None:
+            self._selector.register(self.doorbell.fd, selectors.EVENT_READ)
+        self._next_care = 0
 
     # What to wait for.
 

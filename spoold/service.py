@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -33,7 +34,6 @@ from spoold.recovery import start_up
 from spoold.sources import cgroups, claims
 from spoold.sources.backlog import Backlog
 from spoold.sources.crowd import Crowd, boxes
-from spoold.sources.doorbell import Doorbell
 from spoold.sources.intake import Intake
 from spoold.sources.lookout import Lookout, read_pauses
 from spoold.sources.machine import Gauge
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from spool.settings import Settings
     from spoold.core.values import Event
     from spoold.effects.runner import Runner
+    from spoold.sources.doorbell import Doorbell
     from spoold.sources.pulse import Pulse
 
 log = logging.getLogger("spoold")
@@ -75,7 +76,6 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
     disk.make_dir(store.stage_dir)
-    doorbell = _doorbell(disk, root)
     events, redo = _begin(disk, root, store, alone=pulse is None)
     claims.recall(disk, state, now)  # the journal is whole by now
     own = cgroups.groups("")
@@ -109,7 +109,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     loop = Loop(
         core,
         intake,
-        doorbell,
+        lambda: _doorbell(disk, root),
         Timer(),
         signals,
         status,
@@ -132,14 +132,16 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         status.others = pulse.plain
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
     manager.ready()
+    gc.freeze()
+    gc.enable()
     try:
         loop.run(events)
     finally:
         handlers.close()
         error_files.close()
         metrics.write(clock())
-        if doorbell is not None:
-            doorbell.close()
+        if loop.doorbell is not None:
+            loop.doorbell.close()
     store.settle()
     usage.save()
     status.extra["state"] = "stopped"
@@ -246,6 +248,8 @@ def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
 
 
 def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:
+    from spoold.sources.doorbell import Doorbell  # 10 ms, of watchdog
+
     places = {"incoming": os.path.join(root, layout.INCOMING), "root": root}
     for name in boxes(disk):
         place = os.path.join(root, layout.WRITERS, name)
