@@ -152,24 +152,14 @@ class Disk(Protocol):
         ...
 
 
-class _Told:
-    """Errno to the classes above, which say what to do about it; a class, as generators are slow."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
-        facts = error.errno, error.strerror, error.filename
-        if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
-            raise Missing(*facts) from None
-        if isinstance(error, FileExistsError):
-            raise Exists(*facts) from None
-        if error.errno in FULL:
-            raise DiskFull(*facts) from None
-
-
-_TOLD = _Told()
+def _told(error: OSError) -> OSError:
+    """An error of the kernel as one of the classes above, which say what to do about it."""
+    facts = error.errno, error.strerror, error.filename
+    if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
+        return Missing(*facts)
+    if isinstance(error, FileExistsError):
+        return Exists(*facts)
+    return DiskFull(*facts) if error.errno in FULL else error
 
 
 class RealDisk:
@@ -179,8 +169,10 @@ class RealDisk:
         self.root = os.path.abspath(root)
         self.file_mode, self.dir_mode = 0o600, 0o700
         self.others = False  # whether what is written is for another user, whatever the umask
-        with _TOLD:
+        try:
             self.fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _told(error) from None
         self._pool: ThreadPoolExecutor | None = None
         self._kept: dict[str, int] = {}  # files that are overwritten stay open
 
@@ -194,12 +186,14 @@ class RealDisk:
         os.close(self.fd)
 
     def names(self, path: str) -> list[str]:
-        with _TOLD:
+        try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
             try:
                 return os.listdir(fd)
             finally:
                 os.close(fd)
+        except OSError as error:
+            raise _told(error) from None
 
     def slices(self, path: str, size: int) -> Iterator[list[str]]:
         try:
@@ -256,7 +250,7 @@ class RealDisk:
 
     def write(self, path: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with _TOLD:
+        try:
             fd = os.open(path, flags, self.file_mode, dir_fd=self.fd)
             try:
                 if self.others:
@@ -267,10 +261,12 @@ class RealDisk:
                 os.unlink(path, dir_fd=self.fd)
                 raise
             os.close(fd)
+        except OSError as error:
+            raise _told(error) from None
 
     def append(self, path: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        with _TOLD:
+        try:
             fd = os.open(path, flags, self.file_mode, dir_fd=self.fd)
             try:
                 size = os.fstat(fd).st_size
@@ -281,21 +277,29 @@ class RealDisk:
                     raise
             finally:
                 os.close(fd)
+        except OSError as error:
+            raise _told(error) from None
 
     def move(self, source: str, target: str) -> None:
-        with _TOLD:
+        try:
             os.rename(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise _told(error) from None
 
     def link(self, source: str, target: str) -> None:
-        with _TOLD:
+        try:
             os.link(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+        except OSError as error:
+            raise _told(error) from None
 
     def remove(self, path: str) -> None:
-        with _TOLD:
+        try:
             os.unlink(path, dir_fd=self.fd)
+        except OSError as error:
+            raise _told(error) from None
 
     def make_dir(self, path: str) -> None:
-        with _TOLD:
+        try:
             try:
                 os.mkdir(path, self.dir_mode, dir_fd=self.fd)
             except FileExistsError:
@@ -303,6 +307,8 @@ class RealDisk:
             except FileNotFoundError:
                 self.make_dir(path.rpartition("/")[0])
                 self.make_dir(path)
+        except OSError as error:
+            raise _told(error) from None
 
     def remove_dir(self, path: str) -> bool:
         try:
@@ -351,16 +357,20 @@ class RealDisk:
         self._each(dict.fromkeys(paths, os.O_RDONLY | os.O_DIRECTORY))
 
     def overwrite(self, path: str, offset: int, data: bytes) -> None:
-        with _TOLD:
+        try:
             fd = self._keep(path, os.O_DSYNC)
             view = memoryview(data)
             while view:
                 done = os.pwrite(fd, view, offset)
                 offset, view = offset + done, view[done:]
+        except OSError as error:
+            raise _told(error) from None
 
     def mark(self, path: str, data: bytes) -> None:
-        with _TOLD:
+        try:
             os.pwrite(self._keep(path, 0), data, 0)
+        except OSError as error:
+            raise _told(error) from None
 
     def _keep(self, path: str, how: int) -> int:
         fd = self._kept.get(path)
@@ -375,8 +385,10 @@ class RealDisk:
         def over(wait: bool) -> bool:  # noqa: FBT001 - the one thing it is asked
             if not wait and not future.done():
                 return False
-            with _TOLD:
+            try:
                 future.result()
+            except OSError as error:
+                raise _told(error) from None
             return True
 
         return over
@@ -391,12 +403,14 @@ class RealDisk:
         """All at the same time: they share the commits of the file system's journal."""
 
         def one(path: str) -> None:
-            with _TOLD:
+            try:
                 fd = os.open(path, paths[path] | os.O_CLOEXEC, dir_fd=self.fd)
                 try:
                     os.fsync(fd)
                 finally:
                     os.close(fd)
+            except OSError as error:
+                raise _told(error) from None
 
         if len(paths) < 2:
             for path in paths:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spool.names import Entry, date_of, entry_name, id_time
+from spool.names import Entry, date_of, entry_name, id_date
 
 FORMAT = "format"
 FORMAT_LINE = "spool 1\n"
@@ -89,7 +89,7 @@ def ended(state: str, at: int, entry: Entry) -> str:
 
 def own_copy(task_id: str) -> str:
     """Path by which any task's own copy is found from its id alone."""
-    return f"{IDS}/{date_of(id_time(task_id))}/{task_id}.json"
+    return f"{IDS}/{id_date(task_id)}/{task_id}.json"
 
 
 def key(mark: str) -> str:
@@ -104,22 +104,22 @@ def key_lock(mark: str) -> str:
 
 def record(task_id: str, attempt: int) -> str:
     """Path of the record of one attempt."""
-    return f"{ATTEMPTS}/{date_of(id_time(task_id))}/{task_id}.{attempt}.json"
+    return f"{ATTEMPTS}/{id_date(task_id)}/{task_id}.{attempt}.json"
 
 
 def log(task_id: str, attempt: int) -> str:
     """Path of what one attempt printed."""
-    return f"{LOGS}/{date_of(id_time(task_id))}/{task_id}.{attempt}.log"
+    return f"{LOGS}/{id_date(task_id)}/{task_id}.{attempt}.log"
 
 
 def checkpoint(task_id: str) -> str:
     """Path of what a Python task has kept for its next attempt."""
-    return f"{CHECKPOINTS}/{date_of(id_time(task_id))}/{task_id}.json"
+    return f"{CHECKPOINTS}/{id_date(task_id)}/{task_id}.json"
 
 
 def files(task_id: str) -> str:
     """Path of the directory of the files that came with a task, and of those it makes."""
-    return f"{FILES}/{date_of(id_time(task_id))}/{task_id}"
+    return f"{FILES}/{id_date(task_id)}/{task_id}"
 
 
 def given(task_id: str, name: str) -> str:

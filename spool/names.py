@@ -110,18 +110,28 @@ def is_task(text: str) -> bool:
     return _TASK.fullmatch(text) is not None
 
 
-_dates: dict[int, str] = {}
+class _Dates(dict[int, str]):
+    """Dates by the number of their day since 1970, each made once."""
+
+    def __missing__(self, day: int) -> str:
+        if len(self) > 4096:
+            self.clear()
+        found = self[day] = (_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d")
+        return found
+
+
+_dates = _Dates()
 
 
 def date_of(us: int) -> str:
     """The UTC date of an instant, YYYY-MM-DD."""
-    day = us // DAY_US
-    found = _dates.get(day)
-    if found is None:
-        if len(_dates) > 4096:
-            _dates.clear()
-        found = _dates[day] = (_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d")
-    return found
+    return _dates[us // DAY_US]
+
+
+@lru_cache(4096)
+def id_date(task_id: str) -> str:
+    """The UTC date of the instant inside an id: where its own copy and its records are."""
+    return date_of(id_time(task_id))
 
 
 @lru_cache(4096)

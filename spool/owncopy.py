@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,6 +23,8 @@ _DURATIONS = ("lead", "timeout", "key_for")
 FAILURES = ("wait", "cancel", "run", "only")
 _CHOICES = {"on_miss": "run", "on_duplicate": "keep", "on_failure": "wait"}
 _TEXTS = ("priority", "notify", "trace", "replay_of", "key", "duplicate_of")
+_PLAIN = (*_TEXTS, "retries", "version", "recurring", "after", "results", "files")
+_durations_of, _plain_of, _choices_of = (attrgetter(*them) for them in (_DURATIONS, _PLAIN, _CHOICES))
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -110,19 +113,16 @@ def encode_task(task: Task) -> bytes:
     doc["at"] = format_utc(task.at)
     if task.deadline is not None:
         doc["deadline"] = format_utc(task.deadline)
-    spans = {name: getattr(task, name) for name in _DURATIONS}
-    doc |= {name: seconds(us) for name, us in spans.items() if us is not None}
-    for name in (*_TEXTS, "retries", "version", "recurring", "after", "results", "files"):
-        value = getattr(task, name)
-        if value not in (None, ()):
-            doc[name] = value
+    spans = zip(_DURATIONS, _durations_of(task), strict=True)
+    doc |= {name: seconds(us) for name, us in spans if us is not None}
+    plain = zip(_PLAIN, _plain_of(task), strict=True)
+    doc |= {name: value for name, value in plain if value is not None and value != ()}
     if task.front:
         doc["position"] = "front"
     if task.backoff is not None:
         doc["backoff"] = plain_backoff(task.backoff)
-    for name, usual in _CHOICES.items():
-        if getattr(task, name) != usual:
-            doc[name] = getattr(task, name)
+    choices = zip(_CHOICES, _choices_of(task), strict=True)
+    doc |= {name: value for name, value in choices if value != _CHOICES[name]}
     doc["meta"] = task.meta
     doc["submitted_at"] = format_utc(task.submitted_at)
     doc["submitted_by"] = _by(task)

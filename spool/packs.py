@@ -16,7 +16,7 @@ from msgspec import Struct
 from spool import layout, look
 from spool.disk import Missing
 from spool.errors import Invalid
-from spool.names import BadName, date_of, id_time, is_id
+from spool.names import BadName, id_date, is_id
 from spool.owncopy import decode_task
 from spool.place import Place
 
@@ -72,7 +72,7 @@ def line(path: str, body: bytes, attempts: list[dict[str, Any]]) -> bytes:
 
 def known(disk: Disk, task_id: str) -> str | None:
     """The digest of a task that was packed, as far back as packs and their lists are kept."""
-    date = date_of(id_time(task_id))
+    date = id_date(task_id)
     for name in look.names(disk, f"{layout.PACKED}/{date}"):
         if name.endswith(IDS) and name[0] != ".":
             digest = _digest(disk, f"{layout.PACKED}/{date}/{name}", task_id)
@@ -91,7 +91,7 @@ def past(disk: Disk, task_id: str) -> str | None:
     """Why a task can no longer be changed, as a rule with its remedy; None where it is in no pack."""
     if not is_id(task_id):
         return None
-    folder = f"{layout.PACKED}/{date_of(id_time(task_id))}"
+    folder = f"{layout.PACKED}/{id_date(task_id)}"
     for name in look.names(disk, folder):
         if name.endswith(IDS) and name[0] != "." and _digest(disk, f"{folder}/{name}", task_id):
             if disk.info(f"{folder}/{name.removesuffix(IDS)}{PACK}") is None:
@@ -105,7 +105,7 @@ def find(disk: Disk, task_id: str) -> Packed | None:
     if not is_id(task_id) or lives(disk, task_id):
         return None
     rows: list[Packed] = []
-    folder = f"{layout.PACKED}/{date_of(id_time(task_id))}"
+    folder = f"{layout.PACKED}/{id_date(task_id)}"
     for name in look.names(disk, folder):
         path = f"{folder}/{name}"
         if not name.endswith(IDS) or name[0] == "." or _digest(disk, path, task_id) is None:

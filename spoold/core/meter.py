@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
+from functools import cache
 from typing import TYPE_CHECKING
 
 from spoold.core import table
@@ -40,31 +41,37 @@ class Meter:
     def __init__(self) -> None:
         self.changed = True
         self.names: set[str] = set()
-        self.transitions: dict[tuple[str, str], int] = {}  # task, event
-        self.waits: dict[str, Histogram] = {}  # from its time to its start
-        self.runs: dict[str, Histogram] = {}
-        self.late: dict[str, Histogram] = {}  # from its deadline to its end, where it was missed
-        self.met: dict[str, int] = {}  # ended before their deadline
-        self._minutes: deque[tuple[int, dict[str, int]]] = deque(maxlen=LATELY)
+        self.transitions: defaultdict[tuple[str, str], int] = defaultdict(int)  # task, event
+        self.waits: defaultdict[str, Histogram] = defaultdict(Histogram)  # from its time to its start
+        self.runs: defaultdict[str, Histogram] = defaultdict(Histogram)
+        # From its deadline to its end, where it was missed.
+        self.late: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.met: defaultdict[str, int] = defaultdict(int)  # ended before their deadline
+        self._minutes: deque[tuple[int, defaultdict[str, int]]] = deque(maxlen=LATELY)
 
     def see(self, move: Move, now: int) -> None:
         """A transition happens. `now`: us UTC."""
         self.changed = True
-        entry = move.entry
-        name = self._name(entry.task)
-        key = name, move.event
-        self.transitions[key] = self.transitions.get(key, 0) + 1
-        if move.event == "claim":
-            _of(self.waits, name).add(max(0, now - entry.time) / 1e6)
+        entry, event, before, after = move.entry, move.event, move.before, move.after
+        name = entry.task if entry.task in self.names else self._name(entry.task)
+        self.transitions[name, event] += 1
+        if event == "claim":
+            self.waits[name].add(max(0, now - entry.time) / 1e6)
         seconds = move.record.get("seconds") if move.record is not None else None
-        if seconds is not None and move.before == table.RUNNING:
-            _of(self.runs, name).add(seconds)
-        if move.after in table.TERMINAL and entry.deadline is not None:
+        if seconds is not None and before == table.RUNNING:
+            self.runs[name].add(seconds)
+        if entry.deadline is not None and after in table.TERMINAL:
             if now > entry.deadline:
-                _of(self.late, name).add((now - entry.deadline) / 1e6)
+                self.late[name].add((now - entry.deadline) / 1e6)
             else:
-                self.met[name] = self.met.get(name, 0) + 1
-        self._lately(move, now)
+                self.met[name] += 1
+        if what := _what(event, before, after):
+            minute = now // MINUTE
+            if not self._minutes or self._minutes[-1][0] != minute:
+                self._minutes.append((minute, defaultdict(int)))
+            row = self._minutes[-1][1]
+            for one in what:
+                row[one] += 1
 
     def lately(self, now: int, minutes: int = 5) -> dict[str, int]:
         """What the last minutes saw: taken, started, done, failed (for good), failures (attempts)."""
@@ -75,36 +82,20 @@ class Meter:
                     found[name] += count
         return found
 
-    def _lately(self, move: Move, now: int) -> None:
-        what = []
-        if move.before == table.NEW:
-            what.append("taken")
-        if move.event == "claim":
-            what.append("started")
-        if move.after in (table.DONE, table.FAILED):
-            what.append(move.after)
-        if move.event in FAILURES:
-            what.append("failures")
-        if not what:
-            return
-        minute = now // MINUTE
-        if not self._minutes or self._minutes[-1][0] != minute:
-            self._minutes.append((minute, {}))
-        row = self._minutes[-1][1]
-        for name in what:
-            row[name] = row.get(name, 0) + 1
-
     def _name(self, task: str) -> str:
-        if task in self.names:
-            return task
         if len(self.names) >= NAMED:
             return OTHER
         self.names.add(task)
         return task
 
 
-def _of(histograms: dict[str, Histogram], name: str) -> Histogram:
-    found = histograms.get(name)
-    if found is None:
-        found = histograms[name] = Histogram()
-    return found
+@cache
+def _what(event: str, before: str, after: str) -> tuple[str, ...]:
+    """What `lately` calls a transition."""
+    found = {
+        "taken": before == table.NEW,
+        "started": event == "claim",
+        after: after in (table.DONE, table.FAILED),
+        "failures": event in FAILURES,
+    }
+    return tuple(name for name, is_one in found.items() if is_one)

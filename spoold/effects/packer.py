@@ -26,7 +26,7 @@ import orjson
 from spool import layout, look, packs, retention
 from spool.disk import Exists, Missing
 from spool.look import DAMAGED
-from spool.names import date_of, id_time
+from spool.names import date_of, id_date
 from spool.owncopy import decode_task
 from spool.weigh import expired, weigh
 from spoold.effects import oldfiles
@@ -168,7 +168,7 @@ class Packer:
                 continue  # for fsck, or gone
             records, found = self._records(entry.id, entry.attempt)
             line = packs.line(path, body, found) if what == retention.PACK else b""
-            day = date_of(id_time(entry.id))
+            day = id_date(entry.id)
             lines.setdefault((day, expires if line else ""), []).append((entry.id, task.digest, line))
             if not line:
                 records += [p for r in found if isinstance(p := r.get("log"), str)]

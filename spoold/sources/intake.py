@@ -33,7 +33,7 @@ from spool.actions import (
 from spool.disk import DiskFull, Missing, NotRegular, RealDisk, TooLarge
 from spool.drop import SHARED
 from spool.errors import Invalid
-from spool.names import DAY_US, date_of, id_from, id_time, is_id, is_task
+from spool.names import DAY_US, id_date, id_from, is_id, is_task
 from spool.order import resolved
 from spool.quarantine import quarantine
 from spool.times import FOREVER
@@ -616,7 +616,7 @@ class Intake:
         """Whether the day of a task has packs; `packed` tells when others have."""
         if self._packs is None:
             self._packs = frozenset(look.names(self.disk, layout.PACKED))
-        return date_of(id_time(task_id)) in self._packs
+        return id_date(task_id) in self._packs
 
     def _refusal(self, source: Source, problem: Invalid, doc: dict[str, Any] | None) -> Invalidated:
         fields = doc or {}
