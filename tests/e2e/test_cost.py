@@ -1,12 +1,14 @@
 """What one task costs in system calls: counts, which no busy machine changes. A guard of the hot path.
 
 A task of a parent, from its action to its done event, relaxed: the calls of the daemon's own thread,
-counted by strace for 50 tasks and for 250; the difference is 200 tasks and nothing else.
+counted by strace for 50 tasks and for 250; the difference is 200 tasks and nothing else. The functions
+of Python that it calls are counted in the same way.
 """
 
 import os
 import shutil
 import signal
+import sys
 
 import pytest
 
@@ -23,6 +25,24 @@ ALL = 25.5
 # to pending/, to running/, the event to the outbox, and to its end. How many share a line of the
 # journal's, a wake-up and a write to a worker is a matter of chance.
 PYTHON = {"renameat": 4.2, "linkat": 2.1, "unlinkat": 1.1}
+FUNCTIONS = 400  # of Python, for a task of a parent; 360 (2026-11-22)
+COUNTING = """
+import sys
+from spoold.__main__ import main
+calls = 0
+def count(frame, event, arg):
+    global calls
+    calls += event == "call"
+summary, sys.argv = sys.argv[1], sys.argv[4:]  # of what follows `python -m`
+sys.setprofile(count)
+try:
+    status = main()
+finally:
+    sys.setprofile(None)
+    with open(summary, "w") as file:
+        file.write(str(calls))
+sys.exit(status)
+"""
 APP = """
 from spool import task
 @task("p.tea")
@@ -48,28 +68,48 @@ def test_a_python_task_makes_no_more_names_than_it_has_to(tmp_path):
     assert {call: n for call, n in each.items() if n > PYTHON[call]} == {}
 
 
+def test_a_task_takes_no_more_functions_than_it_should(tmp_path):
+    few, many = (interpreted(tmp_path / str(n), n) for n in (FEW, MANY))
+    assert (many - few) / (MANY - FEW) <= FUNCTIONS
+
+
+def interpreted(place, number):
+    """Functions of Python that a daemon calls which does so many tasks of a parent."""
+    place.mkdir()
+    (place / "counting.py").write_text(COUNTING)
+    summary = place / "calls"
+    served(place, with_their_parent, number, (sys.executable, str(place / "counting.py"), str(summary)))
+    return int(summary.read_text())
+
+
 def counted(place, play, number):
     """System calls of a daemon that does so many tasks."""
     place.mkdir()
+    summary = place / "calls"
+    again = served(place, play, number, ("strace", "-c", "-o", str(summary)))
+    rows = [line.split() for line in summary.read_text().splitlines()[2:]]
+    found = {
+        row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit() and row[-1] != "total"
+    }
+    return found | {"renameat": found["renameat"] - 2 * again}
+
+
+def served(place, play, number, before):
+    """A daemon, started by this command, does so many tasks; how many were handed ahead, and back."""
     (place / "app.py").write_text(APP)
     python = f'[handlers."p.*"]\npython = "app"\ncwd = "{place}"\n'
-    live, summary = Live(place, SETTINGS + python), place / "calls"
+    live = Live(place, SETTINGS + python)
     try:
-        live.process = live.spoold("-q", before=("strace", "-c", "-o", str(summary)))
+        live.process = live.spoold("-q", before=before)
         status = until(live.status_now, "spoold serves")
         live.submit("order.first")  # when it is told, the daemon knows what waits
         until(lambda: len(names(live)) == 1, "the first is told")
         play(live, status["pid"], number)
         os.kill(status["pid"], signal.SIGTERM)
         assert live.wait_exit() == 0
-        again = len(live.journal("return"))  # handed ahead, and back: one rename, and one more claim
+        return len(live.journal("return"))  # one rename, and one more claim, each
     finally:
         live.close()
-    rows = [line.split() for line in summary.read_text().splitlines()[2:]]
-    found = {
-        row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit() and row[-1] != "total"
-    }
-    return found | {"renameat": found["renameat"] - 2 * again}
 
 
 def with_their_parent(live, pid, number):
