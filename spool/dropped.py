@@ -52,7 +52,9 @@ def refusal(disk: Disk, task_id: str, now: int) -> str | None:
     """Why the submission of a task was refused; None where it was not. `now`: us UTC."""
     for date in dict.fromkeys(date_of(us) for us in (now, now - DAY_US, id_time(task_id))):
         for path in _candidates(disk, f"{layout.REJECTED}/{date}", task_id):
-            if not path.endswith(REASON) and _task_in(disk, path, task_id) is not None:
+            if path.endswith(REASON):
+                continue
+            if _task_in(disk, path, task_id) is not None or _is_closed(disk, path, task_id):
                 return reason(disk, path)
     return None
 
@@ -97,6 +99,16 @@ def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
     at = bisect(others, task_id)
     rest = others[:at] + others[at + SEARCHED :]
     yield from (f"{folder}/{n}" for n in (*others[at : at + SEARCHED], *rest[: -SEARCHED - 1 : -1]))
+
+
+def _is_closed(disk: Disk, path: str, task_id: str) -> bool:
+    """Whether a file is another user's and may not be read; its name tells then, as a client makes it."""
+    try:
+        return path.rpartition("/")[2].startswith(task_id) and not disk.read(path, LIMIT)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _task_in(disk: Disk, path: str, task_id: str) -> dict[str, Any] | None:

@@ -76,7 +76,8 @@ class Filter(Struct, frozen=True, kw_only=True):
             return False
         if self.error is not None and not str(get("error") or "").startswith(self.error):
             return False
-        if self.writer is not None and self.writer not in (get("uid"), (get("by") or {}).get("uid")):
+        asked = (get("uid"), *((get(name) or {}).get("uid") for name in ("by", "reason")))
+        if self.writer is not None and self.writer not in asked:
             return False
         wanted = (("to", self.state), ("event", self.event), ("parent", self.parent))
         return all(value is None or get(name) == value for name, value in wanted)

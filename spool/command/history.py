@@ -121,7 +121,9 @@ def _more(line: dict[str, Any]) -> Iterator[str]:
     from spool.command import render
 
     for name, value in line.items():
-        if name not in TOLD and value is not None:
+        if name == "reason" and isinstance(value, dict):
+            yield f"uid {value.get('uid')}: {value.get('text')}"
+        elif name not in TOLD and value is not None:
             yield f"{name} {value if isinstance(value, str | int) else render.json_line(value)}"
     by = line.get("by")
     if isinstance(by, dict):

@@ -36,10 +36,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a log."""
     from spool.command import render
+    from spool.command.why import known
     from spool.follow import Log
 
     spool = options_of.open_spool(args)
-    task = spool.get(args.id)
+    task = known(spool, args.id)
     attempt = args.attempt or _newest(spool, task)
     if args.follow:
         follow(spool, args.id, attempt, raw=args.raw, on=args.attempt is None)

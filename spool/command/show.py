@@ -23,11 +23,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show each."""
     from spool.command import render
+    from spool.command.why import known
 
     spools = options_of.open_spools(args)
     for number, task_id in enumerate(options_of.ids_of(args.ids)):
         spool = spools.find(task_id)
-        task = spool.get(task_id)
+        task = known(spool, task_id)
         lines = _journal(spool, task)
         if args.json:
             logs = [layout.log(task_id, r["attempt"]) for r in task.attempts if r.get("log")]

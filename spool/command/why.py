@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
-from spool.errors import NoSuchTask
+from spool.errors import NoSuchTask, Refused
 
 if TYPE_CHECKING:
     import argparse
 
     from spool.client import Spool
+    from spool.views import TaskView
     from spool.why import Why
 
 
@@ -46,16 +47,25 @@ def explainer(spool: Spool) -> Why:
     return Why(spool.disk, spool.path, now, lambda us: render.until(us, now))
 
 
-def _explained(spool: Spool, reasons: Why, task_id: str) -> tuple[str, str]:
-    """(state, why); a submission that was refused has a reason too."""
+def known(spool: Spool, task_id: str) -> TaskView:
+    """The task; Refused where its submission was, NoSuchTask."""
     from spool import dropped
     from spool.names import is_id
 
     try:
-        task = spool.get(task_id)
+        return spool.get(task_id)
     except NoSuchTask:
-        why = dropped.refusal(spool.disk, task_id, reasons.now) if is_id(task_id) else None
+        now = time.time_ns() // 1000
+        why = dropped.refusal(spool.disk, task_id, now) if is_id(task_id) else None
         if why is None:
             raise
-        return "refused", f"refused: {why}"
+        raise Refused(task_id, why) from None
+
+
+def _explained(spool: Spool, reasons: Why, task_id: str) -> tuple[str, str]:
+    """(state, why); a submission that was refused has a reason too."""
+    try:
+        task = known(spool, task_id)
+    except Refused as problem:
+        return "refused", f"refused: {problem.reason}"
     return task.state, reasons.line(task)

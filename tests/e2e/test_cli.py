@@ -274,6 +274,8 @@ def test_a_submission_that_was_refused_is_known_to_who_waits(shell: Shell) -> No
         spool.wait(task_id, PATIENCE)
     shell("wait", task_id, status=65)
     assert "refused" in shell("why", task_id)
+    shell("show", task_id, status=65)
+    shell("log", task_id, status=65)
     with pytest.raises(NoSuchTask):
         spool.wait(new_id(), PATIENCE)
 

@@ -130,6 +130,13 @@ def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
     assert json.loads(shown.stdout)["state"] == "done"
     assert task_id in spool.spool(EVE, "history", groups=(READ,)).stdout
     assert spool.spool(EVE, "submit", "note", groups=(READ,)).returncode == 77
+    no = spool.submitted(BOB, "shop.loud")
+    spool.event("rejected", no)
+    for verb in ("why", "wait", "show"):
+        told = spool.spool(EVE, verb, no, groups=(READ,))
+        assert "does not allow tasks named shop.loud" in told.stdout + told.stderr
+    (line,) = spool.spool(EVE, "history", "--writer", str(BOB), groups=(READ,)).stdout.splitlines()
+    assert line.endswith("does not allow tasks named shop.loud (tasks)")
     watched = spool.spool(EVE, "watch", "--once", "--ack", groups=(READ,))
     assert watched.returncode == 77, watched
     assert spool.events("default", "done", task_id)

@@ -93,6 +93,7 @@ def test_torn_and_damaged_lines_cost_only_themselves(root: Path) -> None:
         ({"error": "abcd"}, {"error": "abcd1234"}),
         ({"writer": 7}, {"uid": 7}),
         ({"writer": 7}, {"by": {"uid": 7, "why": "x"}}),
+        ({"writer": 7}, {"reason": {"uid": 7, "text": "x"}}),
         ({"since": NOON}, {"at": format_utc(NOON)}),
         ({"until": NOON - 1}, {"at": format_utc(NOON - 2)}),
         ({"ids": frozenset(["x"])}, {"id": "x"}),
