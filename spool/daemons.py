@@ -49,6 +49,20 @@ def any_alive(disk: Disk, root: str) -> bool:
     return any(alive(root, name.removesuffix(".lock")) for name in _names(disk) if name.endswith(".lock"))
 
 
+def start_hint(root: str) -> str:
+    """The command that serves this spool, as the user whose it is."""
+    import pwd
+    import shlex
+
+    command = f"spoold --spool {shlex.quote(root)}"
+    try:
+        owner = os.lstat(f"{root}/{layout.PENDING}").st_uid
+        name = pwd.getpwuid(owner).pw_name
+    except (OSError, KeyError):
+        return command
+    return command if owner == os.geteuid() else f"runuser -u {name} -- {command}"
+
+
 def _is_network(root: str) -> bool:
     """Whether locks say nothing here: on a network file system they outlive a dead host."""
     mount = mount_of(root)

@@ -35,6 +35,10 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     is_shared = _is_shared(disk)
     yield from _tree(root, is_shared=is_shared, fix=fix)
     yield from probes.file_system(root)
+    if os.geteuid() not in (0, serving := _serving(disk)):
+        what = f"uid {os.geteuid()} may not try it out nor read all of it: the rest is left out"
+        yield Check(WARN, what, f"run it as root, or as uid {serving}")
+        return
     yield from probes.steps(disk)
     yield from probes.inotify(root, disk)
     settings = yield from _settings(disk, root)
@@ -69,11 +73,19 @@ def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
 
 
 def _is_shared(disk: RealDisk) -> bool:
-    """What spool.toml says; where it cannot be read a spool is no shared one."""
+    """What spool.toml says; who may not read it sees that root, who does not serve it, owns the spool."""
     try:
         return load(disk.read(layout.SETTINGS, 1 << 20).decode()).shared
+    except PermissionError:
+        return os.fstat(disk.fd).st_uid == 0 != _serving(disk)
     except (SpoolError, OSError, UnicodeDecodeError):
         return False
+
+
+def _serving(disk: RealDisk) -> int:
+    """The uid whose the state is."""
+    info = disk.info(layout.PENDING)
+    return os.fstat(disk.fd).st_uid if info is None else info.uid
 
 
 def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | None]:
@@ -122,8 +134,7 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
     nodes = daemons.nodes(disk, root)
     alive = {name: node for name, node in nodes.items() if node["alive"]}
     if not alive:
-        remedy = f"spoold --spool {shlex.quote(root)}"
-        yield Check(WARN, "no spoold serves this spool: nothing runs", remedy)
+        yield Check(WARN, "no spoold serves this spool: nothing runs", daemons.start_hint(root))
     for name, node in alive.items():
         what = f"spoold is alive (node {name}, pid {node.get('pid')})"
         written = node.get("written_at")

@@ -103,7 +103,7 @@ class Why:
     def _unserved(self) -> str:
         if self.alive:
             return ""
-        return f"no spoold serves this spool; start it with `spoold --spool {self.root}`"
+        return f"no spoold serves this spool; start it with `{daemons.start_hint(self.root)}`"
 
     def _pending(self, task: TaskView) -> str:
         entry = task.entry

@@ -83,5 +83,5 @@ def _tell_late(spool: Spool, *, alive: bool) -> None:
     if alive:
         print("spool: not carried out yet", file=sys.stderr)
     else:
-        hint = f"`spoold --spool {safe(spool.path)}`"
+        hint = f"`{safe(daemons.start_hint(spool.path))}`"
         print(f"spool: not carried out yet: no spoold serves this spool; {hint}", file=sys.stderr)

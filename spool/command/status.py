@@ -77,11 +77,12 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
 
 
 def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
+    from spool import daemons
     from spool.command import render
     from spool.times import parse_utc
 
     if not found["alive"]:
-        hint = f"start it with `spoold --spool {found['spool']}`"
+        hint = f"start it with `{daemons.start_hint(found['spool'])}`"
         yield "daemon", f"no spoold serves this spool; {hint}"
     for name, node in found["nodes"].items():
         if node["alive"]:

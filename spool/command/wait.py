@@ -81,7 +81,7 @@ def note_if_unserved(spool: Spool) -> None:
     if not daemons.any_alive(spool.disk, spool.path):
         print(
             f"spool: no spoold serves {safe(spool.path)}; it waits until one does"
-            f" (start it with `spoold --spool {safe(spool.path)}`)",
+            f" (start it with `{safe(daemons.start_hint(spool.path))}`)",
             file=sys.stderr,
         )
 

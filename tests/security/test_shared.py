@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from typing import TYPE_CHECKING
 
 import pytest
@@ -330,6 +331,31 @@ def doctor(spool: Shared) -> list[str]:
     from tests.security.shared import python
 
     return [python(), "-m", "spool", "--spool", str(spool.root), "doctor", "--json"]
+
+
+@pytest.mark.parametrize("groups", [(), (SUBMIT,), (READ,), (SUBMIT, READ)])
+def test_a_doctor_who_may_not_look_finds_nothing_bad_and_says_what_is_left_out(
+    made: Make, groups: tuple[int, ...]
+) -> None:
+    spool = made(NOTE, writers=(ANN,))
+    done = spool.run(ANN, *doctor(spool), groups=groups)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert not [check for check in found if check["level"] == "bad"]
+    assert any(f"uid {ANN} " in check["what"] and check["remedy"] for check in found)
+    assert any("shared, each place as it should be" in check["what"] for check in found)
+
+
+def test_who_serves_it_is_named_where_nobody_does(made: Make) -> None:
+    spool = made(NOTE)
+    task_id = spool.submitted(ANN, "note")
+    nobody = pwd.getpwnam("nobody")
+    os.chown(spool.root / "pending", nobody.pw_uid, READ)
+    command = f"runuser -u nobody -- spoold --spool {spool.root}"
+    assert command in spool.run(0, *doctor(spool)).stdout
+    for verb in (("status",), ("why", task_id), ("pause",)):
+        done = spool.spool(0, *verb)
+        assert command in done.stdout + done.stderr, verb
 
 
 def test_a_shared_spool_is_not_served_by_root_nor_by_anybody_else(made: Make) -> None:
