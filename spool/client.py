@@ -208,7 +208,10 @@ class Spool(Control):
         return read
 
     def carried_out(self, stem: str, timeout: float | None = None) -> None:
-        """Wait until the action of this name is carried out; Refused, or TimedOut after `timeout` s."""
+        """Wait until the action of this name is carried out; Refused, or TimedOut after `timeout` s.
+
+        NotAllowed where this user may not see whether it was refused.
+        """
         from spool import waiting
 
         waiting.carried_out(self.disk, self.path, stem, timeout)

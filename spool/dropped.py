@@ -74,6 +74,8 @@ def reason(disk: Disk, path: str) -> str | None:
         found = orjson.loads(disk.read(path + REASON, LIMIT))
     except Missing:
         return None
+    except PermissionError:
+        raise
     except (OSError, orjson.JSONDecodeError):
         return "the reason file is damaged"
     if not isinstance(found, dict):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from spool import dropped, layout, look, packs
+from spool import dropped, handed, layout, look, packs
 from spool.disk import Missing
-from spool.errors import NoSuchTask, Refused, TimedOut
+from spool.errors import NoSuchTask, NotAllowed, Refused, TimedOut
 from spool.names import id_time, is_id
 from spool.watch import Watch
 
@@ -60,7 +61,10 @@ def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
 
 
 def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None:
-    """Return when the action incoming/STEM.json is carried out; Refused, TimedOut."""
+    """Return when the action incoming/STEM.json is carried out; Refused, TimedOut.
+
+    NotAllowed: it is, or was refused; who asks may not look.
+    """
     places = dropped.folders(disk)
     end = _end(timeout)
     if _lies(disk, places, f"{stem}.json"):
@@ -68,14 +72,19 @@ def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None
             while _lies(disk, places, f"{stem}.json"):
                 watch.wait(_left(end, f"action {stem} is not carried out yet"))
     now = time.time_ns() // 1000
-    why = dropped.action_refusal(disk, stem, id_time(stem) if is_id(stem) else now, now)
+    try:
+        why = dropped.action_refusal(disk, stem, id_time(stem) if is_id(stem) else now, now)
+    except PermissionError:
+        uid = os.geteuid()
+        what = f"{root}/{layout.REJECTED}: uid {uid} may not read it, so a refusal is not seen"
+        raise NotAllowed(what) from None
     if why is not None:
         raise Refused(stem, why)
 
 
 def _lies(disk: Disk, places: list[str], name: str) -> bool:
     """Whether an action waits, under its own name or handed on to another node."""
-    if any(disk.info(f"{folder}/{name}") is not None for folder in places):
+    if any(handed.info(disk, f"{folder}/{name}") is not None for folder in places):
         return True
     try:
         return any(layout.dropped_as(other) == name for other in disk.names(layout.INCOMING))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import daemons
 from spool.command.wait import seconds
-from spool.errors import EX_DATAERR, EX_TEMPFAIL, Refused, TimedOut
+from spool.errors import EX_DATAERR, EX_NOPERM, EX_TEMPFAIL, NotAllowed, Refused, TimedOut
 from spool.safe import safe
 
 if TYPE_CHECKING:
@@ -44,30 +44,38 @@ def see(  # noqa: PLR0913 - what there is to say
 
     `denied`: what was refused before it was asked for.
     """
-    alive = daemons.any_alive(spool.disk, spool.path)
+    try:
+        alive = daemons.any_alive(spool.disk, spool.path)
+    except PermissionError:  # who may ask need not be one who may look
+        alive = True
     asked = args.wait is not None
     limit = seconds(args.wait, "--wait") if asked else GLANCE if alive else 0.0
-    refused, late = _outcome(spool, stems, limit)
+    refused, late, hidden = _outcome(spool, stems, limit)
     refused = [*denied, *refused]
     if args.json:
         from spool.command.render import json_line
 
-        print(json_line({"action": args.verb, **facts, "refused": refused, "carried_out": not late}))
+        done = None if hidden else not late
+        print(json_line({"action": args.verb, **facts, "refused": refused, "carried_out": done}))
     else:
-        print(said)
+        print(said, flush=True)
         for why in refused:
             print(f"spool: refused: {safe(why)}", file=sys.stderr)
         if late and not refused:
             _tell_late(spool, alive=alive)
+    if hidden:
+        print(f"spool: {safe(hidden)}", file=sys.stderr)
     if refused:
         return EX_DATAERR
+    if hidden and asked and limit:
+        return EX_NOPERM
     return EX_TEMPFAIL if late and asked and limit else 0
 
 
-def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[str], bool]:
-    """(reasons of refusals, whether any was not carried out in time)."""
+def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[str], bool, str]:
+    """(reasons of refusals, whether any was not carried out in time, why a refusal would not be seen)."""
     refused: list[str] = []
-    late = False
+    late, hidden = False, ""
     end = time.monotonic() + limit
     for stem in stems:
         try:
@@ -76,7 +84,9 @@ def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[str], b
             refused.append(problem.reason)
         except TimedOut:
             late = True
-    return refused, late
+        except NotAllowed as problem:
+            hidden = str(problem)
+    return refused, late, hidden
 
 
 def _tell_late(spool: Spool, *, alive: bool) -> None:

@@ -55,7 +55,12 @@ def run(args: argparse.Namespace) -> int:
             fields["position"] = "front" if args.front else "back"
     spool = options_of.open_spool(args)
     match = options_of.match_of(args, spool)
-    ids = options_of.ids_of(args.ids) if match is None else list(matching(spool, args.verb, match))
+    try:
+        ids = options_of.ids_of(args.ids) if match is None else list(matching(spool, args.verb, match))
+    except PermissionError:
+        if args.dry_run:
+            raise
+        return _blind(spool, args, {"action": args.verb, "match": match, **fields})
     if args.dry_run:
         return show(ids)
     denied = _past(spool, ids) if match is None else {}
@@ -74,9 +79,18 @@ def run(args: argparse.Namespace) -> int:
     return see(spool, stems, args, said, {"asked": len(ids)}, denied.values())
 
 
+def _blind(spool: Spool, args: argparse.Namespace, action: dict[str, Any]) -> int:
+    """Ask about what matches as one who may not look; how many that are is not known."""
+    said = f"{args.verb}: asked for all of your tasks that match"
+    return see(spool, [spool.act(action)], args, said, {"asked": None})
+
+
 def _past(spool: Spool, ids: list[str]) -> dict[str, str]:
-    """Why some of these cannot be changed any more: they are packed."""
-    gone = [i for i in ids if is_id(i) and spool.disk.info(layout.own_copy(i)) is None]
+    """Why some of these cannot be changed any more: they are packed. Nothing for who may not look."""
+    try:
+        gone = [i for i in ids if is_id(i) and spool.disk.info(layout.own_copy(i)) is None]
+    except PermissionError:
+        return {}
     rules = {task_id: packs.past(spool.disk, task_id) for task_id in gone}
     return {task_id: f"{task_id} {rule}" for task_id, rule in rules.items() if rule}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -75,7 +76,35 @@ def _run(words: list[str]) -> int:
         args.spool = _spool_in(head)
     if verb not in SEVERAL and ":" in (args.spool or os.environ.get("SPOOL_DIR", "")):
         _one_spool(verb, args)
-    return int(module.run(args))
+    try:
+        return int(module.run(args))
+    except PermissionError as problem:
+        raise _closed(args, problem) from None
+
+
+def _closed(args: Namespace, problem: PermissionError) -> Exception:
+    """Who may look, where a place of the spool is closed to this user; else the problem as it is."""
+    from spool import layout
+    from spool.command.parser import places
+    from spool.errors import NotAllowed
+
+    for root in map(os.path.abspath, places(args)):
+        path = os.path.join(root, os.fsdecode(problem.filename or ""))
+        top = path.removeprefix(f"{root}/").split("/")[0]
+        if path.startswith(f"{root}/") and top in (*layout.TREE, layout.SETTINGS):
+            found = os.lstat(f"{root}/{top}")
+            who = f", group {_group(found.st_gid)} may" if found.st_mode & stat.S_IRGRP else ""
+            return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
+    return problem
+
+
+def _group(gid: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _one_spool(verb: str, args: Namespace) -> None:

@@ -213,6 +213,34 @@ def test_verbs_are_about_ones_own_tasks_unless_a_rule_makes_one_an_admin(live: M
     assert spool.entry(his[2], "pending")
 
 
+@pytest.mark.parametrize("groups", [(), (SUBMIT,)])
+def test_who_may_not_look_asks_all_the_same_and_is_told_what_is_not_seen(
+    live: Make, groups: tuple[int, ...]
+) -> None:
+    spool = live(writers=() if groups else (ANN,))
+    mine = [spool.submitted(ANN, "note", "--at", "+1h", groups=groups) for _ in range(3)]
+    spool.entry(mine[-1], "pending")
+    asked = spool.spool(ANN, "cancel", mine[0], groups=groups)
+    assert (asked.returncode, asked.stdout) == (0, "cancel: asked for 1 task\n"), asked.stderr
+    assert f"uid {ANN} may not read it, so a refusal is not seen" in asked.stderr
+    spool.event("cancelled", mine[0])
+    surely = spool.spool(ANN, "cancel", mine[1], "--wait", "--json", groups=groups)
+    assert (surely.returncode, json.loads(surely.stdout)["carried_out"]) == (77, None)
+    spool.event("cancelled", mine[1])
+    assert spool.spool(ANN, "cancel", "--task", "no*", groups=groups).returncode == 0
+    spool.event("cancelled", mine[2])
+    for words in (
+        ("ls",),
+        ("status",),
+        ("wait", mine[0]),
+        ("history",),
+        ("cancel", "--all", "--dry-run"),
+    ):
+        told = spool.spool(ANN, *words, groups=groups)
+        assert told.returncode == 77
+        assert told.stderr.endswith(f": uid {ANN} may not read it, group {READ} may\n"), told.stderr
+
+
 def test_a_writer_whose_queue_is_full_is_told_so_and_the_others_are_not_kept(live: Make) -> None:
     spool = live()
     mine = [spool.submitted(BOB, "note", "--at", "+1h") for _ in range(3)]
