@@ -328,6 +328,12 @@ def _rule(who: str, body: object, path: str) -> Rule:
     prefix = f'policy."{who}"'
     if not isinstance(body, dict):
         raise ConfigError(path, prefix, body, f"must be a table: [{prefix}]")
+    for name in ("rate", "files", "bytes"):
+        if who.startswith("key:") and name in body:
+            rule = (
+                "goes by who drops the file, before its signature is read: in a rule for user: or group:"
+            )
+            raise ConfigError(path, f"{prefix}.{name}", body[name], rule)
     return Rule(who=who, **_read(POLICY_ROWS, body, path, f"{prefix}."))
 
 

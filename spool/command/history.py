@@ -127,7 +127,8 @@ def _more(line: dict[str, Any]) -> Iterator[str]:
             yield f"{name} {value if isinstance(value, str | int) else render.json_line(value)}"
     by = line.get("by")
     if isinstance(by, dict):
-        yield f"by uid {by.get('uid')}{': ' if by.get('why') else ''}{by.get('why') or ''}"
+        key = f", key {by['key']}" if by.get("key") else ""
+        yield f"by uid {by.get('uid')}{key}{': ' if by.get('why') else ''}{by.get('why') or ''}"
 
 
 def _clock(text: Any) -> str:

@@ -138,13 +138,13 @@ def test_the_command_prints_lines_for_people_and_for_programs(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "UTC")
-    bad = line(NOON, event="cancel", to="cancelled", by={"uid": 3, "why": "\x1b[31mred"})
+    bad = line(NOON, event="cancel", to="cancelled", by={"uid": 3, "key": "zoe@x", "why": "\x1b[31mred"})
     put(root, "a/2026-11-21.jsonl", [line(NOON - 1), bad])
     assert main(["--spool", str(root), "history", "-n", "1"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("\n") == 1
     assert "cancelled" in shown
-    assert "by uid 3: \\x1b[31mred" in shown
+    assert "by uid 3, key zoe@x: \\x1b[31mred" in shown
     assert main(["--spool", str(root), "history", "--event", "cancel", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == bad
     assert main(["--spool", str(root), "history", "--since", "bogus"]) == 65

@@ -64,12 +64,10 @@ def test_every_row_has_a_text() -> None:
 
 
 def test_a_rule_is_typed_and_what_is_none_is_refused_by_its_name() -> None:
-    text = (
-        '[policy."key:zoe@example.org"]\ntasks = ["thumb.*"]\nahead = "2d"\nbytes = "1MiB"\nadmin = true'
-    )
+    text = '[policy."key:zoe@example.org"]\ntasks = ["thumb.*"]\nahead = "2d"\nwaiting = 7\nadmin = true'
     (rule,) = load(text).policy
-    assert (rule.who, rule.tasks, rule.ahead, rule.bytes, rule.admin, rule.verbs) == (
-        "key:zoe@example.org", ("thumb.*",), 2 * times.DAY, MEBI, True,
+    assert (rule.who, rule.tasks, rule.ahead, rule.waiting, rule.admin, rule.verbs) == (
+        "key:zoe@example.org", ("thumb.*",), 2 * times.DAY, 7, True,
         ("cancel", "hold", "release", "retry", "move"),
     )  # fmt: skip
     assert not load("").guarded
@@ -81,6 +79,7 @@ def test_a_rule_is_typed_and_what_is_none_is_refused_by_its_name() -> None:
         ('[policy."*"]\nverbs = ["delete"]', "must be a list of some of cancel"),
         ('[policy."*"]\ntask = ["x"]', "is no setting of a rule; did you mean 'tasks'"),
         ('[policy."*"]\nrate = 0', "must be from 1"),
+        ('[policy."key:a@x"]\nrate = 5', "goes by who drops the file"),
         ("policy = 3", "must be tables such as"),
     ):
         with pytest.raises(ConfigError, match=words):
