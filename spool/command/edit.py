@@ -8,8 +8,11 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from spool import layout
 from spool.command import parser as options_of
-from spool.errors import EX_TEMPFAIL, Invalid, Refused
+from spool.command.change import matching
+from spool.errors import EX_TEMPFAIL, Full, Invalid, Refused, TimedOut
+from spool.names import new_id
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +24,8 @@ PATIENCE = 30.0  # seconds for the daemon to hold the old one
 EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and
 the old one's time, class and place. The old one is held first, so that it cannot start, and
-cancelled when the new one is safe. If it has started while you were writing, nothing is changed.
+cancelled when the new one is safe. If it has started while you were writing, or the new one is
+refused, nothing is changed. One that others wait for is not edited: they would wait for the old one.
 The editor is $VISUAL, else $EDITOR, else vi.
 """
 
@@ -39,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     spool = options_of.open_spool(args)
     before = _read(spool, args.id)
+    for other in matching(spool, "cancel", {"after": args.id, "state": layout.HELD}):
+        raise Invalid("id", args.id, f"cannot be edited: {other} waits for it")
     if not daemons.any_alive(spool.disk, spool.path):
         print("spool: no spoold serves this spool, which must hold the task", file=sys.stderr)
         return EX_TEMPFAIL
@@ -46,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     if after == before:
         print("spool: nothing has changed", file=sys.stderr)
         return 0
+    if (key := after.get("key")) is not None and key == before.get("key"):
+        after["on_duplicate"] = "replace"
     return _replace(spool, args, after)
 
 
@@ -53,7 +61,6 @@ def _read(spool: Spool, task_id: str) -> dict[str, Any]:
     """The task as an action would submit it where it stands now."""
     import orjson
 
-    from spool import layout
     from spool.look import BODY_LIMIT
     from spool.times import format_utc
 
@@ -61,7 +68,7 @@ def _read(spool: Spool, task_id: str) -> dict[str, Any]:
     if task.state != layout.PENDING or task.entry is None:
         raise Invalid("id", task_id, f"is {task.state}; only a pending task can be edited")
     doc: dict[str, Any] = orjson.loads(spool.disk.read(task.path, BODY_LIMIT))
-    doc = {name: value for name, value in doc.items() if name not in OURS}
+    doc = {name: value for name, value in doc.items() if name not in (*OURS, "on_duplicate")}
     doc |= {"at": format_utc(task.entry.time), "priority": task.entry.base}
     if task.entry.deadline is not None:
         doc["deadline"] = format_utc(task.entry.deadline)
@@ -82,13 +89,18 @@ def _edited(spool: Spool, doc: dict[str, Any]) -> dict[str, Any]:
         file.write(orjson.dumps(doc, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     while True:
-        done = subprocess.run([*shlex.split(editor), path], check=False)
+        try:
+            done = subprocess.run([*shlex.split(editor), path], check=False)
+        except (OSError, ValueError) as problem:
+            os.unlink(path)
+            why = problem.strerror if isinstance(problem, OSError) else problem
+            raise Invalid("VISUAL or EDITOR", editor, f"cannot be run: {why}") from None
         if done.returncode:
             raise Invalid("editor", editor, f"exited with {done.returncode}; the text is in {path}")
         try:
             with open(path, "rb") as file:
                 found = decode(file.read(), limit=spool.max_action_bytes)
-            spool.preview({**found, "action": "submit"})
+            spool.preview({**found, "id": new_id(), "action": "submit"})
         except Invalid as problem:
             if not _again(problem):
                 rule = f"{problem.rule}; the text is in {path}"
@@ -109,12 +121,25 @@ def _again(problem: Invalid) -> bool:
 
 def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> int:
     """Hold the old one, submit the new one, cancel the old one: at every moment one of them may run."""
+    place = f"{spool.path}/{layout.files(args.id)}"
+    doc = {name: value for name, value in doc.items() if name != "id"}
+    if "files" in doc:
+        doc["files"] = {name: f"{place}/{name}" for name in doc["files"]}
     try:
         spool.carried_out(spool.hold(args.id, why="it is being edited"), PATIENCE)
     except Refused as problem:
         raise Refused(args.id, f"{problem.reason}; nothing was changed") from None
-    new = spool.submit_one({name: value for name, value in doc.items() if name != "id"})
-    spool.carried_out(new, PATIENCE)
+    try:
+        new = spool.submit_one(doc)
+        spool.carried_out(new, PATIENCE)
+        if (twin := spool.get(new).duplicate_of) is not None:
+            raise Refused(new, f"its key is that of {twin}")
+    except TimedOut as problem:
+        raise TimedOut(f"{problem}; {args.id} is held until you release or cancel it") from None
+    except (Refused, Full, OSError) as problem:
+        spool.carried_out(spool.release(args.id, why="it was not edited"), PATIENCE)
+        why = problem.reason if isinstance(problem, Refused) else str(problem)
+        raise Refused(args.id, f"{why}; nothing was changed") from None
     spool.carried_out(spool.cancel(args.id, why=f"edited: {new}"), PATIENCE)
     if args.json:
         from spool.command.render import json_line

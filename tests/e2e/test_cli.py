@@ -324,6 +324,41 @@ def test_an_edited_task_takes_the_place_of_the_old_one(shell: Shell, tmp_path: P
     assert "nothing was changed" in shell.err
 
 
+def test_an_edit_that_cannot_take_the_place_changes_nothing(shell: Shell, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    shell.env["EDITOR"] = str(editor)
+
+    def edit(task_id: str, change: str, status: int) -> str:
+        editor.write_text(f"#!/bin/sh\nsed -i '{change}' \"$1\"\n")
+        editor.chmod(0o755)
+        out = shell("edit", task_id, status=status)
+        assert shell.live.entry(out.strip() or task_id, "pending")
+        return out.strip()
+
+    other = shell.id("submit", "echo", "--at", "+1h", "--key", "b")
+    old = shell.id("submit", "echo", "to=zoe", "--at", "+1h", "--key", "a")
+    new = edit(old, "s/zoe/ann/", 0)  # its key goes with it
+    assert shell.live.entry(old, "cancelled")
+    edit(new, 's/"a"/"b"/', 65)
+    assert f"its key is that of {other}; nothing was changed" in shell.err
+    edit(new, 's/"meta": {}/"after": ["' + new_id() + '"]/', 65)
+    assert "no task has this id; nothing was changed" in shell.err
+    (tmp_path / "photo").write_text("cat")
+    brings = shell.id("submit", "echo", "to=zoe", "--at", "+1h", "--attach", f"photo={tmp_path}/photo")
+    brings = edit(brings, "s/zoe/ann/", 0)
+    (kept,) = shell.live.root.glob(f"files/*/{brings}/photo")
+    assert kept.read_text() == "cat"
+    edit(brings, "s/photo/other/", 65)
+    assert "other" in shell.err
+    then = shell.id("submit", "echo", "--after", new)
+    edit(new, "s/ann/eve/", 65)
+    assert f"{then} waits for it" in shell.err
+    for wrong in ("/no/such/editor", "vi 'x"):
+        shell.env["EDITOR"] = wrong
+        shell("edit", brings, status=65)
+        assert wrong in shell.err
+
+
 def test_filters_name_tasks_and_nothing_is_done_to_all_unless_it_is_said(shell: Shell) -> None:
     ids = [shell.id("submit", name, "--at", "+1h") for name in ("echo", "echo", "bad")]
     for task_id in ids:
