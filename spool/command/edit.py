@@ -130,10 +130,7 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> int
     except Refused as problem:
         raise Refused(args.id, f"{problem.reason}; nothing was changed") from None
     try:
-        new = spool.submit_one(doc)
-        spool.carried_out(new, PATIENCE)
-        if (twin := spool.get(new).duplicate_of) is not None:
-            raise Refused(new, f"its key is that of {twin}")
+        new = _submitted(spool, doc)
     except TimedOut as problem:
         raise TimedOut(f"{problem}; {args.id} is held until you release or cancel it") from None
     except (Refused, Full, OSError) as problem:
@@ -148,3 +145,12 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> int
     else:
         print(new)
     return 0
+
+
+def _submitted(spool: Spool, doc: dict[str, Any]) -> str:
+    """The id of a new task that is in the queue; Refused where it is not, or is a duplicate."""
+    new = spool.submit_one(doc)
+    spool.carried_out(new, PATIENCE)
+    if (twin := spool.get(new).duplicate_of) is not None:
+        raise Refused(new, f"its key is that of {twin}")
+    return new
