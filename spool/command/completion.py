@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 IDS = "ids"
 NAMES = "names"
 DIRS = "dirs"
-ASK = {IDS: "spool ls --all --ids -n 200 2>/dev/null", NAMES: "spool completion names 2>/dev/null"}
+ASK = {IDS: "ls --all --ids -n 200", NAMES: "completion names"}
 KINDS = {"ID": IDS, "TASK": NAMES, "PATTERN": NAMES, "DIR": DIRS, "STATE": " ".join(layout.STATES)}
 EPILOG = """
 bash:  spool completion bash > ~/.local/share/bash-completion/completions/spool
@@ -104,9 +104,16 @@ _spool_words() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} verb= opts= words= at= word i
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}
-    if [ "$word" = --spool ]; then at=${{COMP_WORDS[i+1]}}; i=$((i + 1)); continue; fi
-    case $word in -*) ;; *) [ -n "$verb" ] || verb=$word ;; esac
+    case $word in
+      --spool)
+        if [ "${{COMP_WORDS[i+1]}}" = = ]; then i=$((i + 1)); fi
+        i=$((i + 1)); at=${{COMP_WORDS[i]}} ;;
+      --spool=*) at=${{word#*=}} ;;
+      -*) ;;
+      *) [ -n "$verb" ] || verb=$word ;;
+    esac
   done
+  if [ "$cur" = = ]; then cur=; elif [ "$before" = = ]; then before=${{COMP_WORDS[COMP_CWORD-2]}}; fi
   local SPOOL_DIR=${{at:-$SPOOL_DIR}}
   [ -z "$SPOOL_DIR" ] && unset SPOOL_DIR || export SPOOL_DIR
   case $verb in
@@ -128,7 +135,7 @@ complete -o default -F _spool_words spool
 
 def _bash_words(kind: str) -> str:
     """The words, or `$ ` and the command that prints them."""
-    return f"$ {ASK[kind].removesuffix(' 2>/dev/null')}" if kind in ASK else kind
+    return f"$ spool {ASK[kind]}" if kind in ASK else kind
 
 
 def _zsh() -> str:
@@ -141,12 +148,46 @@ autoload -U +X bashcompinit && bashcompinit
 """
 
 
+FISH = """\
+function __spool_is -d 'whether this is the verb; without a word, whether there is none yet'
+  set -l verb
+  set -l skip 1
+  for word in (commandline -opc)
+    if test $skip = 1
+      set skip 0
+    else if test "$word" = --spool
+      set skip 1
+    else if not string match -q -- '-*' $word
+      set verb $word
+      break
+    end
+  end
+  test "$verb" = "$argv"
+end
+function __spool_asked -d 'what spool prints, of the spool that is named'
+  set -l before
+  for word in (commandline -opc)
+    if test "$before" = --spool
+      set -x SPOOL_DIR $word
+    else if string match -q -- '--spool=*' $word
+      set -x SPOOL_DIR (string replace -- --spool= '' $word)
+    end
+    set before $word
+  end
+  spool $argv 2>/dev/null
+end
+complete -c spool -f
+complete -c spool -n '__spool_is run' -F
+complete -c spool -l spool -r -a '(__fish_complete_directories)'
+"""
+
+
 def _fish() -> str:
-    lines = ["complete -c spool -f", "complete -c spool -l spool -r -a '(__fish_complete_directories)'"]
+    lines = []
     for verb, (_, _, text) in VERBS.items():
-        lines.append(f"complete -c spool -n __fish_use_subcommand -a {verb} -d {_quoted(text)}")
+        lines.append(f"complete -c spool -n __spool_is -a {verb} -d {_quoted(text)}")
     for verb, known in _verbs().items():
-        seen = f"-n '__fish_seen_subcommand_from {verb}'"
+        seen = f"-n '__spool_is {verb}'"
         if known.words:
             lines.append(f"complete -c spool {seen} -a {_fish_words(known.words)}")
         for name, (said, kind) in known.options.items():
@@ -154,13 +195,13 @@ def _fish() -> str:
                 continue
             value = f" -x -a {_fish_words(kind)}" if kind else "" if kind is None else " -r"
             lines.append(f"complete -c spool {seen} -l {name[2:]}{value} -d {_quoted(said)}")
-    return "\n".join(lines) + "\n"
+    return FISH + "\n".join(lines) + "\n"
 
 
 def _fish_words(kind: str) -> str:
     if kind == DIRS:
         return "'(__fish_complete_directories)'"
-    return f"'({ASK[kind]})'" if kind in ASK else _quoted(kind)
+    return f"'(__spool_asked {ASK[kind]})'" if kind in ASK else _quoted(kind)
 
 
 def _quoted(text: str) -> str:

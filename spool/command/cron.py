@@ -99,7 +99,8 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     from spool.times import format_utc
 
     now = _now()
-    rows = list(recurring.rows(spool.disk, known, now))
+    wanted = {_named(known, name).name for name in args.names}
+    rows = [r for r in recurring.rows(spool.disk, known, now) if not wanted or r["name"] in wanted]
     if args.json:
         for row in rows:
             times = {k: None if row[k] is None else format_utc(row[k]) for k in ("next", "last")}

@@ -25,7 +25,7 @@ EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and
 the old one's time, class and place. The old one is held first, so that it cannot start, and
 cancelled when the new one is safe. If it has started while you were writing, or the new one is
-refused, nothing is changed. One that others wait for is not edited: they would wait for the old one.
+refused, nothing is changed. One that others wait for is not edited: they wait for the old one.
 The editor is $VISUAL, else $EDITOR, else vi.
 """
 

@@ -243,6 +243,7 @@ _METAVARS = {
     "trace": "TRACEPARENT",
     "meta": "KEY=VALUE|JSON",
     "after": "ID",
+    "scope": "PATTERN",
 }
 
 

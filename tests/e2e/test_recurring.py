@@ -183,7 +183,8 @@ def test_cron_tells_what_there_is_and_what_an_expression_means(spool_at: Make) -
     assert "Monday" in said
     assert "set back, the first time" in said
     assert "must have five fields" in say(spool, "cron", "explain", "* * * *", status=65)
-    assert "did you mean 'tick'" in say(spool, "cron", "next", "tik", status=65)
+    for verb in ("next", "ls"):
+        assert "did you mean 'tick'" in say(spool, "cron", verb, "tik", status=65)
 
 
 CRONTAB = r"""

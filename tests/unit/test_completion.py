@@ -109,6 +109,9 @@ def test_values_are_what_the_option_takes(complete: Callable[..., list[str]]) ->
     assert complete("submit", "x", "--priority", "") == ["high", "medium", "low"]
     assert complete("cancel", "--state", "h") == ["held"]
     assert complete("ls", "--task", "") == ["mail.send", "thumb.make"]
+    assert complete("pause", "--task", "") == ["mail.send", "thumb.make"]
+    assert complete("submit", "x", "--priority", "=", "h") == ["high"]
+    assert complete("submit", "x", "--priority", "=") == ["high", "medium", "low"]
     assert complete("submit", "--timeout", "") == []
 
 
@@ -116,6 +119,7 @@ def test_the_spool_that_is_named_is_the_one_that_is_asked(
     complete: Callable[..., list[str]], root: Path
 ) -> None:
     assert complete("--spool", str(root), "cancel", "", SPOOL_DIR="/nonsense") == [ENTRY.id]
+    assert complete("--spool", "=", str(root), "cancel", "", SPOOL_DIR="/nonsense") == [ENTRY.id]
     assert complete("cancel", "", SPOOL_DIR="/nonsense") == []
 
 
@@ -142,6 +146,15 @@ def test_fish_offers_the_same(env: dict[str, str], tmp_path: Path) -> None:
     assert complete("spool submit x --priority ") == ["high", "low", "medium"]
     assert complete("spool cancel ") == [ENTRY.id]
     assert complete("spool submit x --prio") == ["--priority"]
+    assert complete("spool pause --task ") == ["mail.send", "thumb.make"]
+    assert complete("spool cron run --e") == []  # that is of another `run`
+    assert complete("spool run -- a-") == ["a-file"]
+    here, env["SPOOL_DIR"] = env["SPOOL_DIR"], "/nonsense"
+    assert complete("spool cancel ") == []
+    for named in ("--spool ", "--spool="):
+        assert set(complete(f"spool {named}{here} ")) == set(VERBS)
+        assert complete(f"spool {named}{here} cancel ") == [ENTRY.id]
+        assert complete(f"spool cancel {named}{here} ") == [ENTRY.id]
     assert not (tmp_path / "evil").exists()
 
 
