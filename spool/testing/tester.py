@@ -173,10 +173,9 @@ class Tester:
         named = self.submitted(task)
         found = [one for one in named if _has(one.args, args)]
         if not found or (count is not None and len(found) != count):
-            shown = "".join(f"\n  {one.task} {one.args}" for one in self.submitted()) or " nothing"
             wanted = f"{task} {args}" if args else task
             times = "" if count is None else f" {count} times, but {len(found)}"
-            raise NotSubmitted(f"{wanted} was not submitted{times}; there is:{shown}")
+            raise NotSubmitted(f"{wanted} was not submitted{times}; there is:{self._shown()}")
         return found[-1]
 
     def refute_submitted(self, task: str, **args: Any) -> None:
@@ -186,7 +185,10 @@ class Tester:
             raise NotSubmitted(f"{task} was submitted: {found[-1].args}")
 
     def record_of(self, task: str) -> dict[str, Any] | None:
-        """The record of the last attempt of a task (id, or name: the last of it); None before that."""
+        """The record of the last attempt of a task (id, or name: the last of it); None before that.
+
+        Raises NotSubmitted, as the others do.
+        """
         return look.last_record(self._disk, self._id(task))
 
     def outcome_of(self, task: str) -> str:
@@ -198,7 +200,9 @@ class Tester:
         if record is not None:
             return str(record["outcome"])
         place = look.find(self._disk, self._id(task))
-        return "unknown" if place is None else place.state
+        if place is None:
+            return "unknown"
+        return layout.PENDING if place.state == layout.RUNNING else place.state  # claimed, not begun
 
     def result_of(self, task: str) -> Any:
         """What a task (id, or name: the last of it) has returned; AssertionError with its error."""
@@ -210,8 +214,13 @@ class Tester:
         return record["result"]
 
     def _id(self, task: str) -> str:
-        named = self.submitted(task)
-        return str(named[-1].id) if named else task
+        named = [one for one in self.submitted() if task in (one.id, one.task)]
+        if not named:
+            raise NotSubmitted(f"{task} was not submitted; there is:{self._shown()}")
+        return str(named[-1].id)
+
+    def _shown(self) -> str:
+        return "".join(f"\n  {one.task} {one.args}" for one in self.submitted()) or " nothing"
 
 
 def _has(args: Any, wanted: dict[str, Any]) -> bool:

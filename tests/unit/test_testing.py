@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spool import Cancelled, Fail, Invalid, Retry, Snooze, current, result, task
+from spool.names import new_id
 from spool.testing import NotSubmitted, Tester
 from spool.testing.plugin import spool, spool_live  # noqa: F401 - as the plugin gives them
 
@@ -128,6 +129,19 @@ def test_what_is_submitted_can_be_asserted(spool: Tester) -> None:  # noqa: F811
         spool.assert_submitted("kit.note", count=3)
     with pytest.raises(NotSubmitted, match="was submitted"):
         spool.refute_submitted("kit.note", text="one")
+
+
+def test_who_asks_for_what_was_not_submitted_or_has_not_run_is_told_so(spool: Tester) -> None:  # noqa: F811
+    task_id = note.submit("x")
+    assert spool.outcome_of("kit.note") == spool.outcome_of(task_id) == "pending"
+    with pytest.raises(AssertionError, match=r"kit\.note has no result: pending"):
+        spool.result_of("kit.note")
+    for ask in (spool.outcome_of, spool.result_of, spool.record_of):
+        for unknown in ("kit-note", new_id()):
+            with pytest.raises(
+                AssertionError, match=f"{unknown} was not submitted; there is:\n  kit.note"
+            ):
+                ask(unknown)
 
 
 def test_tasks_run_in_the_order_of_the_queue_and_with_what_they_submit(spool: Tester) -> None:  # noqa: F811
