@@ -152,6 +152,11 @@ def census(node: str) -> str:
     return f"{NODES}/{node}.census"
 
 
+def told(node: str) -> str:
+    """Path of how far in a node's journal the files of errors/ tell what it says."""
+    return f"{NODES}/{node}.errors"
+
+
 def schedules(node: str) -> str:
     """Path of how far each schedule has come on a node."""
     return f"{NODES}/{node}.recurring"

@@ -138,7 +138,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         loop.run(events)
     finally:
         handlers.close()
-        error_files.close()
+        error_files.close(clock().wall)
         metrics.write(clock())
         if loop.doorbell is not None:
             loop.doorbell.close()

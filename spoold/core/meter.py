@@ -40,6 +40,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.changed = True
+        self.seen = 0  # transitions, in all
         self.names: set[str] = set()
         self.transitions: defaultdict[tuple[str, str], int] = defaultdict(int)  # task, event
         self.waits: defaultdict[str, Histogram] = defaultdict(Histogram)  # from its time to its start
@@ -52,6 +53,7 @@ class Meter:
     def see(self, move: Move, now: int) -> None:
         """A transition happens. `now`: us UTC."""
         self.changed = True
+        self.seen += 1
         entry, event, before, after = move.entry, move.event, move.before, move.after
         name = entry.task if entry.task in self.names else self._name(entry.task)
         self.transitions[name, event] += 1

@@ -51,7 +51,7 @@ class Census:
 
     def due(self, now: Now) -> int | None:
         """In how many us the next slice is due; None where nothing has changed since the last one."""
-        if self._under_way is None and self.last is not None and self.seen == self._changes():
+        if self._under_way is None and self.last is not None and self.seen == self.state.meter.seen:
             return None
         return max(0, self._next - now.mono)
 
@@ -63,16 +63,13 @@ class Census:
             self._load()
         if self._under_way is None:
             self._under_way, self._began = self._count(now.wall), now.mono
-            self.seen = self._changes()
+            self.seen = self.state.meter.seen
         found = next(self._under_way)
         self._next = now.mono + (BUSY if self.state.head() is not None else PAUSE)
         if found is not None:
             self.last, self._under_way = found, None
             self._next = now.mono + max(SOON, SHARE * (now.mono - self._began))
             self._write(found)
-
-    def _changes(self) -> int:
-        return sum(self.state.meter.transitions.values())
 
     def _count(self, now: int) -> Iterator[Shape | None]:
         found, kept = Shape(now), dict[str, tuple[Mark, Shape]]()

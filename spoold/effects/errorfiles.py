@@ -1,7 +1,8 @@
 """The groups of errors as files errors/FINGERPRINT.json: written late, read at start, never waited for.
 
 A file is behind what is in memory by a second at most. What a crash took along is made again at start
-from the end of the journal, whose lines were there before the failures they tell of.
+from the end of the journal, whose lines were there before the failures they tell of. How far the files
+tell what it says is noted in nodes/NODE.errors, so that no start reads a day's work.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import orjson
 from spool import group, layout, look
 from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.names import DAY_US, date_of, is_id
+from spool.names import DAY_US, is_id
 from spool.quarantine import quarantine
 from spool.times import parse_utc
 from spoold.core import care
+from spoold.effects.census import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,8 @@ log = logging.getLogger("spoold")
 SOON = 250_000  # us between two rounds of writing
 AT_ONCE = 16  # files written in one round of the loop
 LIMIT = 1 << 20
-TAIL = 16 << 20  # bytes of the journal that are read again at start
+TAIL = 16 << 20  # bytes of the journal that are read again at start, at most
+NOTED = 1000  # transitions after which it is noted again how far the files tell
 
 
 class ErrorFiles:
@@ -43,10 +46,12 @@ class ErrorFiles:
         self.state = state
         self.root = root
         self._next = 0
+        self._seen = -NOTED  # transitions there were when it was last noted
 
     def load(self, now: int) -> None:
         """What the files say, and what the journal knows since. `now`: us UTC."""
         found: list[Group] = []
+        noted = self._noted()
         for name in look.names(self.disk, layout.ERRORS):
             path = f"{layout.ERRORS}/{name}"
             if name.startswith(".") or not name.endswith(".json"):
@@ -55,12 +60,13 @@ class ErrorFiles:
                 found.append(group.decode(self.disk.read(path, LIMIT)))
             except (Invalid, NotRegular, TooLarge) as problem:
                 quarantine(self.disk, path, str(problem))
+                noted = None  # the journal may know what it said
             except Missing:
                 continue
         for one in sorted(found, key=lambda g: g.last):
             self.state.groups.put(one)
         told = {one.fingerprint: one.last for one in found}  # failures of one round have one instant
-        for line in self._journal(now):
+        for line in self._journal(now, noted):
             self._again(line, told)
         self.state.groups.gone.clear()
 
@@ -68,7 +74,7 @@ class ErrorFiles:
         """In how many us files want writing; None where none does."""
         groups = self.state.groups
         if not groups.dirty and not groups.gone:
-            return None
+            return 0 if self.state.meter.seen - self._seen >= NOTED else None
         return 0 if groups.said else max(0, self._next - now.mono)
 
     def step(self, now: Now) -> None:
@@ -78,10 +84,23 @@ class ErrorFiles:
         self.state.groups.said = False
         if not self._write(AT_ONCE) or not self.state.groups.dirty:
             self._next = now.mono + SOON
+        if self.state.meter.seen - self._seen >= NOTED:
+            self._note(now.wall)
 
-    def close(self) -> None:
-        """Write all that is left."""
+    def close(self, now: int) -> None:
+        """Write all that is left. `now`: us UTC."""
         self._write(group.KEPT)
+        self._note(now)
+
+    def _note(self, now: int) -> None:
+        """The files tell all that the journal says by now, if they do."""
+        if self.state.groups.dirty:
+            return
+        path = layout.journal(self.state.node, now)
+        info = self.disk.info(path)
+        note = {"journal": path, "size": 0 if info is None else info.size}
+        replace(self.disk, layout.told(self.state.node), orjson.dumps(note))
+        self._seen = self.state.meter.seen
 
     def _write(self, most: int) -> bool:
         """Some of them; False where there is no room."""
@@ -111,11 +130,23 @@ class ErrorFiles:
 
     # What a crash took along.
 
-    def _journal(self, now: int) -> Iterator[dict[str, Any]]:
+    def _noted(self) -> tuple[str, int] | None:
+        """Up to where the files tell what the journal says: which journal, how many bytes."""
+        try:
+            note = orjson.loads(self.disk.read(layout.told(self.state.node), LIMIT))
+            return str(note["journal"]), int(note["size"])
+        except (OSError, ValueError, TypeError, LookupError):
+            return None  # none yet, or a power cut tore it: all that is read is compared
+
+    def _journal(self, now: int, noted: tuple[str, int] | None) -> Iterator[dict[str, Any]]:
         """The lines about errors at the end of the journal."""
-        for date in (date_of(now - DAY_US), date_of(now)):
+        for at in (now - DAY_US, now):
+            path = layout.journal(self.state.node, at)
+            last, size = noted or ("", 0)
+            if path < last:
+                continue  # all of that day
             try:
-                lines = self._tail(f"{self.root}/{layout.JOURNAL}/{self.state.node}/{date}.jsonl")
+                lines = self._tail(f"{self.root}/{path}", size if path == last else 0)
             except OSError:
                 continue  # no line that day
             for line in lines:
@@ -128,11 +159,12 @@ class ErrorFiles:
                 if isinstance(found, dict):
                     yield found
 
-    def _tail(self, path: str) -> list[bytes]:
+    def _tail(self, path: str, start: int) -> list[bytes]:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - TAIL))
-            return file.read().splitlines()[1 if size > TAIL else 0 :]
+            start = start if start <= size else 0  # a power cut has taken what was noted
+            file.seek(max(start, size - TAIL))
+            return file.read().splitlines()[1 if size - TAIL > start else 0 :]
 
     def _again(self, line: dict[str, Any], told: dict[str, int]) -> None:
         """One line of the journal, if its group's file, which is as new as `told`, has not got it."""

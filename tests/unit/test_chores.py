@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
+from spool import layout
 from spool.disk import DiskFull, RealDisk
 from spool.group import KEPT
 from spool.names import new_id
 from spool.settings import load
+from spool.times import format_utc
 from spoold.core.state import State
 from spoold.core.values import Now
 from spoold.effects.census import Census
@@ -75,10 +78,68 @@ def test_groups_are_bounded_in_memory_and_on_disk(disk: RealDisk) -> None:
     for number in range(KEPT + 50):
         state.groups.count(failure(number), NOON + number, LIMITS)
         if number % 100 == 0:
-            files.close()
-    files.close()
+            files.close(NOON)
+    files.close(NOON)
     assert len(state.groups.table) == KEPT
     assert len([name for name in disk.names("errors") if name[0] != "."]) == KEPT
     again = State("n", load(""), 2)
     ErrorFiles(disk, again, disk.root).load(NOON)
     assert list(again.groups.table) == list(state.groups.table)
+
+
+def test_a_start_reads_of_the_journal_what_the_files_do_not_tell(disk: RealDisk) -> None:
+    state = State("n", load(""), 2)
+    files = ErrorFiles(disk, state, disk.root)
+    disk.make_dir("journal/n")
+    for number in range(6):
+        said = {**failure(number), "outcome": "error"}
+        state.groups.count(said, NOON + number, LIMITS)
+        journal(disk, said, NOON + number)
+        if number == 2:
+            files.close(NOON)
+    # The first three are in the files, so nobody looks for their lines: one that was not told is not seen.
+    found = told_again(disk)
+    assert sorted(found) == [f"{number:016x}" for number in range(6)]
+    disk.remove(f"errors/{1:016x}.json")
+    assert sorted(told_again(disk)) == [f"{number:016x}" for number in (0, 2, 3, 4, 5)]
+    # A file that is damaged may have told anything: all is read.
+    disk.remove(f"errors/{0:016x}.json")
+    disk.write(f"errors/{0:016x}.json", b"{")
+    assert sorted(told_again(disk)) == [f"{number:016x}" for number in range(6)]
+
+
+@pytest.mark.parametrize("note", [b"", b"{}", b'{"journal": "journal/n/2026-11-21.jsonl", "size": 1e9}'])
+def test_a_note_that_a_power_cut_has_torn_hides_no_line(disk: RealDisk, note: bytes) -> None:
+    disk.make_dir("journal/n")
+    journal(disk, {**failure(1), "outcome": "error"}, NOON)
+    disk.write("nodes/n.errors", note)
+    assert list(told_again(disk)) == [f"{1:016x}"]
+
+
+def test_what_was_done_since_is_noted_now_and_then(disk: RealDisk) -> None:
+    state = State("n", load(""), 2)
+    files = ErrorFiles(disk, state, disk.root)
+    quiet(files, state)
+    disk.make_dir("journal/n")
+    disk.append(layout.journal("n", NOON), b"x" * 5000)
+    state.meter.seen += 999
+    assert files.due(Now(NOON, 0)) is None
+    state.meter.seen += 1
+    quiet(files, state)
+    assert orjson.loads(disk.read("nodes/n.errors", 1 << 20))["size"] == 5000
+
+
+def journal(disk: RealDisk, said: dict[str, Any], at: int) -> None:
+    """A failed attempt: its record, and its line."""
+    fingerprint, path = said["error"]["fingerprint"], layout.record(said["id"], 1)
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, orjson.dumps(said))
+    line = {"at": format_utc(at), "event": "fail", "id": said["id"], "attempt": 1, "error": fingerprint}
+    disk.append(layout.journal("n", at), orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def told_again(disk: RealDisk) -> list[str]:
+    """The groups that another daemon finds."""
+    state = State("n", load(""), 2)
+    ErrorFiles(disk, state, disk.root).load(NOON)
+    return list(state.groups.table)
