@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import orjson
 import pytest
 
 from spool import layout
-from spool.disk import RealDisk
 from spool.names import DAY_US, Entry, new_id
 from spool.settings import load
 from spool.times import SECOND, format_utc
 from spoold.sources.claims import recent
+
+if TYPE_CHECKING:
+    from spool.disk import RealDisk
 
 NOON = 1_795_262_400_000_000
 HANDLERS = load('[handlers.tea]\nexec = ["true"]\nrate = "1/1s"\n')
