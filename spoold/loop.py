@@ -339,12 +339,12 @@ class Loop:
         until_idle: bool = False,
         pulse: Pulse | None = None,
     ) -> None:
-        """`doorbell` is called when what lay there has been looked at: to import it takes its time."""
+        """`doorbell` is called when what lay there has been looked at, and chores wait for that too."""
         self.core = core
         self.intake = intake
         intake.immovable = core.store.immovable
         self.doorbell: Doorbell | None = None
-        self._hang: Callable[[], Doorbell | None] | None = doorbell
+        self._hang: Callable[[], Doorbell | None] | None = doorbell  # None: it hangs
         self.timer = timer
         self.signals = signals
         self.status = status
@@ -382,8 +382,9 @@ class Loop:
             if changed or events:  # a stop or a full outbox may lead to nothing and is to be seen
                 self.status.change()
             self.status.write(clock())
-            for chore in self.chores:
-                chore.step(clock())
+            if self._hang is None or self.until_idle:
+                for chore in self.chores:
+                    chore.step(clock())
             if self._over():
                 return
             patience = self._patience()

@@ -45,8 +45,14 @@ class OutboxLimits:
         return max(0, self._next - now.mono) if self.state.full else None
 
     def _counted(self, parents: list[str]) -> list[Event]:
-        counts = {p: len(look.names(self.disk, f"{layout.OUTBOX}/{p}")) for p in parents}
+        counts = {parent: self._count(f"{layout.OUTBOX}/{parent}") for parent in parents}
         return [Outboxes(counts)] if counts else []
+
+    def _count(self, folder: str) -> int:
+        try:
+            return len(self.disk.names(folder))
+        except (Missing, NotADirectoryError):
+            return 0
 
     def _forget_oldest(self) -> None:
         """Nobody has asked for the default outbox: it keeps the newest events and holds nothing up."""
