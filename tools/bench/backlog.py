@@ -3,8 +3,9 @@
 python tools/bench/backlog.py [--dir DIR] [--sizes N,N,...] [--plot FILE.svg] [--json]
 
 The backlog is made by hand, file by file, as a daemon would have left it: half a minute for a million.
-`future` tasks are for the next 30 days, `ready` ones were due an
-hour ago and run meanwhile. README.md tells what is measured.
+`future` tasks are for the next 30 days, `ready` ones were due an hour ago and run meanwhile, `ended`
+ones are done since midnight, with their records and their lines in the journal. README.md tells what is
+measured.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from spool.times import format_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-KINDS = ("future", "ready")
+KINDS = ("future", "ready", "ended")
+STEPS = ("submit", "claim", "succeed")
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 REPETITIONS = 3
 TASKS = 1000  # that are done beside the backlog, or from it
@@ -57,6 +59,9 @@ def fill(root: Path, kind: str, number: int) -> None:
 
 def _fill(root: Path, kind: str, numbers: range) -> None:
     now = time.time_ns() // 1000
+    if kind == "ended":
+        _done(root, numbers, now)
+        return
 
     def rows() -> Iterator[tuple[Entry, object]]:
         for n in numbers:
@@ -66,11 +71,30 @@ def _fill(root: Path, kind: str, numbers: range) -> None:
     lay(root, rows(), now)
 
 
-def lay(root: Path, rows: Iterable[tuple[Entry, object]], now: int) -> None:
+def _done(root: Path, numbers: range, now: int) -> None:
+    """Tasks that were done today, a batch in each millisecond."""
+    made = [Entry(time=now - n, id=new_id(now - n), task="noop") for n in numbers]
+    lay(root, ((entry, {}) for entry in made), now, ended=True)
+    path = f"{root}/{layout.journal(os.uname().nodename.split('.')[0], now)}"
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for entry in made:
+        record = f"{root}/{layout.record(entry.id, 1)}"
+        os.makedirs(os.path.dirname(record), mode=0o700, exist_ok=True)
+        facts = {"id": entry.id, "task": entry.task, "entry": layout.ended("done", now, entry)}
+        Path(record).write_text(json.dumps({"v": 1, "event": "done", "outcome": "ok", **facts}))
+        for step in STEPS:
+            line = {"at": format_utc(now), "event": step, **facts, "node": "bench", "attempt": 1}
+            os.write(fd, json.dumps(line).encode() + b"\n")
+    os.close(fd)
+
+
+def lay(root: Path, rows: Iterable[tuple[Entry, object]], now: int, *, ended: bool = False) -> None:
     """Tasks, each with its args, where a daemon that took them in at `now` (us) would have left them."""
     made: set[str] = set()
     for entry, args in rows:
-        own, place = f"{root}/{layout.own_copy(entry.id)}", f"{root}/{layout.pending(entry)}"
+        own = f"{root}/{layout.own_copy(entry.id)}"
+        place = f"{root}/{layout.ended('done', now, entry) if ended else layout.pending(entry)}"
         for folder in {os.path.dirname(own), os.path.dirname(place)} - made:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             made.add(folder)
@@ -94,7 +118,7 @@ def measure(daemon: Served, stamp: Stamp, kind: str, *, cold: bool) -> dict[str,
     if cold:
         return found
     bell = Bell(f"{daemon.root}/outbox/default")
-    if kind == "future":
+    if kind != "ready":
         daemon.spool.submit_many([{"task": "noop"}] * TASKS)
     else:  # which comes first is known when all names have been read
         found["first of it done, s"] = (bell.count(1, ",noop,") - begun) / 1e9
@@ -161,12 +185,12 @@ def plot(rows: list[dict[str, object]], path: str) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 3.5))
-    for kind, marker in zip(KINDS, "os", strict=True):
+    for kind, marker in zip(KINDS, "os^", strict=True):
         points = [
             (row["waiting"], row["a task, us"]) for row in rows if row["kind"] == kind and row["waiting"]
         ]
-        axes.plot(*zip(*points, strict=True), marker=marker, label=f"{kind} tasks wait")
-    axes.set(xscale="log", xlabel="tasks that wait", ylabel="microseconds a task", ylim=(0, None))
+        axes.plot(*zip(*points, strict=True), marker=marker, label=f"{kind} tasks")
+    axes.set(xscale="log", xlabel="tasks that are there", ylabel="microseconds a task", ylim=(0, None))
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
