@@ -126,11 +126,12 @@ class Pool:
         self._failures = self._again = 0
         self._next = self._spawn(now)
 
-    def retire(self, now: int) -> None:
-        """No handler is bound to this application any more: finish and leave."""
+    def retire(self, now: int) -> list[Event]:
+        """No handler is bound to this application any more: what has begun ends, the rest comes back."""
         self.retired = True
         for worker in self.workers.values():
             self._dismiss(worker, now)
+        return self._back()
 
     # What workers say.
 
@@ -218,11 +219,14 @@ class Pool:
         log.error("%s: %s: %s", self.app.module, problem["type"], safe(problem["message"]))
         if worker is self._next and any(w.ready and not w.leaving for w in self.workers.values()):
             return [Tick()]  # new code that does not work: the old goes on
-        waiting = self.turns.waiting.copy()
-        self.turns.waiting.clear()
+        return self._back(problem)
+
+    def _back(self, problem: dict[str, Any] | None = None) -> list[Event]:
+        """All that waits is given back; what has a slot has failed, where there is a problem."""
+        waiting, self.turns.waiting = self.turns.waiting, []
         return [
             Returned(*key_of(start))
-            if start.ahead
+            if start.ahead or problem is None
             else Answered(id=start.entry.id, attempt=start.entry.attempt, outcome="failed", error=problem)
             for start in waiting
         ]

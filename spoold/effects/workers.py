@@ -39,7 +39,7 @@ class Workers:
                 wanted.setdefault(app_of(handler), []).append(handler)
         for app, pool in list(self._pools.items()):
             if app not in wanted:
-                pool.retire(_now())
+                self._events += pool.retire(_now())
                 if not pool.workers:
                     del self._pools[app]
         for app, handlers in wanted.items():
@@ -99,7 +99,7 @@ class Workers:
         if pool is None:
             return []
         events = pool.died(name, how, tail, _now())
-        if pool.retired and not pool.workers:
+        if pool.retired and not pool.workers and not pool.turns.waiting:
             del self._pools[pool.app]
         return events
 

@@ -1,0 +1,135 @@
+"""A pool of workers, whatever becomes of one of them: no task is lost, and the daemon goes on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spool import layout
+from spool.names import Entry, id_from
+from spool.worker.line import Line
+from spoold.core import order
+from spoold.core.values import Answered, Returned, Start
+from spoold.effects.pool import Pool
+from spoold.effects.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from spoold.core.values import Event
+
+READY = {"ev": "ready", "takes": {"t.run": [1]}, "asyncs": [], "said": ""}
+SECOND = 1_000_000
+
+
+class Keeper:
+    """In place of the runner: the far end of the line of each worker, and who was killed."""
+
+    lease = None
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Line] = {}
+        self.killed: list[str] = []
+
+    def start(self, name: str, *rest: Any) -> None:
+        self.lines[name] = Line(rest[-1])
+
+    def kill(self, name: str, _grace: float) -> None:
+        self.killed.append(name)
+
+    def begin(self) -> str:
+        """The newest worker hears who it is and says that it is ready."""
+        name, line = list(self.lines.items())[-1]
+        line.receive(wait=True)
+        line.send(READY)
+        return name
+
+
+def handler(**more: Any) -> Any:
+    common = {"pattern": "t.*", "python": "app", "interpreter": None, "cwd": None, "env": {}}
+    rule = {"recycle_tasks": 100, "recycle_rss": 1 << 40, "recycle_age": 1 << 60, "async_tasks": 3}
+    return SimpleNamespace(**{**common, **rule, "idle": SECOND, **more})
+
+
+def settings(*handlers: Any) -> Any:
+    return SimpleNamespace(
+        handlers={one.pattern: one for one in handlers}, log_limit=1 << 20, result_limit=1 << 26
+    )
+
+
+def start(number: int, of: Any, ahead: int = 0) -> Start:
+    entry = Entry(time=number, id=id_from(number * 1000, bytes(10)), task="t.run", prio="medium")
+    task: Any = SimpleNamespace(version=None, args=number, meta={}, trace=None, recurring=None)
+    return Start(entry, task, of, ahead, order.rank(entry))
+
+
+def end(of: Start, **more: Any) -> dict[str, Any]:
+    facts = {"seconds": 0.1, "cpu": 0.1, "peak_rss": 1, "log": None}
+    said = {"ev": "end", "id": of.entry.id, "attempt": of.entry.attempt, "outcome": "done"}
+    return {**said, "began": 0, "facts": facts, "recycle": False, **more}
+
+
+@pytest.fixture
+def keeper() -> Iterator[Keeper]:
+    found = Keeper()
+    yield found
+    for line in found.lines.values():
+        line.sock.close()
+        if line.turns >= 0:
+            os.close(line.turns)
+
+
+@pytest.fixture
+def pool(keeper: Keeper, tmp_path: Path) -> Iterator[Pool]:
+    os.makedirs(tmp_path / layout.RUNNING / "n")
+    one = handler()
+    found = Pool(
+        SimpleNamespace(module="app", interpreter=None, cwd=None, env=()),  # type: ignore[arg-type]
+        [one],
+        keeper,  # type: ignore[arg-type]
+        str(tmp_path),
+        "n",
+        {"HOME": "/"},
+        settings(one),
+        lambda _: None,
+    )
+    yield found
+    found.forget()
+
+
+def hear(pool: Pool, now: int = 0) -> list[Event]:
+    return [event for worker in list(pool.workers.values()) for event in pool.heard(worker, now)]
+
+
+def busy(pool: Pool, keeper: Keeper, number: int = 1) -> tuple[str, Start]:
+    """A worker that has a task."""
+    one = start(number, pool.handlers[0])
+    pool.start(one)
+    pool.feed(0)
+    name = keeper.begin()
+    hear(pool)
+    assert pool.workers[name].runs
+    return name, one
+
+
+def test_a_task_that_waits_for_a_worker_goes_back_when_its_application_changes(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    old, new = handler(), handler(env={"PYTHONPATH": "/srv"})
+    workers = Workers(keeper, str(tmp_path), "n", {"HOME": "/"})  # type: ignore[arg-type]
+    workers.configure(settings(old))
+    name = keeper.begin()
+    keeper.lines[name].send({"ev": "broken", "error": {"type": "E", "message": "m"}})
+    workers.died(name, "exit 1", "")
+    one = start(1, old)
+    workers.start(one)  # it waits until the import is tried again
+    workers.flush()
+    assert len(keeper.lines) == 1
+    workers.configure(settings(new))
+    assert Returned(one.entry.id, one.entry.attempt) in workers.events()
+    workers.close()
