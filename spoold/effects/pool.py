@@ -153,13 +153,15 @@ class Pool:
                     )
                 case "ready":
                     events += self._ready(worker, message, now)
-                case "broken":
+                case _:  # broken
                     events += self._broken(worker, message["error"], now)
-                case unknown:
-                    raise ValueError(f"a worker says {unknown!r}")
-        if closed:
+        if closed and not worker.closed:
             worker.closed = True
+            worker.gone_by = now + LEAVING
             self._watch(worker)
+            if worker.garbled:  # by what a task has written where it does not belong
+                log.error("%s: a worker has said what is no message; it is killed", self.app.module)
+                self._runner.kill(worker.name, 0)
         after = next(iter(worker.runs), None)
         if after is not None and after != first and worker.is_plain:
             events.append(Begun(*after))

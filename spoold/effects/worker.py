@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from spoold.core.values import Start
 
 CHUNK = 1 << 18
+MOST = 1 << 27  # bytes of one message; a result is 64 MiB at most
+EVENTS = ("end", "progress", "ready", "broken")
 TURN = 8  # bytes
 BELL = bytes(TURN)
 Key = tuple[str, int]  # id, attempt
@@ -40,7 +42,9 @@ class Worker:
         self.deadlines: dict[Key, int] = {}  # coroutines that were told to stop: when patience ends
         self.wants_write = False
         self.closed = False  # there is nothing more to hear
-        self._inbox = b""
+        self.garbled = False  # it has said what is no message
+        self._inbox = bytearray()
+        self._whole = False  # is there the end of a message in it?
         self._outbox = bytearray()
         self._numbers: dict[int, Key] = {}
         self._number = 0
@@ -119,20 +123,37 @@ class Worker:
 
     def receive(self, *, to_the_end: bool = False) -> tuple[list[dict[str, Any]], bool]:
         """What it has said, or a good part of it, and whether it can say no more."""
-        parts, closed = [self._inbox], False
-        while True:
+        while not self.garbled:
             try:
-                parts.append(self.sock.recv(CHUNK))
+                data = self.sock.recv(CHUNK)
             except BlockingIOError:
-                break
+                return self._messages(), self.garbled
             except OSError:
-                closed = True
+                data = b""
+            self._inbox += data
+            self._whole |= b"\n" in data
+            if not data or not to_the_end:
+                return self._messages(), self.garbled or not data
+        return [], True
+
+    def _messages(self) -> list[dict[str, Any]]:
+        """Those that are whole; `garbled` where one is none, as a task can write to any descriptor."""
+        if not self._whole:
+            self.garbled = len(self._inbox) > MOST
+            return []
+        self._whole = False
+        *lines, self._inbox = self._inbox.split(b"\n")
+        found: list[dict[str, Any]] = []
+        for line in lines:
+            try:
+                message = orjson.loads(line)
+            except ValueError:
+                message = None
+            if not isinstance(message, dict) or message.get("ev") not in EVENTS:
+                self.garbled = True
                 break
-            closed = not parts[-1]
-            if closed or not to_the_end:
-                break
-        *lines, self._inbox = b"".join(parts).split(b"\n")
-        return [orjson.loads(line) for line in lines], closed
+            found.append(message)
+        return found
 
     def close(self) -> None:
         """Let go of both sockets."""

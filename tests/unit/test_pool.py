@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from spoold.effects.pool import Pool
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from spoold.core.values import Event
@@ -107,13 +106,13 @@ def hear(pool: Pool, now: int = 0) -> list[Event]:
 
 
 def busy(pool: Pool, keeper: Keeper, number: int = 1) -> tuple[str, Start]:
-    """A worker that has a task."""
+    """A worker that has begun a task."""
     one = start(number, pool.handlers[0])
     pool.start(one)
     pool.feed(0)
     name = keeper.begin()
     hear(pool)
-    assert pool.workers[name].runs
+    assert keeper.lines[name].turn(wait=True) == 1
     return name, one
 
 
@@ -133,3 +132,59 @@ def test_a_task_that_waits_for_a_worker_goes_back_when_its_application_changes(
     workers.configure(settings(new))
     assert Returned(one.entry.id, one.entry.attempt) in workers.events()
     workers.close()
+
+
+GARBAGE = [
+    b"print\n",
+    b"7\n",
+    b"[]\n",
+    b'{"ev":"dance"}\n',
+    b'{"ev":[]}\n',
+    b'{"ev":"progr{"ev":"end"}\n',
+    b"\xff\n",
+]
+
+
+@pytest.mark.parametrize("said", GARBAGE)
+def test_a_worker_whose_line_is_garbled_is_killed_and_what_it_said_before_counts(
+    pool: Pool, keeper: Keeper, said: bytes
+) -> None:
+    name, one = busy(pool, keeper)
+    keeper.lines[name].send(end(one))
+    keeper.lines[name].sock.sendall(said)
+    (event,) = hear(pool)
+    assert isinstance(event, Answered)
+    assert event.outcome == "done"
+    assert keeper.killed == [name]
+    assert not pool.died(name, "signal 9", "", 0)
+    assert keeper.killed == [name]
+
+
+def test_what_is_said_without_an_end_is_not_kept_for_ever(
+    pool: Pool, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spoold.effects.worker.MOST", 1 << 20)
+    name, one = busy(pool, keeper)
+    keeper.lines[name].sock.settimeout(0)
+    for _ in range(100):
+        try:
+            keeper.lines[name].sock.send(b"x" * (1 << 16))
+        except BlockingIOError:
+            assert not hear(pool)
+    assert keeper.killed == [name]
+    (event,) = pool.died(name, "signal 9", "", 0)
+    assert isinstance(event, Answered)
+    assert (event.id, event.outcome) == (one.entry.id, "crashed")
+
+
+def test_a_worker_that_closes_its_line_and_lives_is_ended_when_nothing_runs(
+    pool: Pool, keeper: Keeper
+) -> None:
+    name, one = busy(pool, keeper)
+    keeper.lines[name].send(end(one))
+    keeper.lines[name].sock.close()
+    hear(pool)
+    hear(pool)  # the end of file
+    assert pool.due(0) is not None
+    pool.tend(60 * SECOND)
+    assert keeper.killed == [name]
