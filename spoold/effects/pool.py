@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from itertools import count
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import spool
@@ -95,7 +95,8 @@ class Pool:
         events: list[Event] = []
         if worker is not None:
             self.turns.take_back(worker)
-            events = self._listen(worker, now)  # it may have ended: then it has begun the next
+            # It may have ended: then it has begun the next.
+            events = self._listen(worker, now, to_the_end=True)
         if self.turns.remove(key) is not None:
             events.append(Answered(id=kill.id, attempt=kill.attempt, outcome="crashed"))
         elif worker is not None and key in worker.runs:
@@ -151,6 +152,8 @@ class Pool:
                     events.append(
                         Progressed(message["id"], message["attempt"], message["percent"], message["note"])
                     )
+                case "ready" | "broken" if worker.leaving:
+                    pass  # what its code takes is of no interest any more
                 case "ready":
                     events += self._ready(worker, message, now)
                 case _:  # broken
@@ -201,9 +204,8 @@ class Pool:
         self.problem, self._failures, self._again = None, 0, 0
         if worker is self._next:
             self._next = None
-            for old in list(self.workers.values()):
-                if old is not worker and old.ready:
-                    self._dismiss(old, now)
+            for old in takewhile(lambda one: one is not worker, list(self.workers.values())):
+                self._dismiss(old, now)
         self.takes = {name: frozenset(versions) for name, versions in message["takes"].items()}
         return self.registered()
 
@@ -340,6 +342,10 @@ class Pool:
 
     def _dismiss(self, worker: Worker, now: int) -> None:
         worker.leaving = True
+        if not worker.ready:
+            worker.broken = True
+            self._runner.kill(worker.name, 0)
+            return
         worker.gone_by = now + LEAVING
         self.turns.take_back(worker)
         worker.send({"op": "quit"})
@@ -387,16 +393,14 @@ class Pool:
             return
         if not size or not worker.runs:
             return
-        if size > self.settings.log_limit:
-            os.truncate(
-                worker.scratch, self.settings.log_limit
-            )  # it appends: what follows is counted anew
         path = self._log(next(iter(worker.runs.values())))
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
+            if size > self.settings.log_limit:  # it appends: what follows is counted anew
+                os.truncate(worker.scratch, self.settings.log_limit)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             os.link(worker.scratch, path)
-        except FileExistsError:
-            pass
+        except OSError:
+            pass  # it is there; or the worker does so now; or the disk is full: at the end of the task
 
     def _tail(self, start: Start) -> str:
         try:

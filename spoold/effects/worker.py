@@ -34,7 +34,7 @@ class Worker:
         self.ready = False
         self.leaving = False
         self.gone_by: int | None = None  # told to leave, and idle: when patience ends
-        self.broken = False  # it could not import the application
+        self.broken = False  # it could not import the application, or is not to any more
         self.tasks = 0  # that it was given
         self.runs: dict[Key, Start] = {}  # in turn; the first of plain functions runs
         self.since = now  # when it was last given one, or became idle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from spool import layout
 from spool.names import Entry, id_from
 from spool.worker.line import Line
 from spoold.core import order
-from spoold.core.values import Answered, Returned, Start
+from spoold.core.values import Answered, Kill, Returned, Start
 from spoold.effects.pool import Pool
+from spoold.effects.worker import CHUNK
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
@@ -188,3 +190,38 @@ def test_a_worker_that_closes_its_line_and_lives_is_ended_when_nothing_runs(
     assert pool.due(0) is not None
     pool.tend(60 * SECOND)
     assert keeper.killed == [name]
+
+
+def test_output_that_cannot_be_made_visible_yet_hurts_nobody(
+    pool: Pool, keeper: Keeper, tmp_path: Path
+) -> None:
+    name, _ = busy(pool, keeper)
+    with open(pool.workers[name].scratch, "w") as file:
+        file.write("said")
+    (tmp_path / "logs").touch()  # an error of the disk, as when it is full
+    assert not pool.tend(2 * SECOND)
+
+
+def test_at_a_reload_what_still_imports_the_code_before_it_is_replaced_as_well(
+    pool: Pool, keeper: Keeper
+) -> None:
+    pool.warm(0)
+    slow = list(keeper.lines)
+    pool.reload(0)
+    new = keeper.begin()
+    hear(pool)
+    keeper.lines[slow[0]].send({**READY, "takes": {}})
+    hear(pool)
+    assert pool.takes == {"t.run": frozenset({1})}
+    assert [name for name, worker in pool.workers.items() if worker.able] == [new]
+
+
+def test_the_end_of_a_task_that_is_killed_is_read_whole(pool: Pool, keeper: Keeper) -> None:
+    name, one = busy(pool, keeper)
+    keeper.lines[name].sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    keeper.lines[name].sock.settimeout(10)
+    keeper.lines[name].send(end(one, result="x" * (CHUNK + 1000)))
+    (event,) = pool.kill(Kill(one.entry.id, one.entry.attempt, SECOND, "timeout"), 0)
+    assert isinstance(event, Answered)
+    assert event.outcome == "done"
+    assert not keeper.killed
