@@ -221,7 +221,7 @@ class Pool:
         self._failures = min(self._failures + 1, 16)
         self.problem = problem
         log.error("%s: %s: %s", self.app.module, problem["type"], safe(problem["message"]))
-        if worker is self._next and any(w.ready and not w.leaving for w in self.workers.values()):
+        if any(one.able for one in self.workers.values()):
             return [Tick()]  # new code that does not work: the old goes on
         return self._back(problem)
 

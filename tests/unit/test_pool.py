@@ -225,3 +225,19 @@ def test_the_end_of_a_task_that_is_killed_is_read_whole(pool: Pool, keeper: Keep
     assert isinstance(event, Answered)
     assert event.outcome == "done"
     assert not keeper.killed
+
+
+def test_code_that_cannot_be_imported_costs_no_attempt_while_a_worker_has_the_code_before_it(
+    pool: Pool, keeper: Keeper
+) -> None:
+    old, one = busy(pool, keeper)
+    pool.start(start(2, pool.handlers[0]))
+    pool.feed(0)  # one more worker, after half a deploy
+    name = list(keeper.lines)[-1]
+    keeper.lines[name].send({"ev": "broken", "error": {"type": "E", "message": "m"}})
+    assert not [
+        event for event in hear(pool) + pool.died(name, "exit 1", "", 0) if isinstance(event, Answered)
+    ]
+    keeper.lines[old].send(end(one))
+    hear(pool)
+    assert len(pool.workers[old].runs) == 1
