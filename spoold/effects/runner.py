@@ -231,7 +231,8 @@ class Runner:
         if place:
             sent = keeper.send(memoryview(self._outbox)[:place])
         else:
-            sent = socket.send_fds(keeper, [self._outbox], [sock.fileno()])
+            end = self._passing[1][0] if len(self._passing) > 1 else len(self._outbox)
+            sent = socket.send_fds(keeper, [self._outbox[:end]], [sock.fileno()])
             self._passing.popleft()
             sock.close()
         del self._outbox[:sent]

@@ -214,6 +214,23 @@ def test_stdin_holds_the_text_and_ends(either: Handlers, size: int) -> None:
         assert either.log("T.1").read_text() == "ä" * size
 
 
+def test_each_reads_its_own_socket_though_the_keeper_was_slow_to_take_the_orders(
+    handlers: Handlers,
+) -> None:
+    handlers.start("true", key="first.1")
+    handlers.exited("first.1")  # the keeper is up
+    os.kill(handlers.runner.keeper_pid, signal.SIGSTOP)
+    handlers.start("true", stdin="x" * 1_000_000, key="big.1")
+    for key in ("a", "b", "c"):
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.sendall(key.encode())
+        env = {"PATH": PATH, "SPOOL_ID": MINE + key, "SPOOL_ATTEMPT": "1"}
+        handlers.runner.start(f"{key}.1", ["cat"], env, None, "", str(handlers.log(key)), 1 << 20, theirs)
+    os.kill(handlers.runner.keeper_pid, signal.SIGCONT)
+    assert [handlers.exited(f"{key}.1").tail for key in ("a", "b", "c")] == ["a", "b", "c"]
+
+
 def test_the_environment_is_exactly_what_was_given(either: Handlers) -> None:
     either.start("/usr/bin/env", env={"A": "1", "LONG": "x" * 1000, "BYTES": os.fsdecode(b"\xff")})
     either.exited()
