@@ -129,7 +129,10 @@ class Recurring:
         self._settings, self._tables = settings, self.state.schedules
         self._all = scheduled.also(settings.recurring, self._tables)
         self._next = {}
-        self._marks = occurrences.marks(self.disk) if self._all else {}
+        marks, names = occurrences.marks(self.disk), {schedule.name for schedule in self._all}
+        self._marks = {name: mark for name, mark in marks.items() if name in names}
+        if len(self._marks) < len(marks):
+            self._save()  # one that comes again makes up for nothing
         if any(schedule.spread for schedule in self._all):
             self._seed = occurrences.seed(self.disk, self._seed or os.urandom(8).hex())
 

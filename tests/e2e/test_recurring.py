@@ -117,6 +117,17 @@ def test_a_schedule_that_is_new_or_has_changed_makes_up_for_nothing(spool_at: Ma
     assert spool.lines("ticks") == []
 
 
+def test_a_schedule_that_was_gone_for_a_time_makes_up_for_nothing_of_it(spool_at: Make) -> None:
+    minute = time.gmtime(time.time() + 1800).tm_min  # so that none is on time
+    rule = f"{minute} * * * *"
+    spool = spool_at(NOTED)
+    mark(spool, f"{rule} UTC", 12 * 3600 * SECOND, spool.node)
+    assert spool.once("--until-idle") == 0
+    spool.settings(NOTED + schedule(every=rule, timezone="UTC"))
+    assert spool.once("--until-idle") == 0
+    assert spool.lines("ticks") == []
+
+
 def test_skip_leaves_out_what_comes_while_one_runs_and_says_so(live: Make) -> None:
     spool = live(handler("tick", "exec sleep 600") + schedule())
     spool.wait_count(2, "cancelled")
