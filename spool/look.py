@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.owncopy import Task
 
-BODY_LIMIT = 16 << 20
+BODY_LIMIT = RECORD_LIMIT
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)  # what is raised where an entry or a body is no good
 SLICE = 4096
 MANY = 50_000  # names that can be counted in the time somebody waits

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from spool.names import Entry
 
 VERSION = 1
-RECORD_LIMIT = 8 << 20
+# Args and a result of 64 MiB each, whose numbers may be written at more length than they came.
+RECORD_LIMIT = 1 << 29
 OUTCOMES = ("ok", "error", "timeout", "crashed", "lost", "snoozed", "cancelled", "rejected")
 
 

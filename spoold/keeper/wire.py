@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 CHUNK = 1 << 16
-LINE_LIMIT = 1 << 26  # bytes of one message; the args of a task are 1 MiB at most
+LINE_LIMIT = 1 << 28  # bytes of one message; the args of a task are 64 MiB at most, and escaped
 FD = 4  # bytes of a descriptor in a message
 LATER = 0.05  # seconds that a remark waits for a report to go with
 BACKLOG = 1 << 20  # bytes spoold has not read yet; above it nothing more is read from spoold

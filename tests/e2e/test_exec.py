@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spool import layout
+from spool import Spool, layout
 from tests.e2e.live import Live, alive, handler, until
 
 if TYPE_CHECKING:
@@ -25,6 +25,15 @@ def test_args_come_on_standard_input_as_one_line_of_json(live: Make) -> None:
     spool.submit("take", args=args)
     until((spool.notes / "args").exists, "it ran")
     assert json.loads(spool.note("args")) == args
+
+
+def test_what_the_settings_let_in_runs_and_is_told_of_however_large(live: Make) -> None:
+    spool = live('max_action_bytes = "32MiB"\n' + handler("take", "wc -c"))
+    size = 17 << 20
+    task_id = spool.submit("take", args="x" * size)
+    with Spool(spool.root) as client:
+        assert len(client.wait(task_id, 30)["args"]) == size
+        assert [event.id for event in client.outbox(follow=False)] == [task_id]
 
 
 def test_the_environment_is_clean_but_for_what_is_promised(live: Make) -> None:

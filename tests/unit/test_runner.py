@@ -20,6 +20,7 @@ import pytest
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Started
 from spoold.effects.runner import Runner, RunnerError
+from spoold.keeper.wire import LINE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,6 +213,12 @@ def test_stdin_holds_the_text_and_ends(either: Handlers, size: int) -> None:
     assert either.exited().logged == 2 * size
     if size:
         assert either.log("T.1").read_text() == "ä" * size
+
+
+def test_args_of_any_size_there_may_be_fit_into_an_order(handlers: Handlers) -> None:
+    size = 33 << 20  # each with a backslash before it on the way
+    handlers.start("wc", "-c", stdin='"' * size)
+    assert handlers.exited().tail.strip() == str(size)
 
 
 def test_each_reads_its_own_socket_though_the_keeper_was_slow_to_take_the_orders(
@@ -645,7 +652,7 @@ def test_a_start_order_without_its_parts_is_refused_by_key() -> None:
 
 def test_an_endless_line_is_dropped_not_kept() -> None:
     keeper = RawKeeper()
-    for _ in range(66):
+    for _ in range((LINE_LIMIT >> 20) + 2):
         keeper.sock.sendall(b"x" * (1 << 20))
     assert keeper.answer()["ev"] == "protocol"
     keeper.say(b"still the same line")
