@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Now
 
 log = logging.getLogger("spoold")
-BATCH = 128  # tasks in one pack
+BATCH = 128  # tasks in one pack, at most
 PAUSE = 20_000  # us between two steps where nothing else is to be done
 BUSY = 500_000  # the same while tasks are ready to start
 EVERY = 600_000_000  # us between two passes
@@ -142,15 +142,15 @@ class Packer:
                     continue
                 folder = f"{state}/{date}"
                 for names in self.disk.slices(folder, BATCH):
-                    self._batch(folder, names, excess, now)
-                    yield
+                    yield from self._batch(folder, names, excess, now)
                 self.disk.remove_dir(folder)
 
-    def _batch(self, folder: str, names: list[str], excess: Excess, now: int) -> None:
-        """Some tasks of one directory: into packs, or away, all of them in one promise."""
+    def _batch(self, folder: str, names: list[str], excess: Excess, now: int) -> Iterator[None]:
+        """Some tasks of one directory: into packs, or away, in one promise unless they are large."""
         state, date = folder.split("/")
         lines: dict[tuple[str, str], list[tuple[str, str, bytes]]] = {}
         remove: list[str] = []
+        size = 0
         self._filed.clear()
         for name in names:
             path = f"{folder}/{name}"
@@ -168,6 +168,8 @@ class Packer:
                 continue  # for fsck, or gone
             records, found = self._records(entry.id, entry.attempt)
             line = packs.line(path, body, found) if what == retention.PACK else b""
+            if len(line) > packs.LIMIT // 2:
+                continue  # no pack has room for it: it stays until it goes
             day = id_date(entry.id)
             lines.setdefault((day, expires if line else ""), []).append((entry.id, task.digest, line))
             if not line:
@@ -175,8 +177,14 @@ class Packer:
                 records += [kept] if kept in self._with_files(kept) else []
             remove += [path, *records, layout.own_copy(entry.id)]  # in this order: see _remove
             self.counts["packed" if line else "dropped"] += 1
+            size += len(line)
+            if size > packs.LIMIT // 16:
+                self._promise(lines, remove, now)
+                yield
+                lines, remove, size = {}, [], 0
         if remove:
             self._promise(lines, remove, now)
+        yield
 
     def _with_files(self, path: str) -> frozenset[str]:
         """Which tasks of the same day as this one have files, by the path of their directory."""

@@ -175,6 +175,17 @@ def test_files_are_never_packed_and_go_before_their_task(disk: RealDisk, at: int
     assert [f for f in fsck.check(disk) if f.grave] == []
 
 
+@pytest.mark.parametrize(("limit", "count"), [(40_000, 1), (2000, 0)])
+def test_no_pack_holds_more_than_is_read_of_it(
+    disk: RealDisk, monkeypatch: pytest.MonkeyPatch, limit: int, count: int
+) -> None:
+    ids = [ended(disk, number, "done", 5) for number in range(60)]
+    monkeypatch.setattr(packs, "LIMIT", limit)
+    passed(disk, disk.root)
+    assert [times_packed(disk, i) for i in ids] == [count] * 60
+    assert [lives(disk, i) for i in ids] == [not count] * 60
+
+
 def test_a_second_pass_changes_nothing(disk: RealDisk) -> None:
     for number in range(5):
         ended(disk, number, "done", 5)
