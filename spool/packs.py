@@ -174,4 +174,5 @@ def _digest(disk: Disk, path: str, task_id: str) -> str | None:
     except Missing:
         return None
     at = data.find(task_id.encode())
-    return data[at + 33 : data.index(b"\n", at)].decode() if at >= 0 else None
+    end = data.find(b"\n", at)
+    return data[at + 33 : end].decode() if at >= 0 and end >= 0 else None

@@ -36,6 +36,10 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             last = look.last_record(disk, task_id)
             if _tells_end(last) and disk.info(last["entry"]) is not None:
                 return last
+            if last is None and disk.info(layout.own_copy(task_id)) is None:  # it was packed, or went
+                if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
+                    return packed.attempts[-1]
+                raise NoSuchTask(task_id)
             left = _left(end, f"{task_id} has not ended yet")
             if _tells_end(last):  # its entry follows within milliseconds, and rings nowhere
                 left = SETTLING if left is None else min(left, SETTLING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from spool import fsck, journal, keys, layout, look, packs, records, waiting
 from spool.disk import DiskFull, RealDisk
+from spool.errors import NoSuchTask
 from spool.init import init
 from spool.names import DAY_US, date_of, id_from
 from spool.owncopy import Task, encode_task, first_entry
@@ -184,6 +185,35 @@ def test_no_pack_holds_more_than_is_read_of_it(
     passed(disk, disk.root)
     assert [times_packed(disk, i) for i in ids] == [count] * 60
     assert [lives(disk, i) for i in ids] == [not count] * 60
+
+
+@pytest.mark.parametrize(("days", "packed"), [(5, True), (15, False)])
+def test_who_waits_hears_of_what_was_packed_or_went_between_two_looks(
+    disk: RealDisk, monkeypatch: pytest.MonkeyPatch, days: int, *, packed: bool
+) -> None:
+    task_id = ended(disk, 1, "done", days)
+    record = layout.record(task_id, 1)
+    disk.move(record, f"{record}.yet")
+
+    def wait(*_: object) -> None:
+        disk.move(f"{record}.yet", record)
+        passed(disk, disk.root)
+
+    monkeypatch.setattr(waiting.Watch, "wait", wait)
+    with nullcontext() if packed else pytest.raises(NoSuchTask):
+        assert waiting.ended(disk, disk.root, task_id, 5)["event"] == "done"
+
+
+def test_a_list_of_ids_that_was_cut_off_is_read_as_far_as_it_goes(disk: RealDisk) -> None:
+    old = ended(disk, 1, "done", 5)
+    passed(disk, disk.root)
+    (path,) = packs.packs(disk)
+    listed = path.replace(packs.PACK, packs.IDS)
+    data = disk.read(listed, 1 << 20)
+    disk.remove(listed)
+    disk.write(listed, data[:-5])
+    assert packs.known(disk, old) is None
+    assert packs.find(disk, old) is None
 
 
 def test_a_second_pass_changes_nothing(disk: RealDisk) -> None:
