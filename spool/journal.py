@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 BUFFER = 1 << 20
+EVENTS = (  # transitions, then what else is told
+    "submit", "park", "claim", "lift", "late", "move", "hold", "release", "retry", "extend", "kill",
+    "cancel", "succeed", "fail", "give_up", "lose", "interrupt", "snooze", "return", "poison", "drop",
+    "expire", "duplicate", "strand",
+    "pause", "resume", "drain", "resolve", "mute", "reopen", "prune", "schedule", "match", "refuse",
+    "shed", "gate", "load",
+)  # fmt: skip
 LOAD = "load"  # lines of this event, one a minute, are for plots: they are wanted where asked for by name
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.([0-9]+))?\.jsonl(\.gz)?")
 

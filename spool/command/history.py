@@ -56,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _filter(args: argparse.Namespace) -> Filter:
-    from spool.journal import Filter
+    from spool.journal import EVENTS, Filter
 
+    if args.event is not None and args.event not in EVENTS:
+        options_of.usage(args, f"--event is one of {', '.join(EVENTS)}")
     if args.state is not None and args.state not in layout.STATES:
         options_of.usage(args, f"--state is one of {', '.join(layout.STATES)}")
     return Filter(

@@ -17,7 +17,7 @@ import pytest
 
 import spool
 import spoold
-from spool import errors, fields, fingerprint, fsck, group, knobs, layout, names, records, times
+from spool import errors, fields, fingerprint, fsck, group, journal, knobs, layout, names, records, times
 from spool.command import main, wait
 from spool.command import parser as command_parser
 from spool.command.verbs import VERBS
@@ -279,6 +279,7 @@ def test_every_reason_to_be_held_is_in_the_manual() -> None:
 def test_every_transition_is_explained_in_the_manual() -> None:
     shown = set(items(section("spool.7", "TRANSITIONS"), "Cm"))
     assert shown == {event for row in table.TABLE.values() for event in row}
+    assert shown <= set(journal.EVENTS)
 
 
 def test_every_other_event_of_the_journal_is_in_the_manual() -> None:

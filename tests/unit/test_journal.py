@@ -149,3 +149,5 @@ def test_the_command_prints_lines_for_people_and_for_programs(
     assert json.loads(capsys.readouterr().out) == bad
     assert main(["--spool", str(root), "history", "--since", "bogus"]) == 65
     assert main(["--spool", str(root), "history", "--state", "bogus"]) == 64
+    assert main(["--spool", str(root), "history", "--event", "bogus"]) == 64
+    assert "one of submit, " in capsys.readouterr().err
