@@ -45,7 +45,7 @@ class Context:
         self._at, self._deadline = at, deadline
         self._tell, self._poll = tell, poll
         self._checkpoints = checkpoints
-        self._told = 0.0
+        self._told, self._whole = 0.0, False
         self._clock = clock
 
     @property
@@ -68,9 +68,9 @@ class Context:
         if not 0 <= part <= 1:
             raise ValueError(f"progress: must be from 0 to 1, not {part}")
         now = time.monotonic()
-        if self._told and now - self._told < PROGRESS_EVERY and part < 1:
+        if self._told and now - self._told < PROGRESS_EVERY and (part < 1 or self._whole):
             return
-        self._told = now
+        self._told, self._whole = now, part == 1
         shown = None if note is None else str(note)[:1000]
         self._tell({"ev": "progress", "percent": part * 100, "note": shown})
 

@@ -12,6 +12,7 @@ import pytest
 
 from spool import Invalid, Retry, Snooze, current, task
 from spool.tasks import registry
+from spool.tasks.context import Context
 from spool.worker.ends import raised
 
 ROOT = Path(__file__).parents[2]
@@ -158,3 +159,13 @@ def test_an_outcome_that_breaks_a_rule_names_what_does(outcome: Retry | Snooze, 
     end = raised(outcome, None)
     assert end["final"]
     assert end["error"]["message"].startswith(named)
+
+
+def test_progress_is_told_once_a_second_and_the_end_of_it_at_once() -> None:
+    told: list[float] = []
+    context = Context(
+        id="i", attempt=1, task="t", at=0, deadline=None, tell=lambda told_: told.append(told_["percent"])
+    )
+    for part in (0, 0.1, 1, 1, 1):
+        context.progress(part)
+    assert told == [0, 100]
