@@ -36,6 +36,7 @@ exec = ["/bin/sh", "-c", "echo $$ > $SPOOL_DIR/.pids; exec sleep 600"]
 notify = "asked"
 timeout = "10m"
 """
+NODE = "bench"
 
 
 class NotServed(SpoolError):
@@ -96,7 +97,7 @@ class Served:
     def start(self) -> None:
         """Start the daemon; it serves when this returns."""
         self.process = self.popen()
-        status = self.root / "nodes" / "bench.json"
+        status = self.root / "nodes" / f"{NODE}.json"
         end = time.monotonic() + PATIENCE
         while not status.exists() or json.loads(status.read_bytes())["pid"] != self.process.pid:
             if self.process.poll() is not None or time.monotonic() > end:
@@ -106,7 +107,7 @@ class Served:
     def popen(self) -> subprocess.Popen[bytes]:
         """The daemon, just started."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spoold", "-q", "--spool", str(self.root), "--node", "bench"],
+            [sys.executable, "-m", "spoold", "-q", "--spool", str(self.root), "--node", NODE],
             stdin=subprocess.DEVNULL,
             cwd="/",
             env=as_installed(os.environ),

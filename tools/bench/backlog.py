@@ -29,7 +29,7 @@ from spool import layout
 from spool.bench import speed
 from spool.bench.bell import Bell
 from spool.bench.figures import environment, listing
-from spool.bench.served import Served, Stamp
+from spool.bench.served import NODE, Served, Stamp
 from spool.names import Entry, new_id
 from spool.times import format_utc
 
@@ -75,7 +75,7 @@ def _done(root: Path, numbers: range, now: int) -> None:
     """Tasks that were done today, a batch in each millisecond."""
     made = [Entry(time=now - n, id=new_id(now - n), task="noop") for n in numbers]
     lay(root, ((entry, {}) for entry in made), now, ended=True)
-    path = f"{root}/{layout.journal(os.uname().nodename.split('.')[0], now)}"
+    path = f"{root}/{layout.journal(NODE, now)}"
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for entry in made:
@@ -84,7 +84,7 @@ def _done(root: Path, numbers: range, now: int) -> None:
         facts = {"id": entry.id, "task": entry.task, "entry": layout.ended("done", now, entry)}
         Path(record).write_text(json.dumps({"v": 1, "event": "done", "outcome": "ok", **facts}))
         for step in STEPS:
-            line = {"at": format_utc(now), "event": step, **facts, "node": "bench", "attempt": 1}
+            line = {"at": format_utc(now), "event": step, **facts, "node": NODE, "attempt": 1}
             os.write(fd, json.dumps(line).encode() + b"\n")
     os.close(fd)
 
