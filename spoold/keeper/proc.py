@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 5.0  # seconds for killed processes to go; one in state D may never
+CHUNK = 1 << 16  # bytes read at a time: room for what is rarely there costs more than to read it
 
 
 class Proc:
@@ -32,9 +33,14 @@ def _slurp(path: str, limit: int) -> bytes:
     except OSError:
         return b""
     try:
-        return os.read(fd, limit)
+        data = part = os.read(fd, min(CHUNK, limit))
+        while len(part) == CHUNK and len(data) < limit:
+            part = os.read(fd, min(CHUNK, limit - len(data)))
+            data += part
     except OSError:
         return b""
+    else:
+        return data
     finally:
         os.close(fd)
 
