@@ -20,6 +20,7 @@ import pytest
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Started
 from spoold.effects.runner import Runner, RunnerError
+from spoold.keeper.proc import environ
 from spoold.keeper.wire import LINE_LIMIT
 
 if TYPE_CHECKING:
@@ -562,6 +563,18 @@ def test_a_tree_that_keeps_forking_is_ended(handlers: Handlers, fifo: Fifo) -> N
     handlers.runner.kill("T.1", 0)
     handlers.exited()
     assert _with_environ(f"SPOOL_ID={MINE}T") == []
+
+
+def test_a_large_environment_is_read_whole(tmp_path: Path) -> None:
+    many = {f"V{n}": "x" * 100_000 for n in range(8)}  # the last name stands behind all of them
+    ready = tmp_path / "ready"
+    words = ["/bin/sh", "-c", f"echo > {ready}; read go"]
+    with subprocess.Popen(words, env={**many, "SPOOL_ID": "T"}, stdin=subprocess.PIPE) as process:
+        while not ready.exists():  # it is no copy of us any more
+            time.sleep(0.01)
+        found = environ(process.pid)
+    assert b"SPOOL_ID=T" in found
+    assert sum(len(entry) for entry in found) > 800_000
 
 
 def _with_environ(entry: str) -> list[int]:
