@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from spool import daemons, layout, modes, probes
 from spool.disk import RealDisk
-from spool.errors import SpoolError
+from spool.errors import NotAllowed, SpoolError
 from spool.init import check_format
 from spool.probes import BAD, OK, WARN, Check
 from spool.settings import Handler, Settings, load
@@ -29,7 +29,10 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         check_format(root)
         disk = RealDisk(root)
     except (SpoolError, OSError) as problem:
-        yield Check(BAD, str(problem), f"spool init {shlex.quote(root)}")
+        remedy = f"spool init {shlex.quote(root)}"
+        if isinstance(problem, NotAllowed | PermissionError) and os.path.isdir(root):
+            remedy = f"as uid {os.stat(root).st_uid}, whose it is, or root; or another --spool"
+        yield Check(BAD, str(problem), remedy)
         return
     yield Check(OK, f"{root} is a spool of format 1")
     is_shared = _is_shared(disk)
@@ -39,13 +42,17 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         what = f"uid {os.geteuid()} may not try it out nor read all of it: the rest is left out"
         yield Check(WARN, what, f"run it as root, or as uid {serving}")
         return
-    yield from probes.steps(disk)
-    yield from probes.inotify(root, disk)
+    tried = list(probes.steps(disk))
+    yield from tried
+    works = all(check.level != BAD for check in tried)
+    if works:
+        yield from probes.inotify(root, disk)
     settings = yield from _settings(disk, root)
     if is_shared and settings is not None:
         yield from probes.claims(root, settings.signatures)
     yield from _room(disk, settings)
-    yield from probes.clock(disk)
+    if works:
+        yield from probes.clock(disk)
     yield from _daemon(disk, root)
     yield from _trouble(disk)
     disk.close()

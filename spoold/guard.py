@@ -47,10 +47,7 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
 def guard(root: str, found: Settings) -> None:
     """NotAllowed where others could get at what they must not, or this is the wrong user to serve it."""
     is_shared = found.shared
-    if os.path.islink(root):
-        raise NotAllowed(
-            f"{root} is a symbolic link: --spool {os.path.realpath(root)}, where it leads now"
-        )
+    _can_be_served(root)
     place = os.path.join(root, layout.PENDING) if is_shared else root
     if not os.path.isdir(place):
         raise NotASpool(root, f"has no {layout.PENDING}/; complete it with `spool init`")
@@ -72,6 +69,16 @@ def guard(root: str, found: Settings) -> None:
         make_dir(
             os.path.join(root, name)
         )  # an empty one may have got lost on the way, in a copy or a backup
+
+
+def _can_be_served(root: str) -> None:
+    """NotAllowed where the directory itself will not do."""
+    if os.path.islink(root):
+        raise NotAllowed(
+            f"{root} is a symbolic link: --spool {os.path.realpath(root)}, where it leads now"
+        )
+    if os.statvfs(root).f_flag & os.ST_RDONLY:
+        raise NotAllowed(f"{root}: the file system is read-only; mount it with -o remount,rw")
 
 
 def _is_private(disk: RealDisk) -> bool:

@@ -374,6 +374,14 @@ def test_a_doctor_who_may_not_look_finds_nothing_bad_and_says_what_is_left_out(
     assert any("shared, each place as it should be" in check["what"] for check in found)
 
 
+def test_a_doctor_does_not_tell_who_is_kept_out_to_make_a_spool(made: Make) -> None:
+    spool = made(NOTE)
+    spool.root.chmod(0o700)
+    (check,) = map(json.loads, spool.run(ANN, *doctor(spool)).stdout.splitlines())
+    assert "may not be read" in check["what"]
+    assert check["remedy"] == "as uid 0, whose it is, or root; or another --spool"
+
+
 def test_who_serves_it_is_named_where_nobody_does(made: Make) -> None:
     spool = made(NOTE)
     task_id = spool.submitted(ANN, "note")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,6 +136,27 @@ def test_a_full_disk_is_not_called_one_that_cannot_do_it(root: Path) -> None:
     (check,) = steps(Full(str(root)))
     assert check.what.startswith("the disk is full: ")
     assert "make room" in check.remedy
+
+
+def test_a_place_where_nothing_can_be_written_is_named_by_the_doctor_and_by_spoold(root: Path) -> None:
+    cover = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    closed = ["unshare", "--mount", "sh", "-c", cover, str(root)]
+    if subprocess.run([*closed, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+
+    def run(program: str, *words: str) -> tuple[int, str]:
+        words = (*closed, sys.executable, "-m", program, "--spool", str(root), *words)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    status, said = run("spoold", "--until-idle")
+    assert status == NotAllowed.exit_code
+    assert "is read-only" in said
+    status, said = run("spool", "doctor")
+    assert status == 69
+    assert "is read-only" in said
+    assert "no spoold serves" in said, "it goes on to the end"
 
 
 def test_what_the_kernel_lets_users_do_to_each_other_is_named_with_its_command(tmp_path: Path) -> None:
