@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
-from spool.errors import EX_UNAVAILABLE
+from spool.errors import EX_UNAVAILABLE, NotAllowed
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
         token = serve.token_in(args.token_file)
     elif not where.path:
         token = secrets.token_urlsafe(24)
-    listening = serve.bound(where)
+    try:
+        listening = serve.bound(where)
+    except OSError as problem:
+        raise NotAllowed(f"--listen {args.listen}: {problem.strerror}; choose another one") from None
     found = serve.url(where, listening, token)
     if args.json:
         from spool.command.render import json_line

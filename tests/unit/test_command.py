@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 import time
@@ -679,6 +680,14 @@ def test_completions_name_every_verb(say: Any, shell: str) -> None:
 
 
 # The whole
+
+
+@pytest.mark.parametrize("verb", ["dash", "metrics"])
+def test_an_address_that_cannot_be_had_is_named(say: Any, verb: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, _, err = say(verb, "--listen", where)
+    assert (status, err) == (77, f"spool: --listen {where}: Address already in use; choose another one\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)
