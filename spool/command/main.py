@@ -92,6 +92,8 @@ def _closed(args: Namespace, problem: PermissionError) -> Exception:
         path = os.path.join(root, os.fsdecode(problem.filename or ""))
         top = path.removeprefix(f"{root}/").split("/")[0]
         if path.startswith(f"{root}/") and top in (*layout.TREE, layout.SETTINGS):
+            if os.access(path, os.R_OK):
+                return NotAllowed(f"{path}: uid {os.geteuid()} may not change it")
             found = os.lstat(f"{root}/{top}")
             who = f", group {_group(found.st_gid)} may" if found.st_mode & stat.S_IRGRP else ""
             return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")

@@ -140,6 +140,7 @@ def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
     assert line.endswith("does not allow tasks named shop.loud (tasks)")
     watched = spool.spool(EVE, "watch", "--once", "--ack", groups=(READ,))
     assert watched.returncode == 77, watched
+    assert f"uid {EVE} may not change it" in watched.stderr
     assert spool.events("default", "done", task_id)
     assert spool.spool(EVE, "show", task_id, groups=()).returncode != 0
     assert spool.spool(EVE, "log", loud, groups=()).returncode != 0
