@@ -138,6 +138,18 @@ def follow(root: str, wanted: Filter, seen: dict[str, int]) -> Iterator[Line]:
                 watch.wait()
 
 
+def ends(root: str, wanted: Filter) -> dict[str, int]:
+    """Where the whole lines of each file that grows end by now, for `follow` to go on from there."""
+    paths = [path for _, _, paths in days(root, wanted) for path in paths]
+    return {path: _end(path) for path in paths if not path.endswith(".gz")}
+
+
+def _end(path: str) -> int:
+    start = max(0, _size(path) - BUFFER)
+    end = _grown(path, start)[1]
+    return end if end > start else _grown(path, 0)[1]  # no line is so long, but who knows
+
+
 def _grown(path: str, start: int) -> tuple[list[bytes], int]:
     """The whole lines behind an offset, and where they end."""
     try:

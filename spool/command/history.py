@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -90,13 +91,15 @@ def _uid(args: argparse.Namespace) -> int | None:
 
 
 def _lines(root: str, wanted: Filter, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from collections import deque
-
     from spool import journal
+    from spool.scene import past
 
     seen: dict[str, int] | None = {} if args.follow else None
-    lines = journal.read(root, wanted, seen)
-    yield from deque(lines, args.n) if args.n else lines
+    if args.n:
+        seen = journal.ends(root, wanted) if args.follow else None
+        yield from reversed(past.search(root, wanted, args.n, math.inf, seen).lines)
+    else:
+        yield from journal.read(root, wanted, seen)
     if seen is not None:
         sys.stdout.flush()
         for line in journal.follow(root, wanted, seen):

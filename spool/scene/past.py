@@ -26,13 +26,18 @@ class Found(Struct, frozen=True):
     reached: str | None
 
 
-def search(root: str, wanted: Filter, many: int, seconds: float) -> Found:
-    """At most so many lines, in about so many seconds; all of a block that was read."""
+def search(
+    root: str, wanted: Filter, many: int, seconds: float, ends: dict[str, int] | None = None
+) -> Found:
+    """At most so many lines, in about so many seconds; all of a block that was read.
+
+    `ends`: nothing behind these offsets of these files is looked at, nor any other file that grows.
+    """
     end = time.monotonic() + seconds
     by_node: dict[str, list[str]] = {}
     for _, node, paths in reversed(journal.days(root, wanted)):
         by_node.setdefault(node, []).extend(reversed(paths))
-    streams = [_backwards(paths, wanted) for paths in by_node.values()]
+    streams = [_backwards(paths, wanted, ends) for paths in by_node.values()]
     found: list[Line] = []
     at: str | None = None
     for line, keeps in heapq.merge(*streams, key=lambda pair: str(pair[0].get("at")), reverse=True):
@@ -44,10 +49,13 @@ def search(root: str, wanted: Filter, many: int, seconds: float) -> Found:
     return Found(found, None)
 
 
-def _backwards(paths: list[str], wanted: Filter) -> Iterator[tuple[Any, bool]]:
+def _backwards(
+    paths: list[str], wanted: Filter, ends: dict[str, int] | None
+) -> Iterator[tuple[Any, bool]]:
     """(line, whether it is wanted) of some files, each from its end; lines stand for their block."""
     for path in paths:
-        for block in _packed(path) if path.endswith(".gz") else _blocks(path):
+        end = None if ends is None else ends.get(path, 0)
+        for block in _packed(path) if path.endswith(".gz") else _blocks(path, end):
             lines = list(journal.parsed(block, wanted))
             yield from ((line, True) for line in reversed(lines))
             first = next(journal.parsed(block, journal.Filter()), None)
@@ -66,14 +74,14 @@ def _packed(path: str) -> list[list[bytes]]:
         return []  # pruned meanwhile, or damaged: fsck names it
 
 
-def _blocks(path: str) -> Iterator[list[bytes]]:
+def _blocks(path: str, end: int | None) -> Iterator[list[bytes]]:
     """The whole lines of a file, some at a time, from its end."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:
         return  # packed or pruned meanwhile
     with file:
-        at = os.fstat(file.fileno()).st_size
+        at = os.fstat(file.fileno()).st_size if end is None else end
         rest = b""
         while at:
             start = max(0, at - BLOCK)

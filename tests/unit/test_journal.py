@@ -73,6 +73,39 @@ def test_a_search_backwards_tells_all_it_has_read_and_how_far_that_is(root: Path
     assert past.search(str(root), Filter(), 2, 60).lines == hasty.lines[:2]
 
 
+def test_the_last_lines_are_read_from_the_end(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = [line(NOON + n) for n in range(40)]
+    put(root, "a/2026-11-20.jsonl.gz", [line(NOON - DAY)])
+    put(root, "a/2026-11-21.jsonl", day[::2])
+    put(root, "b/2026-11-21.jsonl", day[1::2])
+    monkeypatch.setattr(past, "BLOCK", 100)
+    monkeypatch.setattr(gzip, "open", None)  # nobody needs the day before
+    for many in (1, 2, 7, 40):
+        assert main(["--spool", str(root), "history", "--json", "-n", str(many)]) == 0
+        assert [json.loads(text) for text in capsys.readouterr().out.splitlines()] == day[-many:]
+
+
+@pytest.mark.parametrize("buffer", [64, 1 << 20])
+def test_what_comes_while_the_last_lines_are_read_is_told_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
+) -> None:
+    monkeypatch.setattr(journal, "BUFFER", buffer)
+    first, torn, later = (line(NOON + n) for n in range(3))
+    whole = json.dumps(torn).encode()
+    path = put(root, "a/2026-11-21.jsonl", [first])
+    with path.open("ab") as file:
+        file.write(whole[:20])
+    ends = journal.ends(str(root), Filter())
+    with path.open("ab") as file:
+        file.write(whole[20:] + b"\n")
+    put(root, "b/2026-11-21.jsonl", [later])
+    assert past.search(str(root), Filter(), 9, 60, ends).lines == [first]
+    found = journal.follow(str(root), Filter(), ends)
+    assert [next(found) for _ in range(2)] == [torn, later]
+
+
 def test_torn_and_damaged_lines_cost_only_themselves(root: Path) -> None:
     good = [line(NOON)]
     put(root, "a/2026-11-21.jsonl", good, raw=b'{"at": "2026\n\n[1]\n')
