@@ -48,8 +48,23 @@ def _journal(spool: Spool, task: TaskView) -> list[dict[str, Any]]:
 
     if task.submitted_at is None:
         return []
-    wanted = journal.Filter(ids=frozenset((task.id,)), since=task.submitted_at - DAY_US)
+    done = _done(task)
+    wanted = journal.Filter(
+        ids=frozenset((task.id,)),
+        since=task.submitted_at - DAY_US,
+        until=None if done is None else done + DAY_US,
+    )
     return list(journal.read(spool.path, wanted))
+
+
+def _done(task: TaskView) -> int | None:
+    """When it was done, us UTC; what failed or was cancelled may have come back since."""
+    from spool.times import parse_utc
+
+    try:
+        return parse_utc(task.attempts[-1]["ended_at"]) if task.state == layout.DONE else None
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None  # what its record says is not for us to judge
 
 
 def _unread(spool: Spool, task_id: str) -> list[str]:

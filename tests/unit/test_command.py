@@ -21,7 +21,7 @@ from spool.command.main import main
 from spool.command.verbs import VERBS
 from spool.fields import TAKES
 from spool.init import init
-from spool.names import Entry, new_id
+from spool.names import DAY_US, Entry, date_of, new_id
 from spool.times import format_utc
 from tests.unit.test_client import NOW, put_event, put_record, take_in
 
@@ -362,6 +362,20 @@ def test_show_tells_all_of_a_tasks_life(root: Path, say: Any) -> None:
     assert shown["journal"] == [line]
     assert shown["attempts"][0]["error"] == error
     assert shown["logs"] == [layout.log(task_id, 1)]
+
+
+def test_show_reads_no_journal_of_the_days_after_a_task_was_done(root: Path, say: Any) -> None:
+    now = time.time_ns() // 1000
+    (root / "journal" / "n").mkdir()
+    for state in ("done", "failed"):  # what has failed may have been retried since
+        task_id = new_id()
+        path = take_in(root, task_id, "mail", state)
+        put_record(root, task_id, path, event=state, outcome="ok", ended_at=format_utc(now))
+        line = {"at": format_utc(now + 3 * DAY_US), "event": "claim", "id": task_id}
+        later = root / "journal" / "n" / f"{date_of(now + 3 * DAY_US)}.jsonl"
+        later.write_text(json.dumps(line, separators=(",", ":")) + "\n")
+        shown = json.loads(say("show", task_id, "--json")[1])["journal"]
+        assert shown == ([] if state == "done" else [line])
 
 
 @pytest.mark.parametrize("verb", ["show", "why", "log", "wait"])
