@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -86,13 +85,15 @@ class Attempt:
 
     async def run_async(self) -> ends.End:
         """Run a coroutine function to its end; to stop it, set `stopping` and cancel its task."""
+        from asyncio import CancelledError  # there by now
+
         if self.end is not None or self.task is None:
             return self.end or {}
         token = entered(self.context)
         args, kwargs = self.call
         try:
             self.end = ends.result_end(await self.task.function(*args, **kwargs), self.result_limit)
-        except asyncio.CancelledError as problem:
+        except CancelledError as problem:
             asked = self.stopped()
             self.end = ends.raised(asked or problem, self.task)
         except BaseException as problem:  # noqa: BLE001 - as above

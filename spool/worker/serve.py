@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import importlib
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +16,14 @@ from spool.tasks import registry
 from spool.worker import ends
 from spool.worker.attempt import Attempt
 from spool.worker.kept import Kept
-from spool.worker.output import Log, Output, own_log
+from spool.worker.output import Output
+from spool.worker.usage import Usage
 
 if TYPE_CHECKING:
+    import asyncio
     from types import FrameType
 
+    from spool.worker.coroutines import Coroutines
     from spool.worker.line import Line
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -54,8 +53,7 @@ class Worker:
         self.drains = False
         self.children = 0
         self.spoilt = False  # to be replaced
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake: asyncio.Event | None = None
+        self._coroutines: Coroutines | None = None
 
     def run(self) -> int:
         """Import the application, serve until told to leave; an exit status."""
@@ -78,6 +76,8 @@ class Worker:
             for task in registry.REGISTRY.values():
                 task.signature.compiled()
             takes = registry.takes()
+            if asyncs:
+                importlib.import_module("spool.worker.coroutines")
         except _Leave:
             raise
         except BaseException as problem:  # noqa: BLE001 - SystemExit in a module as well
@@ -90,15 +90,24 @@ class Worker:
     def _serve(self) -> None:
         while self.waiting or not self.last:
             if not self.waiting:
-                self._take(wait=True)
+                self.take(wait=True)
                 continue
-            attempt = self._attempt(self.waiting.popleft())
+            attempt = self.attempt(self.waiting.popleft())
             if attempt.is_async and attempt.end is None:
-                self._side_by_side(attempt)
+                self._beside().run(attempt)
             else:
                 self._plain(attempt)
 
-    def _attempt(self, message: dict[str, Any]) -> Attempt:
+    def _beside(self) -> Coroutines:
+        """Where coroutines run; asyncio takes time and memory that plain functions need not spend."""
+        if self._coroutines is None:
+            from spool.worker.coroutines import Coroutines
+
+            self._coroutines = Coroutines(self)
+        return self._coroutines
+
+    def attempt(self, message: dict[str, Any]) -> Attempt:
+        """A task that is about to run, from the words about it."""
         attempt = Attempt(
             message,
             result_limit=self.hello["result_limit"],
@@ -113,7 +122,7 @@ class Worker:
 
     # Being told.
 
-    def _take(self, *, wait: bool) -> bool:
+    def take(self, *, wait: bool) -> bool:
         """The next turn, if there is one: a task begins, or there is something to hear."""
         self.idle = wait
         turn = self.line.turn(wait=wait)
@@ -179,7 +188,7 @@ class Worker:
     # Plain functions.
 
     def _plain(self, attempt: Attempt) -> None:
-        began = _Usage()
+        began = Usage()
         self.inside = attempt
         try:
             end = attempt.run()
@@ -191,17 +200,19 @@ class Worker:
             os._exit(0)  # the child of a fork in the function
         if signal.getsignal(signal.SIGTERM) != self._term:
             signal.signal(signal.SIGTERM, self._term)
-        self._tell(attempt, end, began, self._settled(attempt))
+        self.tell(attempt, end, began, self.settled(attempt))
         self.last |= self.spoilt
 
-    def _settled(self, attempt: Attempt) -> int:
+    def settled(self, attempt: Attempt) -> int:
+        """What was printed becomes its log; bytes of it."""
         try:
-            return self.output.settle(self._log(attempt))
+            return self.output.settle(self.log(attempt))
         except OSError:  # the function has closed our descriptors, or the disk is full
             self.spoilt = True
             return 0
 
-    def _tell(self, attempt: Attempt, end: ends.End, began: _Usage, logged: int) -> None:
+    def tell(self, attempt: Attempt, end: ends.End, began: Usage, logged: int) -> None:
+        """How it ended, to spoold."""
         del self.attempts[attempt.key]
         facts = began.until_now()
         facts["log"] = layout.log(*attempt.key) if logged else None
@@ -219,104 +230,9 @@ class Worker:
             }
         )
 
-    def _log(self, attempt: Attempt) -> str:
+    def log(self, attempt: Attempt) -> str:
+        """Path of its log."""
         return os.path.join(self.root, layout.log(*attempt.key))
-
-    # Coroutines.
-
-    def _side_by_side(self, first: Attempt) -> None:
-        """Run a coroutine, and those that come while one runs."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._coroutines(first))
-
-    async def _coroutines(self, first: Attempt) -> None:
-        loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
-        closed: list[Exception] = []
-
-        def heard() -> None:
-            try:
-                while self._take(wait=False):
-                    pass
-            except Exception as problem:  # noqa: BLE001 - Closed above all
-                closed.append(problem)
-            if self._wake is not None:
-                self._wake.set()
-
-        loop.add_reader(self.line.turns, heard)
-        try:
-            self._begin(first)
-            self._begin_waiting()  # it may have come with others
-            while self.running and not closed:
-                await self._wake.wait()
-                self._wake.clear()
-                self._begin_waiting()
-        finally:
-            loop.remove_reader(self.line.turns)
-            self._wake = None
-        if closed:
-            raise closed[0]
-
-    def _begin_waiting(self) -> None:
-        """Coroutines start; a plain function waits until none runs."""
-        while self.waiting and registry.REGISTRY.get(self.waiting[0]["task"]) is not None:
-            task = registry.REGISTRY[self.waiting[0]["task"]]
-            if not task.is_async:
-                return
-            self._begin(self._attempt(self.waiting.popleft()))
-
-    def _begin(self, attempt: Attempt) -> None:
-        running = asyncio.get_running_loop().create_task(self._coroutine(attempt))
-        self.running[attempt.key] = running
-
-    async def _coroutine(self, attempt: Attempt) -> None:
-        began = _Usage()
-        log = Log(self._log(attempt), self.hello["log_limit"])
-        token = own_log.set(log)
-        try:
-            end = await attempt.run_async()
-        except BaseException as problem:  # noqa: BLE001 - cancelled before its first step
-            end = ends.raised(attempt.stopped() or problem, attempt.task)
-        finally:
-            own_log.reset(token)
-            log.close()
-        logged = max(log.size, self._settled(attempt))
-        self.running.pop(attempt.key, None)
-        self._tell(attempt, end, began, logged)
-        if self._wake is not None:
-            self._wake.set()
-
-
-class _Usage:
-    """What an attempt has used; of the whole process, so coroutines that overlap share it."""
-
-    def __init__(self) -> None:
-        _forget_peak()
-        self.at = time.monotonic_ns() // 1000  # us; the clock of spoold
-        self._since = time.perf_counter()
-        self._cpu = time.process_time()
-
-    def until_now(self) -> dict[str, Any]:
-        return {
-            "seconds": round(time.perf_counter() - self._since, 6),
-            "cpu": round(time.process_time() - self._cpu, 6),
-            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
-
-
-def _forget_peak() -> None:
-    """From now on the peak of memory is that of this attempt, not that of a bigger one before it."""
-    try:
-        os.write(_clear_refs(), b"5")
-    except OSError:
-        pass  # the kernel does not offer it: the peak is that of the process
-
-
-@functools.cache
-def _clear_refs() -> int:
-    return os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _children() -> int:

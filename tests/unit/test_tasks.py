@@ -73,6 +73,7 @@ def test_importing_spool_and_marking_functions_stay_light() -> None:
     from spool import task
     @task("light")
     def light(n: int) -> int: return n
+    import spool.worker.__main__, spool.worker.serve
     assert not {"asyncio", "watchdog", "psutil"} & set(sys.modules)
     """
     subprocess.run(
