@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from spool import layout, limitkey
 from spool.names import MAX_US
 from spool.records import record
-from spool.times import FOREVER
+from spool.times import FOREVER, SECOND
 from spoold.core import attempts, gate, limits, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Now
 
+HEARD = 10 * SECOND  # us in which a parent's word may be read that came while no daemon ran
 AT_ONCE = 256  # claims in one group of transitions, so that the loop hears other things between
 
 
@@ -229,7 +230,7 @@ def adopt(state: State, place: Place, since: int, now: Now) -> Run:
         parent=policy.parent(task, handler),
         started=min(since, now.wall),
         began=now.mono - max(0, now.wall - since),
-        limit=now.mono + max(0, left),
+        limit=now.mono + max(HEARD, left),
     )
     state.run(run)
     return run

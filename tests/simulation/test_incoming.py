@@ -20,7 +20,7 @@ from spoold.core.values import Arrived, Invalidated, Who
 from spoold.sources.crowd import Crowd
 from spoold.sources.intake import LEAST, LONG, SLICE, Intake
 from spoold.sources.signatures import AT_ONCE, Signatures
-from tests.crash.scenarios import ident, submit, wait
+from tests.crash.scenarios import ident, say, submit, wait
 from tests.simulation import invariants
 from tests.simulation.faults import WRITES, Wrapper
 from tests.simulation.host import LATE_HANDLER, Host, load
@@ -611,3 +611,19 @@ def test_a_parent_keeps_its_attempt_though_a_handler_for_it_came_before_a_restar
         drop(here, "a.json", {"action": "ack", "id": ident(1), "attempt": 1})
     here.run((1 if word else 60) * SECOND)
     assert (places(here), refused(here)) == ([("done", 1)], [])
+
+
+@pytest.mark.parametrize("others", [0, 2 * SLICE])
+def test_an_answer_that_came_while_no_daemon_ran_counts_though_its_time_is_over(others: int) -> None:
+    here = world()
+    submit({"task": "order.a", "n": 1})(here)
+    wait(1)(here)
+    here.crash()
+    for n in range(others):
+        drop(here, f"a{n:04}.json", {"task": "run.a", "at": "+1h"})
+    say("ack", 1, 1, result=7)(here)
+    here.pass_time(3600 * SECOND)
+    here.boot()
+    wait(30)(here)
+    records = look.records(here.disk, ident(1))
+    assert [(one["event"], one["result"]) for one in records] == [("done", 7)]
