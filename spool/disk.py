@@ -165,6 +165,8 @@ def _told(error: OSError) -> OSError:
 class RealDisk:
     """The verbs over the kernel's calls, by path relative to one open directory."""
 
+    fd = -1  # none: closed, or not open yet
+
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
         self.file_mode, self.dir_mode = 0o600, 0o700
@@ -183,7 +185,13 @@ class RealDisk:
         for fd in self._kept.values():
             os.close(fd)
         self._kept.clear()
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1  # its number may be another directory's from now on
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
 
     def names(self, path: str) -> list[str]:
         try:

@@ -923,3 +923,23 @@ def test_a_resend_that_fails_leaves_the_files_of_what_was_dropped_before(
         client.submit("a", id=task_id, files={"f": root / "given"})
     assert len(dropped(root)) == 1
     assert (root / layout.given(task_id, "f")).read_text() == "x"
+
+
+def test_a_closed_spool_never_reaches_into_another_one(tmp_path: Path) -> None:
+    init(str(tmp_path / "a"))
+    init(str(tmp_path / "b"))
+    closed = Spool(tmp_path / "a")
+    closed.close()
+    with Spool(tmp_path / "b") as other:  # its directory gets the number of the one that was closed
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            closed.submit("t.a")
+        closed.close()
+        other.submit("t.b")
+    assert len(list((tmp_path / "b" / "incoming").iterdir())) == 1
+
+
+def test_a_spool_that_nobody_holds_any_more_is_closed(root: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        Spool(root)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
