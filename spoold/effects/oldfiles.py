@@ -23,7 +23,7 @@ CHUNK = 256 * 1024  # bytes of a journal packed in one step
 
 
 def expired(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
-    """Packs past their date, lists of ids, logs and refusals past their age."""
+    """Packs past their date, lists of ids, logs and refusals past their age, what gone tasks kept."""
     for date in _dates(disk, layout.PACKED):
         _expired_packs(disk, f"{layout.PACKED}/{date}", date_of(now))
         if retention.age(date, now) >= settings.keep_ids:
@@ -33,6 +33,7 @@ def expired(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
     for above, span, spared in (
         (layout.LOGS, settings.keep_logs, lambda name: _is_live(disk, name)),
         (layout.REJECTED, settings.keep_rejected, lambda _: False),
+        (layout.CHECKPOINTS, 0, lambda name: _is_live(disk, name)),
     ):
         for date in _dates(disk, above):
             if retention.age(date, now) >= span:
@@ -172,9 +173,9 @@ def _empty(disk: Disk, folder: str, spared: Callable[[str], bool]) -> Iterator[N
     disk.remove_dir(folder)
 
 
-def _is_live(disk: Disk, log: str) -> bool:
-    """Whether the task of a log is still there as it was."""
-    task_id = log.partition(".")[0]
+def _is_live(disk: Disk, name: str) -> bool:
+    """Whether the task of a log, or of what it has kept, is still there as it was."""
+    task_id = name.lstrip(".").partition(".")[0]
     try:
         return disk.info(layout.own_copy(task_id)) is not None
     except ValueError:

@@ -20,6 +20,7 @@ from spool.owncopy import Task, encode_task, first_entry
 from spool.place import WINDOW, Rival
 from spool.settings import load
 from spool.times import format_utc, parse_utc
+from spool.worker.kept import Kept
 from spoold.core.state import State
 from spoold.core.values import Now
 from spoold.effects.packer import EVERY, Packer
@@ -185,6 +186,17 @@ def test_no_pack_holds_more_than_is_read_of_it(
     passed(disk, disk.root)
     assert [times_packed(disk, i) for i in ids] == [count] * 60
     assert [lives(disk, i) for i in ids] == [not count] * 60
+
+
+def test_what_a_task_has_kept_goes_after_it(disk: RealDisk) -> None:
+    fresh, packed, gone = (ended(disk, n, "done", days) for n, days in enumerate((1, 5, 15)))
+    for task_id in (fresh, packed, gone):
+        Kept(disk.root).write(task_id, "far")
+        disk.write(f"{layout.parent_of(layout.checkpoint(task_id))}/.{task_id}.77", b"cut off")
+    passed(disk, disk.root)
+    day = date_of(NOON - DAY_US)
+    assert look.names(disk, layout.CHECKPOINTS) == [day]
+    assert look.names(disk, f"{layout.CHECKPOINTS}/{day}") == [f".{fresh}.77", f"{fresh}.json"]
 
 
 @pytest.mark.parametrize(("days", "packed"), [(5, True), (15, False)])
