@@ -169,6 +169,7 @@ def _docs(spool: Spool, old: dict[str, Task], key: str) -> list[dict[str, Any]]:
 
     import orjson
 
+    from spool import layout
     from spool.command.edit import OURS
     from spool.names import id_time
     from spool.owncopy import encode_task
@@ -195,6 +196,9 @@ def _docs(spool: Spool, old: dict[str, Task], key: str) -> list[dict[str, Any]]:
         task = replace(task, args=swapped(task.args, value, "args")) if task.results else task
         doc = orjson.loads(encode_task(again(task, key, base, None, before)))
         doc = {name: value for name, value in doc.items() if name not in OURS} | {"id": before[one]}
+        if "files" in doc:
+            place = f"{spool.path}/{layout.files(one)}"
+            doc["files"] = {name: f"{place}/{name}" for name in doc["files"]}
         docs.append({n: v for n, v in doc.items() if n != "on_failure" or "after" in doc})
     return docs
 

@@ -406,7 +406,7 @@ class Store:
             group.dirs |= dict.fromkeys((folder, layout.parent_of(folder), layout.FILES, "."))
         for name in task.files:
             source, target = layout.given(task_id, name), f"{folder}/{name}"
-            if task.replay_of is not None:
+            if task.replay_of is not None and self.disk.info(source) is None:  # else it was submitted so
                 source = f"{layout.files(task.replay_of)}/{name}"
             there, fresh = self.disk.info(target), self.disk.info(source)
             if there is not None and fresh is not None and there.ino != fresh.ino:

@@ -58,6 +58,9 @@ class Sought:
             if _is_known(self.disk, self._id(task.id or "")):
                 known += 1
                 continue
+            if (lost := _lost(self.disk, task)) is not None:
+                denied += (f"{task.id}: its file {lost} is not there any more",)
+                continue
             before: dict[str, str] = {}
             for one in task.after:
                 if one not in self._known and (looks := looks + 1) % SLICE == 0:
@@ -99,6 +102,12 @@ class Sought:
         if packed is None:
             return match.opened(self.disk, wanted, entry, path)
         return wanted.error in (None, packed.error) and match.says(wanted, packed.task)
+
+
+def _lost(disk: Disk, task: Task) -> str | None:
+    """A file that came with a task and has been removed since, which a replay could not link."""
+    folder = layout.files(task.id or "")
+    return next((name for name in task.files if disk.info(f"{folder}/{name}") is None), None)
 
 
 def _is_known(disk: Disk, task_id: str) -> bool:

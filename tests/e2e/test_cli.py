@@ -401,3 +401,26 @@ def test_the_past_is_replayed_here_and_in_another_spool(shell: Shell, tmp_path: 
     with Spool(other) as scratch:
         found = [scratch.get(task_id) for task_id in made["ids"]]
         assert [one.args for one in found] == [{"n": n} for n in range(3)]
+
+
+def test_what_came_with_a_task_comes_with_its_replay_in_another_spool(
+    shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "photo").write_text("cat")
+    ids = [shell.id("submit", "echo", "--attach", f"photo={tmp_path}/photo"), shell.id("submit", "echo")]
+    for task_id in ids:
+        shell.live.entry(task_id, "done")
+    other = tmp_path / "scratch"
+    shell("init", str(other))
+    (other / "spool.toml").write_text(
+        '[handlers.echo]\nexec = ["sh", "-c", "cat $SPOOL_FILES/photo || true"]\n'
+    )
+    said = ("replay", *ids, "--yes", "--into", str(other), "--json")
+    made = json.loads(shell(*said))
+    shell(*said, "--id", made["id"])
+    serve = [sys.executable, "-m", "spoold", "--spool", str(other), "--until-idle", "-q"]
+    subprocess.run(serve, check=True)
+    with Spool(other) as scratch:
+        assert [scratch.get(task_id).state for task_id in made["ids"]] == ["done", "done"]
+    assert shell("log", made["ids"][0], "--spool", str(other)) == "cat"
+    assert not os.listdir(other / "tmp")

@@ -627,3 +627,28 @@ def test_an_answer_that_came_while_no_daemon_ran_counts_though_its_time_is_over(
     wait(30)(here)
     records = look.records(here.disk, ident(1))
     assert [(one["event"], one["result"]) for one in records] == [("done", 7)]
+
+
+@pytest.mark.parametrize("old", [1, 7], ids=["of a task here", "of one elsewhere"])
+def test_what_repeats_another_task_and_brings_files_of_its_own_gets_those(old: int) -> None:
+    here = world()
+    here.disk.write(layout.given(ident(1), "f"), b"old")
+    drop(here, "a.json", {"task": "run.a", "id": ident(1), "files": ["f"]})
+    wait(3)(here)
+    here.disk.write(layout.given(ident(2), "f"), b"new")
+    drop(here, "b.json", {"task": "run.a", "id": ident(2), "files": ["f"], "replay_of": ident(old)})
+    wait(3)(here)
+    assert here.disk.read(f"{layout.files(ident(2))}/f", 9) == b"new"
+    assert not here.disk.names(layout.TMP)
+
+
+def test_a_replay_of_what_has_lost_its_files_is_refused() -> None:
+    here = world()
+    here.disk.write(layout.given(ident(1), "f"), b"old")
+    drop(here, "a.json", {"task": "run.a", "id": ident(1), "files": ["f"]})
+    wait(3)(here)
+    here.disk.remove(f"{layout.files(ident(1))}/f")
+    drop(here, "b.json", {"action": "replay", "ids": [ident(1)]})
+    wait(3)(here)
+    assert not here.disk.names(layout.INCOMING)
+    assert [name for name in invariants.events_on_disk(here) if "rejected" in name], tasks_of(here)
