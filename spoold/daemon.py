@@ -22,7 +22,7 @@ from spoold import away, locks
 from spoold.effects.fenced import FencedDisk
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.runner import Runner
-from spoold.guard import guard, read_settings
+from spoold.guard import guard, read_settings, settings_mark
 from spoold.sources.neighbours import Fenced
 from spoold.sources.pulse import Pulse
 
@@ -84,6 +84,7 @@ def _serve(args: argparse.Namespace) -> int:
         away.wait(root)
     check_format(root)
     disk = FencedDisk(root)
+    mark = settings_mark(disk)
     found = read_settings(disk, root)
     if args.check:
         count = len(found.handlers.keys() - {RUN})
@@ -114,7 +115,7 @@ def _serve(args: argparse.Namespace) -> int:
                 pulse.start(
                     lambda dead: service.bring_back(disk, dead, node, found), service.lookout(root)
                 )
-            service.run(disk, root, node, found, runner, pulse, until_idle=args.until_idle)
+            service.run(disk, root, node, found, runner, pulse, mark, until_idle=args.until_idle)
     except (Fenced, OSError) as problem:
         if pulse is None or not _is_to_begin_anew(root, pulse, problem):
             raise

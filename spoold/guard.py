@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold")
 
 
+def settings_mark(disk: RealDisk) -> tuple[int, int] | None:
+    """What is another one when spool.toml has changed; to be asked before it is read."""
+    found = disk.info(layout.SETTINGS)
+    return None if found is None else (found.ino, found.ctime_us)
+
+
 def read_settings(disk: RealDisk, root: str) -> Settings:
     """spool.toml with the built-in handler added; ConfigError, NotAllowed."""
     path = os.path.join(root, layout.SETTINGS)

@@ -27,7 +27,7 @@ from spoold.effects.redo import Redo
 from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.effects.writers import Writers
-from spoold.guard import read_settings
+from spoold.guard import read_settings, settings_mark
 from spoold.loop import Core, Loop, clock
 from spoold.reclaim import reclaim
 from spoold.recovery import start_up
@@ -61,10 +61,14 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     found: Settings,
     runner: Runner,
     pulse: Pulse | None,
+    mark: tuple[int, int] | None,
     *,
     until_idle: bool,
 ) -> None:
-    """Serve until told to stop, or (`until_idle`) until there is nothing left to do."""
+    """Serve until told to stop, or (`until_idle`) until there is nothing left to do.
+
+    `mark`: of the settings that were found; they may have changed since.
+    """
     signals = Signals()  # first: a signal during start-up must not be lost
     now = clock()
     state = State(node, found, machine.usable_cpus())
@@ -113,7 +117,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         Timer(),
         signals,
         status,
-        _reloader(disk, root, apply, status, shared=found.shared),
+        _reloader(disk, root, apply, status, mark, shared=found.shared),
         usage,
         Recurring(disk, state),
         manager,
@@ -173,22 +177,23 @@ def bring_back(disk: FencedDisk, dead: str, node: str, found: Settings) -> list[
         own.close()
 
 
-def _reloader(
-    disk: RealDisk, root: str, apply: Callable[[Settings], None], status: Status, *, shared: bool
+def _reloader(  # noqa: PLR0913 - what it works with
+    disk: RealDisk,
+    root: str,
+    apply: Callable[[Settings], None],
+    status: Status,
+    seen: tuple[int, int] | None,
+    *,
+    shared: bool,
 ) -> Callable[[], Settings | None]:
     """A function that reads spool.toml again when it has changed; None where it has not."""
 
-    def mark() -> tuple[int, int] | None:
-        found = disk.info(layout.SETTINGS)
-        return None if found is None else (found.ino, found.ctime_us)
-
-    seen = mark()
-
     def reload() -> Settings | None:
         nonlocal seen
-        if mark() == seen:
+        mark = settings_mark(disk)
+        if mark == seen:
             return None
-        seen = mark()
+        seen = mark
         try:
             new = read_settings(disk, root)
             if new.shared != shared:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool import layout
 from spool.names import id_from
+from spoold import locks
 from tests.e2e.live import Live, alive, handler, until
 
 if TYPE_CHECKING:
@@ -28,6 +30,19 @@ WORK = (
     'echo "start $SPOOL_ID $SPOOL_ATTEMPT" >> $NOTES/runs; sleep 0.03; '
     'echo "end $SPOOL_ID $SPOOL_ATTEMPT" >> $NOTES/runs'
 )
+
+
+def test_settings_that_change_while_it_waits_to_start_count(spool_at: Make) -> None:
+    spool = spool_at(handler("which", "echo old > $NOTES/which"))
+    lock = locks.take(f"{spool.root}/{layout.NODES}/{spool.node}.lock")
+    spool.process = spool.spoold()
+    until(lambda: "waiting for the lock" in spool.says(), "it waits for the daemon before it")
+    spool.settings(handler("which", "echo new > $NOTES/which"))
+    locks.give(lock)
+    until(lambda: "serving" in spool.says(), "it serves")
+    until(lambda: "read spool.toml again" in spool.says(), "it reads them", within=5)
+    spool.submit("which")
+    assert spool.note("which") == "new"
 
 
 def test_handlers_die_within_a_second_of_the_daemon(live: Make) -> None:
