@@ -278,8 +278,7 @@ class Pool:
         moments += [w.since + SLOW for w in self.workers.values() if len(w.runs) > 1 and w.is_plain]
         if self._missing():
             moments.append(self._again)
-        spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
-        moments += [worker.since + self.handlers[0].idle for worker in spare[1:]]
+        moments += [worker.since + self.handlers[0].idle for worker in self._spare()]
         return max(0, min(moments) - now) if moments else None
 
     def tend(self, now: int) -> list[Event]:
@@ -288,10 +287,8 @@ class Pool:
         What was handed ahead to a worker that is slow comes back.
         """
         events = self.feed(now)
-        idle = self.handlers[0].idle
-        spare = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
-        for worker in spare[1:]:
-            if now - worker.since >= idle:
+        for worker in self._spare():
+            if now - worker.since >= self.handlers[0].idle:
                 self._dismiss(worker, now)
         for worker in self.workers.values():
             if not worker.ready and not worker.leaving and now - worker.born >= PATIENCE:
@@ -310,6 +307,11 @@ class Pool:
                 worker.since = now
                 self._collect_output(worker)
         return events
+
+    def _spare(self) -> list[Worker]:
+        """Who has nothing to do, but for one that stays warm."""
+        found = [w for w in self.workers.values() if w.ready and not w.runs and not w.leaving]
+        return found if self.retired else found[1:]
 
     def feed(self, now: int) -> list[Event]:
         """Hand over what can be; more workers where some are wanted."""

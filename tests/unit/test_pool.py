@@ -241,3 +241,15 @@ def test_code_that_cannot_be_imported_costs_no_attempt_while_a_worker_has_the_co
     keeper.lines[old].send(end(one))
     hear(pool)
     assert len(pool.workers[old].runs) == 1
+
+
+def test_a_worker_that_comes_late_for_an_application_that_is_gone_leaves_as_well(
+    pool: Pool, keeper: Keeper
+) -> None:
+    pool.retire(0)
+    name, one = busy(pool, keeper)
+    keeper.lines[name].send(end(one))
+    hear(pool)
+    assert pool.due(0) == SECOND
+    pool.tend(SECOND)
+    assert pool.workers[name].leaving
