@@ -8,6 +8,7 @@ write to sys.stdout and sys.stderr goes to their own log at once, found by their
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 SAID = 4096
+FULL = (errno.ENOSPC, errno.EDQUOT)
 own_log: ContextVar[Log] = ContextVar("spool_log")
 
 
@@ -56,10 +58,15 @@ class Stream(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         log = own_log.get(None)
-        if log is not None:
-            log.write(bytes(data))
-            return len(data)
-        return os.write(self.fd, data)
+        try:
+            if log is not None:
+                log.write(bytes(data))
+            else:
+                os.write(self.fd, data)
+        except OSError as problem:
+            if problem.errno not in FULL:
+                raise
+        return len(data)  # what a full disk did not take as well: it ends no task
 
 
 class Output:

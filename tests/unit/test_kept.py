@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from spool.worker.kept import Kept
+from spool.worker.output import Log, Stream, own_log
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from spool.disk import RealDisk
@@ -23,3 +27,16 @@ def test_a_checkpoint_is_whole_though_the_system_writes_less_at_once(
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
     kept.write(ID, "something new")
     assert kept.read(ID) == "something new"
+
+
+def test_a_full_disk_ends_the_log_of_a_task_and_not_the_task(tmp_path: Path) -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        print("said", file=TextIOWrapper(Stream(full.fileno()), write_through=True))
+        log = Log(str(tmp_path / "log"), 1 << 20)
+        log.fd = os.dup(full.fileno())
+        token = own_log.set(log)
+        try:
+            print("said", file=TextIOWrapper(Stream(full.fileno()), write_through=True))
+        finally:
+            own_log.reset(token)
+            log.close()
