@@ -53,9 +53,11 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
 
 
 def _not_done(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
-    """It has failed, or gave up its turn because spoold is to stop."""
+    """It has failed, or was cut off because spoold is to stop, or another task was to end."""
     if event.outcome == "cancelled":
         return attempts.interrupt(state, run, now, **event.facts)
+    if event.outcome == "interrupted":
+        return attempts.interrupt(state, run, now, event.why, **event.facts)
     outcome = "timeout" if event.outcome == "timeout" else "error"
     problem = event.error or error(outcome, "")
     return attempts.failed(

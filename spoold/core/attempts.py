@@ -136,10 +136,12 @@ def gone(  # noqa: PLR0913 - the facts of one attempt
     return end(state, run, "poison", "crashed", now, to=entry, error=problem, **facts)
 
 
-def interrupt(state: State, run: Run, now: Now, **facts: Any) -> list[Action]:
-    """Cut off by a drain: back to its place, no failure and no poison."""
+def interrupt(
+    state: State, run: Run, now: Now, said: str = "spoold was asked to stop", **facts: Any
+) -> list[Action]:
+    """Cut off by a drain, or because of another task: back to its place, no failure and no poison."""
     entry = replace(run.entry, interrupted=run.entry.interrupted + 1, timeout=None)
-    problem = error("interrupted", "spoold was asked to stop")
+    problem = error("interrupted", said)
     return [end(state, run, "interrupt", "lost", now, to=entry, error=problem, **facts)]
 
 

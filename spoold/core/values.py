@@ -162,9 +162,10 @@ class Exited(Struct, frozen=True):
 class Answered(Struct, frozen=True):
     """A worker tells how an attempt of a Python task has ended, or has died with it (`crashed`).
 
-    `outcome`: done, failed, timeout, snoozed, cancelled, parked (`why`: no code can run it) or
-    crashed. `final`: to try again cannot help. `delay` us until the next try, `until` us UTC.
-    `facts` go into the record. `began`: when its function did (monotonic us), where that is known.
+    `outcome`: done, failed, timeout, snoozed, cancelled, parked (`why`: no code can run it), crashed
+    or interrupted (`why`: its worker was killed because of another task). `final`: to try again
+    cannot help. `delay` us until the next try, `until` us UTC. `facts` go into the record. `began`:
+    when its function did (monotonic us), where that is known.
     """
 
     id: str

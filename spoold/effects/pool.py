@@ -37,6 +37,7 @@ SHORTEST, LONGEST = 1_000_000, 60_000_000  # us between tries to import what can
 LEAVING = 10_000_000  # us for a worker without a task to end when told to
 LOOK = 1_000_000  # us between looks at the output of what runs
 SLOW = 20_000  # us that a task may hold up what was handed ahead of time behind it
+BESIDE = "its worker was killed, as a task beside it did not end when it was told to"
 _NUMBERS = count(1)  # of the workers of all applications
 
 
@@ -181,8 +182,16 @@ class Pool:
             problem = error("crashed", f"its worker died: {how}", self._tail(start) or tail or None)
             log = layout.log(*key)
             facts = {"log": log if os.path.exists(os.path.join(self._root, log)) else None}
+            innocent = worker.blamed and key not in worker.blamed
             events.append(
-                Answered(id=key[0], attempt=key[1], outcome="crashed", error=problem, facts=facts)
+                Answered(
+                    id=key[0],
+                    attempt=key[1],
+                    outcome="interrupted" if innocent else "crashed",
+                    error=problem,
+                    why=BESIDE if innocent else "",
+                    facts=facts,
+                )
             )
         _unlink(worker.scratch)
         worker.closed = True
@@ -299,6 +308,7 @@ class Pool:
                 self._runner.kill(worker.name, 0)
             if any(at <= now for at in worker.deadlines.values()):
                 worker.leaving = True
+                worker.blamed = frozenset(worker.deadlines)
                 worker.deadlines.clear()
                 self._runner.kill(worker.name, 0)
             if len(worker.runs) > 1 and worker.is_plain and now - worker.since >= SLOW:

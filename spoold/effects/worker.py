@@ -40,6 +40,7 @@ class Worker:
         self.since = now  # when it was last given one, or became idle
         self.asyncs: frozenset[str] = frozenset()
         self.deadlines: dict[Key, int] = {}  # coroutines that were told to stop: when patience ends
+        self.blamed: frozenset[Key] = frozenset()  # those because of which it is killed
         self.wants_write = False
         self.closed = False  # there is nothing more to hear
         self.garbled = False  # it has said what is no message

@@ -344,6 +344,27 @@ async def nap(long: float) -> str:
     assert spool.end(quick)["result"] == "rested"
 
 
+def test_a_coroutine_that_does_not_end_is_killed_and_costs_those_beside_it_nothing(app) -> None:
+    spool = app("""
+@task("t.block")
+async def block() -> None:
+    time.sleep(600)
+@task("t.nap")
+async def nap() -> int:
+    note("here")
+    await asyncio.sleep(1)
+    return os.getpid()
+""", more='poison_after = 1\ngrace = "100ms"\n')  # fmt: skip
+    beside = spool.submit("t.nap")
+    spool.note("here")
+    rude = spool.submit("t.block", timeout="300ms", retries=0)
+    assert spool.end(rude)["outcome"] == "timeout"
+    end = spool.end(beside)
+    assert (end["event"], end["attempt"]) == ("done", 2)
+    first, _ = spool.records(beside)
+    assert (first["outcome"], first["error"]["type"]) == ("lost", "interrupted")
+
+
 def test_arguments_that_do_not_fit_are_refused_by_name_before_it_runs(app) -> None:
     spool = app("""
 @task("t.typed")

@@ -253,3 +253,21 @@ def test_a_worker_that_comes_late_for_an_application_that_is_gone_leaves_as_well
     assert pool.due(0) == SECOND
     pool.tend(SECOND)
     assert pool.workers[name].leaving
+
+
+def test_who_is_beside_a_coroutine_that_must_be_killed_is_interrupted(pool: Pool, keeper: Keeper) -> None:
+    rude, beside = start(1, pool.handlers[0]), start(2, pool.handlers[0])
+    pool.start(rude)
+    pool.feed(0)
+    name, line = next(iter(keeper.lines.items()))
+    line.receive(wait=True)
+    line.send({**READY, "asyncs": ["t.run"]})
+    hear(pool)
+    pool.start(beside)
+    pool.feed(0)
+    assert [line.turn(wait=True), line.turn(wait=True)] == [1, 2]
+    pool.kill(Kill(rude.entry.id, rude.entry.attempt, SECOND, "timeout"), 0)
+    pool.tend(SECOND)
+    assert keeper.killed == [name]
+    ends = {e.id: e.outcome for e in pool.died(name, "signal 9", "", SECOND) if isinstance(e, Answered)}
+    assert ends == {rude.entry.id: "crashed", beside.entry.id: "interrupted"}
