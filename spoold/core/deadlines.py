@@ -151,5 +151,6 @@ def next_wake(state: State, now: Now) -> int:
         waits += [state.gate.next_wake(state, now), state.limits.wake - now.mono]
         if state.limits.before:
             waits.append(state.limits.until - now.mono)
-    waits += [int(r["until"]) - now.wall for r in state.rows() if r.get("until") is not None]
+    if not state.reread:  # else rows are looked at when they have been read
+        waits += [int(r["until"]) - now.wall for r in state.rows() if r.get("until") is not None]
     return max(0, min(waits))

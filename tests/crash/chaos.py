@@ -142,9 +142,10 @@ class Chaos:
 
     def kill(self) -> None:
         """Something of a daemon: itself, what is below it, or all."""
-        process = psutil.Process(self.rng.choice([*self.daemons.values()]).pid)
+        chosen = self.rng.choice([*self.daemons.values()])
         what = self.rng.choice(("spoold", "spoold", "TERM", "HUP", "keeper", "below", "below", "all"))
-        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):  # ended, and about to start again
+            process = psutil.Process(chosen.pid)
             below = process.children(recursive=what != "keeper")
             if what in ("TERM", "HUP"):
                 process.send_signal(getattr(signal, f"SIG{what}"))
