@@ -80,13 +80,11 @@ def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
 
 
 def _is_shared(disk: RealDisk) -> bool:
-    """What spool.toml says; who may not read it sees that root, who does not serve it, owns the spool."""
+    """What spool.toml says; where that is not known, whether root owns it and another serves it."""
     try:
         return load(disk.read(layout.SETTINGS, 1 << 20).decode()).shared
-    except PermissionError:
-        return os.fstat(disk.fd).st_uid == 0 != _serving(disk)
     except (SpoolError, OSError, UnicodeDecodeError):
-        return False
+        return os.fstat(disk.fd).st_uid == 0 != _serving(disk)
 
 
 def _serving(disk: RealDisk) -> int:
