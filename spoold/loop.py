@@ -494,6 +494,8 @@ class Loop:
         """Housekeeping, at least once a minute: nothing here is needed for correctness."""
         self.intake.ring()
         self.status.write(now, always=True)
+        if self.doorbell is not None:
+            self.doorbell.grow()
         if self.doorbell is not None and not self.doorbell.sound:
             log.error("the watch on incoming/ was lost; start spoold again to be quick")
         self.usage.save()

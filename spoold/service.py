@@ -253,15 +253,17 @@ def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
 
 
 def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:
-    from spoold.sources.doorbell import Doorbell  # 10 ms, of watchdog
+    from spoold.sources.doorbell import BOXES, Doorbell  # 10 ms, of watchdog
 
     places = {"incoming": os.path.join(root, layout.INCOMING), "root": root}
-    for name in boxes(disk):
-        place = os.path.join(root, layout.WRITERS, name)
-        if os.access(place, os.R_OK):
-            places[f"incoming {name}"] = place
+
+    def more() -> dict[str, str]:
+        place = os.path.join(root, layout.WRITERS)
+        found = {BOXES: place, **{f"incoming {n}": os.path.join(place, n) for n in boxes(disk)}}
+        return {name: path for name, path in found.items() if os.access(path, os.R_OK)}
+
     try:
-        return Doorbell(places)
+        return Doorbell(places, more)
     except OSError as problem:
         log.warning("cannot watch incoming/ (%s): looking once a second", problem)
         return None

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from watchdog.observers.inotify_c import (
     CallbackId,
@@ -25,6 +27,9 @@ from watchdog.observers.inotify_c import (
 from spool import layout
 from spoold.sources import LATEST
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MASK = Mask(
     InotifyConstants.IN_CREATE  # link(2) into the directory; a file being written rings early
     | InotifyConstants.IN_CLOSE_WRITE
@@ -32,6 +37,7 @@ MASK = Mask(
     | InotifyConstants.IN_DELETE_SELF
     | InotifyConstants.IN_ONLYDIR
 )
+BOXES = "boxes"  # the place where a box for one writer is made, and then given to him
 
 
 class _Ring:
@@ -58,9 +64,13 @@ class _Ring:
 class Doorbell:
     """Its `fd` is readable when something was created in, or renamed into, a directory."""
 
-    def __init__(self, places: dict[str, str]) -> None:
-        """`places`: name -> directory. OSError where one cannot be read or watched."""
-        self._places = places
+    def __init__(self, places: dict[str, str], more: Callable[[], dict[str, str]] | None = None) -> None:
+        """`places`: name -> directory. OSError where one cannot be read or watched.
+
+        `more`: the places that there are now; asked when there may be others.
+        """
+        self._places: dict[str, str] = {}
+        self._more = more
         self.latest: deque[str] = deque(maxlen=LATEST)  # that came into incoming/, for who takes them
         self._rung: set[str] = set()
         self._seen: dict[str, tuple[int, int]] = {}
@@ -68,17 +78,38 @@ class Doorbell:
         self.fd: int = self._inotify._inotify_fd  # noqa: SLF001 - watchdog lends it to its own thread only
         os.set_inheritable(self.fd, False)  # noqa: FBT003 - watchdog leaves it to be inherited
         os.set_blocking(self.fd, False)
-        for number, (name, path) in enumerate(places.items()):
-            os.scandir(path).close()  # watchdog swallows EACCES
-            found = os.stat(path)
-            self._seen[name] = (found.st_dev, found.st_ino)
-            ring = _Ring(self._rung, self.latest, name)
-            self._inotify.add_callback(os.fsencode(path), MASK, ring, CallbackId(number))
+        for name, path in places.items():
+            self._watch(name, path)
+        self.grow()
+
+    def grow(self) -> None:
+        """Watch what has come since, and ring for it: something may lie there already."""
+        found = 1 if self._more is not None else 0
+        while found:  # what is made while it looks is found by another look
+            found = 0
+            for name, path in (self._more() if self._more is not None else {}).items():
+                if name not in self._places:
+                    with suppress(OSError):
+                        self._watch(name, path)
+                        self._rung.add(name)
+                        found += 1
+
+    def _watch(self, name: str, path: str) -> None:
+        os.scandir(path).close()  # watchdog swallows EACCES
+        found = os.stat(path)
+        ring = _Ring(self._rung, self.latest, name)
+        mask = MASK | InotifyConstants.IN_ATTRIB if name == BOXES else MASK
+        number = CallbackId(len(self._places))
+        self._inotify.add_callback(os.fsencode(path), Mask(mask), ring, number)
+        self._places[name] = path
+        self._seen[name] = (found.st_dev, found.st_ino)
 
     def answer(self) -> set[str]:
         """Who rang since the last answer; many rings are one. Call it when `fd` is readable."""
         for event in self._inotify.read_events():
             self._inotify.handle_event(event)
+        if self._rung & {BOXES, "root"}:
+            self.grow()
         rung = set(self._rung)
         self._rung.clear()
         return rung

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool import sysinit
 from tests.e2e.live import handler, until
 from tests.security.shared import ANN, BOB, EVE, READ, SHOP, SPOOLD, SUBMIT, Shared, made, needs_users
 
@@ -282,6 +283,17 @@ def test_a_box_of_ones_own_is_closed_to_the_others_and_what_strays_in_is_refused
     assert (reason["uid"], reason["rule"]) == (BOB, f"belongs to uid {BOB}, in the box of uid {ANN}")
 
 
+@pytest.mark.parametrize("writers", [(), (BOB,)])
+def test_a_box_that_is_made_while_spoold_serves_is_watched(live: Make, writers: tuple[int, ...]) -> None:
+    spool = live(writers=writers)
+    for _ in range(3):  # it has looked at what lay there, and watches
+        spool.event("done", spool.submitted(BOB, "note"))
+    sysinit.add_writer(str(spool.root), str(ANN))
+    for _ in range(3):
+        task_id = spool.submitted(ANN, "note", groups=())
+        spool.event("done", task_id)
+
+
 def test_a_box_that_its_user_closes_stops_nobody(made: Make) -> None:
     spool = made(NOTE, writers=(ANN, BOB))
     (spool.root / "incoming.d" / str(BOB)).chmod(0)
@@ -373,6 +385,17 @@ def test_a_doctor_who_may_not_look_finds_nothing_bad_and_says_what_is_left_out(
     assert not [check for check in found if check["level"] == "bad"]
     assert any(f"uid {ANN} " in check["what"] and check["remedy"] for check in found)
     assert any("shared, each place as it should be" in check["what"] for check in found)
+
+
+@pytest.mark.parametrize("text", ["shared = yes please", "shared = true\ncolour = 1"])
+def test_a_doctor_knows_a_shared_spool_whose_settings_are_broken(made: Make, text: str) -> None:
+    spool = made(NOTE)
+    (spool.root / "spool.toml").write_text(text)
+    found = map(json.loads, spool.run(0, *doctor(spool), "--fix").stdout.splitlines())
+    assert [check["remedy"] for check in found if check["level"] == "bad"] == [
+        "mend it; `spoold --check` reads it again"
+    ]
+    assert spool.root.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_doctor_does_not_tell_who_is_kept_out_to_make_a_spool(made: Make) -> None:
