@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -64,6 +65,9 @@ class Runner:
         self.lease = lease
         self._keep_fds = tuple(keep_fds)
         self._no_new_privs = no_new_privs
+        # As many descriptors as there may be are for us alone: a worker takes three.
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._files[1], self._files[1]))
         self._epoll = select.epoll()
         self._sock: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,6 +97,7 @@ class Runner:
                 cwd="/",
                 env={k: v for k, v in os.environ.items() if not k.startswith("SPOOL_")},
             )
+        resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, self._files)
         ours.setblocking(False)  # noqa: FBT003 - takes no keyword
         self._sock, self._born = ours, time.monotonic()
         self._epoll.register(ours, select.EPOLLIN)
@@ -105,6 +110,7 @@ class Runner:
 
     def close(self) -> None:
         """Kill every handler, end the keeper. At most CLOSING seconds, usually a few ms."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
         if self._process is None:
             return
         with contextlib.suppress(RunnerError):

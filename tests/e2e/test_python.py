@@ -109,6 +109,24 @@ def meet(me: int) -> int:
     assert len({end["result"] for end in ends}) == 3
 
 
+def test_many_workers_need_no_higher_limit_of_descriptors(
+    spool_at: Callable[[str], Live], tmp_path: Path
+) -> None:
+    write(tmp_path, """
+@task("t.files")
+def files() -> int:
+    note("here")
+    while len(open(f"{NOTES}/here").readlines()) < 20:
+        time.sleep(0.05)
+    import resource
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+""")  # fmt: skip
+    spool = spool_at("concurrency = 20\n" + python(tmp_path, concurrency=20))
+    spool.process = spool.spoold(before=("prlimit", "--nofile=64:4096"))
+    ids = [spool.submit("t.files") for _ in range(20)]
+    assert {spool.end(task_id)["result"] for task_id in ids} == {64}
+
+
 def test_applications_do_not_share_workers(spool_at: Callable[[str], Live], tmp_path: Path) -> None:
     write(tmp_path, '@task("t.pid")\ndef pid() -> int:\n    return os.getpid()\n')
     write(tmp_path, '@task("u.pid")\ndef pid() -> int:\n    return os.getpid()\n', "other.py")
