@@ -393,7 +393,21 @@ class Store:
             if own in group.files:
                 self.disk.remove(own)
                 del group.files[own]
+            if one.body is not None and one.body.files:
+                self._take_back(group, layout.files(one.entry.id))
             group.undo(one, why)
+
+    def _take_back(self, group: Group, folder: str) -> None:
+        """What was brought goes from its place, as long as it stands where it came from."""
+        for target, source in [*group.given.items()]:
+            if layout.parent_of(target) != folder:
+                continue
+            there, origin = self.disk.info(target), self.disk.info(source)
+            if there is not None and origin is not None and there.ino == origin.ino:
+                self.disk.remove(target)
+            del group.files[target], group.given[target]
+        if self.disk.remove_dir(folder):
+            group.dirs.pop(folder, None)
 
     def _bring(self, group: Group, task_id: str, task: Task) -> None:
         """Files that come with a task stand at their place before it does; Missing.

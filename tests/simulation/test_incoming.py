@@ -22,7 +22,7 @@ from spoold.sources.intake import LEAST, LONG, SLICE, Intake
 from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, say, submit, wait
 from tests.simulation import invariants
-from tests.simulation.faults import WRITES, Wrapper
+from tests.simulation.faults import WRITES, Failing, Wrapper
 from tests.simulation.host import LATE_HANDLER, Host, load
 from tests.simulation.world import SECOND, World
 
@@ -585,6 +585,20 @@ def test_a_file_that_comes_with_a_task_is_that_of_the_action_that_is_taken_in() 
     assert tasks_of(here) == [1]
     assert here.disk.read(f"{layout.files(ident(1))}/f", 9) == b"new"
     assert here.disk.names(layout.TMP) == []
+
+
+@pytest.mark.parametrize("verb", ["link", "write"])
+def test_files_of_a_task_that_found_no_room_stay_where_its_writer_put_them(verb: str) -> None:
+    """It is refused in the end: another one has its key by then."""
+    here = World()
+    here.boot(wrap=lambda disk: Failing(disk, (verb,), {"link": 2, "write": 2}[verb], errno.ENOSPC))
+    for name in ("f", "g"):
+        here.disk.write(layout.given(ident(1), name), b"some")
+    one = {"task": "run.a", "id": ident(1), "at": "+1h", "key": "k", "files": ["f", "g"]}
+    drop(here, "a.json", {**one, "on_duplicate": "reject"})
+    here.turn()
+    assert here.disk.info(layout.files(ident(1))) is None
+    assert all(here.disk.info(layout.given(ident(1), name)) for name in ("f", "g"))
 
 
 def test_an_attempt_that_is_being_ended_takes_no_more_time() -> None:
