@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from spool import layout
+from spool import layout, packs
 from spool.watch import Watch
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Log:
     def __init__(self, disk: Disk, root: str, task_id: str, attempt: int) -> None:
         self.disk = disk
         self.path = os.path.join(root, layout.log(task_id, attempt))
+        self.task_id = task_id
         self.record = layout.record(task_id, attempt)
         self._places = [os.path.dirname(self.path), f"{root}/{layout.parent_of(self.record)}"]
         self._fd: int | None = None
@@ -44,11 +45,18 @@ class Log:
         while part := os.read(self._fd, CHUNK):
             yield part
 
+    def _has_ended(self) -> bool:
+        """Its record is there, or was packed with the task."""
+        if self.disk.info(self.record) is not None:
+            return True
+        gone = self.disk.info(layout.own_copy(self.task_id)) is None
+        return gone and packs.known(self.disk, self.task_id) is not None
+
     def follow(self) -> Iterator[bytes]:
         """All of it, as it comes, until the attempt has ended."""
         with Watch(self._places) as watch:
             while True:
-                ended = self.disk.info(self.record) is not None  # first: then nothing comes after
+                ended = self._has_ended()  # first: then nothing comes after
                 yield from self.read()
                 if ended:
                     return

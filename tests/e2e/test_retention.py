@@ -24,7 +24,7 @@ OLD = "2026-01-01"
 def command(spool: Live, *words: str, status: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "spool", "--spool", str(spool.root), *words],
-        capture_output=True, text=True, cwd=ROOT, check=False,
+        capture_output=True, text=True, cwd=ROOT, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     return done.stdout
@@ -71,7 +71,8 @@ def test_a_packed_task_is_shown_known_and_replayed(live: Make) -> None:
         assert (shown["state"], shown["args"], shown["result"]) == ("done", {"n": 1}, {"n": 1})
         assert shown["attempts"][0]["outcome"] == "ok"
         assert command(spool, "wait", good) == '{"n":1}\n'
-        assert command(spool, "log", good) == "printed\n"
+        for words in (["log"], ["log", "-f"]):
+            assert command(spool, *words, good) == "printed\n"
         found = [json.loads(line) for line in command(spool, "history", "--json").splitlines()]
         assert [line for line in found if line in lines] == lines
         spool.do({"id": good, "task": "echo", "args": {"n": 1}})
