@@ -170,7 +170,7 @@ def claim(  # noqa: PLR0911 - one reason each not to
     )
     if worker is not None or handler is None:
         return [move]
-    own = state.busy[handler.pattern] if ahead else 0
+    own = slots.plain(state, handler.pattern) if ahead else 0
     return [move, Start(entry, task, handler, own, order.rank(entry))]
 
 

@@ -76,12 +76,17 @@ def fits(state: State, entry: Entry) -> bool:
         return False
     if limits.is_limited(handler):
         return False
-    usual, own = state.p95(entry.task), state.busy.get(handler.pattern, 0)
+    usual, own = state.p95(entry.task), plain(state, handler.pattern)
     if not usual or not own:
         return False
     spans = state.ahead.spans.get(handler.pattern, ())
     span = sum(spans[: PRIORITIES.index(entry.prio) + 1])
     return span + max(usual, SHORTEST) <= SPAN * own
+
+
+def plain(state: State, pattern: str) -> int:
+    """How many slots of a handler may be taken over: those of coroutines are given back."""
+    return state.busy.get(pattern, 0) - [*state.beside.values()].count(pattern)
 
 
 def occupy(state: State, entry: Entry, now: Now, *, ahead: bool) -> None:
@@ -96,7 +101,7 @@ def occupy(state: State, entry: Entry, now: Now, *, ahead: bool) -> None:
     state.busy[handler.pattern] = state.busy.get(handler.pattern, 0) + 1
     state.limits.take(entry)
     if state.is_beside(entry.task, handler):
-        state.beside.add(entry.id)
+        state.beside[entry.id] = handler.pattern
     elif not handler.notify:
         state.processes += 1
         state.gate.book(entry.id, gate.demand(state, entry, handler), now)
@@ -110,7 +115,7 @@ def vacate(state: State, task_id: str, handler: Handler | None, now: Now) -> Non
         state.rejoin(mark)
     heir = None
     if task_id in state.beside:
-        state.beside.discard(task_id)
+        del state.beside[task_id]
     elif not handler.notify:
         heir = state.ahead.drop(handler.pattern, task_id)
         if heir is None:

@@ -87,7 +87,7 @@ class State:
         self.processes = 0
         self.ahead = Ahead()
         self.asyncs: dict[str, frozenset[str]] = {}  # handler -> tasks that are coroutines
-        self.beside: set[str] = set()  # coroutines that run: in a worker they share, no process each
+        self.beside: dict[str, str] = {}  # coroutines that run, no process each; and their handlers
         self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
         self._deadlines: list[tuple[int, str]] = []
         self.forget_all()
