@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from spool.disk import Disk
+    from spool.shape import Shape
     from spoold.core.state import State
     from spoold.core.values import Now
     from spoold.effects.census import Census
 
 EVERY = 15_000_000  # us between two files
+FIRST = 1_000_000  # the same before all tasks were counted once
 PARENTS = 100  # outboxes told apart
 COUNTS = {
     "taken": "Tasks taken in since the daemon started.",
@@ -71,10 +73,12 @@ class Metrics:
         self.census = census
         self.started = started
         self._next = 0
+        self._counted: Shape | None = None  # the count of all tasks that was written last
 
     def due(self, now: Now) -> int | None:
         """In how many us the file is to be written."""
-        return max(0, self._next - now.mono) if self.state.meter.changed else None
+        changed = self.state.meter.changed or self.census.last is not self._counted
+        return max(0, self._next - now.mono) if changed else None
 
     def step(self, now: Now) -> None:
         """Replace the file if it is out of date."""
@@ -83,8 +87,8 @@ class Metrics:
 
     def write(self, now: Now) -> None:
         """Replace it, and what a collector takes."""
-        self.state.meter.changed = False
-        self._next = now.mono + EVERY
+        self.state.meter.changed, self._counted = False, self.census.last
+        self._next = now.mono + (FIRST if self._counted is None else EVERY)
         text = self.text(now).encode()
         for path in (layout.metrics(self.state.node), layout.COLLECTED):
             replace(self.disk, path, text)
