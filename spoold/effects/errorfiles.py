@@ -99,7 +99,8 @@ class ErrorFiles:
         path = layout.journal(self.state.node, now)
         info = self.disk.info(path)
         note = {"journal": path, "size": 0 if info is None else info.size}
-        replace(self.disk, layout.told(self.state.node), orjson.dumps(note))
+        data = orjson.dumps(note, option=orjson.OPT_APPEND_NEWLINE)
+        replace(self.disk, layout.told(self.state.node), data)
         self._seen = self.state.meter.seen
 
     def _write(self, most: int) -> bool:
