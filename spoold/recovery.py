@@ -216,7 +216,7 @@ def _has_left(disk: Disk, path: str, content: dict[str, Any]) -> bool:
 def _has_reason(disk: Disk, path: str, content: dict[str, Any]) -> bool:
     """Whether a refusal has its reason in rejected/: if not, another node may have taken the action."""
     folder = f"{layout.REJECTED}/{str(content.get('submitted_at'))[:10]}"
-    base = path.rpartition("/")[2]
+    base = layout.dropped_as(path.rpartition("/")[2])
     names = [n for n in look.names(disk, folder) if n.startswith((base, content["id"]))]
     for name in (f"{base}{REASON}", *names):
         if not name.endswith(REASON):

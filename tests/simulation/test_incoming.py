@@ -223,6 +223,27 @@ class FailingOn(Wrapper):
             raise DiskFull(errno.ENOSPC, "full", args[0])
 
 
+class NoOutbox(Wrapper):
+    """Nothing can be told."""
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb == "move" and args[1].startswith(layout.OUTBOX):
+            raise DiskFull(errno.ENOSPC, "full", args[1])
+
+
+@pytest.mark.parametrize("name", ["a.json", "to,n1,a.json", "no name.json"])
+def test_a_refusal_that_was_not_told_before_a_crash_is_told_after_it(name: str) -> None:
+    here = World()
+    here.boot(wrap=NoOutbox)
+    drop(here, name, {"task": "run.a", "id": ident(1), "retries": -1})
+    here.turn()
+    assert not invariants.events_on_disk(here)
+    here.crash()
+    here.boot()
+    here.run(SECOND)
+    assert [n for n in invariants.events_on_disk(here) if "rejected" in n]
+
+
 def test_what_comes_again_is_not_known_by_a_batch_that_is_refused() -> None:
     here = world()
     drop(here, "0.json", {"task": "run.a", "id": ident(3), "at": "+1h"})
