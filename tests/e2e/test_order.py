@@ -105,7 +105,7 @@ def test_order_holds_far_outside_the_window(live: Make) -> None:
     spool.submit_all([{"task": "note", "args": 3000, "priority": "high"}])
     spool.wait_count(454, "pending")
     spool.do(RESUME)
-    found = [int(line) for line in spool.wait_lines("order", 454)]
+    found = [int(line) for line in spool.wait_lines("order", 454, 120)]
     assert found[0] == 3000
     assert set(found[1:4]) == {2000, 2001, 2002}
     assert set(found[4:154]) == set(range(1000, 1150))
