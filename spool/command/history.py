@@ -94,9 +94,10 @@ def _lines(root: str, wanted: Filter, args: argparse.Namespace) -> Iterator[dict
     from spool import journal
     from spool.scene import past
 
-    seen: dict[str, int] | None = {} if args.follow else None
+    seen: dict[str, int] | None = None
+    if args.follow:
+        seen = journal.ends(root, wanted) if args.n else {}
     if args.n:
-        seen = journal.ends(root, wanted) if args.follow else None
         yield from reversed(past.search(root, wanted, args.n, math.inf, seen).lines)
     else:
         yield from journal.read(root, wanted, seen)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import layout, look
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, TooLarge
 from spool.shape import BOUNDS, Shape
+from spoold.effects.rewrite import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +118,7 @@ class Census:
         if changed:
             rows = {folder: [mark, part.kept()] for folder, (mark, part) in kept.items()}
             data = orjson.dumps({"v": 1, "bounds": BOUNDS, "folders": rows})
-            replace(self.disk, layout.census(self.state.node), data)
+            rewrite(self.disk, layout.census(self.state.node), data)
 
     def _load(self) -> None:
         """What the daemon before has counted; what is not as we write it counts as not there."""
@@ -138,19 +139,4 @@ class Census:
 
     def _write(self, found: Shape) -> None:
         data = orjson.dumps({"v": 1, "node": self.state.node, **found.plain()})
-        replace(self.disk, layout.shape(self.state.node), data + b"\n")
-
-
-def replace(disk: Disk, path: str, data: bytes) -> None:
-    """A file that only tells gets another content; nothing where there is no room for it."""
-    folder, _, name = path.rpartition("/")
-    staged = f"{folder}/.{name}"
-    try:
-        try:
-            disk.write(staged, data)
-        except Exists:  # a leftover of a daemon that died just here
-            disk.remove(staged)
-            disk.write(staged, data)
-        disk.move(staged, path)
-    except (DiskFull, Missing):
-        return
+        rewrite(self.disk, layout.shape(self.state.node), data + b"\n")

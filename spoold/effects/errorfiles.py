@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import group, layout, look
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, is_id
 from spool.quarantine import quarantine
 from spool.times import parse_utc
 from spoold.core import care
-from spoold.effects.census import replace
+from spoold.effects.rewrite import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ class ErrorFiles:
         info = self.disk.info(path)
         note = {"journal": path, "size": 0 if info is None else info.size}
         data = orjson.dumps(note, option=orjson.OPT_APPEND_NEWLINE)
-        replace(self.disk, layout.told(self.state.node), data)
+        rewrite(self.disk, layout.told(self.state.node), data)
         self._seen = self.state.meter.seen
 
     def _write(self, most: int) -> bool:
@@ -108,9 +108,7 @@ class ErrorFiles:
         groups = self.state.groups
         for name in list(groups.dirty)[:most]:
             del groups.dirty[name]
-            try:
-                self._put(groups.table[name])
-            except (DiskFull, Missing):
+            if not rewrite(self.disk, path_of(name), group.encode(groups.table[name])):
                 groups.dirty[name] = None
                 return False
         while groups.gone:
@@ -119,15 +117,6 @@ class ErrorFiles:
             except Missing:
                 continue  # never written
         return True
-
-    def _put(self, one: Group) -> None:
-        staged = f"{layout.ERRORS}/.{one.fingerprint}.json"
-        try:
-            self.disk.write(staged, group.encode(one))
-        except Exists:  # a leftover of a daemon that died just here
-            self.disk.remove(staged)
-            self.disk.write(staged, group.encode(one))
-        self.disk.move(staged, path_of(one.fingerprint))
 
     # What a crash took along.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from spool import layout
-from spool.disk import DiskFull, Exists, Missing
+from spool.disk import Missing
+from spoold.effects.rewrite import rewrite
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -24,7 +25,6 @@ class UsageFile:
     def __init__(self, disk: Disk, node: str, history: History) -> None:
         self.disk = disk
         self.path = layout.usage(node)
-        self.staged = f"{layout.NODES}/.{node}.usage"
         self.history = history
 
     def load(self) -> None:
@@ -42,12 +42,5 @@ class UsageFile:
             return
         self.history.changed = False
         data = orjson.dumps(self.history.plain(), option=orjson.OPT_APPEND_NEWLINE)
-        try:
-            try:
-                self.disk.write(self.staged, data)
-            except Exists:  # a leftover of a daemon that died just here
-                self.disk.remove(self.staged)
-                self.disk.write(self.staged, data)
-            self.disk.move(self.staged, self.path)
-        except (DiskFull, Missing):
+        if not rewrite(self.disk, self.path, data):
             self.history.changed = True  # next time

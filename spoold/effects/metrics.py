@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spool import layout
 from spool.disk import RealDisk
 from spoold.core.meter import BOUNDS, Histogram
-from spoold.effects.census import replace
+from spoold.effects.rewrite import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -91,7 +91,7 @@ class Metrics:
         self._next = now.mono + (FIRST if self._counted is None else EVERY)
         text = self.text(now).encode()
         for path in (layout.metrics(self.state.node), layout.COLLECTED):
-            replace(self.disk, path, text)
+            rewrite(self.disk, path, text)
 
     def text(self, now: Now) -> str:
         """The whole file."""

@@ -1,4 +1,4 @@
-"""What one task costs in system calls: counts, which no busy machine changes. A guard of the hot path.
+"""What one task costs in system calls: counts that a busy machine seldom changes. A guard of the hot path.
 
 A task of a parent, from its action to its done event, relaxed: the calls of the daemon's own thread,
 counted by strace for 50 tasks and for 250; the difference is 200 tasks and nothing else. The functions
@@ -55,9 +55,8 @@ strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is no
 
 @strace
 def test_the_calls_for_one_task_are_what_they_should_be(tmp_path):
-    for turn in range(
-        5
-    ):  # on a busy machine a round ends before all are there, and bodies are read again
+    # A machine on which a round takes long takes less in the next, and looks through what is newest.
+    for turn in range(5):
         place = tmp_path / str(turn)
         place.mkdir()
         few, many = (counted(place / str(n), with_their_parent, n) for n in (FEW, MANY))

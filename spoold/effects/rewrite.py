@@ -1,0 +1,26 @@
+"""Files that only tell: replaced as a whole, never synced, and not at all where there is no room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spool.disk import DiskFull, Exists, Missing
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+
+
+def rewrite(disk: Disk, path: str, data: bytes) -> bool:
+    """A file gets another content; whether there was room for it."""
+    folder, _, name = path.rpartition("/")
+    staged = f"{folder}/.{name}"
+    try:
+        try:
+            disk.write(staged, data)
+        except Exists:  # a leftover of a daemon that died just here
+            disk.remove(staged)
+            disk.write(staged, data)
+        disk.move(staged, path)
+    except (DiskFull, Missing):
+        return False
+    return True
