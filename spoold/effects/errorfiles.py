@@ -130,9 +130,10 @@ class ErrorFiles:
 
     def _journal(self, now: int, noted: tuple[str, int] | None) -> Iterator[dict[str, Any]]:
         """The lines about errors at the end of the journal."""
-        for at in (now - DAY_US, now):
-            path = layout.journal(self.state.node, at)
-            last, size = noted or ("", 0)
+        paths = [layout.journal(self.state.node, at) for at in (now - DAY_US, now)]
+        # One of a later day is of before the clock was set back: nothing is known of what came since.
+        last, size = noted if noted is not None and noted[0] in paths else ("", 0)
+        for path in paths:
             if path < last:
                 continue  # all of that day
             try:
@@ -152,7 +153,7 @@ class ErrorFiles:
     def _tail(self, path: str, start: int) -> list[bytes]:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            start = start if start <= size else 0  # a power cut has taken what was noted
+            start = start if 0 <= start <= size else 0  # a power cut has taken what was noted
             file.seek(max(start, size - TAIL))
             return file.read().splitlines()[1 if size - TAIL > start else 0 :]
 

@@ -108,8 +108,17 @@ def test_a_start_reads_of_the_journal_what_the_files_do_not_tell(disk: RealDisk)
     assert sorted(told_again(disk)) == [f"{number:016x}" for number in range(6)]
 
 
-@pytest.mark.parametrize("note", [b"", b"{}", b'{"journal": "journal/n/2026-11-21.jsonl", "size": 1e9}'])
-def test_a_note_that_a_power_cut_has_torn_hides_no_line(disk: RealDisk, note: bytes) -> None:
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"{}",
+        b'{"journal": "journal/n/2026-11-21.jsonl", "size": 1e9}',
+        b'{"journal": "journal/n/2026-11-21.jsonl", "size": -1}',
+        b'{"journal": "journal/n/2026-11-22.jsonl", "size": 0}',  # the clock was set back
+    ],
+)
+def test_a_note_that_is_not_of_this_journal_hides_no_line(disk: RealDisk, note: bytes) -> None:
     disk.make_dir("journal/n")
     journal(disk, {**failure(1), "outcome": "error"}, NOON)
     disk.write("nodes/n.errors", note)
