@@ -29,7 +29,7 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
     if run is None or run.entry.attempt != event.attempt:
         return []  # an attempt that was ended before its worker answered
     if event.began is not None:
-        run.began, run.started = event.began, now.wall - (now.mono - event.began)
+        attempts.has_begun(run, event.began, now)
     attempts.learn(state, run, event.facts, ended=event.outcome == "done")
     if run.handler is not None:
         state.ahead.brisk.add(run.handler.pattern)
@@ -123,13 +123,13 @@ def begun(state: State, event: Waits | Begun, now: Now) -> list[Action]:
     if isinstance(event, Waits):
         state.extend(run, FOREVER)
     else:
-        run.began, run.started = now.mono, now.wall
-        state.extend(run, now.mono + policy.timeout(run.task, run.handler, state.settings))
+        attempts.has_begun(run, event.began or now.mono, now)
+        state.extend(run, run.began + policy.timeout(run.task, run.handler, state.settings))
     return []
 
 
 def returned(state: State, event: Returned, now: Now) -> list[Action]:
-    """It was handed to a worker ahead of time, and has not begun: back, as if it had not been."""
+    """It was handed on ahead of time, and has not begun: back, as if it had not been."""
     run = state.runs.get(event.id)
     if run is None or run.entry.attempt != event.attempt:
         return []

@@ -52,6 +52,10 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
         "cpu": round(event.cpu, 6),
         "log": layout.log(event.id, event.attempt) if event.logged else None,
     }
+    if event.began is not None:
+        has_begun(run, event.began, now)
+    if run.handler is not None:
+        state.ahead.brisk.add(run.handler.pattern)
     ended = event.exit == 0 and event.result_error is None
     killed = event.signal == SIGKILL and not run.ending  # most likely the kernel had no more
     learn(state, run, facts, ended=ended, more=event.rss // 4 if killed else 0)
@@ -68,6 +72,11 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
     problem = _problem(event)
     final = event.exit in PERMANENT
     return failed(state, run, "error", problem, now, final=final, **facts)
+
+
+def has_begun(run: Run, began: int, now: Now) -> None:
+    """When what runs it began (monotonic us), which may be some time after it was claimed."""
+    run.began, run.started = began, now.wall - (now.mono - began)
 
 
 def learn(state: State, run: Run, facts: Mapping[str, Any], *, ended: bool, more: int = 0) -> None:

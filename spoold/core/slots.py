@@ -1,10 +1,10 @@
-"""Who may run now: slots for processes, and short Python tasks handed to a busy worker ahead of time.
+"""Who may run now: slots for processes, and short tasks handed on ahead of time.
 
-A worker that has to wait for the disk before each task waits longer than a short task takes. So where
-nothing that comes before it waits for a slot, a task of a handler that has slots may be claimed
-without one: it begins in a worker of its handler as soon as what is before it has ended, and takes
-over the slot then. How much is handed ahead is bounded by SPAN; what has not begun goes back when
-something of a higher place wants the slot (Recall), and no attempt is used.
+A worker, or the keeper of programs, that has to wait for the disk before each task waits longer than a
+short task takes. So where nothing that comes before it waits for a slot, a task of a handler that has
+slots may be claimed without one: it begins as soon as what is before it has ended, in the same worker or
+as the next program, and takes over the slot then. How much is handed ahead is bounded by a span; what has
+not begun goes back when something of a higher place wants the slot (Recall), and no attempt is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 # A lane, what keeps its next, the place of its first that may start, and its next (None: only on disk).
 Head = tuple["Lane", int, str, "Entry | None"]
 
-SPAN = 4_000  # us of usual run time that is handed ahead for each slot, in a class and those above
+# us of usual run time that are handed ahead for each slot, in a class and those above: to a worker, or as
+# programs, of which each costs the daemon as much as several functions where they come one by one
+SPAN, PROGRAMS = 4_000, 8_000
 SHORTEST = 60  # us; nothing is taken to be shorter
 FREE, SLOT, SHUT = range(3)  # a lane's next may start; it waits for a slot; or for something else
 
@@ -72,16 +74,27 @@ class Ahead:
 def fits(state: State, entry: Entry) -> bool:
     """Whether a task may be claimed ahead, as far as its handler goes."""
     handler = state.handler_of(entry)
-    if handler is None or handler.python is None or handler.pattern not in state.ahead.brisk:
+    if handler is None or handler.notify or handler.pattern not in state.ahead.brisk:
         return False
-    if limits.is_limited(handler):
+    if limits.is_limited(handler) or state.processes > state.limit:
         return False
     usual, own = state.p95(entry.task), plain(state, handler.pattern)
-    if not usual or not own:
+    if not usual or not own or (handler.concurrency and own > handler.concurrency):
+        return False
+    if not (handler.python or _as_small(state, entry, handler)):
         return False
     spans = state.ahead.spans.get(handler.pattern, ())
     span = sum(spans[: PRIORITIES.index(entry.prio) + 1])
-    return span + max(usual, SHORTEST) <= SPAN * own
+    return span + max(usual, SHORTEST) <= (SPAN if handler.python else PROGRAMS) * own
+
+
+def _as_small(state: State, entry: Entry, handler: Handler) -> bool:
+    """Whether a program needs no more memory, as far as is known, than those whose place it may take."""
+    need = gate.demand(state, entry, handler).memory
+    booked = state.gate.booked
+    runs = (state.runs.get(task_id) for task_id in booked)
+    own = {run.entry.id for run in runs if run and run.handler and run.handler.pattern == handler.pattern}
+    return all(booked[task_id].memory >= need for task_id in own)
 
 
 def plain(state: State, pattern: str) -> int:

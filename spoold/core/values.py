@@ -157,6 +157,7 @@ class Exited(Struct, frozen=True):
     tail: str
     result: Any = None
     result_error: str | None = None
+    began: int | None = None  # monotonic us
 
 
 class Answered(Struct, frozen=True):
@@ -189,10 +190,11 @@ class Waits(Struct, frozen=True):
 
 
 class Begun(Struct, frozen=True):
-    """An attempt that had to wait for its worker to be ready runs from now on."""
+    """An attempt that had to wait for its worker, or a slot, runs since `began` (monotonic us) or now."""
 
     id: str
     attempt: int
+    began: int | None = None
 
 
 class Returned(Struct, frozen=True):

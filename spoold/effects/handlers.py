@@ -16,8 +16,9 @@ from spool.disk import Missing, NotRegular, TooLarge
 from spool.quarantine import quarantine
 from spool.runargs import RUN
 from spool.times import format_utc
-from spoold.core.values import Crashed, Exited, NotStarted
+from spoold.core.values import Begun, Crashed, Exited, NotStarted, Returned
 from spoold.effects import reports
+from spoold.effects.runner import Place
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Handlers:
             os.path.join(self.root, layout.log(entry.id, entry.attempt)),
             self.settings.log_limit,
             niceness=_niceness(start.handler) | self._group(start),
+            place=Place(start.handler.pattern, start.ahead, start.rank),
         )
 
     def _group(self, start: Start) -> dict[str, str]:
@@ -106,6 +108,7 @@ class Handlers:
     def recall(self, recall: Recall) -> None:
         """What was handed ahead of time and has not begun comes back as an event."""
         self.workers.recall(recall)
+        self._runner.recall(recall.pattern)
 
     def kill(self, kill: Kill) -> None:
         """End one: TERM, grace, KILL; its exit is heard of as any other."""
@@ -131,6 +134,11 @@ class Handlers:
                     found.append(ended(*_id_of(event.key), event.error))
                 case reports.KeeperLost():
                     found += self._keeper_lost(event)
+                case reports.Returned():
+                    self.own.end(event.key)
+                    found.append(Returned(*_id_of(event.key)))
+                case reports.Started() if event.ahead:
+                    found.append(Begun(*_id_of(event.key), began=int(event.since * 1e6)))
                 case reports.Started():
                     pass
         return found
@@ -200,6 +208,7 @@ class Handlers:
             tail=tail,
             result=result,
             result_error=problem,
+            began=int(event.since * 1e6),
         )
 
     def _result(self, task_id: str, attempt: int) -> str:

@@ -6,10 +6,15 @@ from msgspec import Struct
 
 
 class Started(Struct, frozen=True, kw_only=True):
-    """The handler runs. `pid` is the leader of its session."""
+    """The handler runs. `pid` is the leader of its session, `since` when it began, as time.monotonic().
+
+    `ahead`: it was ordered ahead, and may have waited.
+    """
 
     key: str
     pid: int
+    since: float
+    ahead: bool
 
 
 class Exited(Struct, frozen=True, kw_only=True):
@@ -17,7 +22,8 @@ class Exited(Struct, frozen=True, kw_only=True):
 
     rss: bytes, the peak of its largest process, at least that of the keeper (11 MB: a limit of
     the kernel's account). cpu: seconds of user and system time of all it waited for. seconds: from
-    start to end. logged: bytes of its output in the log. tail: its last 4 KiB of output.
+    start to end; since: that start, as time.monotonic(). logged: bytes of its output in the log. tail:
+    its last 4 KiB of output.
     """
 
     key: str
@@ -25,6 +31,7 @@ class Exited(Struct, frozen=True, kw_only=True):
     signal: int | None
     rss: int
     cpu: float
+    since: float
     seconds: float
     logged: int
     truncated: bool
@@ -40,10 +47,16 @@ class NotStarted(Struct, frozen=True, kw_only=True):
     error: str
 
 
+class Returned(Struct, frozen=True, kw_only=True):
+    """The handler was ordered ahead, has not begun, and will not."""
+
+    key: str
+
+
 class KeeperLost(Struct, frozen=True, kw_only=True):
     """The keeper was killed, these attempts with it. A new keeper is there."""
 
     keys: tuple[str, ...]
 
 
-Event = Started | Exited | NotStarted | KeeperLost
+Event = Started | Exited | NotStarted | Returned | KeeperLost

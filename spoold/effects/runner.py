@@ -6,8 +6,8 @@
     runner.start("ID.1", argv, env, cwd, stdin, log, log_limit)
     for event in runner.events(): ...                   # whenever fileno() is readable
 
-Every start is answered by one of NotStarted, Exited or KeeperLost, whatever happens. Call all of it
-from one thread. The messages are described in spoold/keeper/__init__.py.
+Every start is answered by one of NotStarted, Exited, Returned or KeeperLost, whatever happens. Call all
+of it from one thread. The messages are described in spoold/keeper/__init__.py.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from spoold import keeper
 from spoold.effects.leftovers import kill_all
-from spoold.effects.reports import Exited, KeeperLost, NotStarted, Started
+from spoold.effects.reports import Exited, KeeperLost, NotStarted, Returned, Started
 from spoold.keeper.libc import PR_SET_CHILD_SUBREAPER, prctl
 from spoold.keeper.proc import PATIENCE, environ
 
@@ -42,10 +42,23 @@ CLOSING = 2 * PATIENCE  # seconds for the keeper to kill everything and go
 HASTE = 1.0  # a keeper that dies sooner than this many seconds after its start
 DEATHS = 5  # in a row: is not worth starting again
 CHUNK = 1 << 16
+ENDS: dict[str, type[Exited | NotStarted | Returned]] = {
+    "exit": Exited,
+    "refused": NotStarted,
+    "returned": Returned,
+}
 # `-c`, and a folder where only the keeper finds its modules: `-m` costs milliseconds at each start
 ENTRY = (
     "import sys; sys.path.append(sys.argv.pop(1)); from keeper.__main__ import main; main(sys.argv[1:])"
 )
+
+
+class Place(NamedTuple):
+    """Where an order waits: `ahead` 0 for not at all, else until fewer than so many of its lane run."""
+
+    lane: str
+    ahead: int = 0
+    rank: tuple[int, str] = (0, "")
 
 
 class RunnerError(RuntimeError):
@@ -177,6 +190,7 @@ class Runner:
         log_limit: int,
         sock: socket.socket | None = None,
         niceness: Mapping[str, int | str] | None = None,
+        place: Place | None = None,
     ) -> None:
         """Start a handler. `key` names the attempt (ID.N) and must not be in use.
 
@@ -184,6 +198,7 @@ class Runner:
         it SPOOL_ID and SPOOL_ATTEMPT, by which what it leaves behind is recognised. cwd: None for "/".
         `sock` is what it reads in place of `stdin`; it is ours no more, whatever happens.
         niceness: cgroup (directory), nice, ionice (high, low, idle), oom_score_adj, cpu (seconds) ...
+        place: among the others of its lane; one that is ahead may have to wait there.
         log: absolute path, made at the first byte of output, at most `log_limit` bytes of it.
         """
         if key in self._live:
@@ -192,13 +207,22 @@ class Runner:
         order: dict[str, Any] = {"op": "start", "key": key, "argv": argv, "env": dict(env), "cwd": cwd}
         if niceness:
             order["niceness"] = dict(niceness)
+        if place is not None:
+            order |= place._asdict()
         if sock is not None:
             order["socket"] = True
             self._passing.append((len(self._outbox), sock))
         self._send({**order, "stdin": stdin, "log": log, "log_limit": log_limit})
 
+    def recall(self, lane: str) -> None:
+        """What waits in a lane goes back: Returned follows for each, but for what has begun."""
+        self._send({"op": "recall", "lane": lane})
+
     def kill(self, key: str, grace: float) -> None:
-        """End a handler: TERM to its tree, KILL after `grace` seconds (0: at once). Exited follows."""
+        """End a handler: TERM to its tree, KILL after `grace` seconds (0: at once).
+
+        Exited follows, or Returned where it had not begun.
+        """
         self._send({"op": "kill", "key": key, "grace": grace})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -296,7 +320,7 @@ class Runner:
         if kind == "protocol":
             raise RunnerError(f"the keeper did not understand: {message['error']}")
         del self._live[message["key"]]
-        return Exited(**message) if kind == "exit" else NotStarted(**message)
+        return ENDS[kind](**message)
 
 
 def _line(message: dict[str, Any]) -> bytes:

@@ -7,15 +7,21 @@ the end. The one after --lease reads as when the lease of this node is over (ord
 after that, whatever was ordered before. FD is a socket to spoold; JSON objects, one a line, go over it:
 
     hello    no_new_privs                                        first, options
-    start    key argv env cwd stdin log log_limit [socket]
-             [niceness: cgroup nice ionice oom_score_adj cpu ...] -> started | refused
-    kill     key grace                                           -> the exit that follows
+    start    key argv env cwd stdin log log_limit [socket] [lane] [ahead rank]
+             [niceness: cgroup nice ionice oom_score_adj cpu ...] -> started | refused | returned
+    recall   lane                                                -> returned, for all that wait in it
+    kill     key grace                                           -> returned | the exit that follows
     quit                                                         -> end of file
 
-    started  key pid                                             with the next report, or soon
-    exit     key exit signal rss cpu seconds logged truncated tail log_error
+    started  key pid since ahead                                 with the next report, or soon, or never
+    exit     key exit signal rss cpu since seconds logged truncated tail log_error
     refused  key errno error                                     it was never started
+    returned key                                                 nor was this, as it had to wait
     protocol error                                               the line was not understood
+
+With `ahead`, a number, an order begins when fewer than so many of its lane run, the first by rank before
+the others, and exits of that lane are told some together; it goes back when it was recalled or killed
+until then, or what runs is slow (lanes.py).
 
 With `socket` true a descriptor comes beside the message (SCM_RIGHTS), and is what the handler reads.
 

@@ -25,7 +25,7 @@ class Attempt:
 
     def __init__(self, order: StartOrder, epoll: select.epoll) -> None:
         """Start it; its output wakes `epoll`. OSError or ValueError: it was not started."""
-        self.key = order.key
+        self.key, self.lane = order.key, order.lane
         self.log = Log(order.log, order.limit)
         self.due: float | None = None  # when patience with it ends: KILL, or report without waiting
         self.ended: dict[str, object] = {}
@@ -77,6 +77,7 @@ class Attempt:
         return {
             "ev": "exit",
             "key": self.key,
+            "since": self.since,
             **self.ended,
             "logged": self.log.logged,
             "truncated": self.log.truncated,

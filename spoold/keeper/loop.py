@@ -12,12 +12,14 @@ import time
 
 from .attempt import Attempt
 from .family import Family
+from .lanes import Lanes
 from .libc import PR_SET_NO_NEW_PRIVS, prctl, signalfd
 from .order import StartOrder, is_over, seconds, text
 from .proc import PATIENCE, Proc, processes, strike, strike_group, trees
 from .spawn import why
 from .wire import Wire
 
+SOON = 0.003  # seconds that a report waits for others while there is enough to do
 FREEZES = 8  # rounds of SIGSTOP before SIGKILL: a tree that forks faster is left to the sweep
 
 
@@ -31,6 +33,7 @@ class Keeper:
         self.epoll.register(self.deaths, select.EPOLLIN)
         self.wire = Wire(sock, self.epoll)
         self.family = Family()
+        self.lanes = Lanes()
         self.running: dict[str, Attempt] = {}  # by key: from start to exit report
         self.pipes: dict[int, Attempt] = {}
         try:  # the socket alone would not tell if a child of spoold holds a copy of its end
@@ -62,6 +65,9 @@ class Keeper:
             self.bury()
         self.expire()
         self.wire.send()
+        if self.lanes.waiting:
+            self.follow()
+            self.wire.send()
 
     # --- orders ---
 
@@ -74,6 +80,8 @@ class Keeper:
             match message["op"]:
                 case "start":
                     self.start(message)
+                case "recall":
+                    self.give_back(text(message, "lane"))
                 case "kill":
                     self.kill(text(message, "key"), seconds(message, "grace"))
                 case "quit":
@@ -90,12 +98,25 @@ class Keeper:
 
     def start(self, message: dict[str, object]) -> None:
         """Start a handler or say why not."""
+        if message.get("ahead"):
+            self.lanes.add(message)
+            return
         fd = self.wire.fds.popleft() if message.get("socket") else None
         try:
             self.spawn(message, fd)
         finally:
             if fd is not None:
                 os.close(fd)
+
+    def follow(self) -> None:
+        """Start what waits for one of its lane to end, where one has."""
+        while (message := self.lanes.next(self.running.values())) is not None:
+            self.spawn(message, None)
+
+    def give_back(self, lane: str) -> None:
+        """What waits in a lane does not begin."""
+        for key in self.lanes.clear(lane):
+            self.wire.say({"ev": "returned", "key": key})
 
     def spawn(self, message: dict[str, object], fd: int | None) -> None:
         """Start a handler that reads `fd`, or the `stdin` of the order."""
@@ -117,7 +138,10 @@ class Keeper:
             self.wire.say({**refused, "error": str(error)})
             return
         self.running[key] = self.family.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
-        self.wire.remark({"ev": "started", "key": key, "pid": attempt.pid})
+        ahead = bool(message.get("ahead"))
+        self.wire.remark(
+            {"ev": "started", "key": key, "pid": attempt.pid, "since": attempt.since, "ahead": ahead}
+        )
 
     def listen(self, attempt: Attempt) -> None:
         """Take output; forget a pipe that has ended."""
@@ -130,6 +154,9 @@ class Keeper:
 
     def kill(self, key: str, grace: float) -> None:
         """End a handler: TERM now and KILL after `grace` seconds; an unknown key has just ended."""
+        if self.lanes.take(key):
+            self.wire.say({"ev": "returned", "key": key})
+            return
         attempt = self.running.get(key)
         if attempt is None or attempt in self.family.ending:
             return
@@ -185,11 +212,15 @@ class Keeper:
             attempt.due = attempt.due or time.monotonic() + PATIENCE
 
     def report(self) -> None:
-        """The last word on all that have ended."""
+        """The last word on all that have ended: several at once, where spoold need not know at once."""
         for attempt in self.family.ending:
             self.pipes.pop(attempt.pipe, None)
             del self.running[attempt.key]
-            self.wire.say(attempt.finish())
+            word = attempt.finish()
+            if self.lanes.has_enough(attempt.lane):
+                self.wire.remark(word, SOON)
+            else:
+                self.wire.say(word)
         self.family.ending.clear()
 
     # --- time ---
@@ -198,11 +229,18 @@ class Keeper:
         """Seconds until something is due, None: sleep until something happens."""
         due = [a.due for a in self.running.values() if a.due is not None]
         due += [] if self.wire.due is None else [self.wire.due]
+        due += self.lanes.due(self.running.values()).values()
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def expire(self) -> None:
-        """Do what is due: KILL after the grace, a report in spite of processes that do not die."""
+        """Do what is due: KILL after the grace, a report in spite of processes that do not die.
+
+        What waits behind a handler that is slow goes back.
+        """
         now = time.monotonic()
+        for lane, at in self.lanes.due(self.running.values()).items():
+            if 0 < at <= now:  # 0: none of the lane runs, and the first begins in this turn
+                self.give_back(lane)
         due = [a for a in self.running.values() if a.due is not None and a.due <= now]
         for attempt in due:
             if attempt not in self.family.ending:

@@ -11,7 +11,7 @@ from . import niceness
 class StartOrder:
     """All that a handler is started from."""
 
-    __slots__ = ("argv", "cwd", "env", "input", "key", "limit", "log", "niceness", "stdin")
+    __slots__ = ("argv", "cwd", "env", "input", "key", "lane", "limit", "log", "niceness", "stdin")
 
     def __init__(self, message: dict[str, object], fd: int | None = None) -> None:
         """`fd`: what the handler reads instead of `stdin`."""
@@ -21,6 +21,7 @@ class StartOrder:
             raise ValueError("log_limit: must be a number of bytes")
         self.limit = limit
         self.key = text(message, "key")
+        self.lane = text(message, "lane") if "lane" in message else ""
         self.log = text(message, "log")
         self.argv = _argv(message)
         self.env = _env(message)

@@ -26,7 +26,7 @@ class Wire:
         self.fds: deque[int] = deque()  # in the order of the messages that speak of them
         self.open = True
         self._inbox, self._outbox = bytearray(), bytearray()
-        self._remarks = bytearray()
+        self._remarks: dict[object, dict[str, object]] = {}  # by key, the last word on each
         self.due: float | None = None  # when remarks have waited long enough
         self._skipping = False  # inside a line that is too long
         self._events = select.EPOLLIN
@@ -71,18 +71,25 @@ class Wire:
 
     def say(self, message: dict[str, object]) -> None:
         """Report something, as soon as spoold takes it."""
+        self._remarks.pop(message.get("key"), None)
         self._remark_now()
-        self._outbox += json.dumps(message).encode() + b"\n"
+        self._write(message)
 
-    def remark(self, message: dict[str, object]) -> None:
+    def remark(self, message: dict[str, object], later: float = LATER) -> None:
         """Report what nobody waits for: with the next report, so that spoold is not woken for it."""
-        self._remarks += json.dumps(message).encode() + b"\n"
-        self.due = self.due or time.monotonic() + LATER
+        self._remarks.pop(message["key"], None)
+        self._remarks[message["key"]] = message
+        due = time.monotonic() + later
+        self.due = due if self.due is None else min(due, self.due)
 
     def _remark_now(self) -> None:
-        self._outbox += self._remarks
+        for message in self._remarks.values():
+            self._write(message)
         self._remarks.clear()
         self.due = None
+
+    def _write(self, message: dict[str, object]) -> None:
+        self._outbox += json.dumps(message).encode() + b"\n"
 
     def send(self) -> None:
         """Hand over what spoold takes now; a spoold that does not read gets no more work done."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from tests.simulation.far import Far
 from tests.simulation.faults import Crash, Dying, Failing, Hooked
+from tests.simulation.host import QUICK
 from tests.simulation.world import SECOND
 
 if TYPE_CHECKING:
@@ -131,8 +132,9 @@ def _submit(world: World, rng: Random) -> None:
 def _batch(world: World, rng: Random) -> None:
     many = rng.choice((2, 3, 5, 5, 12, 40))
     docs = [task(world, rng) for _ in range(many)]
-    if rng.random() < 0.3:  # what is handed to a worker ahead of time
-        docs = [{**doc, "task": "py.quick"} for doc in docs]
+    if rng.random() < 0.4:  # what is handed on ahead of time
+        name = rng.choice(QUICK)
+        docs = [{**doc, "task": name} for doc in docs]
     docs, sure = _apart(docs), rng.random() < 0.8
     if world.linked and sure and rng.random() < world.linked:
         _link(world, rng, docs)

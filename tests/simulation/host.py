@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SECOND = 1_000_000
+QUICK = ("py.quick", "run.quick")
 SLOW = SECOND // 50  # us that what was handed ahead may wait
 HALF = 32 << 10  # of the redo log: a story fills it several times
 TOML = """
@@ -102,7 +103,7 @@ class Running:
     ends: int | None  # monotonic; None: never by itself
     outcome: str
     python: bool = False
-    plain: bool = False  # a function in a worker of its own
+    lane: str = ""  # the handler whose tasks may be handed ahead behind it
 
 
 class FakeHandlers:
@@ -111,7 +112,8 @@ class FakeHandlers:
     args["run"] is a list of [outcome, seconds], one for each attempt; further ones are ok. Outcomes:
     ok, bad-result, nostart, crash, never, or an exit status as a number, or SIG and a number; snooze
     of a Python task. A worker is ready a second after the start; its code knows py.a, a coroutine, and
-    py.quick, which takes ms where others take seconds; py.late only when the world has learned.
+    py.quick, which, as the program of run.quick, takes ms where others take seconds; py.late only when
+    the world has learned.
     """
 
     fd = -1
@@ -133,10 +135,11 @@ class FakeHandlers:
 
     def flush(self) -> None:
         """What was handed ahead begins as soon as something has ended."""
-        while self.queue and sum(r.plain for r in self.active.values()) < self.queue[0].ahead:
-            start = self.queue.pop(0)
-            self._begin(start)
-            self.told.append(Begun(start.entry.id, start.entry.attempt))
+        for start in [*self.queue]:
+            if sum(r.lane == start.handler.pattern for r in self.active.values()) < start.ahead:
+                self.queue.remove(start)
+                self._begin(start)
+                self.told.append(Begun(start.entry.id, start.entry.attempt))
 
     def recall(self, recall: Recall) -> None:
         self._back([s for s in self.queue if s.handler.pattern == recall.pattern])
@@ -145,10 +148,13 @@ class FakeHandlers:
         self.queue = [s for s in self.queue if s not in starts]
         self.told += [Returned(s.entry.id, s.entry.attempt) for s in starts]
 
-    def _slow(self) -> int | None:
-        """When what was handed ahead has waited too long."""
-        began = [r.began for r in self.active.values() if r.plain]
-        return max(began, default=self.world.mono) + SLOW if self.queue else None
+    def _slow(self) -> dict[str, int]:
+        """By handler, when what was handed ahead has waited too long."""
+        found = {start.handler.pattern: self.world.mono for start in self.queue}
+        for run in self.active.values():
+            if run.lane in found:
+                found[run.lane] = max(found[run.lane], run.began + SLOW)
+        return found
 
     def _begin(self, start: Start) -> None:
         entry, mono = start.entry, self.world.mono
@@ -160,12 +166,13 @@ class FakeHandlers:
         self.world.watch.started(self.host, start)
         plan = start.task.args.get("run", []) if isinstance(start.task.args, dict) else []
         outcome, took = plan[entry.attempt - 1] if entry.attempt <= len(plan) else ("ok", 1)
-        quick = entry.task == "py.quick"
+        quick = entry.task in QUICK
         unit = SECOND // 1000 if quick and took < 5 else SECOND
         ends = None if outcome == "never" else mono + int(took * unit)
         python = start.handler.python is not None
+        lane = start.handler.pattern if quick or not python else ""
         self.active[f"{entry.id}.{entry.attempt}"] = Running(
-            entry.id, entry.attempt, mono, ends, str(outcome), python, quick
+            entry.id, entry.attempt, mono, ends, str(outcome), python, lane
         )
         if (
             start.task.args.get("result") and not start.handler.python
@@ -183,14 +190,17 @@ class FakeHandlers:
                 found.outcome = kill.why if found.python else "SIG15"
         for start in [s for s in self.queue if s.entry.id == kill.id]:
             self.queue.remove(start)
-            self.told.append(Answered(id=kill.id, attempt=kill.attempt, outcome="crashed"))
+            if start.handler.python:
+                self.told.append(Answered(id=kill.id, attempt=kill.attempt, outcome="crashed"))
+            else:
+                self.told.append(Returned(kill.id, kill.attempt))
 
     def events(self) -> list[Event]:
         due = [key for key, r in self.active.items() if r.ends is not None and r.ends <= self.world.mono]
         ended = [self._ended(self.active.pop(key)) for key in due]
         self.flush()
-        if (slow := self._slow()) is not None and slow <= self.world.mono:
-            self._back(self.queue)
+        slow = {lane for lane, at in self._slow().items() if at <= self.world.mono}
+        self._back([s for s in self.queue if s.handler.pattern in slow])
         ended += self.told
         self.told = []
         if self.ready is None or self.ready > self.world.mono:
@@ -207,7 +217,8 @@ class FakeHandlers:
 
     def next_end(self) -> int | None:
         ends = [r.ends for r in self.active.values() if r.ends is not None]
-        ends += [at for at in (self.ready, self._slow()) if at is not None]
+        ends += self._slow().values()
+        ends += [] if self.ready is None else [self.ready]
         ends += [self.world.mono] if self.told else []
         return min(ends, default=None)
 
