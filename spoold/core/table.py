@@ -51,7 +51,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "lose": PENDING,  # the daemon, the machine or the worker died
         "interrupt": PENDING,  # a drain cut it off
         "snooze": PENDING,  # it asked to run later
-        "return": PENDING,  # handed to a worker ahead of time, and not begun
+        "return": PENDING,  # handed on ahead of time, and not begun
         "park": HELD,  # the code here cannot run it
         "poison": HELD,  # it has taken its worker down too often
         "kill": RUNNING,  # its cancel is accepted, and its process told to end

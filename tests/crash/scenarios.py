@@ -254,6 +254,11 @@ STORIES: dict[str, list[Step]] = {
         submit(*({"task": "py.quick", "n": n, "run": [["ok", 4]]} for n in range(2, 7))), turn(2),
         act("resume"), turn(4), submit({**RUN, "n": 7, "priority": "high"}), turn(2), wait(5),
     ],
+    "programs ordered ahead, and back": [
+        submit({"task": "run.quick", "n": 1}), wait(1), act("pause"), turn(2),
+        submit(*({"task": "run.quick", "n": n, "run": [["ok", 4]]} for n in range(2, 9))), turn(2),
+        act("resume"), turn(4), submit({"task": "urgent.a", "n": 9}), turn(2), act("cancel", 8), wait(5),
+    ],
     "no code yet": [
         submit({"task": "py.late", "n": 1}), turn(4), submit({"task": "py.late", "n": 2}), wait(3),
         new_settings, wait(4),

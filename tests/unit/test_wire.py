@@ -54,9 +54,21 @@ def test_a_remark_goes_before_the_next_report(ends: Ends) -> None:
     ends.wire.remark(FIRST)
     ends.wire.remark(SECOND)
     assert ends.heard() == []
-    ends.wire.say(LAST)
-    assert ends.heard() == [FIRST, SECOND, LAST]
+    ends.wire.say({"ev": "exit", "key": "c"})
+    assert ends.heard() == [FIRST, SECOND, {"ev": "exit", "key": "c"}]
     assert ends.wire.due is None
+
+
+def test_of_what_nobody_has_heard_the_last_word_on_each_is_said(ends: Ends) -> None:
+    ends.wire.remark(FIRST)
+    ends.wire.remark(SECOND)
+    ends.wire.say(LAST)
+    assert ends.heard() == [SECOND, LAST]
+    ends.wire.remark(FIRST)
+    ends.wire.remark(SECOND)
+    ends.wire.remark(LAST, LATER / 10)
+    ends.now += LATER / 10
+    assert ends.heard() == [SECOND, LAST]
 
 
 def test_without_a_report_it_goes_by_itself_soon(ends: Ends) -> None:
