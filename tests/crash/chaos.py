@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ENDS = ("done", "failed", "cancelled", "retrying")
-NAMES = ("run", "bad", "ask", "py.quick", "py.quick", "py.quick", "py.slow", "py.die")
+NAMES = ("run", "run", "run", "bad", "ask", "py.quick", "py.quick", "py.quick", "py.slow", "py.die")
 SHELL = 'echo "$SPOOL_ID $SPOOL_ATTEMPT" >> $NOTES/runs; '
 PYTHON = """
 import asyncio, os
