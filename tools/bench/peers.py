@@ -2,11 +2,13 @@
 
     python -m venv peers && peers/bin/pip install -r tools/bench/requirements-peers.txt
     python tools/bench/peers.py --python peers/bin/python [--dir DIR] [--number N] [--repeat N] [--json]
+    python tools/bench/peers.py --python peers/bin/python --idle [...]
 
 All tasks are submitted before a worker starts. Each task writes one byte to a pipe; the rate is from the
 first byte to the last. spool and the prototype are measured in the same run, from the first done event
 to the last. What is not installed, or whose server is not, is left out and named. Each peer is set up
-as its documentation does for throughput: `keeps` says what a power cut or a kill costs.
+as its documentation does for throughput: `keeps` says what a power cut or a kill costs. With --idle: the
+time from submission to the first line of the function, one task every 5 ms, one worker that is warm.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import prototype
 import pythons
 
 from spool.bench import speed
@@ -35,73 +38,83 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 300  # seconds for one run
+MOST_IDLE = 500  # tasks, one at a time
+STAMP = 9  # bytes: a letter and the monotonic ns
 FILES = 10  # that a task may need, of whichever queue
 MARK = """
-import os
+import os, time
 pipe = os.open(os.environ["PIPE"], os.O_WRONLY)
-def mark(): os.write(pipe, b".")
+pace = float(os.environ["PACE"])
+def say(what): os.write(pipe, what + time.monotonic_ns().to_bytes(8, "little"))
+def mark(): say(b"r") if pace else os.write(pipe, b".")
+def turns(number):
+    for n in range(number):
+        if pace:
+            time.sleep(pace)
+            say(b"s")
+        yield n
 """
 HUEY = """
 from huey import {kind}
-from mark import mark
+from mark import mark, turns
 app = {made}
 @app.task()
 def noop(): mark()
 def submit(number):
-    for _ in range(number): noop()
+    for _ in turns(number): noop()
 """
 CONSUMER = "huey.bin.huey_consumer"
 RQ = """
 from redis import Redis
 from rq import Queue
-from mark import mark
+from mark import mark, turns
 def noop(): mark()
 def submit(number):
     queue = Queue(connection=Redis(port={port}))
-    for _ in range(number): queue.enqueue("app.noop", result_ttl=0)
+    for _ in turns(number): queue.enqueue("app.noop", result_ttl=0)
 """
 DRAMATIQ = """
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from mark import mark
+from mark import mark, turns
 dramatiq.set_broker(RedisBroker(port={port}))
 @dramatiq.actor
 def noop(): mark()
 def submit(number):
-    for _ in range(number): noop.send()
+    for _ in turns(number): noop.send()
 """
 TASKIQ = """
 import asyncio
 from taskiq_redis import ListQueueBroker
-from mark import mark
+from mark import mark, turns
 broker = ListQueueBroker("redis://127.0.0.1:{port}")
 @broker.task
 async def noop(): mark()
 def submit(number):
     async def send():
         await broker.startup()
-        for _ in range(number): await noop.kiq()
+        for _ in turns(number): await noop.kiq()
         await broker.shutdown()
     asyncio.run(send())
 """
 CELERY = """
 from celery import Celery
-from mark import mark
+from mark import mark, turns
 app = Celery("app", broker="redis://127.0.0.1:{port}")
 app.conf.update(task_ignore_result=True, task_acks_late={late})
 @app.task
 def noop(): mark()
 def submit(number):
-    for _ in range(number): noop.delay()
+    for _ in turns(number): noop.delay()
 """
 LITEQUEUE = """
 import sys
 from litequeue import LiteQueue
-from mark import mark
+from mark import mark, turns
 def queue(): return LiteQueue("queue.db")
 def submit(number):
     q = queue()
-    for _ in range(number): q.put("noop")
+    for _ in turns(number): q.put("noop")
 def work():
     q = queue()
     while (task := q.pop()) is not None:
@@ -110,10 +123,10 @@ def work():
 """
 BEANSTALK = """
 import greenstalk
-from mark import mark
+from mark import mark, turns
 def submit(number):
     with greenstalk.Client(("127.0.0.1", {port})) as client:
-        for _ in range(number): client.put("noop")
+        for _ in turns(number): client.put("noop")
 def work():
     with greenstalk.Client(("127.0.0.1", {port})) as client:
         while True:
@@ -201,8 +214,11 @@ def running(place: Path, argv: list[str], env: dict[str, str]) -> Iterator[None]
         process.wait()
 
 
-def rate(peer: Peer, place: Path, python: str, workers: int, number: int) -> float:
-    """Tasks a second of one run."""
+@contextmanager
+def served(
+    peer: Peer, place: Path, python: str, workers: int, pace: float = 0
+) -> Iterator[tuple[int, list[str], dict[str, str]]]:
+    """Its server runs: where its tasks say that they do, its worker's command, their environment."""
     port = free_port() if peer.server else 0
     fill = {"port": port, "place": place, "workers": workers}
     (place / "mark.py").write_text(MARK)
@@ -210,23 +226,65 @@ def rate(peer: Peer, place: Path, python: str, workers: int, number: int) -> flo
     pipe = place / "pipe"
     os.mkfifo(pipe)
     fd = os.open(pipe, os.O_RDWR)
-    env = {**os.environ, "PYTHONPATH": str(place), "PIPE": str(pipe)}
+    env = {**os.environ, "PYTHONPATH": str(place), "PIPE": str(pipe), "PACE": str(pace)}
     try:
         with running(place, [w.format(**fill) for w in peer.server] or ["sleep", "inf"], env):
             if port:
                 _listening(port)
-            submit = [python, "-c", f"import app; app.submit({number})"]
-            subprocess.run(submit, cwd=place, env=env, check=True, timeout=PATIENCE)
-            argv = [python, *(word.format(**fill) for word in peer.work)]
-            with running(place, argv, env):
-                if peer.each and workers > 1:
-                    with running(place, argv, env):
-                        return _counted(fd, number)
-                return _counted(fd, number)
+            yield fd, [python, *(word.format(**fill) for word in peer.work)], env
     except TimeoutError:
         raise SystemExit(f"peers: {peer.name}: {(place / 'output').read_text()[-2000:]}") from None
     finally:
         os.close(fd)
+
+
+def submitted(python: str, place: Path, env: dict[str, str], number: int) -> None:
+    """A producer of its own drops so many."""
+    submit = [python, "-c", f"import app; app.submit({number})"]
+    subprocess.run(submit, cwd=place, env=env, check=True, timeout=PATIENCE)
+
+
+def rate(peer: Peer, place: Path, python: str, workers: int, number: int) -> float:
+    """Tasks a second of one run."""
+    with served(peer, place, python, workers) as (fd, argv, env):
+        submitted(python, place, env, number)
+        with running(place, argv, env):
+            if peer.each and workers > 1:
+                with running(place, argv, env):
+                    return _counted(fd, number)
+            return _counted(fd, number)
+
+
+def idle(peer: Peer, place: Path, python: str, number: int) -> list[float]:
+    """Milliseconds from right before the submission to the first line of the function, sorted."""
+    with served(peer, place, python, 1, pythons.PACE) as (fd, argv, env), running(place, argv, env):
+        submitted(python, place, env, 1)  # the worker has to start first
+        _stamps(fd, 2)
+        submitted(python, place, env, number)
+        stamps = _stamps(fd, 2 * number)
+    sent = [at for what, at in stamps if what == b"s"]
+    begun = [at for what, at in stamps if what == b"r"]
+    return sorted((b - a) / 1e6 for a, b in zip(sent, begun, strict=True))
+
+
+def _stamps(fd: int, number: int) -> list[tuple[bytes, int]]:
+    """So many words of the submitter and of the worker, each with its time."""
+    found: list[tuple[bytes, int]] = []
+    end = time.monotonic() + PATIENCE
+    os.set_blocking(fd, False)
+    while len(found) < number:
+        if time.monotonic() > end:
+            raise TimeoutError
+        try:
+            data = os.read(fd, STAMP * 1000)
+        except BlockingIOError:
+            time.sleep(0.01)
+            continue
+        found += [
+            (data[i : i + 1], int.from_bytes(data[i + 1 : i + STAMP], "little"))
+            for i in range(0, len(data), STAMP)
+        ]
+    return found
 
 
 def _listening(port: int) -> None:
@@ -262,6 +320,7 @@ def main() -> int:
     options.add_argument("--dir", default="/var/tmp")
     options.add_argument("--number", type=int, default=3000)
     options.add_argument("--repeat", type=int, default=3)
+    options.add_argument("--idle", action="store_true", help="milliseconds to the start of one task")
     options.add_argument("--only", default="", help="peers whose name contains this")
     options.add_argument("--json", action="store_true")
     args = options.parse_args()
@@ -275,6 +334,8 @@ def main() -> int:
             print(f"peers: {peer.name} left out: {why}", file=sys.stderr)
             continue
         peers.append(peer)
+    if args.idle:
+        return _print_idle(args, python, peers, about)
     rates: dict[tuple[str, int], list[float]] = {}
     for _ in range(args.repeat):
         for workers in (1, 2):
@@ -305,6 +366,33 @@ def main() -> int:
     for workers, name, *figures in rows:
         cells = [f"{figure:,.0f}" for figure in figures] + [f"{figures[0] / base[workers]:.2f}"]
         print(f"| {workers} | {name} | {' | '.join(cells)} | {keeps.get(name, '')} |")
+    return 0
+
+
+def _print_idle(
+    args: argparse.Namespace, python: str, peers: list[Peer], about: dict[str, object]
+) -> int:
+    number = min(args.number, MOST_IDLE)
+    times: dict[str, list[float]] = {}
+    for _ in range(args.repeat):
+        for contender in (pythons.PROTOTYPE, "relaxed", "durable", *peers):
+            with speed.room(args.dir, FILES * number) as place:
+                if isinstance(contender, Peer):
+                    name, found = contender.name, idle(contender, place, python, number)
+                elif contender == pythons.PROTOTYPE:
+                    name, found = contender, prototype.idle(place, number)
+                else:
+                    name, found = f"spool, {contender}", pythons.idle(place, contender, number)
+            times.setdefault(name, []).extend(found)
+    if args.json:
+        print(json.dumps({"environment": about, "ms": times}))
+        return 0
+    print(listing(about))
+    print("\n| | p50, ms | p99 | x prototype |\n|---|---:|---:|---:|")
+    base = statistics.median(times[pythons.PROTOTYPE])
+    for name, found in sorted(times.items(), key=lambda row: statistics.median(row[1])):
+        p50, p99 = statistics.median(found), sorted(found)[len(found) * 99 // 100]
+        print(f"| {name} | {p50:.2f} | {p99:.2f} | {p50 / base:.1f} |")
     return 0
 
 

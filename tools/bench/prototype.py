@@ -2,6 +2,7 @@
 
     python tools/bench/prototype.py work DIR     # one worker, until incoming/ stays empty
     python tools/bench/prototype.py work DIR spawn
+    python tools/bench/prototype.py serve DIR    # for ever, asleep while there is nothing
 
 No order, no retries, no crash safety: take a name from a listing, rename it to claim it, read it, run
 a function that does nothing (`spawn`: /bin/true), write a result under a dot name, rename it, link it
@@ -15,13 +16,15 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
+
+from spool.bench.bell import Bell
 
 FOLDERS = ("tmp", "incoming", "running", "done", "results", "outbox")
 TRUE = ["/bin/true"]
+APART, FOREVER = 0.005, 1e6  # seconds
 
 
 def fill(place: Path, number: int) -> None:
@@ -47,8 +50,8 @@ def work(place: str, *, spawn: bool = False) -> int:
             fd = os.open(name, os.O_RDONLY, dir_fd=fds["running"])
             body = json.loads(os.read(fd, 1 << 16))
             os.close(fd)
-            _run(body, spawn=spawn)
-            _write(f".{name}", json.dumps({"id": body["id"], "result": None}).encode(), fds["results"])
+            begun = _run(body, spawn=spawn)
+            _write(f".{name}", json.dumps({"id": body["id"], "result": begun}).encode(), fds["results"])
             os.rename(f".{name}", name, src_dir_fd=fds["results"], dst_dir_fd=fds["results"])
             os.link(name, name, src_dir_fd=fds["results"], dst_dir_fd=fds["outbox"])
             os.rename(name, name, src_dir_fd=fds["running"], dst_dir_fd=fds["done"])
@@ -69,21 +72,51 @@ def rate(place: Path, workers: int, number: int, *, spawn: bool = False) -> floa
     return number * 1e9 / (ended - begun)
 
 
+def idle(place: Path, number: int) -> list[float]:
+    """Milliseconds from drop to start of so many tasks, one at a time; sorted."""
+    fill(place, 0)
+    found = []
+    bell = Bell(f"{place}/outbox")
+    worker = subprocess.Popen([sys.executable, __file__, "serve", str(place)])
+    try:
+        for i in range(number + 1):
+            path = f"{place}/tmp/{i:08}.json"
+            _write(path, json.dumps({"id": i, "task": "noop", "args": {}}).encode())
+            begun = time.monotonic_ns()
+            os.rename(path, f"{place}/incoming/{i:08}.json")
+            bell.count(1)
+            body = json.loads((place / "outbox" / f"{i:08}.json").read_bytes())
+            found.append((body["result"] - begun) / 1e6)
+            time.sleep(APART)
+    finally:
+        worker.kill()
+        worker.wait()
+        bell.close()
+    return sorted(found[1:])  # the worker had to start before the first
+
+
 def _write(path: str, data: bytes, folder: int | None = None) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
     os.write(fd, data)
     os.close(fd)
 
 
-def _run(body: dict[str, object], *, spawn: bool) -> None:
+def _run(body: dict[str, object], *, spawn: bool) -> int:
+    begun = time.monotonic_ns()
     if spawn:
         os.waitpid(os.posix_spawn(TRUE[0], TRUE, {}), 0)
     else:
         dict(body)
+    return begun
 
 
 def main(words: list[str]) -> int:
     """A worker."""
+    if words[0] == "serve":
+        bell = Bell(f"{words[1]}/incoming")
+        while True:
+            work(words[1])
+            bell.wait(FOREVER)
     begun = time.monotonic_ns()
     done = work(words[1], spawn="spawn" in words[2:])
     print(json.dumps({"done": done, "begun": begun, "ended": time.monotonic_ns()}))

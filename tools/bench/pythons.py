@@ -19,7 +19,9 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import prototype
 
@@ -30,10 +32,14 @@ from spool.bench.figures import environment, listing
 from spool.init import init
 from spool.names import new_id
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).resolve().parents[2]
 PROTOTYPE = "prototype"
 FILES = 10  # that a task may need
 AHEAD, APART = 2_000_000_000, 20_000_000  # ns
+PACE = 0.005  # seconds between two tasks, one at a time
 APP = """
 import time
 from spool import task
@@ -91,8 +97,21 @@ def rate(place: Path, kind: str, workers: int, number: int) -> float:
     return once(place, kind, workers, number)
 
 
-def latency(place: Path, durability: str, number: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from drop to start, and from the time a task is for to its start; both sorted."""
+def idle(place: Path, durability: str, number: int) -> list[float]:
+    """Milliseconds from right before submission to the first line of the function, sorted."""
+    with served(place, durability) as spool:
+        found = []
+        for _ in range(number):
+            begun = time.monotonic_ns()
+            task_id = spool.submit("noop.stamp")
+            found.append((spool.wait(task_id, 60)["result"] - begun) / 1e6)
+            time.sleep(PACE)
+        return sorted(found)
+
+
+@contextmanager
+def served(place: Path, durability: str) -> Iterator[Spool]:
+    """A daemon whose worker is warm."""
     root = place / "spool"
     init(str(root))
     (place / "benchapp.py").write_text(APP)
@@ -102,9 +121,18 @@ def latency(place: Path, durability: str, number: int) -> tuple[list[float], lis
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    waits, late = [], []
     with Spool(root) as spool:
         spool.wait(spool.submit("noop"), 60)
+        yield spool
+    daemon.send_signal(signal.SIGTERM)
+    daemon.wait(60)
+
+
+def latency(place: Path, durability: str, number: int) -> tuple[list[float], list[float]]:
+    """Milliseconds from drop to start, and from the time a task is for to its start; both sorted."""
+    root = place / "spool"
+    waits = []
+    with served(place, durability) as spool:
         for _ in range(number):
             task_id = new_id()
             staged = root / "tmp" / f"{task_id}.json"
@@ -112,7 +140,7 @@ def latency(place: Path, durability: str, number: int) -> tuple[list[float], lis
             begun = time.monotonic_ns()
             staged.rename(root / "incoming" / staged.name)
             waits.append((spool.wait(task_id, 60)["result"] - begun) / 1e6)
-            time.sleep(0.005)
+            time.sleep(PACE)
         first = time.time_ns() + AHEAD
         moments = [first + i * APART for i in range(number // 2)]
         ids = [spool.submit("noop.time", at=at / 1e9) for at in moments]
@@ -121,8 +149,6 @@ def latency(place: Path, durability: str, number: int) -> tuple[list[float], lis
             (spool.wait(i, 60)["result"] - at // 1000 * 1000) / 1e6
             for i, at in zip(ids, moments, strict=True)
         ]
-    daemon.send_signal(signal.SIGTERM)
-    daemon.wait(60)
     return sorted(waits), sorted(late)
 
 
