@@ -33,7 +33,7 @@ from spool.init import init
 from spool.names import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOTYPE = "prototype"
@@ -63,12 +63,12 @@ cwd = "{place}"
 """
 
 
-def once(place: Path, durability: str, workers: int, number: int) -> float:
+def once(place: Path, durability: str, workers: int, number: int, toml: str = TOML) -> float:
     """Tasks a second of one run."""
     root = place / "spool"
     init(str(root))
     (place / "benchapp.py").write_text(APP)
-    (root / "spool.toml").write_text(TOML.format(durability=durability, workers=workers, place=place))
+    (root / "spool.toml").write_text(toml.format(durability=durability, workers=workers, place=place))
     (root / "outbox" / "default").mkdir(mode=0o700)
     with Spool(root, durability="relaxed") as spool:
         for _ in range(number):
@@ -152,7 +152,9 @@ def latency(place: Path, durability: str, number: int) -> tuple[list[float], lis
     return sorted(waits), sorted(late)
 
 
-def throughput(args: argparse.Namespace) -> dict[str, list[float]]:
+def throughput(
+    args: argparse.Namespace, rate: Callable[[Path, str, int, int], float] = rate
+) -> dict[str, list[float]]:
     """Tasks a second of every contender, repetitions interleaved."""
     rates: dict[str, list[float]] = {}
     for _ in range(args.repeat):
@@ -162,6 +164,14 @@ def throughput(args: argparse.Namespace) -> dict[str, list[float]]:
                     found = rate(place, kind, workers, args.number)
                 rates.setdefault(f"{kind}, {workers} worker(s)", []).append(found)
     return rates
+
+
+def print_rates(rates: dict[str, list[float]]) -> None:
+    """A line each, with the ratio to the prototype at the same width."""
+    for name, found in rates.items():
+        low, middle, high = min(found), statistics.median(found), max(found)
+        ratio = middle / statistics.median(rates[f"{PROTOTYPE}, {name.partition(', ')[2]}"])
+        print(f"{name:24} {middle:8,.0f} tasks/s  ratio {ratio:.2f}  ({low:,.0f} to {high:,.0f})")
 
 
 def main() -> int:
@@ -183,10 +193,7 @@ def main() -> int:
         print(json.dumps({"environment": about, "tasks/s": rates, "ms": times}))
         return 0
     print(listing(about))
-    for name, found in rates.items():
-        low, middle, high = min(found), statistics.median(found), max(found)
-        ratio = middle / statistics.median(rates[f"{PROTOTYPE}, {name.partition(', ')[2]}"])
-        print(f"{name:24} {middle:8,.0f} tasks/s  ratio {ratio:.2f}  ({low:,.0f} to {high:,.0f})")
+    print_rates(rates)
     for name, ms in times.items():
         p50, p99 = ms[len(ms) // 2], ms[len(ms) * 99 // 100]
         print(f"{name}  p50 {p50:.2f} ms, p99 {p99:.2f} ms  ({len(ms)} tasks)")
