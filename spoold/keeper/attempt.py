@@ -29,7 +29,8 @@ class Attempt:
         self.log = Log(order.log, order.limit)
         self.due: float | None = None  # when patience with it ends: KILL, or report without waiting
         self.ended: dict[str, object] = {}
-        self.mark = mark([os.fsencode(f"{name}={value}") for name, value in order.env.items()])
+        ours = [f"{name}={value}" for name, value in order.env.items() if name.startswith("SPOOL_")]
+        self.mark = mark([os.fsencode(one) for one in ours])
         self.since = time.monotonic()
         self.ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS)
         self.pid, self.pipe = spawn(order)

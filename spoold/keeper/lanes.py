@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from bisect import insort
 
-from .order import text
-
 TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .attempt import Attempt
+    from .order import StartOrder
 
 SLOW = 0.02  # seconds that a handler may hold up what waits behind it
 
@@ -19,22 +18,21 @@ class Lanes:
     """By lane, in the order of their rank, the orders that were given ahead and have not begun."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, list[Waiting]] = {}
+        self.waiting: dict[str, list[StartOrder]] = {}
         self._given: dict[str, int] = {}  # how many waited when the last was given
 
-    def add(self, message: dict[str, object]) -> None:
+    def add(self, order: StartOrder) -> None:
         """An order, to its place."""
-        order = Waiting(message)
         orders = self.waiting.setdefault(order.lane, [])
         insort(orders, order)
         self._given[order.lane] = len(orders)
 
-    def next(self, running: Iterable[Attempt]) -> dict[str, object] | None:
+    def next(self, running: Iterable[Attempt]) -> StartOrder | None:
         """An order whose turn it is; it is out of here."""
         lanes = [attempt.lane for attempt in running]
         for lane, orders in self.waiting.items():
-            if lanes.count(lane) < orders[0].width:
-                return self._take(lane, 0).message
+            if lanes.count(lane) < orders[0].ahead:
+                return self._take(lane, 0)
         return None
 
     def has_enough(self, lane: str) -> bool:
@@ -63,29 +61,8 @@ class Lanes:
                 found[attempt.lane] = max(found[attempt.lane], attempt.since + SLOW)
         return found
 
-    def _take(self, lane: str, at: int) -> Waiting:
+    def _take(self, lane: str, at: int) -> StartOrder:
         found = self.waiting[lane].pop(at)
         if not self.waiting[lane]:
             del self.waiting[lane], self._given[lane]
         return found
-
-
-class Waiting:
-    """An order that begins once fewer than `width` of its lane run."""
-
-    __slots__ = ("key", "lane", "message", "rank", "width")
-
-    def __init__(self, message: dict[str, object]) -> None:
-        self.message = message
-        self.key = text(message, "key")
-        self.lane = text(message, "lane")
-        width, rank = message.get("ahead"), message.get("rank")
-        if not isinstance(width, int) or width < 1:
-            raise ValueError("ahead: must be a number from 1 on")
-        if not isinstance(rank, list) or [type(part) for part in rank] != [int, str]:
-            raise ValueError("rank: must be a number and a string")
-        self.width: int = width
-        self.rank: list[int | str] = rank
-
-    def __lt__(self, other: Waiting) -> bool:
-        return self.rank < other.rank

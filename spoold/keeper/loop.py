@@ -98,47 +98,52 @@ class Keeper:
 
     def start(self, message: dict[str, object]) -> None:
         """Start a handler or say why not."""
-        if message.get("ahead"):
-            self.lanes.add(message)
-            return
         fd = self.wire.fds.popleft() if message.get("socket") else None
         try:
-            self.spawn(message, fd)
+            order = StartOrder(message, fd)
+            if order.ahead:
+                self.lanes.add(order)
+            else:
+                self.spawn(order)
+        except (ValueError, TypeError) as error:  # a wrong type
+            self.refuse(text(message, "key"), None, str(error))
         finally:
             if fd is not None:
                 os.close(fd)
 
     def follow(self) -> None:
         """Start what waits for one of its lane to end, where one has."""
-        while (message := self.lanes.next(self.running.values())) is not None:
-            self.spawn(message, None)
+        while (order := self.lanes.next(self.running.values())) is not None:
+            self.spawn(order)
 
     def give_back(self, lane: str) -> None:
         """What waits in a lane does not begin."""
         for key in self.lanes.clear(lane):
             self.wire.say({"ev": "returned", "key": key})
 
-    def spawn(self, message: dict[str, object], fd: int | None) -> None:
-        """Start a handler that reads `fd`, or the `stdin` of the order."""
-        key = text(message, "key")
-        refused: dict[str, object] = {"ev": "refused", "key": key, "errno": None}
+    def refuse(self, key: str, number: int | None, why: str) -> None:
+        """It is not started."""
+        self.wire.say({"ev": "refused", "key": key, "errno": number, "error": why})
+
+    def spawn(self, order: StartOrder) -> None:
+        """Start a handler that reads the `input`, or the `stdin` of the order."""
+        key = order.key
         if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
-            over = "the lease of this node is over"
-            self.wire.say({**refused, "errno": errno.ETIME, "error": over})
+            self.refuse(key, errno.ETIME, "the lease of this node is over")
             return
         if key in self.running:
-            self.wire.say({**refused, "errno": errno.EEXIST, "error": "this attempt runs already"})
+            self.refuse(key, errno.EEXIST, "this attempt runs already")
             return
         try:
-            attempt = Attempt(StartOrder(message, fd), self.epoll)
+            attempt = Attempt(order, self.epoll)
         except OSError as error:
-            self.wire.say({**refused, "errno": error.errno, "error": why(error)})
+            self.refuse(key, error.errno, why(error))
             return
-        except (ValueError, TypeError) as error:  # a NUL, a lone surrogate, a wrong type
-            self.wire.say({**refused, "error": str(error)})
+        except (ValueError, TypeError) as error:  # a NUL, a lone surrogate
+            self.refuse(key, None, str(error))
             return
         self.running[key] = self.family.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
-        ahead = bool(message.get("ahead"))
+        ahead = order.ahead > 0
         self.wire.remark(
             {"ev": "started", "key": key, "pid": attempt.pid, "since": attempt.since, "ahead": ahead}
         )

@@ -11,7 +11,10 @@ from . import niceness
 class StartOrder:
     """All that a handler is started from."""
 
-    __slots__ = ("argv", "cwd", "env", "input", "key", "lane", "limit", "log", "niceness", "stdin")
+    __slots__ = (
+        "ahead", "argv", "cwd", "env", "input", "key", "lane", "limit", "log", "niceness", "rank",
+        "stdin",
+    )  # fmt: skip
 
     def __init__(self, message: dict[str, object], fd: int | None = None) -> None:
         """`fd`: what the handler reads instead of `stdin`."""
@@ -22,12 +25,18 @@ class StartOrder:
         self.limit = limit
         self.key = text(message, "key")
         self.lane = text(message, "lane") if "lane" in message else ""
+        self.ahead = _ahead(message)
+        self.rank = _rank(message) if self.ahead else []
         self.log = text(message, "log")
         self.argv = _argv(message)
         self.env = _env(message)
         self.cwd = None if message.get("cwd") is None else text(message, "cwd")
         self.stdin = text(message, "stdin")
         self.niceness = niceness.parse(message.get("niceness"))
+
+    def __lt__(self, other: StartOrder) -> bool:
+        """Whether it begins before another one of its lane."""
+        return self.rank < other.rank
 
 
 def is_over(lease: int) -> bool:
@@ -50,6 +59,21 @@ def seconds(message: dict[str, object], name: str) -> float:
     if not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise ValueError(f"{name}: must be a number of seconds")
     return float(value)
+
+
+def _ahead(message: dict[str, object]) -> int:
+    """0 for at once, else it begins when fewer than so many of its lane run."""
+    ahead = message.get("ahead", 0)
+    if not isinstance(ahead, int) or ahead < 0:
+        raise ValueError("ahead: must be a number from 0 on")
+    return ahead
+
+
+def _rank(message: dict[str, object]) -> list[int | str]:
+    rank = message.get("rank")
+    if not isinstance(rank, list) or [type(part) for part in rank] != [int, str]:
+        raise ValueError("rank: must be a number and a string")
+    return rank
 
 
 def _argv(message: dict[str, object]) -> list[str]:

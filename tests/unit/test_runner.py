@@ -22,6 +22,7 @@ from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Returned, Started
 from spoold.effects.runner import Place, Runner, RunnerError
 from spoold.keeper.lanes import Lanes
+from spoold.keeper.order import StartOrder
 from spoold.keeper.proc import environ
 from spoold.keeper.wire import LINE_LIMIT
 
@@ -974,10 +975,10 @@ def test_the_next_of_a_lane_begins_though_one_cannot_be_started() -> None:
     "wrong",
     [{"ahead": "1"}, {"ahead": 1.5}, {"ahead": -1}, {"lane": 7}, {"rank": None}, {"rank": ["", 0]}],
 )
-def test_an_order_ahead_that_makes_no_sense_is_told(wrong: dict[str, object]) -> None:
+def test_an_order_ahead_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     keeper = RawKeeper()
     keeper.say(_ahead("a.1", "exit 0", **wrong))
-    assert keeper.answer()["ev"] == "protocol"
+    assert keeper.answer()["ev"] == "refused"
     keeper.say(_ahead("a.1", "exit 0"))
     assert keeper.answer()["ev"] == "exit"
     assert keeper.close() == 0
@@ -999,7 +1000,7 @@ def test_the_runner_tells_what_comes_back_and_when_what_waited_began(handlers: H
 def test_a_lane_has_enough_while_more_than_half_of_what_was_given_waits() -> None:
     lanes = Lanes()
     for key in "abcd":
-        lanes.add(json.loads(_ahead(key, "")))
+        lanes.add(StartOrder(json.loads(_ahead(key, ""))))
     left = []
     while lanes.waiting:
         left.append(lanes.has_enough("lane"))
