@@ -102,8 +102,9 @@ class Handlers:
         return {} if path is None else {"cgroup": path}
 
     def flush(self) -> None:
-        """All that was started in this group of transitions goes to its workers."""
+        """All that was started in this group of transitions goes to its workers and the keeper."""
         self.workers.flush()
+        self._runner.flush()
 
     def recall(self, recall: Recall) -> None:
         """What was handed ahead of time and has not begun comes back as an event."""

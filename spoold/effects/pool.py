@@ -381,6 +381,7 @@ class Pool:
         argv = [self.app.interpreter or sys.executable, "-c", ENTRY, FOLDER]
         cwd = self.app.cwd or self._base["HOME"]
         self._runner.start(name, argv, env, cwd, "", f"{scratch}.early", 1 << 16, theirs)
+        self._runner.flush()
         worker.greet(
             {
                 "op": "hello",

@@ -4,6 +4,7 @@
     runner.start_keeper()
     selector.register(runner.fileno(), EVENT_READ)      # stays valid when a keeper is replaced
     runner.start("ID.1", argv, env, cwd, stdin, log, log_limit)
+    runner.flush()
     for event in runner.events(): ...                   # whenever fileno() is readable
 
 Every start is answered by one of NotStarted, Exited, Returned or KeeperLost, whatever happens. Call all
@@ -192,7 +193,7 @@ class Runner:
         niceness: Mapping[str, int | str] | None = None,
         place: Place | None = None,
     ) -> None:
-        """Start a handler. `key` names the attempt (ID.N) and must not be in use.
+        """Start a handler, with the next flush(). `key` names the attempt (ID.N) and must not be in use.
 
         argv: argv[0] without a slash is looked up on env's PATH. env: the whole environment; give
         it SPOOL_ID and SPOOL_ATTEMPT, by which what it leaves behind is recognised. cwd: None for "/".
@@ -212,7 +213,7 @@ class Runner:
         if sock is not None:
             order["socket"] = True
             self._passing.append((len(self._outbox), sock))
-        self._send({**order, "stdin": stdin, "log": log, "log_limit": log_limit})
+        self._say({**order, "stdin": stdin, "log": log, "log_limit": log_limit})
 
     def recall(self, lane: str) -> None:
         """What waits in a lane goes back: Returned follows for each, but for what has begun."""
@@ -225,10 +226,13 @@ class Runner:
         """
         self._send({"op": "kill", "key": key, "grace": grace})
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _say(self, message: dict[str, Any]) -> None:
         if self._sock is None:
             raise RunnerError("the keeper was never started")
         self._outbox += _line(message)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._say(message)
         self.flush()
 
     @property

@@ -65,6 +65,7 @@ class Handlers:
         log = str(self.log(key)) if log is None else log
         niceness = self.niceness | niceness
         self.runner.start(key, argv, env, cwd, stdin, log, limit, niceness=niceness)
+        self.runner.flush()
 
     def shell(self, script: str, **options: object) -> None:
         self.start("sh", "-c", script, **options)  # type: ignore[arg-type]
@@ -240,6 +241,7 @@ def test_each_reads_its_own_socket_though_the_keeper_was_slow_to_take_the_orders
             ours.sendall(key.encode())
         env = {"PATH": PATH, "SPOOL_ID": MINE + key, "SPOOL_ATTEMPT": "1"}
         handlers.runner.start(f"{key}.1", ["cat"], env, None, "", str(handlers.log(key)), 1 << 20, theirs)
+        handlers.runner.flush()
     os.kill(handlers.runner.keeper_pid, signal.SIGCONT)
     assert [handlers.exited(f"{key}.1").tail for key in ("a", "b", "c")] == ["a", "b", "c"]
 
@@ -402,6 +404,7 @@ def test_what_cannot_be_started_is_refused_in_words_and_the_next_one_runs(
 
 def test_argv_that_is_one_string_is_refused_not_taken_apart(handlers: Handlers) -> None:
     handlers.runner.start("T.1", "true", {}, None, "", "/dev/null", 1)
+    handlers.runner.flush()
     assert "argv" in handlers.refused().error
 
 
@@ -736,6 +739,7 @@ runner.start_keeper()
 env = {{"PATH": {PATH!r}, "SPOOL_ID": "T", "SPOOL_ATTEMPT": "1", "SPOOL_DIR": f"/{MINE}spool", "SPOOL_NODE": "here"}}
 for n, argv in enumerate(sys.argv[1:]):
     runner.start(f"T.{{n}}", ["sh", "-c", argv], env, None, "", "/dev/null", 0)
+    runner.flush()
 if os.fork() == 0:
     os.read(0, 1)
     os._exit(0)
@@ -989,6 +993,7 @@ def test_the_runner_tells_what_comes_back_and_when_what_waited_began(handlers: H
     for key in ("a.1", "b.1"):
         place = Place("lane", 1, (0, key))
         handlers.runner.start(key, ("sleep", "1000"), env, None, "", "/dev/null", 0, place=place)
+    handlers.runner.flush()
     handlers.wait(lambda e: e == Returned(key="b.1"))
     started = handlers.wait(lambda e: isinstance(e, Started))
     assert isinstance(started, Started)
