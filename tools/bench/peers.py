@@ -148,6 +148,7 @@ class Peer:
     work: tuple[str, ...]
     server: tuple[str, ...] = ()
     each: bool = False  # a worker is a process of its own; else {workers} stands in `work`
+    waits: bool = True  # for tasks to come; else its worker ends when there is none
 
 
 def huey(name: str, keeps: str, kind: str, made: str, server: tuple[str, ...] = ()) -> Peer:
@@ -167,7 +168,8 @@ PEERS = (
     huey("huey on redis", "nothing without its memory", "RedisHuey", "RedisHuey(port={port})", REDIS),
     huey("huey on redis, AOF", "all but the last second", "RedisHuey", "RedisHuey(port={port})",
          (*AOF, "everysec")),
-    Peer("litequeue", "a power cut loses the last tasks", "litequeue", LITEQUEUE, WORK, each=True),
+    Peer("litequeue", "a power cut loses the last tasks", "litequeue", LITEQUEUE, WORK, each=True,
+         waits=False),
     Peer("RQ, SimpleWorker", "nothing without its memory", "rq", RQ,
          ("-m", "rq.cli", "worker", "-q", "-w", "rq.worker.SimpleWorker", "--url", "redis://127.0.0.1:{port}"),
          REDIS, each=True),
@@ -372,6 +374,7 @@ def main() -> int:
 def _print_idle(
     args: argparse.Namespace, python: str, peers: list[Peer], about: dict[str, object]
 ) -> int:
+    peers = [peer for peer in peers if peer.waits]
     number = min(args.number, MOST_IDLE)
     times: dict[str, list[float]] = {}
     for _ in range(args.repeat):
