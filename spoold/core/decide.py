@@ -132,6 +132,11 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Reloaded():
             old, state.settings = state.settings.handlers, event.settings
             same = {p for p, handler in event.settings.handlers.items() if old.get(p) == handler}
+            for pattern in old.keys() - same:
+                runs = state.runs.values()
+                state.ahead.change(
+                    pattern, {r.entry.id for r in runs if r.handler and r.handler.pattern == pattern}
+                )
             state.code = {p: takes for p, takes in state.code.items() if p in same}
             state.asyncs = {p: names for p, names in state.asyncs.items() if p in same}
             state.gate.look = 0

@@ -70,13 +70,15 @@ def dispatch(state: State, now: Now) -> list[Action]:
 def _may_start(state: State, entry: Entry, now: Now, *, ahead: bool) -> tuple[str, str]:
     """What the gate says, and why a task is held where that is never.
 
-    Coroutines, and what is handed ahead, are no processes more, and do not ask it.
+    Coroutines, and what is handed ahead, are no processes more, and do not ask it; but programs that
+    start where others have ended start while somebody looks at the machine.
     """
     handler = state.handler_of(entry)
     if not state.knows(entry.task):
         return gate.NEVER, policy.NO_HANDLER
     if ahead or state.is_beside(entry.task, handler):
-        return gate.YES, ""
+        program = ahead and handler is not None and handler.exec
+        return state.gate.see(state, now) if program else gate.YES, ""
     return state.gate.ask(state, entry, handler, now), policy.NO_ROOM
 
 

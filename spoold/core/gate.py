@@ -41,6 +41,7 @@ class Gate:
         self.ended = 0  # processes
         self._peak = 0  # most at once since the last look
         self.closed: frozenset[str] = frozenset()  # signals beyond their threshold
+        self.pressed = False  # at the last look there were some
         self.shut = False
         self.since: Now | None = None  # when it began to hold back
         self.why = ""
@@ -76,11 +77,11 @@ class Gate:
         if task_id == self.passing:
             self.passing = ""
 
-    def pass_on(self, task_id: str, heir: str) -> None:
-        """It has ended, and another one goes on in its process."""
+    def pass_on(self, task_id: str, heir: str, demand: Demand | None = None) -> None:
+        """It has ended, and another one goes on in its process, or in its place, and needs this."""
         found = self.booked.pop(task_id, None)
         if found is not None:
-            self.booked[heir] = found
+            self.booked[heir] = demand or found
             self.look = self.pass_at = 0
             self.ended += 1
         if task_id == self.passing:
@@ -107,6 +108,7 @@ class Gate:
         state.cpus = max(2, math.ceil(machine.cores))
         usual = state.usual_limit
         _, closed = signals(foresee(machine, self.booked, self._trace), self._limits(state))
+        self.pressed = bool(closed)
         self.pace = adapt(
             self.pace or Pace(level=usual),
             pressed=bool(closed),
@@ -128,12 +130,22 @@ class Gate:
             self.shut = self._tried = False
             self.pass_at = 0
 
+    def see(self, state: State, now: Now) -> str:
+        """Whether the machine was looked at lately (YES, BLIND), for what starts without asking."""
+        if not state.settings.admission.enabled or self._is_fresh(now):
+            return YES
+        self._blind = True
+        return BLIND
+
+    def _is_fresh(self, now: Now) -> bool:
+        return self.machine is not None and 0 <= now.mono - self.machine.at < INTERVAL
+
     def ask(self, state: State, entry: Entry, handler: Handler | None, now: Now) -> str:
         """Whether a task may start: YES, NO, NEVER (not on this machine), BLIND (look first)."""
         admission = state.settings.admission
         if handler is None or handler.notify or not admission.enabled:
             return YES
-        if self.machine is None or not 0 <= now.mono - self.machine.at < INTERVAL:
+        if self.machine is None or not self._is_fresh(now):
             self._blind = True
             return BLIND
         self._tick(now.mono)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from spool.names import Entry
     from spool.settings import Handler
+    from spoold.core.admit import Demand
     from spoold.core.state import Lane, State
     from spoold.core.values import Action, Now
     from spoold.core.window import Window
@@ -53,11 +54,19 @@ class Ahead:
         self.recalled: set[str] = set()  # handlers whose tasks were, as far as they had not begun
         self.brisk: set[str] = set()  # handlers whose tasks end as soon as was foreseen
         self.bar: tuple[int, str] | None = None  # the place of the first that waits for a slot
+        self.bars: dict[
+            str, tuple[int, str]
+        ] = {}  # by handler, of the first that waits for one of its own
+        self.former: dict[str, set[str]] = {}  # by handler, what runs as it did before it was changed
+        self._mixed: set[str] = set()  # handlers whose rows are not in the order of their places
 
     def add(self, pattern: str, task_id: str, row: Handed) -> None:
         """A task is claimed ahead."""
         self.recalled.discard(pattern)
-        self.rows.setdefault(pattern, {})[task_id] = row
+        rows = self.rows.setdefault(pattern, {})
+        if rows and rows[next(reversed(rows))].rank > row.rank:
+            self._mixed.add(pattern)
+        rows[task_id] = row
         self.spans.setdefault(pattern, [0] * len(PRIORITIES))[row.rank[0]] += row.cost
 
     def drop(self, pattern: str, task_id: str) -> str | None:
@@ -65,10 +74,36 @@ class Ahead:
         rows = self.rows.get(pattern)
         if not rows:
             return None
-        heir = task_id if task_id in rows else next(iter(rows))
+        if task_id in rows:
+            heir = task_id
+        else:
+            heir = (
+                min(rows, key=lambda one: rows[one].rank) if pattern in self._mixed else next(iter(rows))
+            )
         row = rows.pop(heir)
+        if not rows:
+            self._mixed.discard(pattern)
         self.spans[pattern][row.rank[0]] -= row.cost
         return heir
+
+    def change(self, pattern: str, running: set[str]) -> None:
+        """A handler was changed, while these ran: nothing takes over their slots."""
+        self.brisk.discard(pattern)
+        if running:
+            self.former[pattern] = running | self.former.get(pattern, set())
+
+    def forget(self, pattern: str, task_id: str) -> None:
+        """A run has given back its slot."""
+        former = self.former.get(pattern)
+        if former is not None:
+            former.discard(task_id)
+            if not former:
+                del self.former[pattern]
+
+    def in_turn(self, pattern: str, rank: tuple[int, str]) -> bool:
+        """Whether nothing that comes before a task of a handler waits for a slot that it may get."""
+        own = self.bars.get(pattern)
+        return (self.bar is None or rank < self.bar) and (own is None or rank < own)
 
 
 def fits(state: State, entry: Entry) -> bool:
@@ -76,12 +111,14 @@ def fits(state: State, entry: Entry) -> bool:
     handler = state.handler_of(entry)
     if handler is None or handler.notify or handler.pattern not in state.ahead.brisk:
         return False
-    if limits.is_limited(handler) or state.processes > state.limit:
+    if limits.is_limited(handler) or handler.pattern in state.ahead.former:
+        return False
+    if state.processes > state.limit:
         return False
     usual, own = state.p95(entry.task), plain(state, handler.pattern)
     if not usual or not own or (handler.concurrency and own > handler.concurrency):
         return False
-    if not (handler.python or _as_small(state, entry, handler)):
+    if not handler.python and (usual > PROGRAMS or not _as_small(state, entry, handler)):
         return False
     spans = state.ahead.spans.get(handler.pattern, ())
     span = sum(spans[: PRIORITIES.index(entry.prio) + 1])
@@ -89,12 +126,16 @@ def fits(state: State, entry: Entry) -> bool:
 
 
 def _as_small(state: State, entry: Entry, handler: Handler) -> bool:
-    """Whether a program needs no more memory, as far as is known, than those whose place it may take."""
+    """Whether a program needs no more memory, as far as is known, than those whose place it may take.
+
+    Nor is anything of the machine beyond its threshold.
+    """
+    if state.settings.admission.enabled and state.gate.pressed:
+        return False
     need = gate.demand(state, entry, handler).memory
-    booked = state.gate.booked
-    runs = (state.runs.get(task_id) for task_id in booked)
-    own = {run.entry.id for run in runs if run and run.handler and run.handler.pattern == handler.pattern}
-    return all(booked[task_id].memory >= need for task_id in own)
+    booked = state.gate.booked.values()
+    own = [one.memory for one in booked if state.settings.handler_for(one.task) is handler]
+    return bool(own) and min(own) >= need
 
 
 def plain(state: State, pattern: str) -> int:
@@ -124,6 +165,7 @@ def vacate(state: State, task_id: str, handler: Handler | None, now: Now) -> Non
     """It has ended, or does not start: its slot goes to what was handed ahead, or is free."""
     if handler is None:
         return
+    state.ahead.forget(handler.pattern, task_id)
     if mark := state.limits.give_back(task_id):
         state.rejoin(mark)
     heir = None
@@ -135,9 +177,16 @@ def vacate(state: State, task_id: str, handler: Handler | None, now: Now) -> Non
             state.processes -= 1
             state.gate.unbook(task_id, now)
         else:
-            state.gate.pass_on(task_id, heir)
+            state.gate.pass_on(task_id, heir, _demand(state, heir, handler))
     if heir is None:
         state.busy[handler.pattern] = state.busy.get(handler.pattern, 1) - 1
+
+
+def _demand(state: State, heir: str, handler: Handler) -> Demand | None:
+    """What a program that takes over a slot needs; None where that is its worker's."""
+    run = state.runs.get(heir)
+    entry = run.entry if run is not None else state.claiming.get(heir)
+    return gate.demand(state, entry, handler) if handler.exec and entry is not None else None
 
 
 def is_ahead(state: State, task_id: str, handler: Handler | None) -> bool:
@@ -148,6 +197,7 @@ def is_ahead(state: State, task_id: str, handler: Handler | None) -> bool:
 def next_start(state: State) -> tuple[Entry, bool] | None:
     """The next task that may start, and whether ahead; None also where the disk has to be asked."""
     state.ahead.bar = None
+    state.ahead.bars.clear()
     for number, prio in enumerate(PRIORITIES):
         if not state.known[prio] or (number and state.lift_unknown):
             return None
@@ -162,6 +212,7 @@ def next_start(state: State) -> tuple[Entry, bool] | None:
 def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str | None:
     """The same for one class; the empty text where what comes first may be only on disk."""
     lanes: list[tuple[str, Entry, bool]] = []
+    ahead: list[tuple[str, str, Entry]] = []
     free: list[tuple[Lane, str, Entry]] = []
     blind: list[str] = []  # places from which on there may be something that is not in memory
     for lane, kept, first, entry in chain(_common(state, prio), _own(state, prio)):
@@ -169,15 +220,18 @@ def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str |
             blind.append("" if _is_fair(state, lane) else first)
         elif kept == FREE and entry is not None and lane[0] in state.limited:
             free.append((lane, first, entry))
-        elif entry is not None and (kept == FREE or fits(state, entry)):
-            lanes.append((first, entry, kept != FREE))
+        elif entry is not None and kept == FREE:
+            lanes.append((first, entry, False))
+        elif entry is not None and fits(state, entry):
+            ahead.append((lane[0], first, entry))
         else:
             _bar(state, lane, (number, first))
     if free:
         lanes += _turns(state, free)
-    bar = state.ahead.bar
-    able = [row for row in lanes if not row[2] or bar is None or (number, row[0]) < bar]
-    chosen = min(able, key=lambda row: row[0], default=None)
+    for pattern, first, entry in ahead:
+        if state.ahead.in_turn(pattern, (number, first)):
+            lanes.append((first, entry, True))
+    chosen = min(lanes, key=lambda row: row[0], default=None)
     if blind and (chosen is None or min(blind) <= chosen[0]):
         state.blind = True
         return ""
@@ -280,12 +334,17 @@ def _head(state: State, lane: Lane, window: Window[str]) -> tuple[str, Entry] | 
 
 
 def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:
-    """A task waits for a slot that others might leave: none that comes after it is handed ahead."""
-    if state.processes >= state.limit and (state.ahead.bar is None or rank < state.ahead.bar):
-        handler = state.settings.handlers.get(lane[0])
-        own = handler.concurrency if handler is not None else None
-        if not own or state.busy.get(lane[0], 0) < own:
-            state.ahead.bar = rank
+    """A task waits for a slot that others might leave: none that comes after it is handed ahead.
+
+    Where its handler has as many as it may have, it is one of that handler's.
+    """
+    pattern, ahead = lane[0], state.ahead
+    handler = state.settings.handlers.get(pattern)
+    own = handler.concurrency if handler is not None else None
+    if own and state.busy.get(pattern, 0) >= own:
+        ahead.bars[pattern] = min(rank, ahead.bars.get(pattern, rank))
+    elif state.processes >= state.limit and (ahead.bar is None or rank < ahead.bar):
+        ahead.bar = rank
 
 
 def _kept(state: State, lane: Lane) -> int:
@@ -309,12 +368,13 @@ def _kept(state: State, lane: Lane) -> int:
 def recall(state: State) -> list[Action]:
     """What was handed ahead and is no more to begin: something comes before it, or all is paused."""
     out: list[Action] = []
-    paused, bar = bool(state.paused()), state.ahead.bar
-    for pattern, rows in state.ahead.rows.items():
-        if not rows or pattern in state.ahead.recalled:
+    paused, ahead = bool(state.paused()), state.ahead
+    for pattern, rows in ahead.rows.items():
+        if not rows or pattern in ahead.recalled:
             continue
-        behind = bar is not None and any(row.rank > bar for row in rows.values())
+        barred = ahead.bar is not None or pattern in ahead.bars
+        behind = barred and not all(ahead.in_turn(pattern, row.rank) for row in rows.values())
         if paused or behind or any(state.lane_of(row.task)[1] for row in rows.values()):
-            state.ahead.recalled.add(pattern)
+            ahead.recalled.add(pattern)
             out.append(Recall(pattern))
     return out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spool import layout, limitkey
 from spool.names import PRIORITIES
 from spool.patterns import matches
+from spool.times import FOREVER
 from spoold.core import limits, order, share
 from spoold.core.bodies import Bodies
 from spoold.core.gate import Gate
@@ -139,14 +140,15 @@ class State:
     def run(self, run: Run) -> None:
         """A task runs from now on."""
         self.runs[run.entry.id] = run
-        heappush(self._limits, (run.limit, run.entry.id))
+        self.extend(run, run.limit)
         if run.entry.deadline is not None and run.entry.lifted < 2:
             heappush(self._deadlines, (run.entry.deadline, run.entry.id))
 
     def extend(self, run: Run, limit: int) -> None:
         """A run has until another monotonic instant."""
         run.limit = limit
-        heappush(self._limits, (limit, run.entry.id))
+        if limit < FOREVER:
+            heappush(self._limits, (limit, run.entry.id))
 
     def next_limit(self) -> Run | None:
         """The run whose time is up first."""

@@ -20,8 +20,9 @@ after that, whatever was ordered before. FD is a socket to spoold; JSON objects,
     protocol error                                               the line was not understood
 
 With `ahead`, a number, an order begins when fewer than so many of its lane run, the first by rank before
-the others, and exits of that lane are told some together; it goes back when it was recalled or killed
-until then, or what runs is slow (lanes.py).
+the others. One without it begins at once, or, where others of its lane wait, makes room for one more of
+them. Exits of a lane in which enough waits are told some together. What waits goes back when it is
+recalled or killed, or what runs is slow (lanes.py).
 
 With `socket` true a descriptor comes beside the message (SCM_RIGHTS), and is what the handler reads.
 

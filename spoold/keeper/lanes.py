@@ -20,19 +20,23 @@ class Lanes:
     def __init__(self) -> None:
         self.waiting: dict[str, list[StartOrder]] = {}
         self._given: dict[str, int] = {}  # how many waited when the last was given
+        self._width: dict[str, int] = {}  # how many of a lane may run, while some wait
 
     def add(self, order: StartOrder) -> None:
-        """An order, to its place."""
-        orders = self.waiting.setdefault(order.lane, [])
+        """An order, to its place. One that is not ahead brings a slot, for the first of its lane."""
+        lane = order.lane
+        orders = self.waiting.setdefault(lane, [])
         insort(orders, order)
-        self._given[order.lane] = len(orders)
+        self._given[lane] = len(orders)
+        before = self._width.get(lane, 0)
+        self._width[lane] = max(before, order.ahead) if order.ahead else before + 1
 
     def next(self, running: Iterable[Attempt]) -> StartOrder | None:
         """An order whose turn it is; it is out of here."""
         lanes = [attempt.lane for attempt in running]
         for lane, orders in self.waiting.items():
-            if lanes.count(lane) < orders[0].ahead:
-                return self._take(lane, 0)
+            if lanes.count(lane) < self._width[lane]:
+                return self._take(lane, orders[0])
         return None
 
     def has_enough(self, lane: str) -> bool:
@@ -41,17 +45,16 @@ class Lanes:
 
     def take(self, key: str) -> bool:
         """Whether an attempt waits; it does no more."""
-        for lane, orders in self.waiting.items():
-            for at, order in enumerate(orders):
-                if order.key == key:
-                    self._take(lane, at)
-                    return True
-        return False
+        found = next((o for orders in self.waiting.values() for o in orders if o.key == key), None)
+        if found is not None:
+            self._take(found.lane, found)
+        return found is not None
 
     def clear(self, lane: str) -> list[str]:
         """The keys of all that wait in a lane, in turn; none does any more."""
-        self._given.pop(lane, None)
-        return [order.key for order in self.waiting.pop(lane, ())]
+        keys = [order.key for order in self.waiting.get(lane, ())]
+        self._forget(lane)
+        return keys
 
     def due(self, running: Iterable[Attempt]) -> dict[str, float]:
         """When patience with what runs in the lanes of those that wait is over, as time.monotonic()."""
@@ -61,8 +64,12 @@ class Lanes:
                 found[attempt.lane] = max(found[attempt.lane], attempt.since + SLOW)
         return found
 
-    def _take(self, lane: str, at: int) -> StartOrder:
-        found = self.waiting[lane].pop(at)
+    def _take(self, lane: str, order: StartOrder) -> StartOrder:
+        self.waiting[lane].remove(order)
         if not self.waiting[lane]:
-            del self.waiting[lane], self._given[lane]
-        return found
+            self._forget(lane)
+        return order
+
+    def _forget(self, lane: str) -> None:
+        for kept in (self.waiting, self._given, self._width):
+            kept.pop(lane, None)

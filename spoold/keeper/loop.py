@@ -101,7 +101,7 @@ class Keeper:
         fd = self.wire.fds.popleft() if message.get("socket") else None
         try:
             order = StartOrder(message, fd)
-            if order.ahead:
+            if order.ahead or order.lane in self.lanes.waiting:
                 self.lanes.add(order)
             else:
                 self.spawn(order)
@@ -128,13 +128,13 @@ class Keeper:
     def spawn(self, order: StartOrder) -> None:
         """Start a handler that reads the `input`, or the `stdin` of the order."""
         key = order.key
-        if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
-            self.refuse(key, errno.ETIME, "the lease of this node is over")
-            return
         if key in self.running:
             self.refuse(key, errno.EEXIST, "this attempt runs already")
             return
         try:
+            if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
+                self.refuse(key, errno.ETIME, "the lease of this node is over")
+                return
             attempt = Attempt(order, self.epoll)
         except OSError as error:
             self.refuse(key, error.errno, why(error))

@@ -26,7 +26,7 @@ class StartOrder:
         self.key = text(message, "key")
         self.lane = text(message, "lane") if "lane" in message else ""
         self.ahead = _ahead(message)
-        self.rank = _rank(message) if self.ahead else []
+        self.rank = _rank(message) if "rank" in message else []
         self.log = text(message, "log")
         self.argv = _argv(message)
         self.env = _env(message)

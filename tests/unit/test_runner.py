@@ -14,7 +14,8 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -955,6 +956,37 @@ def test_as_many_of_a_lane_run_at_once_as_it_is_wide_and_what_is_slow_keeps_nobo
     assert keeper.answer() == {"ev": "returned", "key": "c.1"}
     keeper.say(_ahead("x.1", "exit 0", lane="other"))
     assert keeper.answer()["ev"] == "exit"
+    assert keeper.close() == 0
+
+
+def test_a_slot_more_is_for_the_first_of_those_that_wait() -> None:
+    lanes = Lanes()
+    names = ["b", "c"]
+    for name in names:
+        lanes.add(StartOrder(json.loads(_ahead(name, "", 1))))
+    running: list[Any] = [SimpleNamespace(lane="lane", since=0.0)]
+    assert lanes.next(running) is None
+    lanes.add(StartOrder(json.loads(_ahead("d", "", 2, ahead=0))))
+    first = lanes.next(running)
+    assert first is not None
+    assert first.key == "b"
+    assert lanes.next([*running, *running]) is None
+    last = [order.key for order in iter(lambda: lanes.next(running), None)]
+    assert last == ["c", "d"]
+    assert not lanes.waiting
+
+
+def test_what_needs_not_wait_begins_after_what_comes_before_it_in_its_lane() -> None:
+    keeper = RawKeeper()
+    orders = [_ahead("a.1", "exec sleep 1000", ahead=0), _ahead("b.1", "exit 2")]
+    keeper.say(b"\n".join([*orders, _ahead("c.1", "exit 3", 1, ahead=0)]))
+    last: dict[str, dict[str, object]] = {}
+    while len(last) < 2:
+        answer = keeper.answer()
+        if answer["ev"] != "started":
+            last[str(answer["key"])] = answer
+    assert list(last) == ["b.1", "c.1"]
+    assert last["b.1"]["ev"] == "exit"  # on a machine that is slow the other may come back
     assert keeper.close() == 0
 
 
