@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +34,7 @@ LOWEST_KEY = ""
 LOWEST_MOMENT = (-1, "")
 KEPT_NAMES = 1000
 LEAST = 16
+SPARE = 64  # rows of a heap that may be of what has ended
 # Handler, pauses, whether its tasks are coroutines, and the mark of a key that has a lane of its own.
 Lane = tuple[str, tuple[str, ...], bool, str]
 
@@ -143,12 +144,18 @@ class State:
         self.extend(run, run.limit)
         if run.entry.deadline is not None and run.entry.lifted < 2:
             heappush(self._deadlines, (run.entry.deadline, run.entry.id))
+            if len(self._deadlines) > 2 * len(self.runs) + SPARE:  # behind a long run lies what has ended
+                self._deadlines = [row for row in self._deadlines if row[1] in self.runs]
+                heapify(self._deadlines)
 
     def extend(self, run: Run, limit: int) -> None:
         """A run has until another monotonic instant."""
         run.limit = limit
         if limit < FOREVER:
             heappush(self._limits, (limit, run.entry.id))
+        if len(self._limits) > 2 * len(self.runs) + SPARE:
+            self._limits = [(r.limit, r.entry.id) for r in self.runs.values() if r.limit < FOREVER]
+            heapify(self._limits)
 
     def next_limit(self) -> Run | None:
         """The run whose time is up first."""

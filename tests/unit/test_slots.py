@@ -12,7 +12,7 @@ from spool.settings import load
 from spool.times import FOREVER
 from spoold.core import attempts, slots
 from spoold.core.decide import decide
-from spoold.core.state import State
+from spoold.core.state import SPARE, State
 from spoold.core.values import Now, Recall, Reloaded, Run
 
 NOW = Now(1_795_262_400_000_000, 1_000_000)
@@ -62,7 +62,7 @@ def run(state: State, task: str, *, ahead: bool = False) -> Run:
         parent="",
         started=0,
         began=0,
-        limit=FOREVER if ahead else 0,
+        limit=FOREVER,
     )
     state.run(made)
     return made
@@ -183,10 +183,18 @@ def test_nothing_takes_over_the_slot_of_what_runs_as_its_handler_no_longer_does(
     assert slots.fits(state, entry("x.small"))
 
 
-def test_what_has_no_limit_yet_leaves_nothing_behind_among_the_limits() -> None:
+def test_what_has_ended_leaves_nothing_behind_a_run_that_takes_long() -> None:
     state = programs()
-    for one in [*state.runs.values()]:
-        state.extend(one, NOW.mono + 1)
-    for _ in range(50):
-        attempts.release(state, run(state, "x.small", ahead=True), NOW)
-    assert len(state._limits) == 4
+    first, _ = [*state.runs.values()]
+    state.extend(first, NOW.mono + 1)
+    late = replace(entry("x.small"), deadline=NOW.wall + 1)
+    for _ in range(500):
+        short = run(state, "x.small", ahead=True)
+        state.extend(short, NOW.mono + 2)
+        attempts.release(state, short, NOW)
+        short.entry = replace(late, id=new_id(NOW.wall))
+        state.run(short)
+        state.runs.pop(short.entry.id)
+    assert len(state._limits) <= 2 * 4 + SPARE
+    assert len(state._deadlines) <= 2 * 4 + SPARE
+    assert state.next_limit() is first
