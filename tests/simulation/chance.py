@@ -134,7 +134,7 @@ def _batch(world: World, rng: Random) -> None:
     docs = [task(world, rng) for _ in range(many)]
     if rng.random() < 0.4:  # what is handed on ahead of time
         name = rng.choice(QUICK)
-        docs = [{**doc, "task": name} for doc in docs]
+        docs = [{**doc, "task": rng.choice((name, name, name, doc["task"]))} for doc in docs]
     docs, sure = _apart(docs), rng.random() < 0.8
     if world.linked and sure and rng.random() < world.linked:
         _link(world, rng, docs)

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SECOND = 1_000_000
-QUICK = ("py.quick", "run.quick")
+QUICK = ("py.quick", "run.quick", "solo.quick")
 SLOW = SECOND // 50  # us that what was handed ahead may wait
 HALF = 32 << 10  # of the redo log: a story fills it several times
 TOML = """
@@ -68,7 +68,7 @@ poison_after = 3
 {more}
 [handlers."run.*"]
 exec = ["/bin/true"]
-[handlers."solo"]
+[handlers."solo*"]
 exec = ["/bin/true"]
 concurrency = 1
 [handlers."order.*"]

@@ -199,9 +199,8 @@ class Watch:
         """Nothing that waits for a slot comes before what was handed ahead."""
         state = host.state
         ahead = [e for e in fresh if slots.is_ahead(state, e.id, state.handler_of(e))]
-        if not ahead or state.processes < state.limit:
+        if not ahead:
             return
-        last = max(ahead, key=order.rank)
         for path in self._pending & set(pending(self.world)):
             entry = _at(path)
             if entry is None or entry.time > now.wall or layout.pending(entry) != path:
@@ -211,9 +210,14 @@ class Watch:
                 continue
             if limits.full(state, handler, entry.mark):
                 continue
+            if state.is_beside(entry.task, handler):
+                continue
             own = handler.concurrency and state.busy.get(handler.pattern, 0) >= handler.concurrency
-            beside = state.is_beside(entry.task, handler)
-            if not own and not beside and order.rank(entry) < order.rank(last):
+            if not own and state.processes < state.limit:
+                continue
+            rivals = [e for e in ahead if state.handler_of(e) is handler] if own else ahead
+            last = max(rivals, key=order.rank, default=entry)
+            if order.rank(entry) < order.rank(last):
                 raise Broken(f"{last} is handed ahead of {entry}, which waits for a slot")
 
     # Events.
