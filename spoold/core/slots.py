@@ -53,10 +53,9 @@ class Ahead:
         self.spans: dict[str, list[int]] = {}  # by handler, what the rows of each class cost together
         self.recalled: set[str] = set()  # handlers whose tasks were, as far as they had not begun
         self.brisk: set[str] = set()  # handlers whose tasks end as soon as was foreseen
-        self.bar: tuple[int, str] | None = None  # the place of the first that waits for a slot
-        self.bars: dict[
-            str, tuple[int, str]
-        ] = {}  # by handler, of the first that waits for one of its own
+        # The place of the first that waits for a slot, and by handler of the first for one of its own.
+        self.bar: tuple[int, str] | None = None
+        self.bars: dict[str, tuple[int, str]] = {}
         self.former: dict[str, set[str]] = {}  # by handler, what runs as it did before it was changed
         self._mixed: set[str] = set()  # handlers whose rows are not in the order of their places
 
@@ -74,12 +73,9 @@ class Ahead:
         rows = self.rows.get(pattern)
         if not rows:
             return None
-        if task_id in rows:
-            heir = task_id
-        else:
-            heir = (
-                min(rows, key=lambda one: rows[one].rank) if pattern in self._mixed else next(iter(rows))
-            )
+        heir = task_id if task_id in rows else next(iter(rows))
+        if heir != task_id and pattern in self._mixed:
+            heir = min(rows, key=lambda one: rows[one].rank)
         row = rows.pop(heir)
         if not rows:
             self._mixed.discard(pattern)
