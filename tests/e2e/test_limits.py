@@ -31,7 +31,10 @@ def test_one_of_a_key_at_once_and_why_says_so(live: Spools) -> None:
     assert not (spool.notes / two).exists()
     for verb in (("why", two), ("show", two), ("ls", "pending"), ("ls", "--json"), ("status",)):
         assert "(concurrency_per_key)" in say(spool, *verb), verb
-    assert 'runs 1 with args.who "ann" already (concurrency_per_key)' in say(spool, "why", two)
+    until(
+        lambda: 'runs 1 with args.who "ann" already (concurrency_per_key)' in say(spool, "why", two),
+        "why says so",
+    )
     (spool.notes / f"go.{one}").touch()
     until((spool.notes / two).exists, "the next of the key runs")
     for task in (two, other):
@@ -47,7 +50,8 @@ def test_a_limit_of_a_handler_holds_its_own_tasks_alone(live: Spools) -> None:
     until((spool.notes / one).exists, "the first runs")
     two = spool.submit("w.a")
     assert spool.end(spool.submit("x.a", priority="low"))["event"] == "done"
-    assert "runs 1 already (concurrency_total)" in say(spool, "why", two)
+    # The status that it reads is written a moment after the end of a task.
+    until(lambda: "runs 1 already (concurrency_total)" in say(spool, "why", two), "why says so")
     for task in (one, two):
         (spool.notes / f"go.{task}").touch()
         assert spool.end(task)["event"] == "done"
