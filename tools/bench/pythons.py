@@ -121,7 +121,7 @@ def served(place: Path, durability: str) -> Iterator[Spool]:
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    with Spool(root) as spool:
+    with Spool(root, durability=durability) as spool:
         spool.wait(spool.submit("noop"), 60)
         yield spool
     daemon.send_signal(signal.SIGTERM)
