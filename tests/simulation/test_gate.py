@@ -275,3 +275,17 @@ def test_the_load_is_told_at_most_once_a_minute_and_only_while_tasks_start() -> 
     told = [line["load"] for line in invariants.journal(made) if line["event"] == "load"]
     assert 2 <= len(told) <= 5
     assert set(told) == {0.5}
+
+
+def test_a_machine_that_gets_busy_while_programs_follow_each_other_is_noticed_within_a_second() -> None:
+    made = world()
+    submit(made, *({"task": "run.quick", "took": 1} for _ in range(20)))
+    made.run(2 * SECOND)  # it is known to be quick
+    submit(made, *({"task": "run.quick", "took": 4} for _ in range(1200)))
+    made.run(SECOND // 4, turns=100_000)
+    made.machine = dict(BUSY)
+    made.run(5 * SECOND // 4, turns=100_000)
+    before = len(started(made))
+    assert gate(made).shut
+    made.run(SECOND // 2, turns=100_000)
+    assert len(started(made)) == before < 1000
