@@ -143,10 +143,8 @@ class Keeper:
             self.refuse(key, None, str(error))
             return
         self.running[key] = self.family.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
-        ahead = order.ahead > 0
-        self.wire.remark(
-            {"ev": "started", "key": key, "pid": attempt.pid, "since": attempt.since, "ahead": ahead}
-        )
+        begun = {"pid": attempt.pid, "since": attempt.since, "ahead": order.ahead > 0}
+        self.wire.remark({"ev": "started", "key": key, **begun})
 
     def listen(self, attempt: Attempt) -> None:
         """Take output; forget a pipe that has ended."""
@@ -244,7 +242,7 @@ class Keeper:
         """
         now = time.monotonic()
         for lane, at in self.lanes.due(self.running.values()).items():
-            if 0 < at <= now:  # 0: none of the lane runs, and the first begins in this turn
+            if at <= now:
                 self.give_back(lane)
         due = [a for a in self.running.values() if a.due is not None and a.due <= now]
         for attempt in due:
