@@ -28,11 +28,8 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
     run = state.runs.get(event.id)
     if run is None or run.entry.attempt != event.attempt:
         return []  # an attempt that was ended before its worker answered
-    if event.began is not None:
-        attempts.has_begun(run, event.began, now)
+    attempts.heard(state, run, event.began, now)
     attempts.learn(state, run, event.facts, ended=event.outcome == "done")
-    if run.handler is not None:
-        state.ahead.brisk.add(run.handler.pattern)
     if run.ending and (run.ending == "cancelled" or event.outcome in CUT_SHORT[run.ending]):
         return _killed(state, run, event, now)
     match event.outcome:

@@ -52,10 +52,7 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
         "cpu": round(event.cpu, 6),
         "log": layout.log(event.id, event.attempt) if event.logged else None,
     }
-    if event.began is not None:
-        has_begun(run, event.began, now)
-    if run.handler is not None:
-        state.ahead.brisk.add(run.handler.pattern)
+    heard(state, run, event.began, now)
     ended = event.exit == 0 and event.result_error is None
     killed = event.signal == SIGKILL and not run.ending  # most likely the kernel had no more
     learn(state, run, facts, ended=ended, more=event.rss // 4 if killed else 0)
@@ -72,6 +69,14 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
     problem = _problem(event)
     final = event.exit in PERMANENT
     return failed(state, run, "error", problem, now, final=final, **facts)
+
+
+def heard(state: State, run: Run, began: int | None, now: Now) -> None:
+    """What ran it tells of its end, and when it began, where that is known."""
+    if began is not None:
+        has_begun(run, began, now)
+    if run.handler is not None:
+        state.ahead.brisk.add(run.handler.pattern)
 
 
 def has_begun(run: Run, began: int, now: Now) -> None:

@@ -111,7 +111,7 @@ class Gate:
         self.pressed = bool(closed)
         self.pace = adapt(
             self.pace or Pace(level=usual),
-            pressed=bool(closed),
+            pressed=self.pressed,
             full=self._peak >= state.limit,
             ended=self.ended,
             usual=usual,
@@ -132,24 +132,27 @@ class Gate:
 
     def see(self, state: State, now: Now) -> str:
         """Whether the machine was looked at lately (YES, BLIND), for what starts without asking."""
-        if not state.settings.admission.enabled or self._is_fresh(now):
+        if not state.settings.admission.enabled or self._look(now) is not None:
             return YES
-        self._blind = True
         return BLIND
 
-    def _is_fresh(self, now: Now) -> bool:
-        return self.machine is not None and 0 <= now.mono - self.machine.at < INTERVAL
+    def _look(self, now: Now) -> Machine | None:
+        """The last look, where it is good still; else one is wanted."""
+        if self.machine is not None and 0 <= now.mono - self.machine.at < INTERVAL:
+            return self.machine
+        self._blind = True
+        return None
 
     def ask(self, state: State, entry: Entry, handler: Handler | None, now: Now) -> str:
         """Whether a task may start: YES, NO, NEVER (not on this machine), BLIND (look first)."""
         admission = state.settings.admission
         if handler is None or handler.notify or not admission.enabled:
             return YES
-        if self.machine is None or not self._is_fresh(now):
-            self._blind = True
+        machine = self._look(now)
+        if machine is None:
             return BLIND
         self._tick(now.mono)
-        ahead = foresee(self.machine, self.booked, self._trace)
+        ahead = foresee(machine, self.booked, self._trace)
         verdict = admit(ahead, demand(state, entry, handler), self._limits(state), now.mono)
         self.closed = verdict.closed
         if entry.id == self.passing:

@@ -114,11 +114,11 @@ def fits(state: State, entry: Entry) -> bool:
     usual, own = state.p95(entry.task), plain(state, handler.pattern)
     if not usual or not own or (handler.concurrency and own > handler.concurrency):
         return False
-    if not handler.python and (usual > PROGRAMS or not _as_small(state, entry, handler)):
-        return False
     spans = state.ahead.spans.get(handler.pattern, ())
-    span = sum(spans[: PRIORITIES.index(entry.prio) + 1])
-    return span + max(usual, SHORTEST) <= (SPAN if handler.python else PROGRAMS) * own
+    span = sum(spans[: PRIORITIES.index(entry.prio) + 1]) + max(usual, SHORTEST)
+    if handler.python:
+        return span <= SPAN * own
+    return span <= PROGRAMS * own and usual <= PROGRAMS and _as_small(state, entry, handler)
 
 
 def _as_small(state: State, entry: Entry, handler: Handler) -> bool:
@@ -336,8 +336,7 @@ def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:
     """
     pattern, ahead = lane[0], state.ahead
     handler = state.settings.handlers.get(pattern)
-    own = handler.concurrency if handler is not None else None
-    if own and state.busy.get(pattern, 0) >= own:
+    if handler is not None and _is_full(state, handler):
         ahead.bars[pattern] = min(rank, ahead.bars.get(pattern, rank))
     elif state.processes >= state.limit and (ahead.bar is None or rank < ahead.bar):
         ahead.bar = rank
@@ -357,8 +356,13 @@ def _kept(state: State, lane: Lane) -> int:
         return SHUT
     if state.processes >= state.limit:
         return SLOT
+    return SLOT if _is_full(state, handler) else FREE
+
+
+def _is_full(state: State, handler: Handler) -> bool:
+    """Whether a handler has as many processes as it may have, others aside."""
     own = handler.concurrency
-    return SLOT if own and state.busy.get(pattern, 0) >= own else FREE
+    return own is not None and state.busy.get(handler.pattern, 0) >= own
 
 
 def recall(state: State) -> list[Action]:
