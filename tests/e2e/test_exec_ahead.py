@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.e2e.live import Live, handler, until
+from tests.e2e.test_python_ahead import claimed_once, wait_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,11 +22,6 @@ def _said(spool: Live) -> list[str]:
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
-def _back(spool: Live) -> list[str]:
-    """The ids of tasks that were ordered ahead and came back."""
-    return [line["id"] for line in spool.journal("return")]
-
-
 def test_one_runs_at_a_time_in_order_and_what_is_urgent_comes_first(live: Make) -> None:
     spool = live("concurrency = 1\n" + QUICK)
     ids = spool.submit_all([{"task": "quick"} for _ in range(300)])
@@ -39,9 +35,7 @@ def test_one_runs_at_a_time_in_order_and_what_is_urgent_comes_first(live: Make) 
     assert [task_id for task_id in begun if task_id != high] == ids
     order = [line["id"] for line in spool.journal("succeed")]
     assert order.index(high) < 300
-    claims = [line["id"] for line in spool.journal("claim")]
-    back = _back(spool)
-    assert all(claims.count(task_id) == 1 + back.count(task_id) for task_id in [*ids, high])
+    assert claimed_once(spool, [*ids, high])
 
 
 def test_what_waits_behind_a_slow_program_waits_for_its_turn_in_pending(
@@ -56,12 +50,7 @@ def test_what_waits_behind_a_slow_program_waits_for_its_turn_in_pending(
     spool.wait_count(50, "done")
     slow = spool.submit("slow")
     spool.entry(slow, "running")
-    ids = spool.submit_all([{"task": "quick", "priority": "low"} for _ in range(50)])
-    until(lambda: spool.count("pending") == 50, "all wait in pending")
-    until(lambda: spool.count("running") == 1, "and nothing else runs")
-    gate.touch()
-    spool.wait_count(101, "done")
-    assert all(len(spool.records(task_id)) == 1 for task_id in ids)
+    wait_behind(spool, "quick", gate)
 
 
 def test_a_stop_gives_back_what_has_not_begun(live: Make) -> None:

@@ -41,12 +41,22 @@ def test_what_was_handed_behind_a_slow_task_waits_for_its_turn_in_pending(app, t
     spool.wait_count(50, "done")
     (slow,) = spool.submit_all([{"task": "t.slow", "args": {"gate": str(gate)}}])
     spool.entry(slow, "running")
-    ids = spool.submit_all([{"task": "t.quick", "priority": "low"} for _ in range(50)])
+    wait_behind(spool, "t.quick", gate)
+
+
+def wait_behind(spool, quick, gate):
+    """What comes behind a slow task waits in pending/ until the gate is there; 51 have begun before."""
+    ids = spool.submit_all([{"task": quick, "priority": "low"} for _ in range(50)])
     until(lambda: spool.count("pending") == 50, "all wait in pending")
     until(lambda: spool.count("running") == 1, "and nothing else runs")
     gate.touch()
     spool.wait_count(101, "done")
     assert all(len(spool.records(task_id)) == 1 for task_id in ids)
+    assert claimed_once(spool, ids)
+
+
+def claimed_once(spool, ids):
+    """Whether each was claimed once, but for claims that came back."""
     claims = [line["id"] for line in spool.journal("claim")]
     back = [line["id"] for line in spool.journal("return")]
-    assert all(claims.count(task_id) == 1 + back.count(task_id) for task_id in ids)
+    return all(claims.count(task_id) == 1 + back.count(task_id) for task_id in ids)

@@ -11,7 +11,6 @@ prototype.py. What spool takes beyond the calls is its own work; nothing it does
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -126,12 +125,7 @@ CONTENDERS: dict[str, Callable[[Path, int], float]] = {
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dir", default="/var/tmp", help="on which disk (default: %(default)s)")
-    parser.add_argument("--number", type=int, default=20_000)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
-    args = parser.parse_args()
+    args = pythons.options(__doc__, 20_000).parse_args()
     found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for _ in range(args.repeat):
         for name, contender in CONTENDERS.items():

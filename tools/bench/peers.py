@@ -13,7 +13,6 @@ time from submission to the first line of the function, one task every 5 ms, one
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -35,6 +34,7 @@ from spool.bench import speed
 from spool.bench.figures import environment, listing
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
 PATIENCE = 300  # seconds for one run
@@ -259,7 +259,7 @@ def rate(peer: Peer, place: Path, python: str, workers: int, number: int) -> flo
 
 def idle(peer: Peer, place: Path, python: str, number: int) -> list[float]:
     """Milliseconds from right before the submission to the first line of the function, sorted."""
-    with served(peer, place, python, 1, pythons.PACE) as (fd, argv, env), running(place, argv, env):
+    with served(peer, place, python, 1, prototype.PACE) as (fd, argv, env), running(place, argv, env):
         submitted(python, place, env, 1)  # the worker has to start first
         _stamps(fd, 2)
         submitted(python, place, env, number)
@@ -272,21 +272,26 @@ def idle(peer: Peer, place: Path, python: str, number: int) -> list[float]:
 def _stamps(fd: int, number: int) -> list[tuple[bytes, int]]:
     """So many words of the submitter and of the worker, each with its time."""
     found: list[tuple[bytes, int]] = []
-    end = time.monotonic() + PATIENCE
-    os.set_blocking(fd, False)
-    while len(found) < number:
-        if time.monotonic() > end:
-            raise TimeoutError
-        try:
-            data = os.read(fd, STAMP * 1000)
-        except BlockingIOError:
-            time.sleep(0.01)
-            continue
+    for data in _read(fd, STAMP * 1000, 0.01):
         found += [
             (data[i : i + 1], int.from_bytes(data[i + 1 : i + STAMP], "little"))
             for i in range(0, len(data), STAMP)
         ]
+        if len(found) >= number:
+            break
     return found
+
+
+def _read(fd: int, most: int, pause: float) -> Iterator[bytes]:
+    """What comes out of a pipe, as long as there is patience; else TimeoutError."""
+    os.set_blocking(fd, False)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            yield os.read(fd, most)
+        except BlockingIOError:
+            time.sleep(pause)
+    raise TimeoutError
 
 
 def _listening(port: int) -> None:
@@ -300,31 +305,21 @@ def _listening(port: int) -> None:
 
 
 def _counted(fd: int, number: int) -> float:
-    os.set_blocking(fd, False)
-    end = time.monotonic() + PATIENCE
     found, begun = 0, 0
-    while found < number:
-        if time.monotonic() > end:
-            raise TimeoutError
-        try:
-            found += len(os.read(fd, 1 << 16))
-        except BlockingIOError:
-            time.sleep(0.0002)
-            continue
+    for data in _read(fd, 1 << 16, 0.0002):
+        found += len(data)
         begun = begun or time.monotonic_ns()
+        if found >= number:
+            break
     return (number - 1) * 1e9 / (time.monotonic_ns() - begun)
 
 
 def main() -> int:
     """Everything interleaved, and a table."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options = pythons.options(__doc__, 3000)
     options.add_argument("--python", required=True, help="one that has the peers")
-    options.add_argument("--dir", default="/var/tmp")
-    options.add_argument("--number", type=int, default=3000)
-    options.add_argument("--repeat", type=int, default=3)
     options.add_argument("--idle", action="store_true", help="milliseconds to the start of one task")
     options.add_argument("--only", default="", help="peers whose name contains this")
-    options.add_argument("--json", action="store_true")
     args = options.parse_args()
     python = os.path.abspath(args.python)
     about = environment(Path(args.dir).resolve())

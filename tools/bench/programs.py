@@ -9,7 +9,6 @@ each; `ratio` is to as many of it beside each other.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -38,12 +37,7 @@ def rate(place: Path, kind: str, workers: int, number: int) -> float:
 
 def main() -> int:
     """Every case, interleaved, and the medians."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--dir", default="/var/tmp")
-    options.add_argument("--number", type=int, default=3000)
-    options.add_argument("--repeat", type=int, default=3)
-    options.add_argument("--json", action="store_true")
-    args = options.parse_args()
+    args = pythons.options(__doc__, 3000).parse_args()
     about = environment(Path(args.dir).resolve())
     rates = pythons.throughput(args, rate)
     if args.json:

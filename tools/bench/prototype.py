@@ -24,7 +24,7 @@ from spool.bench.bell import Bell
 
 FOLDERS = ("tmp", "incoming", "running", "done", "results", "outbox")
 TRUE = ["/bin/true"]
-APART, FOREVER = 0.005, 1e6  # seconds
+PACE, FOREVER = 0.005, 1e6  # seconds: between two tasks, one at a time; of patience
 
 
 def fill(place: Path, number: int) -> None:
@@ -87,7 +87,7 @@ def idle(place: Path, number: int) -> list[float]:
             bell.count(1)
             body = json.loads((place / "outbox" / f"{i:08}.json").read_bytes())
             found.append((body["result"] - begun) / 1e6)
-            time.sleep(APART)
+            time.sleep(PACE)
     finally:
         worker.kill()
         worker.wait()

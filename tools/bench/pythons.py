@@ -39,7 +39,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTOTYPE = "prototype"
 FILES = 10  # that a task may need
 AHEAD, APART = 2_000_000_000, 20_000_000  # ns
-PACE = 0.005  # seconds between two tasks, one at a time
 APP = """
 import time
 from spool import task
@@ -105,7 +104,7 @@ def idle(place: Path, durability: str, number: int) -> list[float]:
             begun = time.monotonic_ns()
             task_id = spool.submit("noop.stamp")
             found.append((spool.wait(task_id, 60)["result"] - begun) / 1e6)
-            time.sleep(PACE)
+            time.sleep(prototype.PACE)
         return sorted(found)
 
 
@@ -140,7 +139,7 @@ def latency(place: Path, durability: str, number: int) -> tuple[list[float], lis
             begun = time.monotonic_ns()
             staged.rename(root / "incoming" / staged.name)
             waits.append((spool.wait(task_id, 60)["result"] - begun) / 1e6)
-            time.sleep(PACE)
+            time.sleep(prototype.PACE)
         first = time.time_ns() + AHEAD
         moments = [first + i * APART for i in range(number // 2)]
         ids = [spool.submit("noop.time", at=at / 1e9) for at in moments]
@@ -174,14 +173,19 @@ def print_rates(rates: dict[str, list[float]]) -> None:
         print(f"{name:24} {middle:8,.0f} tasks/s  ratio {ratio:.2f}  ({low:,.0f} to {high:,.0f})")
 
 
+def options(doc: str, number: int) -> argparse.ArgumentParser:
+    """What the benchmarks of whole runs are asked for."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--dir", default="/var/tmp", help="on which disk (default: %(default)s)")
+    parser.add_argument("--number", type=int, default=number, help="tasks (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="times (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    return parser
+
+
 def main() -> int:
     """Every case, interleaved, and the medians."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--dir", default="/var/tmp")
-    options.add_argument("--number", type=int, default=10_000)
-    options.add_argument("--repeat", type=int, default=3)
-    options.add_argument("--json", action="store_true")
-    args = options.parse_args()
+    args = options(__doc__, 10_000).parse_args()
     about = environment(Path(args.dir).resolve())
     rates = throughput(args)
     times = {}
