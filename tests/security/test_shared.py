@@ -215,6 +215,14 @@ def test_verbs_are_about_ones_own_tasks_unless_a_rule_makes_one_an_admin(live: M
     assert spool.entry(his[2], "pending")
 
 
+def test_who_may_not_look_is_not_told_that_nobody_serves(made: Make) -> None:
+    spool = made()
+    task_id = spool.submitted(ANN, "note", groups=(SUBMIT,))
+    asked = spool.spool(ANN, "cancel", task_id, groups=(SUBMIT,))
+    assert asked.stderr == "spool: not carried out yet\n"
+    assert "no spoold serves" in spool.spool(0, "cancel", task_id).stderr
+
+
 @pytest.mark.parametrize("groups", [(), (SUBMIT,)])
 def test_who_may_not_look_asks_all_the_same_and_is_told_what_is_not_seen(
     live: Make, groups: tuple[int, ...]
