@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from spool import keys, layout
 from spool.disk import Exists, Missing
-from spool.place import COMING, Rival, mark_of
+from spool.place import COMING, UNFINISHED, WINDOW, Rival, mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,7 +50,6 @@ class Keys:
         """None where the task has its key now, else who has it; DiskFull. `over`: see TakeKeys."""
         task_id, mark = task.id or "", mark_of(task.key or "", task.writer)
         path, staged = layout.key(mark), self._staged(task_id)
-        free = over | {task_id}
         self._make(durable=durable)
         self._stage(task, staged)
         while True:
@@ -58,14 +57,15 @@ class Keys:
                 self.disk.link(staged, path)
                 found = None
             except Exists:
-                found = self._take_over(mark, staged, now, free)
+                found = self._take_over(mark, task_id, now, over)
             if found is None or found.stand != BUSY:
                 break
         if found is None:
             self.open[task_id] = mark
-        else:
-            self._remove(staged)
-        return found
+            return None
+        self._remove(staged)
+        # Another node may have taken it in meanwhile: it has its key, and is to keep it.
+        return None if (found.id, found.stand) == (task_id, UNFINISHED) else found
 
     def give_back(self, ids: Iterable[str]) -> None:
         """These tasks do not come in: what `take` took for them is free."""
@@ -112,26 +112,29 @@ class Keys:
             self.disk.remove(staged)
         self.disk.write(staged, keys.encode(task, self.node))
 
-    def _take_over(self, mark: str, staged: str, now: int, over: frozenset[str]) -> Rival | None:
+    def _take_over(self, mark: str, task_id: str, now: int, over: frozenset[str]) -> Rival | None:
         """The key has a file: ours, of somebody who has it, or of somebody who had it."""
-        claim, ours = keys.read(self.disk, layout.key(mark)), self.disk.info(staged)
+        claim, ours = keys.read(self.disk, layout.key(mark)), self.disk.info(self._staged(task_id))
         if claim is None or ours is None:
             return Rival("", BUSY)
         if claim.ino == ours.ino:
             return None
-        if (found := self._rival(claim, now, over)) is not None:
+        if (found := self._rival(claim, task_id, now, over)) is not None:
             return found
         with self._lock(mark) as locked:
             if not locked:
                 return Rival(claim.id, COMING)
             again = keys.read(self.disk, layout.key(mark))
-            if again is not None and again.ino == claim.ino and self._rival(again, now, over) is None:
+            same = again is not None and again.ino == claim.ino
+            if again and same and not self._rival(again, task_id, now, over):
                 self._remove(layout.key(mark))
         return Rival("", BUSY)  # the file is gone, or another one: link again
 
-    def _rival(self, claim: keys.Claim, now: int, over: frozenset[str]) -> Rival | None:
+    def _rival(self, claim: keys.Claim, task_id: str, now: int, over: frozenset[str]) -> Rival | None:
         found = keys.rival(self.disk, claim, now)
-        return None if found is not None and found.stand != COMING and found.id in over else found
+        if found is None or (found.stand != COMING and found.id in over):
+            return None
+        return None if (found.id, found.stand) == (task_id, WINDOW) else found
 
     @contextlib.contextmanager
     def _lock(self, mark: str) -> Iterator[bool]:

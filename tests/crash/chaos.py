@@ -56,6 +56,8 @@ def die() -> None:
     note()
     os._exit(3)
 """
+OURS = {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+STOPPING = 30.0  # seconds that a stop may take, with the settings below
 STILL = 30.0  # seconds in which nothing ends any more, when all that is left is stuck
 
 
@@ -71,6 +73,7 @@ class Chaos:
         self.quiet, self.over = threading.Event(), threading.Event()
         self.daemons: dict[str, subprocess.Popen[bytes]] = dict.fromkeys(f"n{i}" for i in range(nodes))  # type: ignore[arg-type]
         self.errors = place / "spoold.err"
+        self.stuck: list[str] = []  # what does not stop
         self.notes.mkdir()
         (place / "work.py").write_text(PYTHON)
         init(str(self.root))
@@ -78,6 +81,7 @@ class Chaos:
         (self.root / layout.SETTINGS).write_text(
             f'durability = "{self.rng.choice(("durable", "relaxed"))}"\n'
             "backoff = 0\noutbox_limit = 1000000\nadmission.enabled = false\n"
+            'drain_grace = "10s"\ngrace = "2s"\n'
             + handler("run", SHELL + "sleep 0.03", env=env, retries=2)
             + handler("bad", SHELL + "exit 1", env=env, retries=1)
             + handler("ask", notify="shop", timeout="4s", retries=3)
@@ -136,7 +140,7 @@ class Chaos:
                     words = [sys.executable, "-m", "spoold", "--spool", str(self.root), "--node", node]
                     with self.errors.open("ab") as errors:
                         self.daemons[node] = subprocess.Popen(
-                            words, stderr=errors, cwd="/", env={**os.environ, "PYTHONPATH": str(ROOT)}
+                            words, stderr=errors, cwd="/", env={**os.environ, **OURS}
                         )
             time.sleep(0.02)
 
@@ -177,8 +181,15 @@ class Chaos:
             thread.join()
         for process in self.daemons.values():
             process.terminate()
-        for process in self.daemons.values():
-            process.wait()
+        for node, process in self.daemons.items():
+            try:
+                process.wait(STOPPING)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # it says where it is
+                process.wait()
+                status = (self.root / layout.status(node)).read_text()
+                said = self.errors.read_text(errors="replace")[-5000:]
+                self.stuck.append(f"{node} has not stopped: {status}\n{said}")
 
     def _drain(self) -> None:
         before, since = -1, time.monotonic()
@@ -207,7 +218,7 @@ class Chaos:
     def wrong(self) -> list[str]:
         """Every promise that was broken, in words."""
         disk = RealDisk(str(self.root))
-        found = [str(finding) for finding in fsck.check(disk) if finding.grave]
+        found = self.stuck + [str(finding) for finding in fsck.check(disk) if finding.grave]
         found += [f"{path} has not ended" for path in self._left()]
         places: defaultdict[str, list[str]] = defaultdict(list)
         for path, entry in look.entries(disk, layout.STATES):
