@@ -57,7 +57,7 @@ def die() -> None:
     os._exit(3)
 """
 OURS = {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
-STOPPING = 30.0  # seconds that a stop may take, with the settings below
+STOPPING = 100.0  # seconds that a stop may take, which waits for the disk, where others write too
 STILL = 30.0  # seconds in which nothing ends any more, when all that is left is stuck
 
 

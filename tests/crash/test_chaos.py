@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_nothing_is_lost_or_done_twice_whatever_is_killed(tmp_path: Path, nodes: int) -> None:
     chaos = Chaos(tmp_path, seed=nodes, nodes=nodes)
