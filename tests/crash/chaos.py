@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class Chaos:
         self.quiet, self.over = threading.Event(), threading.Event()
         self.daemons: dict[str, subprocess.Popen[bytes]] = dict.fromkeys(f"n{i}" for i in range(nodes))  # type: ignore[arg-type]
         self.errors = place / "spoold.err"
-        self.stuck: list[str] = []  # what does not stop
+        self.found: list[str] = []  # that is wrong
         self.notes.mkdir()
         (place / "work.py").write_text(PYTHON)
         init(str(self.root))
@@ -103,14 +104,27 @@ class Chaos:
                 else:
                     ids = spool.submit_many(docs)
                 self.acknowledged |= {str(i) for i in ids}
-                if rng.random() < 0.1:
-                    verb = getattr(spool, rng.choice(("cancel", "retry", "hold", "release")))
+                if rng.random() < 0.2:
                     with contextlib.suppress(SpoolError):
-                        verb(rng.choice(sorted(self.acknowledged)))
+                        self._ask(spool, rng)
                 time.sleep(rng.random() / 4)
 
-    @staticmethod
-    def _task(rng: random.Random) -> dict[str, Any]:
+    def _ask(self, spool: Spool, rng: random.Random) -> None:
+        """Something of a task, or of many."""
+        task_id = rng.choice(sorted(self.acknowledged))
+        verb = rng.choice(("cancel", "retry", "hold", "release", "move", "replay", "match", "pause"))
+        if verb == "move":
+            spool.move(task_id, priority=rng.choice(("high", "low")), at=rng.choice((None, "+1s")))
+        elif verb == "match":
+            spool.act({"action": rng.choice(("hold", "release")), "match": {"task": rng.choice(NAMES)}})
+        elif verb == "pause":
+            spool.pause(task=rng.choice(NAMES), until="+1s")
+        elif verb == "replay":
+            spool.act({"action": "replay", "ids": [task_id]})
+        else:
+            getattr(spool, verb)(task_id)
+
+    def _task(self, rng: random.Random) -> dict[str, Any]:
         doc: dict[str, Any] = {"task": rng.choice(NAMES)}
         if doc["task"] == "py.quick":
             doc["args"] = {"fail": rng.random() < 0.2}
@@ -118,7 +132,11 @@ class Chaos:
             if rng.random() < 0.1:
                 doc[name] = value or f"k{rng.randrange(5)}"
         if "key" in doc:
-            doc["on_duplicate"] = rng.choice(("keep", "replace"))
+            doc["on_duplicate"] = rng.choice(("keep", "replace", "reject", "extend"))
+            doc["key_for"] = rng.choice(("1s", "1m"))
+        if self.acknowledged and rng.random() < 0.1:
+            doc["after"] = [rng.choice(sorted(self.acknowledged))]
+            doc["on_failure"] = rng.choice(("run", "cancel", "only"))
         return doc
 
     def listen(self, parent: str) -> None:
@@ -166,19 +184,20 @@ class Chaos:
         """All of it for so long, then until everything has ended."""
         todo: list[Callable[[], None]] = [self.serve, lambda: self.submit(1), lambda: self.submit(2)]
         todo += [lambda: self.listen("default"), lambda: self.listen("shop")]
-        threads = [threading.Thread(target=work, daemon=True) for work in todo]
-        for thread in threads:
-            thread.start()
+        pool = ThreadPoolExecutor(len(todo))
+        threads = [pool.submit(work) for work in todo]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(self.rng.choice((0.1, 0.3, 1, 2.5)))
             self.kill()
         self.quiet.set()
         self._drain()
+        self.found += [str(finding) for finding in fsck.check(RealDisk(str(self.root))) if finding.grave]
+        self._drain(poison=True)
         time.sleep(1.5)  # what was told last is heard
         self.over.set()
         for thread in threads:
-            thread.join()
+            thread.result()
         for process in self.daemons.values():
             process.terminate()
         for node, process in self.daemons.items():
@@ -189,26 +208,31 @@ class Chaos:
                 process.wait()
                 status = (self.root / layout.status(node)).read_text()
                 said = self.errors.read_text(errors="replace")[-5000:]
-                self.stuck.append(f"{node} has not stopped: {status}\n{said}")
+                self.found.append(f"{node} has not stopped: {status}\n{said}")
 
-    def _drain(self) -> None:
+    def _drain(self, *, poison: bool = False) -> None:
+        """Until all has ended but for poison and what waits for it, or that as well."""
         before, since = -1, time.monotonic()
         with Spool(self.root) as spool:
-            while left := [*self._left()]:
-                for path in left:
-                    if path.startswith(layout.HELD):
-                        with contextlib.suppress(SpoolError):
-                            spool.release(look.entry_at(path).id)
+            while left := [*self._left(poison=poison)]:
+                for entry in (look.entry_at(path) for path in left if path.startswith(layout.HELD)):
+                    with contextlib.suppress(SpoolError):
+                        if entry.why == "poison":
+                            spool.cancel(entry.id)
+                        elif entry.why != "after":
+                            spool.release(entry.id)
                 if len(left) != before:
                     before, since = len(left), time.monotonic()
                 if time.monotonic() - since > STILL:
                     return  # `wrong` says what it is
                 time.sleep(0.5)
 
-    def _left(self) -> Iterator[str]:
-        """What has not ended: what was poison stays held."""
+    def _left(self, *, poison: bool = True) -> Iterator[str]:
+        """What has not ended: poison stays held, and what waits for it."""
         for path, entry in look.entries(RealDisk(str(self.root)), layout.STATES):
-            if path.split("/")[0] not in layout.ENDED and entry.why != "poison":
+            if path.split("/")[0] not in layout.ENDED and (
+                poison or entry.why not in ("poison", "after")
+            ):
                 yield path
         for path in (self.root / layout.INCOMING).glob("*.json"):
             yield f"{layout.INCOMING}/{path.name}"
@@ -218,7 +242,7 @@ class Chaos:
     def wrong(self) -> list[str]:
         """Every promise that was broken, in words."""
         disk = RealDisk(str(self.root))
-        found = self.stuck + [str(finding) for finding in fsck.check(disk) if finding.grave]
+        found = self.found + [str(finding) for finding in fsck.check(disk) if finding.grave]
         found += [f"{path} has not ended" for path in self._left()]
         places: defaultdict[str, list[str]] = defaultdict(list)
         for path, entry in look.entries(disk, layout.STATES):
