@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from spool import daemons, layout, mounts
 from spool.command.parser import Parser
+from spool.disk import RealDisk
 from spool.errors import Busy, ConfigError, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
@@ -23,14 +24,14 @@ from spoold.effects.fenced import FencedDisk
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.runner import Runner
 from spoold.guard import guard, read_settings, settings_mark
+from spoold.sources.housemates import Housemates
 from spoold.sources.neighbours import Fenced
-from spoold.sources.pulse import Pulse
+from spoold.sources.pulse import Circle, Pulse, ticks
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from spool.disk import RealDisk
     from spool.settings import Settings
 
 log = logging.getLogger("spoold")
@@ -112,10 +113,12 @@ def _serve(args: argparse.Namespace) -> int:
             if pulse is not None:
                 pulse.join()
                 disk.check = pulse.check
-                pulse.start(
-                    lambda dead: service.bring_back(disk, dead, node, found), service.lookout(root)
-                )
-            service.run(disk, root, node, found, runner, pulse, mark, until_idle=args.until_idle)
+            circle = pulse or Circle(Housemates(RealDisk(root), root, node, ticks))
+            circle.start(
+                lambda dead: service.bring_back(disk, dead, node, found, here=pulse is None),
+                service.lookout(root),
+            )
+            service.run(disk, root, node, found, runner, circle, mark, until_idle=args.until_idle)
     except (Fenced, OSError) as problem:
         if pulse is None or not _is_to_begin_anew(root, pulse, problem):
             raise

@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from spoold.sources.doorbell import Doorbell
     from spoold.sources.intake import Intake
     from spoold.sources.machine import Gauge
-    from spoold.sources.pulse import Pulse
+    from spoold.sources.pulse import Circle
     from spoold.sources.recurring import Recurring
     from spoold.sources.signals import Signals
     from spoold.sources.timer import Timer
@@ -334,10 +334,10 @@ class Loop:
         usage: UsageFile,
         recurring: Recurring,
         manager: Manager,
+        circle: Circle,
         chores: Sequence[Chore] = (),
         *,
         until_idle: bool = False,
-        pulse: Pulse | None = None,
     ) -> None:
         """`doorbell` is called when what lay there has been looked at, and chores wait for that too."""
         self.core = core
@@ -354,17 +354,14 @@ class Loop:
         self.manager = manager
         self.chores = (*chores, manager)
         self.until_idle = until_idle
-        self.pulse = pulse
+        self.circle = circle
         self.stir = Stir()
         self._stop_by: int | None = None
         self._next_care = 0
         self._next_look = 0
         self._selector = selectors.DefaultSelector()
-        for fd in (timer.fd, timer.stepped_fd, signals.fd, core.handlers.fd):
+        for fd in (timer.fd, timer.stepped_fd, signals.fd, core.handlers.fd, circle.fd):
             self._selector.register(fd, selectors.EVENT_READ)
-        if pulse is not None:
-            self._selector.register(pulse.fd, selectors.EVENT_READ)
-            core.check = pulse.check
 
     def run(self, first: list[Event]) -> None:
         """Serve until stopped, or (until_idle) until there is nothing left to do."""
@@ -436,8 +433,8 @@ class Loop:
         events: list[Event] = []
         if self.core.handlers.fd in ready or self.core.handlers.due() == 0:
             events += self.core.handlers.events()
-        if self.pulse is not None and self.pulse.fd in ready:
-            events += self._heard(self.pulse)
+        if self.circle.fd in ready:
+            events += self._heard()
         events += self.stir.step(self.core.state, now)
         if self.signals.fd in ready:
             events += self._asked(now)
@@ -459,10 +456,10 @@ class Loop:
         events += self.core.limits.look(now)
         return events
 
-    def _heard(self, pulse: Pulse) -> list[Event]:
+    def _heard(self) -> list[Event]:
         """News of the other nodes; what they have changed is read when it is worth it."""
         events: list[Event] = []
-        for event in pulse.events():
+        for event in self.circle.events():
             if not isinstance(event, Rung):
                 events.append(event)
             elif event.where == "incoming":

@@ -17,6 +17,7 @@ from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.fenced import FencedDisk
 from spoold.effects.handlers import Handlers
+from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.manager import Manager
 from spoold.effects.memory import UsageFile
 from spoold.effects.metrics import Metrics
@@ -38,6 +39,7 @@ from spoold.sources.intake import Intake
 from spoold.sources.lookout import Lookout, read_pauses
 from spoold.sources.machine import Gauge
 from spoold.sources.people import People
+from spoold.sources.pulse import Pulse
 from spoold.sources.recurring import Recurring
 from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Event
     from spoold.effects.runner import Runner
     from spoold.sources.doorbell import Doorbell
-    from spoold.sources.pulse import Pulse
+    from spoold.sources.pulse import Circle
 
 log = logging.getLogger("spoold")
 
@@ -60,7 +62,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     node: str,
     found: Settings,
     runner: Runner,
-    pulse: Pulse | None,
+    circle: Circle,
     mark: tuple[int, int] | None,
     *,
     until_idle: bool,
@@ -73,9 +75,9 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     now = clock()
     state = State(node, found, machine.usable_cpus())
     state.pauses = read_pauses(disk)
-    if pulse is not None:
-        state.peers, state.lease = pulse.neighbours.live, pulse.neighbours.lease
-        state.reread = True
+    pulse = circle if isinstance(circle, Pulse) else None
+    state.peers, state.lease = circle.neighbours.live, circle.neighbours.lease
+    state.reread = pulse is not None or len(state.peers) > 1
     usage = UsageFile(disk, node, state.history)
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
@@ -121,6 +123,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         usage,
         Recurring(disk, state),
         manager,
+        circle,
         (
             error_files,
             packer,
@@ -130,10 +133,10 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
             *((redo,) if redo is not None else ()),
         ),
         until_idle=until_idle,
-        pulse=pulse,
     )
     if pulse is not None:
-        status.others = pulse.plain
+        core.check = pulse.check
+    status.others = circle.plain
     log.info("serving %s as node %s, pid %d", root, node, os.getpid())
     manager.ready()
     gc.freeze()
@@ -150,8 +153,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     usage.save()
     status.extra["state"] = "stopped"
     status.write(clock(), always=True)
-    if pulse is not None:
-        pulse.close()
+    circle.close()
     log.info("stopped")
 
 
@@ -167,12 +169,22 @@ def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None)
     return Crowd(disk, People(root_counts=local), found)
 
 
-def bring_back(disk: FencedDisk, dead: str, node: str, found: Settings) -> list[Event]:
-    """In a thread, over a disk of its own: the first rename of a dead host's file may take minutes."""
+def bring_back(disk: FencedDisk, dead: str, node: str, found: Settings, *, here: bool) -> list[Event]:
+    """In a thread, over a disk of its own: the first rename of a dead host's file may take minutes.
+
+    `here`: it was a daemon of this host, whose lock we hold, and may have left processes and a log.
+    """
     own = FencedDisk(disk.root)
     own.check, own.file_mode, own.dir_mode = disk.check, disk.file_mode, disk.dir_mode
     try:
-        return [*reclaim(own, dead, node, found, clock())]
+        if here:
+            kill_leftovers(disk.root, dead)
+        events: list[Event] = [*reclaim(own, dead, node, found, clock())]
+        redo = _redo(own, disk.root, make=False) if here else None
+        if redo is not None:
+            redo.settle()  # what it had not on disk is, and is not done again over what we do next
+            redo.drop()
+        return events
     finally:
         own.close()
 

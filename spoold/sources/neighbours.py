@@ -63,16 +63,18 @@ class Neighbours:
     """One incarnation of a node among the others. Not for several threads at the same time.
 
     `clock` gives monotonic us. `facts` tell who this is; `is_ours(facts)` says whether the facts of an
-    earlier incarnation are those of a process of this very host that is known to be dead.
+    earlier incarnation are those of a process of this very host that is known to be dead. `serves(node)`
+    says whether a node without beats is known to be alive all the same.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it knows of itself, and asks
         self,
         disk: Disk,
         beat: Beat,
         clock: Callable[[], int],
         facts: Mapping[str, object],
         is_ours: Callable[[Mapping[str, object]], bool],
+        serves: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.disk = disk
         self.beat = beat
@@ -80,6 +82,7 @@ class Neighbours:
         self.clock = clock
         self.facts = facts
         self.is_ours = is_ours
+        self.serves = serves
         self.every_beat = max(SECOND // 4, self.lease // 10)
         self.every_look = max(SECOND // 4, min(2 * SECOND, self.lease // 10))
         self.fence_at: int | None = None  # None: not begun yet, or over
@@ -287,7 +290,7 @@ class Neighbours:
         strangers = [n for n in self.disk.names(layout.RUNNING) if n not in self.live and is_task(n)]
         named = {known.node for known in self._names().values()} if strangers else set()
         for node in strangers:
-            if node not in named and self._has_tasks(node):
+            if node not in named and self._has_tasks(node) and not self.serves(node):
                 found[node] = self._absent.get(node, now)
                 if now - found[node] >= self.lease // 2:
                     self.check()

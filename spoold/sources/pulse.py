@@ -1,8 +1,8 @@
-"""A node's life beside the loop: threads that beat, bring back what the dead left, and fence.
+"""A node's life among others: threads that look who lives, and bring back what the dead have left.
 
-A call to a network file system may hang for minutes, so none of it is done in the loop, and the
-thread that fences touches no file of the spool: it kills the handlers, whatever else hangs. `fd` is
-readable when `events` has something to say.
+A call to a network file system may hang for minutes, so none of it is done in the loop. There a node
+has a pulse: it beats, and the thread that fences it touches no file of the spool: it kills the handlers,
+whatever else hangs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import daemons, layout
 from spool.beats import Beat
 from spool.disk import RealDisk
 from spool.errors import Busy
+from spool.mounts import mount_of
 from spoold.core.values import Peers, Stirred
 from spoold.sources.neighbours import SECOND, Fenced, Neighbours, Taken
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from spoold.core.values import Event
+    from spoold.sources.housemates import Housemates
     from spoold.sources.lookout import Lookout
 
 log = logging.getLogger("spoold")
@@ -42,83 +44,36 @@ def ticks() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
 
-class Pulse:
-    """One incarnation of this daemon among the nodes of a spool."""
+class Circle:
+    """One life of this daemon among the nodes of a spool. `fd`: readable when `events` says something."""
 
-    def __init__(self, root: str, node: str, lease: int, kill: Callable[[], int]) -> None:
-        """`lease` in us. `kill` ends all handlers of this node at once, and says how many."""
-        self.root = root
-        self.kill = kill
-        self.node = node
-        self.offset: int | None = None  # the file server's clock minus ours, us
-        seconds = max(1, -(-lease // SECOND))
-        beat = Beat(node, os.urandom(6).hex(), 0, seconds)
-        self.neighbours = Neighbours(RealDisk(root), beat, ticks, _facts(), _is_ours)
-        self.lease_fd = os.memfd_create("spool-lease")  # what is asked before anything begins
+    def __init__(self, neighbours: Neighbours | Housemates) -> None:
+        self.neighbours = neighbours
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._news: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._buried: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._burying: set[str] = set()
         self._over = threading.Event()
-        self._told: frozenset[str] = frozenset()
-        self._silent = False
-
-    def join(self) -> None:
-        """Begin to live; waits until an earlier life of this node is over for sure. Busy."""
-        said = False
-        try:
-            while not self.neighbours.join():
-                if not said:
-                    words = "waiting until the earlier node %s is known to be dead (lease %d s)"
-                    log.info(words, self.node, self.neighbours.beat.lease)
-                    said = True
-                time.sleep(0.2)
-        except Taken:
-            raise Busy(self.root, self.node) from None
-        self._publish()
-
-    def _publish(self) -> None:
-        """Until when handlers may start."""
-        if (until := self.neighbours.fence_at) is not None:
-            os.pwrite(self.lease_fd, until.to_bytes(8, "little"), 0)
-
-    def is_here(self) -> bool:
-        """Whether a node of this name has been alive in this very kernel, and may be yet."""
-        return self.neighbours.was_ours()
+        self._told = neighbours.live
+        self._looks = False  # at what the others do, from when there are any
 
     def start(self, bring_back: Callable[[str], list[Event]], lookout: Lookout) -> None:
         """Begin the threads. `bring_back` does it for a dead node; returns what the loop is to hear."""
         self._bring_back = bring_back
         self._lookout = lookout
-        for work in (self._beat, self._watch, self._look):
-            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        self._begin(self._live)
 
-    def check(self) -> None:
-        """Fenced where nothing may be written any more."""
-        self.neighbours.check()
-
-    def is_over(self, problem: BaseException) -> bool:
-        """Whether what went wrong comes of having been declared dead, or shows it."""
-        try:
-            self.check()
-        except Fenced:
-            return True
-        return isinstance(problem, Fenced)
+    def _begin(self, work: Callable[[], None]) -> None:
+        threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
     def plain(self) -> dict[str, Any]:
-        """For the status: `clock_offset` in seconds."""
-        return {
-            "lease": self.neighbours.beat.lease,
-            "incarnation": self.neighbours.beat.incarnation,
-            "peers": sorted(self.neighbours.live),
-            "clock_offset": None if self.offset is None else round(self.offset / SECOND, 3),
-        }
+        """For the status."""
+        return {"peers": sorted(self.neighbours.live)}
 
     def events(self) -> list[Event]:
-        """What has happened among the nodes; Fenced, and whatever went wrong in a thread."""
+        """What has happened among the nodes; whatever went wrong in a thread."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)
-        self.check()
         found: list[Event] = []
         while not self._news.empty():
             news = self._news.get()
@@ -128,10 +83,8 @@ class Pulse:
         return found
 
     def close(self) -> None:
-        """A clean end; the beat goes, and with it any doubt."""
+        """A clean end."""
         self._over.set()
-        with contextlib.suppress(OSError):
-            self.neighbours.leave()
 
     # The threads.
 
@@ -139,38 +92,32 @@ class Pulse:
         self._news.put(news)
         os.eventfd_write(self.fd, 1)
 
-    def _beat(self) -> None:
-        known = self.neighbours
+    def _live(self) -> None:
         try:
-            while not self._over.wait(known.due() / SECOND):
-                count = known.beat.count
-                known.step()
-                while not self._buried.empty():
-                    node = self._buried.get()
-                    known.buried(node)
-                    self._burying.discard(node)
-                self._publish()
-                if known.beat.count != count and known.beat.count % MEASURED == 1:
-                    self._measure()
-                if known.live != self._told:
-                    self._told = known.live
-                    self._lookout.hurry()
-                    self._tell(Peers(known.live))
-                for node in known.deaths.keys() - self._burying:
-                    self._burying.add(node)
-                    threading.Thread(target=self._bury, args=(node,), name="bury", daemon=True).start()
+            while not self._over.wait(self.neighbours.due() / SECOND):
+                self._step()
         except Fenced:
             os.eventfd_write(self.fd, 1)
         except Exception as problem:  # noqa: BLE001 - raised again in the loop
             self._tell(problem)
 
-    def _measure(self) -> None:
-        """How far our clock is from the file server's."""
-        with contextlib.suppress(OSError):
-            before = time.time_ns() // 1000
-            info = self.neighbours.disk.info(f"{layout.ALIVE}/{self.neighbours.beat.name}")
-            if info is not None:
-                self.offset = info.ctime_us - before
+    def _step(self) -> None:
+        known = self.neighbours
+        known.step()
+        while not self._buried.empty():
+            node = self._buried.get()
+            known.buried(node)
+            self._burying.discard(node)
+        if not self._looks and len(known.live) > 1:
+            self._looks = True
+            self._begin(self._look)
+        if known.live != self._told:
+            self._told = known.live
+            self._lookout.hurry()
+            self._tell(Peers(known.live))
+        for node in known.deaths.keys() - self._burying:
+            self._burying.add(node)
+            threading.Thread(target=self._bury, args=(node,), name="bury", daemon=True).start()
 
     def _bury(self, node: str) -> None:
         log.warning("node %s is dead: bringing back what it left", node)
@@ -202,6 +149,104 @@ class Pulse:
             except Exception as problem:  # noqa: BLE001 - raised again in the loop
                 self._tell(problem)
                 return
+
+
+class Pulse(Circle):
+    """The same where a node may be cut off: it lives as long as its beats are confirmed."""
+
+    neighbours: Neighbours
+
+    def __init__(self, root: str, node: str, lease: int, kill: Callable[[], int]) -> None:
+        """`lease` in us. `kill` ends all handlers of this node at once, and says how many."""
+        self.root = root
+        self.kill = kill
+        self.node = node
+        self.offset: int | None = None  # the file server's clock minus ours, us
+        seconds = max(1, -(-lease // SECOND))
+        beat = Beat(node, os.urandom(6).hex(), 0, seconds)
+        super().__init__(Neighbours(RealDisk(root), beat, ticks, _facts(), _is_ours, _serves_at(root)))
+        self._told = frozenset()
+        self.lease_fd = os.memfd_create("spool-lease")  # what is asked before anything begins
+        self._silent = False
+
+    def join(self) -> None:
+        """Begin to live; waits until an earlier life of this node is over for sure. Busy."""
+        said = False
+        try:
+            while not self.neighbours.join():
+                if not said:
+                    words = "waiting until the earlier node %s is known to be dead (lease %d s)"
+                    log.info(words, self.node, self.neighbours.beat.lease)
+                    said = True
+                time.sleep(0.2)
+        except Taken:
+            raise Busy(self.root, self.node) from None
+        self._publish()
+
+    def _publish(self) -> None:
+        """Until when handlers may start."""
+        if (until := self.neighbours.fence_at) is not None:
+            os.pwrite(self.lease_fd, until.to_bytes(8, "little"), 0)
+
+    def is_here(self) -> bool:
+        """Whether a node of this name has been alive in this very kernel, and may be yet."""
+        return self.neighbours.was_ours()
+
+    def start(self, bring_back: Callable[[str], list[Event]], lookout: Lookout) -> None:
+        """The same, with the thread that fences; others may be there before they are seen."""
+        super().start(bring_back, lookout)
+        self._looks = True
+        self._begin(self._look)
+        self._begin(self._watch)
+
+    def check(self) -> None:
+        """Fenced where nothing may be written any more."""
+        self.neighbours.check()
+
+    def is_over(self, problem: BaseException) -> bool:
+        """Whether what went wrong comes of having been declared dead, or shows it."""
+        try:
+            self.check()
+        except Fenced:
+            return True
+        return isinstance(problem, Fenced)
+
+    def plain(self) -> dict[str, Any]:
+        """For the status: `clock_offset` in seconds."""
+        return {
+            "lease": self.neighbours.beat.lease,
+            "incarnation": self.neighbours.beat.incarnation,
+            "clock_offset": None if self.offset is None else round(self.offset / SECOND, 3),
+            **super().plain(),
+        }
+
+    def events(self) -> list[Event]:
+        """The same; Fenced."""
+        self.check()
+        return super().events()
+
+    def close(self) -> None:
+        """A clean end; the beat goes, and with it any doubt."""
+        super().close()
+        with contextlib.suppress(OSError):
+            self.neighbours.leave()
+
+    # The threads.
+
+    def _step(self) -> None:
+        count = self.neighbours.beat.count
+        super()._step()
+        self._publish()
+        if self.neighbours.beat.count != count and self.neighbours.beat.count % MEASURED == 1:
+            self._measure()
+
+    def _measure(self) -> None:
+        """How far our clock is from the file server's."""
+        with contextlib.suppress(OSError):
+            before = time.time_ns() // 1000
+            info = self.neighbours.disk.info(f"{layout.ALIVE}/{self.neighbours.beat.name}")
+            if info is not None:
+                self.offset = info.ctime_us - before
 
     def _watch(self) -> None:
         """Fence in time, whatever hangs: no handler outlives the right to write what became of it."""
@@ -237,6 +282,14 @@ class Pulse:
 
 def _facts() -> dict[str, object]:
     return {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "at": time.time()}
+
+
+def _serves_at(root: str) -> Callable[[str], bool]:
+    """Whether a node serves without a lease, as those may that were started before there was one."""
+    mount = mount_of(root)
+    if mount is not None and mount.network:
+        return lambda _: False  # its locks may be those of hosts that are dead
+    return lambda node: daemons.alive(root, node)
 
 
 def _is_ours(facts: Mapping[str, object]) -> bool:

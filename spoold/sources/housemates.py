@@ -1,0 +1,85 @@
+"""Who else serves a spool on a local disk: who holds the lock of its name is alive, and nobody else is.
+
+There are no beats, and nobody has to be fenced: a lock is held until the last handler of its daemon is
+gone. What a node has left that nobody serves for PATIENCE belongs to whoever takes its lock: that is
+kept until all is in order, and a daemon of that name waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from spool import daemons, layout, look
+from spool.beats import parse
+from spool.names import is_task
+from spoold import locks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spool.disk import Disk
+
+SECOND = 1_000_000
+PATIENCE = 30 * SECOND  # for a node to come back before others go on with what it left
+ALONE, TOGETHER = 5 * SECOND, SECOND  # us between two looks
+
+
+class Housemates:
+    """The nodes of a spool on one disk, as one of them sees them. Not for several threads at once."""
+
+    def __init__(self, disk: Disk, root: str, node: str, clock: Callable[[], int]) -> None:
+        """`clock` gives monotonic us."""
+        self.disk = disk
+        self.root = root
+        self.node = node
+        self.clock = clock
+        self.lease = PATIENCE
+        self.live = frozenset({node})
+        self.deaths: dict[str, int] = {}  # nodes whose tasks this one brings back: the lock of each
+        self._left: dict[str, int] = {}  # nodes that have left something, since when
+        self._next = 0
+        self.step()
+
+    def step(self) -> None:
+        """Look, where it is due; OSErrors are for the next time."""
+        with contextlib.suppress(OSError):
+            if self.due() == 0:
+                self._look()
+
+    def due(self) -> int:
+        """In how many us the next step is."""
+        return max(0, self._next - self.clock())
+
+    def buried(self, node: str) -> None:
+        """What a dead node left is in order."""
+        locks.give(self.deaths.pop(node))
+
+    def _look(self) -> None:
+        now = self.clock()
+        self._next = now + ALONE  # should it fail
+        locked = {n.removesuffix(".lock") for n in self.disk.names(layout.NODES) if n.endswith(".lock")}
+        known = {n for n in locked.union(self.disk.names(layout.RUNNING)) if is_task(n)}
+        others = known - self.deaths.keys() - {self.node}
+        self.live = frozenset({self.node, *(n for n in others if daemons.alive(self.root, n))})
+        left = {n for n in others - self.live - self._seen_to() if self._has_left(n)}
+        self._left = {name: self._left.get(name, now) for name in left}
+        for name in [n for n, since in self._left.items() if now - since >= PATIENCE]:
+            with contextlib.suppress(TimeoutError):  # it is back, or another one was faster
+                self.deaths[name] = locks.take(self._lock(name))
+        if len(self.live) > 1 or self._left:
+            self._next = now + TOGETHER
+
+    def _seen_to(self) -> set[str]:
+        """Nodes with beats, which see to each other: they were started when a lease was set."""
+        beats = {known.node for name in look.names(self.disk, layout.ALIVE) if (known := parse(name))}
+        return beats if beats & self.live else set()
+
+    def _lock(self, node: str) -> str:
+        return os.path.join(self.root, layout.NODES, f"{node}.lock")
+
+    def _has_left(self, node: str) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self.disk.names(f"{layout.RUNNING}/{node}"))
+        return False

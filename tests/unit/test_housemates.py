@@ -1,0 +1,99 @@
+"""Nodes on one disk: who holds the lock of its name is alive; what the others have left is brought back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spool import layout
+from spool.beats import Beat
+from spool.disk import RealDisk
+from spool.init import init
+from spoold import locks
+from spoold.sources.housemates import ALONE, PATIENCE, TOGETHER, Housemates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Node(Housemates):
+    """A node whose clock goes when it is told to; its lock is held until it dies."""
+
+    now = 0
+
+    def __init__(self, disk: RealDisk, name: str) -> None:
+        self.held = locks.take(f"{disk.root}/{layout.NODES}/{name}.lock")
+        super().__init__(disk, disk.root, name, lambda: self.now)
+
+    def sleep(self, us: int) -> None:
+        for _ in range(0, us, TOGETHER):
+            self.now += TOGETHER
+            self.step()
+
+    def die(self, *left: str) -> None:
+        self.disk.make_dir(f"{layout.RUNNING}/{self.node}")
+        for name in left:
+            self.disk.write(f"{layout.RUNNING}/{self.node}/{name}", b"")
+        locks.give(self.held)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[str], Node]]:
+    init(str(tmp_path))
+    disk = RealDisk(str(tmp_path))
+    yield lambda name: Node(disk, name)
+    disk.close()
+
+
+def test_who_holds_a_lock_is_alive_and_found_within_seconds(make: Callable[[str], Node]) -> None:
+    one = make("one")
+    assert (one.live, one.due()) == ({"one"}, ALONE)
+    two = make("two")
+    assert two.live == {"one", "two"}
+    one.sleep(ALONE)
+    assert (one.live, one.due()) == ({"one", "two"}, TOGETHER)
+    two.die()
+    one.sleep(PATIENCE + TOGETHER)
+    assert (one.live, one.deaths) == ({"one"}, {})
+
+
+def test_what_a_dead_node_left_is_brought_back_after_a_while_by_one(make: Callable[[str], Node]) -> None:
+    one, two, three = make("one"), make("two"), make("three")
+    two.die("x")
+    one.sleep(PATIENCE)
+    assert not one.deaths
+    one.sleep(ALONE)
+    assert one.deaths.keys() == {"two"}
+    three.sleep(PATIENCE + ALONE)
+    assert not three.deaths  # the lock is held by one
+    with pytest.raises(TimeoutError):
+        make("two")  # it waits until all is in order
+    two.disk.remove(f"{layout.RUNNING}/two/x")
+    one.buried("two")
+    make("two")
+    one.sleep(ALONE)
+    assert one.live == {"one", "two", "three"}
+
+
+def test_a_node_that_is_back_in_time_sees_to_its_own(make: Callable[[str], Node]) -> None:
+    one = make("one")
+    make("two").die("x")
+    one.sleep(PATIENCE - TOGETHER)
+    make("two")
+    one.sleep(2 * PATIENCE)
+    assert not one.deaths
+
+
+def test_nodes_with_beats_see_to_each_other_while_one_is_alive(make: Callable[[str], Node]) -> None:
+    one, two = make("one"), make("two")
+    one.disk.make_dir(layout.ALIVE)
+    for name in ("two", "three"):
+        one.disk.write(f"{layout.ALIVE}/{Beat(name, '0', 0, 5).name}", b"{}")
+    make("three").die("x")
+    one.sleep(2 * PATIENCE)
+    assert not one.deaths
+    two.die("y")
+    one.sleep(2 * PATIENCE)
+    assert one.deaths.keys() == {"two", "three"}
