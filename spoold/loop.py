@@ -464,6 +464,8 @@ class Loop:
                 events.append(event)
             elif event.where == "incoming":
                 self.intake.ring()
+            elif event.where == "ended":
+                self.core.after.ask()
             else:
                 self.stir.ask()
         return events

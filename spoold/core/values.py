@@ -281,7 +281,7 @@ class Stirred(Struct, frozen=True):
 
 
 class Rung(Struct, frozen=True):
-    """Something has changed in `incoming` or `pending`, by whom ever."""
+    """Something has changed in `incoming` or `pending`, or has `ended`, by whom ever."""
 
     where: str
 

@@ -2,7 +2,8 @@
 
 Of all that one waits for one is watched, the last that has not ended: when it ends, those before it are
 looked at. What is to hear of a failure at once (on_failure cancel, only) is told of each, as far as
-memory is given to it. A turn looks at the disk a bounded number of times, however many the edges.
+memory is given to it. Where other nodes have ended something, all that is waited for is looked at, the
+more seldom the more it is. A turn looks at the disk a bounded number of times, however many the edges.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LOOKS = 300  # at the disk in one turn
 MANY = 200  # ids of an own copy that cost as much to read as one look
 KEPT = 50_000  # tasks known to be done; and edges along which a failure is told
 EVERY = 60_000_000  # us between looks at all where other nodes end tasks as well
+OFTEN, EACH = 1_000_000, 20_000  # us between looks at what others may have ended, at least; for each task
 RARELY = 600_000_000  # us, where they do not
 MARK = f"w={AFTER}"
 EAGER = ("cancel", "only")
@@ -71,6 +73,9 @@ class After:
         self._scan: Iterator[list[str]] | None = self._names()
         self._next = 0
         self._left = False  # there were more than memory holds
+        self._asked = False  # others have ended something
+        self._doubted: list[str] = []  # what it may have been, and is waited for
+        self._again = 0  # when the next such look may begin
 
     def see(self, move: Move) -> None:
         """A transition was decided; it is on disk when it is looked at."""
@@ -79,12 +84,17 @@ class After:
         elif move.after == HELD and move.entry.why == AFTER:
             self._todo.append(Waiter(move.entry.id, move.target))
 
+    def ask(self) -> None:
+        """Other nodes have ended tasks."""
+        self._asked = True
+
     def due(self, now: Now) -> int | None:
         """In how many us there is something to do; None where nothing waits."""
-        if self._todo or self._scan is not None:
+        if self._todo or self._doubted or self._scan is not None:
             return 0
         if self._waits or self._left or self._others:
-            return max(0, self._next - now.mono)
+            soon = self._asked and self._waits
+            return max(0, (min(self._again, self._next) if soon else self._next) - now.mono)
         return None
 
     @property
@@ -95,7 +105,10 @@ class After:
         """What has become of some that wait."""
         if self.due(now) != 0:
             return []
-        if self._scan is None and not self._todo:
+        if self._asked and now.mono >= self._again:
+            self._asked, self._doubted = False, [*{*self._watched, *self._eager}]
+            self._again = now.mono + min(EVERY, max(OFTEN, EACH * len(self._doubted)))
+        if self._scan is None and now.mono >= self._next and not self._todo:
             self._scan = self._names()
         if self._scan is not None and len(self._todo) < SLICE:
             names = next(self._scan, None)
@@ -106,6 +119,10 @@ class After:
         free: dict[str, str] = {}
         stranded: dict[str, tuple[str, str]] = {}
         self._looks = LOOKS
+        while self._doubted and self._looks > 0:
+            one = self._doubted.pop()
+            if end := self._end(one):
+                self._stir(one, failed=end != DONE)
         while self._todo and self._looks > 0:
             self._check(self._todo.popleft(), free, stranded)
         return [Settled(free, stranded)] if free or stranded else []

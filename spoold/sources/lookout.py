@@ -1,7 +1,8 @@
 """Looks, in a thread, at what inotify does not tell: on a network file system nothing of other hosts.
 
 A look asks the file server for the time of change of a few directories, however much stands in them:
-incoming/, pending/ with its shards up to tomorrow, nodes/. It says that something changed, never what.
+incoming/, pending/ with its shards up to tomorrow, nodes/, where tasks of today end. It says that
+something changed, never what.
 Looks are close together while something does, and far apart where nothing has for a while. Most are at
 incoming/ alone: what is new comes in there, and what others have made of it can wait a little.
 """
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold")
 SECOND = 1_000_000
 FAST, SLOW, SLOWER = 0.05, 1.0, 1.3  # seconds between looks, and how they grow where nothing changes
-REST = 5  # one look in so many is at pending/ and nodes/ too
+REST = 5  # one look in so many is at the others too
+MIDNIGHT = 60 * SECOND  # so long after it somebody may still end tasks on the day before
 SOON, OFTEN = SECOND // 20, SECOND  # us between two readings of pending/
 SHARE = 20  # a reading takes at most one part in so many of the time,
 SELDOM = 60 * SECOND  # but is not put off for longer
@@ -67,7 +69,7 @@ class Lookout:
         self._rows: list[dict[str, Any]] | None = None
 
     def look(self) -> list[Event]:
-        """Rung for incoming/ and pending/, Repaused where something else is paused."""
+        """Rung for incoming, pending and ended, Repaused where something else is paused."""
         found: list[Event] = []
         if self._changed("incoming", list(self.boxes())):
             found.append(Rung("incoming"))
@@ -85,15 +87,22 @@ class Lookout:
         found: list[Event] = []
         if self._changed("pending", self._shards()):
             found.append(Rung("pending"))
+        if self._changed("ended", self._ends()):
+            found.append(Rung("ended"))
         if self._changed("nodes", [layout.NODES]) and (rows := self.rows()) != self._rows:
             self._rows = rows
             found.append(Repaused(tuple(rows)))
         return found
 
     def _changed(self, what: str, folders: list[str]) -> bool:
-        before, stamps = self._known.get(what), {path: self.disk.stamp(path) for path in folders}
+        found = ((path, self.disk.stamp(path)) for path in folders)
+        before, stamps = self._known.get(what), {path: at for path, at in found if at is not None}
         self._known[what] = stamps
         return stamps != before
+
+    def _ends(self) -> list[str]:
+        days = sorted({date_of(self.wall() - MIDNIGHT), date_of(self.wall())})
+        return [f"{state}/{day}" for state in layout.ENDED for day in days]
 
     def _shards(self) -> list[str]:
         last = date_of(self.wall() + DAY_US)

@@ -9,7 +9,7 @@ import pytest
 
 from spool import layout
 from tests.e2e.live import Live, handler, until
-from tests.e2e.test_nodes import SLOW, runs, status
+from tests.e2e.test_nodes import NOTE, SLOW, runs, status
 
 if TYPE_CHECKING:
     import subprocess
@@ -60,6 +60,20 @@ def test_what_a_killed_node_ran_runs_on_the_other(spool_at: Callable[[str], Live
     live.entry(asked, "done")
     start(live, "one")
     until(lambda: status(live, "two").get("peers") == ["one", "two"], "it is back")
+
+
+def test_what_waits_for_a_task_goes_on_soon_wherever_that_ends(
+    spool_at: Callable[[str], Live], start: Start
+) -> None:
+    live = spool_at('housekeeping = "60s"\n' + handler("quick", NOTE + "sleep 0.1"))
+    for name in ("one", "two"):
+        start(live, name)
+    for name in ("one", "two"):
+        until(lambda name=name: status(live, name).get("peers") == ["one", "two"], "all know all")
+    for _ in range(12):
+        live.submit("quick", after=[live.submit("quick")])
+    live.wait_count(24, "done")
+    assert {line.split()[0] for line in runs(live)} == {"one", "two"}
 
 
 def test_who_serves_without_a_lease_is_not_taken_for_dead_by_who_has_one(

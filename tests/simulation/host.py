@@ -339,7 +339,7 @@ class Host:
         self._next_care = self._next_later = 0
         self.stir = Stir()
         self._rows = self.state.pauses
-        self._known: dict[str, int | None] = {}
+        self._known: dict[str, dict[str, int | None]] = {}
 
     def _joined(self, lease: int) -> Neighbours:
         """Live among the others, however long that takes; they go on meanwhile."""
@@ -453,12 +453,16 @@ class Host:
         """Others change pending/ as well: now and then all is read again."""
         if self.neighbours is None:
             return []
-        folders = [layout.PENDING, *look.folders(self.disk, (layout.PENDING,))]
-        stamps = {path: self.disk.stamp(path) for path in folders}
-        if stamps != self._known:
-            self._known = stamps
+        if self._changed("pending", layout.PENDING, *look.folders(self.disk, (layout.PENDING,))):
             self.stir.ask()
+        if self._changed("ended", *look.folders(self.disk, layout.ENDED)):
+            self.core.after.ask()
         return self.stir.step(self.state, now)
+
+    def _changed(self, what: str, *folders: str) -> bool:
+        before, stamps = self._known.get(what), {path: self.disk.stamp(path) for path in folders}
+        self._known[what] = stamps
+        return stamps != before
 
     @property
     def busy(self) -> bool:

@@ -20,7 +20,7 @@ from spool.settings import load
 from spool.times import zone
 from spoold.core.state import State
 from spoold.core.values import Move, Now
-from spoold.sources.after import LOOKS, NONE_FAILED, After
+from spoold.sources.after import EVERY, LOOKS, NONE_FAILED, OFTEN, After
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ class Told(After):
         self.files = Files()
         self.ends: dict[str, str] = {}
         self.said: dict[str, str] = {}
-        self.most = self.asked = 0
+        self.most = self.asked = self.mono = 0
         super().__init__(self.files, State("n", load(""), 2))  # type: ignore[arg-type]
         for task in waiters:
             self.files.held[first_path(task)] = encode_task(task)
@@ -69,9 +69,9 @@ class Told(After):
 
     def rest(self) -> None:
         """Turn by turn until there is nothing to look at."""
-        while self.due(Now(NOW, 0)) == 0:
+        while self.due(Now(NOW, self.mono)) == 0:
             self.asked = 0
-            for found in self.look(Now(NOW, 0)):
+            for found in self.look(Now(NOW, self.mono)):
                 gone = {**found.free, **{i: path for i, (path, _) in found.stranded.items()}}
                 self.said |= dict.fromkeys(found.free, "") | {
                     i: w for i, (_, w) in found.stranded.items()
@@ -84,6 +84,11 @@ class Told(After):
         self.ends[task_id] = how
         entry: Any = type("Entry", (), {"id": task_id, "why": ""})
         self.see(Move(event="x", entry=entry, before="running", after=how, source=None, target=""))
+
+    def end_elsewhere(self, task_id: str, how: str) -> None:
+        self.ends[task_id] = how
+        self.ask()
+        self.mono += OFTEN
 
 
 def waits(number: int, after: list[str], on_failure: str) -> Task:
@@ -110,11 +115,12 @@ def wanted(task: Task, ends: dict[str, str]) -> str | None:
         st.tuples(st.integers(0, 7), st.sampled_from(("done", "failed", "cancelled", ""))), max_size=30
     ),
     st.integers(0, 5),
+    st.booleans(),
 )
 def test_what_is_to_be_said_is_said_as_soon_as_it_is_so(
-    shapes: list[tuple[str, set[int]]], events: list[tuple[int, str]], before: int
+    shapes: list[tuple[str, set[int]]], events: list[tuple[int, str]], before: int, *, elsewhere: bool
 ) -> None:
-    """Also of what has ended before it came, and where one that failed is tried again."""
+    """Also of what has ended before it came or on another node, and where one is tried again."""
     tasks = [
         waits(100 + n, [named(i) for i in sorted(ids)], kind) for n, (kind, ids) in enumerate(shapes)
     ]
@@ -123,7 +129,7 @@ def test_what_is_to_be_said_is_said_as_soon_as_it_is_so(
         if after.ends.get(named(one)) == "done":
             continue  # that is for ever
         if how:
-            after.end(named(one), how)
+            (after.end_elsewhere if elsewhere else after.end)(named(one), how)
         else:
             after.ends.pop(named(one), None)  # a retry
         if number < before:
@@ -138,6 +144,18 @@ def test_what_is_to_be_said_is_said_as_soon_as_it_is_so(
                 tasks = [t for t in tasks if t is not task]
             else:
                 assert said is None
+
+
+def test_the_more_is_waited_for_the_more_seldom_is_it_looked_at() -> None:
+    ids = [named(number) for number in range(3000)]
+    after = Told(*(waits(10_000 + number, [one], "run") for number, one in enumerate(ids)))
+    after.rest()
+    for due in (0, EVERY - OFTEN, EVERY - 2 * OFTEN):
+        after.ask()
+        assert after.due(Now(NOW, after.mono)) == due
+        after.rest()
+        after.mono += OFTEN
+    assert after.most <= LOOKS
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -95,6 +95,17 @@ def test_a_look_tells_what_has_changed_once(seen: Spool) -> None:
     assert seen.out.all() == []
 
 
+def test_what_ends_is_told_around_midnight_too(seen: Spool) -> None:
+    for wall in (NOW, NOW + DAY_US - NOW % DAY_US + 1000):
+        seen.wall = wall
+        for day in {date_of(wall), date_of(wall - 1_000_000)}:
+            folder = f"{layout.DONE}/{day}"
+            (seen.root / folder).mkdir(parents=True, exist_ok=True)
+            seen.out.all()
+            seen.drop(folder)
+            assert seen.out.all() == [Rung("ended")]
+
+
 def test_pauses_are_told_when_they_are_others_than_before(seen: Spool) -> None:
     seen.drop(layout.NODES)
     assert seen.out.all() == []  # a heartbeat
