@@ -207,7 +207,9 @@ class Why:
         text = f"running on node {task.node} for {since} (attempt {task.attempt})"
         status = self.nodes.get(task.node or "", {})
         if not status.get("alive"):
-            return f"{text}, but that node's spoold is not alive; it goes on when it starts again"
+            others = any(node.get("alive") for node in self.nodes.values())
+            ends = ", or is brought back by another node" if others else ""
+            return f"{text}, but that node's spoold is not alive; it goes on when it starts again{ends}"
         for row in status.get("running") or []:
             if row.get("id") == task.id and row.get("progress"):
                 text += _progress(row["progress"])

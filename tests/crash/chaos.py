@@ -59,6 +59,10 @@ def die() -> None:
 """
 OURS = {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
 STOPPING = 100.0  # seconds that a stop may take, which waits for the disk, where others write too
+IMPATIENT = (
+    "import sys; from spoold.sources import housemates; housemates.PATIENCE = 500_000; "
+    "from spoold.daemon import main; sys.exit(main())"
+)
 STILL = 30.0  # seconds in which nothing ends any more, when all that is left is stuck
 
 
@@ -151,11 +155,16 @@ class Chaos:
     # Daemons, and their deaths.
 
     def serve(self) -> None:
-        """Whatever ended is started again."""
+        """Whatever ended is started again; where others serve, maybe later than they have patience."""
+        again: dict[str, float] = {}
         while not self.over.is_set():
             for node, process in self.daemons.items():
-                if process is None or process.poll() is not None:
-                    words = [sys.executable, "-m", "spoold", "--spool", str(self.root), "--node", node]
+                if process is not None and process.poll() is None:
+                    continue
+                late = 0 if process is None or len(self.daemons) < 2 else self.rng.choice((0, 0, 3))
+                if time.monotonic() >= again.setdefault(node, time.monotonic() + late):
+                    del again[node]
+                    words = [sys.executable, "-c", IMPATIENT, "--spool", str(self.root), "--node", node]
                     with self.errors.open("ab") as errors:
                         self.daemons[node] = subprocess.Popen(
                             words, stderr=errors, cwd="/", env={**os.environ, **OURS}
