@@ -67,8 +67,8 @@ class Circle:
         threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
     def plain(self) -> dict[str, Any]:
-        """For the status."""
-        return {"peers": sorted(self.neighbours.live)}
+        """For the status, where there are others."""
+        return {"peers": sorted(self.neighbours.live)} if len(self.neighbours.live) > 1 else {}
 
     def events(self) -> list[Event]:
         """What has happened among the nodes; whatever went wrong in a thread."""
@@ -217,7 +217,7 @@ class Pulse(Circle):
             "lease": self.neighbours.beat.lease,
             "incarnation": self.neighbours.beat.incarnation,
             "clock_offset": None if self.offset is None else round(self.offset / SECOND, 3),
-            **super().plain(),
+            "peers": sorted(self.neighbours.live),
         }
 
     def events(self) -> list[Event]:

@@ -1,8 +1,8 @@
 """Real daemons under work of every kind, while something of theirs is killed again and again.
 
-`python -m tests.crash.chaos --seconds N [--seed S] [--nodes N]`, on the disk of --dir. Afterwards each
-task that was acknowledged stands in one place and has ended, each attempt ran at most once and has one
-record, and each record was told to a parent once.
+`python -m tests.crash.chaos --seconds N [--seed S] [--nodes N] [--lease SECONDS]`, on the disk of --dir.
+Afterwards each task that was acknowledged stands in one place and has ended, each attempt ran at most
+once and has one record, and each record was told to a parent once.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ STILL = 30.0  # seconds in which nothing ends any more, when all that is left is
 class Chaos:
     """A spool, its daemons, those that use it, and what was promised to them."""
 
-    def __init__(self, place: Path, seed: int, nodes: int) -> None:
+    def __init__(self, place: Path, seed: int, nodes: int, lease: int = 0) -> None:
         self.root, self.notes = place / "spool", place / "notes"
         self.rng = random.Random(seed)
         self.acknowledged: set[str] = set()
@@ -79,6 +79,7 @@ class Chaos:
         self.daemons: dict[str, subprocess.Popen[bytes]] = dict.fromkeys(f"n{i}" for i in range(nodes))  # type: ignore[arg-type]
         self.errors = place / "spoold.err"
         self.found: list[str] = []  # that is wrong
+        self.lease = lease
         self.notes.mkdir()
         (place / "work.py").write_text(PYTHON)
         init(str(self.root))
@@ -86,7 +87,7 @@ class Chaos:
         (self.root / layout.SETTINGS).write_text(
             f'durability = "{self.rng.choice(("durable", "relaxed"))}"\n'
             "backoff = 0\noutbox_limit = 1000000\nadmission.enabled = false\n"
-            'drain_grace = "10s"\ngrace = "2s"\n'
+            f'drain_grace = "10s"\ngrace = "2s"\nlease = "{lease}s"\n'
             + handler("run", SHELL + "sleep 0.03", env=env, retries=2)
             + handler("bad", SHELL + "exit 1", env=env, retries=1)
             + handler("ask", notify="shop", timeout="4s", retries=3)
@@ -174,10 +175,13 @@ class Chaos:
     def kill(self) -> None:
         """Something of a daemon: itself, what is below it, or all."""
         chosen = self.rng.choice([*self.daemons.values()])
-        what = self.rng.choice(("spoold", "spoold", "TERM", "HUP", "keeper", "below", "below", "all"))
+        kinds = ["spoold", "spoold", "TERM", "HUP", "keeper", "below", "below", "all"]
+        what = self.rng.choice(kinds + ["freeze"] * (3 if self.lease else 0))
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):  # ended, and about to start again
             process = psutil.Process(chosen.pid)
             below = process.children(recursive=what != "keeper")
+            if what == "freeze":
+                self._freeze([process, *below])
             if what in ("TERM", "HUP"):
                 process.send_signal(getattr(signal, f"SIG{what}"))
             for victim in (
@@ -188,6 +192,15 @@ class Chaos:
             ):  # fmt: skip
                 victim.kill()
             self.killed[what] += 1
+
+    def _freeze(self, all_of_it: list[psutil.Process]) -> None:
+        """As a host that stands still for longer than its lease."""
+        for one in all_of_it:
+            one.suspend()
+        time.sleep(self.lease * self.rng.choice((0.5, 1.5, 2.5)))
+        for one in all_of_it:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.resume()
 
     def run(self, seconds: float) -> None:
         """All of it for so long, then until everything has ended."""
@@ -291,11 +304,12 @@ def main(argv: list[str] | None = None) -> int:
     found.add_argument("--seconds", type=float, default=60)
     found.add_argument("--seed", type=int, default=random.randrange(1 << 31))
     found.add_argument("--nodes", type=int, default=1)
+    found.add_argument("--lease", type=int, default=0, help="seconds; nodes are frozen as well then")
     found.add_argument("--dir", default="/var/tmp")
     args = found.parse_args(argv)
     print(f"seed {args.seed}", flush=True)
     with tempfile.TemporaryDirectory(dir=args.dir, prefix="spool-chaos-") as place:
-        chaos = Chaos(Path(place), args.seed, args.nodes)
+        chaos = Chaos(Path(place), args.seed, args.nodes, args.lease)
         chaos.run(args.seconds)
         wrong = chaos.wrong()
         print(f"{len(chaos.acknowledged)} tasks, killed: {dict(chaos.killed)}; {len(wrong)} wrong")

@@ -115,10 +115,10 @@ def wanted(task: Task, ends: dict[str, str]) -> str | None:
         st.tuples(st.integers(0, 7), st.sampled_from(("done", "failed", "cancelled", ""))), max_size=30
     ),
     st.integers(0, 5),
-    st.booleans(),
+    st.sampled_from(("end", "end_elsewhere")),
 )
 def test_what_is_to_be_said_is_said_as_soon_as_it_is_so(
-    shapes: list[tuple[str, set[int]]], events: list[tuple[int, str]], before: int, *, elsewhere: bool
+    shapes: list[tuple[str, set[int]]], events: list[tuple[int, str]], before: int, end: str
 ) -> None:
     """Also of what has ended before it came or on another node, and where one is tried again."""
     tasks = [
@@ -129,7 +129,7 @@ def test_what_is_to_be_said_is_said_as_soon_as_it_is_so(
         if after.ends.get(named(one)) == "done":
             continue  # that is for ever
         if how:
-            (after.end_elsewhere if elsewhere else after.end)(named(one), how)
+            getattr(after, end)(named(one), how)
         else:
             after.ends.pop(named(one), None)  # a retry
         if number < before:
