@@ -24,7 +24,7 @@ from spoold.effects.fenced import FencedDisk
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.runner import Runner
 from spoold.guard import guard, read_settings, settings_mark
-from spoold.sources.housemates import Housemates
+from spoold.sources.housemates import Housemates, is_buried
 from spoold.sources.neighbours import Fenced
 from spoold.sources.pulse import Circle, Pulse, ticks
 
@@ -113,11 +113,8 @@ def _serve(args: argparse.Namespace) -> int:
             if pulse is not None:
                 pulse.join()
                 disk.check = pulse.check
-            circle = pulse or Circle(Housemates(RealDisk(root), root, node, ticks))
-            circle.start(
-                lambda dead: service.bring_back(disk, dead, node, found, here=pulse is None),
-                service.lookout(root),
-            )
+                pulse.start(service.bringer(disk, node, found), service.lookout(root))
+            circle = pulse or _circle(root, node)
             service.run(disk, root, node, found, runner, circle, mark, until_idle=args.until_idle)
     except (Fenced, OSError) as problem:
         if pulse is None or not _is_to_begin_anew(root, pulse, problem):
@@ -165,21 +162,43 @@ def _command_of(pid: int) -> list[bytes]:
         return []
 
 
+def _circle(root: str, node: str) -> Circle:
+    """Those that serve the same spool on a local disk."""
+    mates = Housemates(RealDisk(root), root, node, ticks)
+    while not mates.join():
+        time.sleep(0.2)
+    return Circle(mates)
+
+
 def _lock(root: str, node: str, pulse: Pulse | None) -> int:
     """One daemon for a node of a spool. The keeper holds it too, until the last handler is gone.
 
     On a network file system a dead host may hold it for minutes, or until it is back: beats decide.
     """
     path = os.path.join(root, layout.NODES, f"{node}.lock")
+    try:
+        lock = _taken(path, node)
+    except TimeoutError:
+        mount = mounts.mount_of(root)
+        if pulse is None or pulse.is_here() or mount is None or not mount.network:
+            raise Busy(root, node) from None
+        return os.memfd_create("no lock")
+    os.ftruncate(lock, 0)  # who brought something back may have died with its name in it
+    return lock
+
+
+def _taken(path: str, node: str) -> int:
     with contextlib.suppress(TimeoutError):
         return locks.take(path)
     log.info("waiting for the lock of node %s", node)
-    try:
-        return locks.take(path, LOCK_PATIENCE)
-    except TimeoutError:
-        if pulse is None or pulse.is_here():
-            raise Busy(root, node) from None
-        return os.memfd_create("no lock")
+    end = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            return locks.take(path, max(0.0, end - time.monotonic()))
+        except TimeoutError:
+            if not is_buried(path):  # else it is not for long
+                raise
+            end = time.monotonic() + 1
 
 
 def _checked(node: str) -> str:

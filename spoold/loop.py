@@ -32,6 +32,7 @@ from spoold.core.values import (
     Measured,
     Move,
     Now,
+    Peers,
     Quarantine,
     Recall,
     Reloaded,
@@ -460,6 +461,10 @@ class Loop:
         """News of the other nodes; what they have changed is read when it is worth it."""
         events: list[Event] = []
         for event in self.circle.events():
+            if isinstance(event, Peers):
+                self.core.after.again()  # what has gone may have taken in what waits
+                if len(event.live) > 1:
+                    self.core.store.end_log()
             if not isinstance(event, Rung):
                 events.append(event)
             elif event.where == "incoming":

@@ -20,30 +20,35 @@ from spoold.effects.store import Store
 from spoold.recovery import recover
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spool.disk import Disk
     from spool.settings import Settings
     from spoold.core.values import Action, Now, Recovered
 
 
-def reclaim(disk: Disk, dead: str, node: str, settings: Settings, now: Now) -> list[Recovered]:
-    """Bring running/DEAD/ in order for good; returns what `node` has to look after from now on.
+def reclaim(disk: Disk, dead: str, node: str, settings: Settings, now: Now) -> Iterator[Recovered]:
+    """Bring running/DEAD/ in order for good; tells what `node` has to look after from now on.
 
-    Call it for a node that was declared dead, while nobody of that name can begin.
+    Call it for a node that was declared dead, while nobody of that name can begin. What was told before
+    an OSError is not told once more by the next try.
     """
     store = Store(disk, dead, durable=settings.durability == "durable")
     state = State(dead, settings, 1)
     actions: list[Action] = []
-    adopted: list[Recovered] = []
+    theirs: list[Recovered] = []  # that parents work at
     for event in recover(disk, store):
         if event.place.entry.timeout is None:
             actions += decide(state, event, now)
-        elif (mine := _adopt(disk, event, node)) is not None:
-            adopted.append(mine)
-    if adopted and store.durable:
-        disk.sync_dirs([layout.parent_of(adopted[0].place.path), store.stage_dir])
+        else:
+            theirs.append(event)
     for group in groups(actions):
         store.perform(group, now.wall)
-    return adopted
+    for event in theirs:
+        if (mine := _adopt(disk, event, node)) is not None:
+            yield mine
+    if theirs and store.durable:
+        disk.sync_dirs([f"{layout.RUNNING}/{node}", store.stage_dir])
 
 
 def _adopt(disk: Disk, event: Recovered, node: str) -> Recovered | None:

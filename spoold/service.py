@@ -45,7 +45,7 @@ from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from spool.settings import Settings
     from spoold.core.values import Event
@@ -54,10 +54,11 @@ if TYPE_CHECKING:
     from spoold.sources.pulse import Circle
 
 log = logging.getLogger("spoold")
+SETTLING = 60.0  # seconds for a node that was alone to see another one, and to end its log
 
 
 def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
-    disk: RealDisk,
+    disk: FencedDisk,
     root: str,
     node: str,
     found: Settings,
@@ -76,13 +77,15 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     state = State(node, found, machine.usable_cpus())
     state.pauses = read_pauses(disk)
     pulse = circle if isinstance(circle, Pulse) else None
-    state.peers, state.lease = circle.neighbours.live, circle.neighbours.lease
-    state.reread = pulse is not None or len(state.peers) > 1
     usage = UsageFile(disk, node, state.history)
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
     disk.make_dir(store.stage_dir)
-    events, redo = _begin(disk, root, store, alone=pulse is None)
+    events, redo = _begin(disk, root, store, circle)
+    if pulse is None:
+        circle.start(bringer(disk, node, found), lookout(root))
+    state.peers, state.lease = circle.neighbours.live, circle.neighbours.lease
+    state.reread = pulse is not None or len(state.peers) > 1
     claims.recall(disk, state, now)  # the journal is whole by now
     own = cgroups.groups("")
     groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
@@ -169,24 +172,22 @@ def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None)
     return Crowd(disk, People(root_counts=local), found)
 
 
-def bring_back(disk: FencedDisk, dead: str, node: str, found: Settings, *, here: bool) -> list[Event]:
-    """In a thread, over a disk of its own: the first rename of a dead host's file may take minutes.
+def bringer(disk: FencedDisk, node: str, found: Settings) -> Callable[[str], Iterator[Event]]:
+    """What brings back the tasks of a dead node, and tells of those that this one has to look after.
 
-    `here`: it was a daemon of this host, whose lock we hold, and may have left processes and a log.
+    In a thread, over a disk of its own: the first rename of a dead host's file may take minutes.
     """
-    own = FencedDisk(disk.root)
-    own.check, own.file_mode, own.dir_mode = disk.check, disk.file_mode, disk.dir_mode
-    try:
-        if here:
-            kill_leftovers(disk.root, dead)
-        events: list[Event] = [*reclaim(own, dead, node, found, clock())]
-        redo = _redo(own, disk.root, make=False) if here else None
-        if redo is not None:
-            redo.settle()  # what it had not on disk is, and is not done again over what we do next
-            redo.drop()
-        return events
-    finally:
-        own.close()
+
+    def bring_back(dead: str) -> Iterator[Event]:
+        own = FencedDisk(disk.root)
+        own.check, own.file_mode, own.dir_mode = disk.check, disk.file_mode, disk.dir_mode
+        try:
+            kill_leftovers(disk.root, dead)  # where it was on this host
+            yield from reclaim(own, dead, node, found, clock())
+        finally:
+            own.close()
+
+    return bring_back
 
 
 def _reloader(  # noqa: PLR0913 - what it works with
@@ -233,13 +234,15 @@ def lookout(root: str) -> Lookout:
     return Lookout(disk, places, lambda: read_pauses(disk), lambda: clock().wall)
 
 
-def _begin(disk: RealDisk, root: str, store: Store, *, alone: bool) -> tuple[list[Event], Redo | None]:
+def _begin(disk: RealDisk, root: str, store: Store, circle: Circle) -> tuple[list[Event], Redo | None]:
     """Put in order what an earlier life has left; one daemon after the other.
 
-    Until the log is replayed nobody looks at what is there.
+    Until the log is replayed nobody looks at what is there. One that begins beside others has no log,
+    and waits until none of them has: after a power cut it would be replayed over what this one did.
     """
     lock = locks.take(os.path.join(root, layout.NODES, "redo.start"), math.inf)
     try:
+        alone = circle.is_alone()
         redo = _redo(disk, root, make=store.durable and alone)
         return start_up(disk, store, redo, alone=alone), store.redo
     finally:
@@ -254,14 +257,17 @@ def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
     if not make and disk.info(layout.REDO) is None:
         return None
     try:
-        lock = locks.take(os.path.join(root, layout.NODES, "redo.owner"))
+        lock = locks.take(os.path.join(root, layout.NODES, "redo.owner"), SETTLING)
     except TimeoutError:
-        return None  # another daemon of this spool has it
-    redo = Redo(disk, machine.life(root), lock)
-    if not redo.open():
-        locks.give(lock)
+        log.warning(
+            "another daemon of this spool keeps its redo log: a power cut may undo what others do"
+        )
         return None
-    return redo
+    redo = Redo(disk, machine.life(root), lock)
+    if (make or disk.info(layout.REDO) is not None) and redo.open():
+        return redo
+    locks.give(lock)
+    return None
 
 
 def _doorbell(disk: RealDisk, root: str) -> Doorbell | None:

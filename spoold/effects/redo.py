@@ -2,8 +2,8 @@
 
 Records (spool.redolog) fill one half of nodes/redo; the other one is written again when all of it is
 safe, which a flush of the whole file system sees to, beside the work: FLUSH_AFTER after the first change,
-or where the half in use is half full. At most one daemon of a spool has the log; others sync each file
-and directory.
+or where the half in use is half full. A daemon has the log while no other one serves the spool; where
+there are several they sync each file and directory.
 """
 
 from __future__ import annotations

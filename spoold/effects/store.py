@@ -111,6 +111,13 @@ class Store:
         if self.redo is not None:
             self.redo.settle()
 
+    def end_log(self) -> None:
+        """There are others from now on: what they do must not be undone by a replay."""
+        if self.redo is not None:
+            self.redo.settle()
+            self.redo.drop()
+            self.redo = None
+
     # The steps.
 
     def _stage(self, group: Group, now: int) -> None:

@@ -88,6 +88,10 @@ class After:
         """Other nodes have ended tasks."""
         self._asked = True
 
+    def again(self) -> None:
+        """There are other nodes than before: what waits is looked for anew."""
+        self._scan = self._names()
+
     def due(self, now: Now) -> int | None:
         """In how many us there is something to do; None where nothing waits."""
         if self._todo or self._doubted or self._scan is not None:

@@ -99,7 +99,7 @@ class Neighbours:
     def join(self) -> bool:
         """Begin to live; False where that has to wait: call it again. Taken where it cannot be."""
         self.disk.make_dir(layout.ALIVE)
-        self._look()
+        self.look()
         mine = {n: known for n, known in self._names().items() if known.node == self.beat.node}
         beats = [self._out_of_the_way(n, known) for n, known in mine.items() if isinstance(known, Beat)]
         deaths = [self._taken_over(n, known) for n, known in mine.items() if isinstance(known, Death)]
@@ -128,7 +128,7 @@ class Neighbours:
                 self._beat()
         with contextlib.suppress(OSError):
             if self.clock() >= self._next_look:
-                self._look()
+                self.look()
                 self._orphans()
         self.check()
 
@@ -209,7 +209,8 @@ class Neighbours:
         found = {name: parse(name) for name in self.disk.names(layout.ALIVE)}
         return {name: known for name, known in found.items() if known is not None}
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Who has shown a sign of life, and who has been silent for too long."""
         began = self.clock()
         self._next_look = began + self.every_look
         names = self._names()
@@ -247,6 +248,9 @@ class Neighbours:
                 self._gone(name)  # whoever wrote it did not know of us yet
                 continue
             if isinstance(known, Beat):
+                if known.incarnation == ORPHAN and self.serves(known.node):
+                    self._gone(name)  # it is back, without a lease
+                    continue
                 seen = self._seen.get((known.node, known.incarnation))
                 if seen is not None and now - seen.since >= self._patience(known):
                     self._declare(name, known)

@@ -25,7 +25,7 @@ from spoold.core.values import Peers, Stirred
 from spoold.sources.neighbours import SECOND, Fenced, Neighbours, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from spoold.core.values import Event
     from spoold.sources.housemates import Housemates
@@ -47,6 +47,8 @@ def ticks() -> int:
 class Circle:
     """One life of this daemon among the nodes of a spool. `fd`: readable when `events` says something."""
 
+    retreats = True  # where it cannot bring something back now, that is somebody's later on
+
     def __init__(self, neighbours: Neighbours | Housemates) -> None:
         self.neighbours = neighbours
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -55,9 +57,9 @@ class Circle:
         self._burying: set[str] = set()
         self._over = threading.Event()
         self._told = neighbours.live
-        self._looks = False  # at what the others do, from when there are any
+        self._looks = False  # at what the others do, while there are any
 
-    def start(self, bring_back: Callable[[str], list[Event]], lookout: Lookout) -> None:
+    def start(self, bring_back: Callable[[str], Iterable[Event]], lookout: Lookout) -> None:
         """Begin the threads. `bring_back` does it for a dead node; returns what the loop is to hear."""
         self._bring_back = bring_back
         self._lookout = lookout
@@ -65,6 +67,11 @@ class Circle:
 
     def _begin(self, work: Callable[[], None]) -> None:
         threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def is_alone(self) -> bool:
+        """Whether nobody else serves the spool, as it stands now."""
+        self.neighbours.look()
+        return len(self.neighbours.live) < 2
 
     def plain(self) -> dict[str, Any]:
         """For the status, where there are others."""
@@ -130,17 +137,22 @@ class Circle:
                 return
             except OSError as problem:
                 log.warning("cannot bring back what node %s left, yet: %s", node, problem)
+                if self.retreats:
+                    break
                 self._over.wait(AGAIN)
             except Exception as problem:  # noqa: BLE001 - raised again in the loop
                 self._tell(problem)
                 return
             else:
-                self._buried.put(node)
-                return
+                break
+        self._buried.put(node)
 
     def _look(self) -> None:
         look = self._lookout
         while not self._over.wait(look.wait):
+            if self.retreats and len(self.neighbours.live) < 2:
+                self._looks = False
+                return
             try:
                 for event in look.look():
                     self._tell(event)
@@ -155,6 +167,7 @@ class Pulse(Circle):
     """The same where a node may be cut off: it lives as long as its beats are confirmed."""
 
     neighbours: Neighbours
+    retreats = False
 
     def __init__(self, root: str, node: str, lease: int, kill: Callable[[], int]) -> None:
         """`lease` in us. `kill` ends all handlers of this node at once, and says how many."""
@@ -192,16 +205,20 @@ class Pulse(Circle):
         """Whether a node of this name has been alive in this very kernel, and may be yet."""
         return self.neighbours.was_ours()
 
-    def start(self, bring_back: Callable[[str], list[Event]], lookout: Lookout) -> None:
+    def start(self, bring_back: Callable[[str], Iterable[Event]], lookout: Lookout) -> None:
         """The same, with the thread that fences; others may be there before they are seen."""
-        super().start(bring_back, lookout)
         self._looks = True
+        super().start(bring_back, lookout)
         self._begin(self._look)
         self._begin(self._watch)
 
     def check(self) -> None:
         """Fenced where nothing may be written any more."""
         self.neighbours.check()
+
+    def is_alone(self) -> bool:
+        """No: others may be about to bring back what this one has."""
+        return False
 
     def is_over(self, problem: BaseException) -> bool:
         """Whether what went wrong comes of having been declared dead, or shows it."""

@@ -62,6 +62,24 @@ def test_what_a_killed_node_ran_runs_on_the_other(spool_at: Callable[[str], Live
     until(lambda: status(live, "two").get("peers") == ["one", "two"], "it is back")
 
 
+def test_where_several_serve_no_log_is_replayed_over_what_another_one_did(
+    spool_at: Callable[[str], Live], start: Start
+) -> None:
+    live = spool_at('durability = "durable"\n' + handler("quick", "true"))
+    log = live.root / layout.REDO
+    start(live, "one")
+    live.entry(live.submit("quick"), "done")
+    assert log.exists()
+    two = start(live, "two")  # it has waited for that
+    assert not log.exists()
+    live.entry(live.submit("quick"), "done")
+    assert not log.exists()
+    two.kill()
+    two.wait()
+    start(live, "two")
+    assert not log.exists()
+
+
 def test_what_waits_for_a_task_goes_on_soon_wherever_that_ends(
     spool_at: Callable[[str], Live], start: Start
 ) -> None:

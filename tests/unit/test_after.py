@@ -146,6 +146,19 @@ def test_what_is_to_be_said_is_said_as_soon_as_it_is_so(
                 assert said is None
 
 
+def test_what_another_node_had_taken_in_is_found_when_that_is_gone() -> None:
+    after = Told()
+    after.rest()
+    late = waits(100, [named(1)], "run")
+    after.files.held[first_path(late)] = encode_task(late)
+    after.end(named(1), "done")
+    after.rest()
+    assert not after.said
+    after.again()
+    after.rest()
+    assert after.said == {late.id: ""}
+
+
 def test_the_more_is_waited_for_the_more_seldom_is_it_looked_at() -> None:
     ids = [named(number) for number in range(3000)]
     after = Told(*(waits(10_000 + number, [one], "run") for number, one in enumerate(ids)))

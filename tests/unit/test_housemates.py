@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from spool import layout
-from spool.beats import Beat
-from spool.disk import RealDisk
+from spool.beats import Beat, Death
+from spool.disk import DiskFull, RealDisk
 from spool.init import init
-from spoold import locks
-from spoold.sources.housemates import ALONE, PATIENCE, TOGETHER, Housemates
+from spoold import daemon, locks
+from spoold.sources.housemates import ALONE, PATIENCE, TOGETHER, Housemates, is_buried
+from spoold.sources.pulse import Circle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from spoold.core.values import Event
 
 
 class Node(Housemates):
@@ -26,6 +31,7 @@ class Node(Housemates):
     def __init__(self, disk: RealDisk, name: str) -> None:
         self.held = locks.take(f"{disk.root}/{layout.NODES}/{name}.lock")
         super().__init__(disk, disk.root, name, lambda: self.now)
+        self.look()
 
     def sleep(self, us: int) -> None:
         for _ in range(0, us, TOGETHER):
@@ -68,6 +74,7 @@ def test_what_a_dead_node_left_is_brought_back_after_a_while_by_one(make: Callab
     assert one.deaths.keys() == {"two"}
     three.sleep(PATIENCE + ALONE)
     assert not three.deaths  # the lock is held by one
+    assert three.live == {"one", "three"}
     with pytest.raises(TimeoutError):
         make("two")  # it waits until all is in order
     two.disk.remove(f"{layout.RUNNING}/two/x")
@@ -86,6 +93,19 @@ def test_a_node_that_is_back_in_time_sees_to_its_own(make: Callable[[str], Node]
     assert not one.deaths
 
 
+def test_a_node_that_had_a_lease_begins_without_one_when_nobody_buries_it(
+    make: Callable[[str], Node],
+) -> None:
+    one, two = make("one"), make("two")
+    one.disk.make_dir(layout.ALIVE)
+    for known in (Beat("one", "0", 0, 5), Death("one", "1", "two", "2"), Beat("two", "2", 0, 5)):
+        one.disk.write(f"{layout.ALIVE}/{known.name}", b"{}")
+    assert not one.join()
+    two.die()
+    assert one.join()
+    assert one.disk.names(layout.ALIVE) == [Beat("two", "2", 0, 5).name]
+
+
 def test_nodes_with_beats_see_to_each_other_while_one_is_alive(make: Callable[[str], Node]) -> None:
     one, two = make("one"), make("two")
     one.disk.make_dir(layout.ALIVE)
@@ -97,3 +117,42 @@ def test_nodes_with_beats_see_to_each_other_while_one_is_alive(make: Callable[[s
     two.die("y")
     one.sleep(2 * PATIENCE)
     assert one.deaths.keys() == {"two", "three"}
+
+
+def test_what_cannot_be_brought_back_now_is_somebody_s_later_on(make: Callable[[str], Node]) -> None:
+    one = make("one")
+    make("two").die("x")
+    circle = Circle(one)
+
+    def fails(node: str) -> list[Event]:
+        raise DiskFull(errno.ENOSPC, node)
+
+    circle._bring_back = fails
+    one.sleep(PATIENCE + ALONE)
+    circle._bury("two")
+    circle._burying.add("two")
+    circle._step()
+    assert not one.deaths
+    assert not circle._burying
+    make("two")  # it may have come back by now
+    circle.close()
+
+
+def test_a_daemon_waits_while_its_tasks_are_brought_back(
+    make: Callable[[str], Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "LOCK_PATIENCE", 0.1)
+    one = make("one")
+    make("two").die("x")
+    one.sleep(PATIENCE + ALONE)
+    path = one._lock("two")
+    assert is_buried(path)
+    timer = threading.Timer(1.5, one.buried, ("two",))
+    timer.start()
+    locks.give(daemon._taken(path, "two"))
+    timer.join()
+    assert not is_buried(path)
+    held = make("two")
+    with pytest.raises(TimeoutError):
+        daemon._taken(path, "two")
+    held.die()

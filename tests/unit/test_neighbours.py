@@ -177,3 +177,19 @@ def test_an_idle_node_asks_little(make: Callable[..., Node]) -> None:
     asked.clear()
     one.sleep(3 * LEASE)
     assert len(asked) <= 3 * 10 + 3 * 4 + 3, asked
+
+
+def test_who_serves_without_beats_is_no_orphan(make: Callable[..., Node]) -> None:
+    one = make("one")
+    one.serves = lambda node: node == "two"
+    one.disk.make_dir(f"{layout.RUNNING}/two")
+    one.disk.write(f"{layout.RUNNING}/two/x", b"")
+    assert one.join()
+    one.sleep(3 * LEASE)
+    assert names(one) == [one.beat.name]
+    one.disk.write(f"{layout.ALIVE}/{Beat('two', ORPHAN, 0, LEASE).name}", b"{}")  # of before it was back
+    one.sleep(3 * LEASE)
+    assert (names(one), one.deaths) == ([one.beat.name], {})
+    one.serves = lambda _: False
+    one.sleep(3 * LEASE)
+    assert one.deaths.keys() == {"two"}
