@@ -93,7 +93,8 @@ def test_it_shows_what_goes_on_and_its_keys_change_it(live: Make, screen: Screen
     until(lambda: list((spool.root / "errors").glob("*.json")), "the group of errors has a file")
 
     screen.start(spool)
-    first = screen.shows("running on here", "long.one", "shop.one", "40%", "high 1", "held 1", "fail 1")
+    wanted = ("running on here", "long.one", "shop.one", "40%", "high 1", "held 1", "fail 1")
+    first = screen.shows(*wanted, "relay refused")
     lines = first.splitlines()
     assert [line.split()[0] for line in lines[2:7]] == ["next", "held", "ended", "waited", "errors"]
     assert "relay refused" in lines[6]
