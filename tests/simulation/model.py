@@ -223,6 +223,8 @@ class ModelDisk:
             if op in self.synced or any(s[0] in wanted or s in slots for s in op.slots):
                 slots.update(op.slots)
                 done.append(op)
+                if op.into is None:
+                    wanted.add(op.node)  # a directory goes when it is empty: what emptied it goes first
             else:
                 kept.append(op)
         self.synced = self._write_out(done[::-1])

@@ -210,6 +210,19 @@ def test_a_power_cut_may_tear_data_that_was_not_synced() -> None:
     assert b"\0\0" in kept
 
 
+def test_a_directory_that_was_made_anew_and_synced_is_the_new_one() -> None:
+    def make(model: ModelDisk) -> None:
+        for text in (b"old", b"new"):
+            model.make_dir("a")
+            model.write("a/x", text)
+            model.sync(["a/x"], ["a", ""])
+            if text == b"old":
+                model.remove("a/x")
+                model.remove_dir("a")
+
+    assert after_cuts(make) == {(("a/x", b"new"),)}
+
+
 def test_what_was_synced_stays() -> None:
     def make(model: ModelDisk) -> None:
         model.make_dir("a")
