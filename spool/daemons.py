@@ -13,7 +13,7 @@ from spool import layout, look
 from spool.beats import ORPHAN, Beat, parse
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.mounts import mount_of
+from spool.mounts import is_network
 from spool.times import SECOND, parse_utc
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
     the file server's clock) is the last heartbeat, `lease` (s) how long one stands for.
     """
     beats = _beats(disk)
-    shared = _is_network(root)
+    shared = is_network(root)
     found: dict[str, dict[str, Any]] = {}
     locked = {name[:-5] for name in _names(disk) if name.endswith(".lock") and name[:1] not in ".,"}
     for node in sorted(locked | (beats.keys() if shared else set())):
@@ -45,7 +45,7 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
 def any_alive(disk: Disk, root: str) -> bool:
     """Whether any daemon serves this spool, for all that who asks may see: True where he may not look."""
     try:
-        if _is_network(root):
+        if is_network(root):
             return any(_is_fresh(beat) for beat in _beats(disk).values())
         names = disk.names(layout.NODES)
     except PermissionError:  # who may drop tasks need not be one who may look
@@ -67,12 +67,6 @@ def start_hint(root: str) -> str:
     except (OSError, KeyError):
         return command
     return command if owner == os.geteuid() else f"runuser -u {name} -- {command}"
-
-
-def _is_network(root: str) -> bool:
-    """Whether locks say nothing here: on a network file system they outlive a dead host."""
-    mount = mount_of(root)
-    return mount is not None and mount.network
 
 
 def _beats(disk: Disk) -> dict[str, dict[str, Any]]:

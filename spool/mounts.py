@@ -44,6 +44,12 @@ def mount_of(path: str, *, mountinfo: str = MOUNTINFO) -> Mount | None:
     return max(reversed(over), key=lambda m: len(m.place), default=None)
 
 
+def is_network(path: str) -> bool:
+    """Whether a path is on a network file system: False where the kernel does not say."""
+    mount = mount_of(path)
+    return mount is not None and mount.network
+
+
 def _parse(line: str) -> Mount | None:
     """One line of proc_pid_mountinfo(5): ... ROOT PLACE OPTIONS [TAGS] - TYPE SOURCE OPTIONS."""
     before, dash, after = line.partition(" - ")

@@ -22,8 +22,7 @@ def is_away(root: str, problem: BaseException) -> bool:
     """Whether this came of a network file system that cannot be reached, not of a disk that is broken."""
     if not isinstance(problem, OSError) or problem.errno not in AWAY:
         return False
-    mount = mounts.mount_of(root)
-    return mount is not None and mount.network
+    return mounts.is_network(root)
 
 
 def wait(root: str) -> None:

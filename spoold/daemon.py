@@ -139,8 +139,7 @@ def lease_of(found: Settings, root: str) -> int:
     """Us after which a silent node is dead; 0 where a local disk and locks make that plain."""
     if found.lease:
         return found.lease
-    mount = mounts.mount_of(root)
-    return NETWORK_LEASE if mount is not None and mount.network else 0
+    return NETWORK_LEASE if mounts.is_network(root) else 0
 
 
 def _have_reloaded(disk: RealDisk, root: str, node: str) -> int:
@@ -179,8 +178,7 @@ def _lock(root: str, node: str, pulse: Pulse | None) -> int:
     try:
         lock = _taken(path, node)
     except TimeoutError:
-        mount = mounts.mount_of(root)
-        if pulse is None or pulse.is_here() or mount is None or not mount.network:
+        if pulse is None or pulse.is_here() or not mounts.is_network(root):
             raise Busy(root, node) from None
         return os.memfd_create("no lock")
     os.ftruncate(lock, 0)  # who brought something back may have died with its name in it

@@ -167,9 +167,7 @@ def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None)
     if old is not None:
         old.settings = found
         return old
-    mount = mounts.mount_of(root)
-    local = mount is None or not mount.network
-    return Crowd(disk, People(root_counts=local), found)
+    return Crowd(disk, People(root_counts=not mounts.is_network(root)), found)
 
 
 def bringer(disk: FencedDisk, node: str, found: Settings) -> Callable[[str], Iterator[Event]]:

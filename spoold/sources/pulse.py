@@ -20,7 +20,7 @@ from spool import daemons, layout
 from spool.beats import Beat
 from spool.disk import RealDisk
 from spool.errors import Busy
-from spool.mounts import mount_of
+from spool.mounts import is_network
 from spoold.core.values import Peers, Stirred
 from spoold.sources.neighbours import SECOND, Fenced, Neighbours, Taken
 
@@ -303,8 +303,7 @@ def _facts() -> dict[str, object]:
 
 def _serves_at(root: str) -> Callable[[str], bool]:
     """Whether a node serves without a lease, as those may that were started before there was one."""
-    mount = mount_of(root)
-    if mount is not None and mount.network:
+    if is_network(root):
         return lambda _: False  # its locks may be those of hosts that are dead
     return lambda node: daemons.alive(root, node)
 
