@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from spool import layout
 from spool.fingerprint import fingerprint
 from spool.records import error, record
+from spool.times import SECOND
 from spoold.core import groups, order, policy, slots, table
 from spoold.core.values import Message, Move
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Action, Exited, Now, Run
 
 SIGKILL = 9
+LATEST = 60 * SECOND  # us until a task that the machine could not start is tried again, at most
 PERMANENT = {64, 65, 66, 69, 70, 76, 77, 78}  # sysexits(3): trying again cannot help
 TELLS = {
     "succeed": "done",
@@ -150,11 +152,30 @@ def gone(  # noqa: PLR0913 - the facts of one attempt
     return end(state, run, "poison", "crashed", now, to=entry, error=problem, **facts)
 
 
+def crowded_out(state: State, run: Run, why: str, now: Now) -> list[Action]:
+    """The machine can have no process more: all that are processes wait, this one behind others.
+
+    Were it the program, and not the machine, the others would still have their turns.
+    """
+    again = now.wall + min(LATEST, SECOND << min(run.entry.interrupted, 16))
+    actions = interrupt(state, run, now, f"the machine could not start it: {why}", at=again)
+    state.gate.close(f"the machine can start no process: {why}", now)
+    return actions
+
+
 def interrupt(
-    state: State, run: Run, now: Now, said: str = "spoold was asked to stop", **facts: Any
+    state: State,
+    run: Run,
+    now: Now,
+    said: str = "spoold was asked to stop",
+    *,
+    at: int | None = None,
+    **facts: Any,
 ) -> list[Action]:
     """Cut off by a drain, or because of another task: back to its place, no failure and no poison."""
     entry = replace(run.entry, interrupted=run.entry.interrupted + 1, timeout=None)
+    if at is not None:
+        entry = replace(entry, time=at)
     problem = error("interrupted", said)
     return [end(state, run, "interrupt", "lost", now, to=entry, error=problem, **facts)]
 

@@ -256,6 +256,8 @@ def _ended_early(state: State, event: NotStarted | Crashed, now: Now) -> list[Ac
         return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
     if isinstance(event, Crashed):
         return attempts.lose(state, run, event.reason, now)
+    if event.full:
+        return attempts.crowded_out(state, run, event.error, now)
     problem = error("spawn", event.error)
     return attempts.failed(state, run, "error", problem, now)
 

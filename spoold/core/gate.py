@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spool.names import PRIORITIES
 from spool.times import FOREVER, SECOND, format_utc
 from spoold.core import limits, order
-from spoold.core.admit import Demand, Limits, admit, foresee, signals
+from spoold.core.admit import Demand, Limits, admit, foresee, next_look, signals
 from spoold.core.pace import BEYOND, Pace, adapt
 from spoold.core.values import Measure, Note
 
@@ -168,6 +168,12 @@ class Gate:
             return NO
         self.passing_why = verdict.why or "fewer run than may, since it was busy"
         return YES
+
+    def close(self, why: str, now: Now) -> None:
+        """No process starts before the next look, or the end of one, whatever admits it."""
+        held = now.mono - self.since.mono if self.since is not None else 0
+        self.shut = self._tried = True
+        self.why, self.look = why, now.mono + next_look(held)
 
     def settle(self, counts: dict[str, int], now: Now) -> list[Action]:
         """After all that may start has: a look that is wanted, the load, whether the gate has changed."""

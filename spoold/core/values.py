@@ -225,11 +225,12 @@ class Registered(Struct, frozen=True):
 
 
 class NotStarted(Struct, frozen=True):
-    """A handler could not be started at all."""
+    """A handler could not be started at all. `full`: as the machine can have no process more now."""
 
     id: str
     attempt: int
     error: str
+    full: bool = False
 
 
 class Crashed(Struct, frozen=True):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from spoold.effects.runner import Runner
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+FULL = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # of the machine, not of a program
 OUT_OF_MEMORY = "the kernel killed in its control group: its processes took more than memory allows"
 
 
@@ -127,12 +128,10 @@ class Handlers:
                 case reports.Exited():
                     found.append(self._exited(event))
                 case reports.NotStarted() if _is_worker(event.key):
-                    found += self.workers.died(event.key, event.error, "")
+                    found += self.workers.died(event.key, event.error, "", full=event.errno in FULL)
                 case reports.NotStarted():
                     self.own.end(event.key)
-                    # The lease of the node was over: no fault of the task.
-                    ended = Crashed if event.errno == errno.ETIME else NotStarted
-                    found.append(ended(*_id_of(event.key), event.error))
+                    found.append(_not_started(event))
                 case reports.KeeperLost():
                     found += self._keeper_lost(event)
                 case reports.Returned():
@@ -281,6 +280,13 @@ def _how(event: reports.Exited) -> str:
     except ValueError:
         name = "a real-time signal"
     return f"signal {event.signal} ({name})"
+
+
+def _not_started(event: reports.NotStarted) -> Event:
+    key = _id_of(event.key)
+    if event.errno == errno.ETIME:  # the lease of the node was over: no fault of the task
+        return Crashed(*key, event.error)
+    return NotStarted(*key, event.error, event.errno in FULL)
 
 
 def _id_of(key: str) -> tuple[str, int]:

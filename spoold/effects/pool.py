@@ -13,7 +13,7 @@ import spool
 from spool import layout
 from spool.records import error
 from spool.safe import safe
-from spoold.core.values import Answered, Begun, Progressed, Registered, Returned, Tick
+from spoold.core.values import Answered, Begun, NotStarted, Progressed, Registered, Returned, Tick
 from spoold.effects.turns import Turns, key_of
 from spoold.effects.worker import Key, Worker
 
@@ -171,8 +171,8 @@ class Pool:
             events.append(Begun(*after))
         return events
 
-    def died(self, name: str, how: str, tail: str, now: int) -> list[Event]:
-        """A worker is gone: so are the attempts it had."""
+    def died(self, name: str, how: str, tail: str, now: int, *, full: bool = False) -> list[Event]:
+        """A worker is gone: so are the attempts it had. `full`: the machine could not start it."""
         worker = self.workers[name]
         events = self._listen(worker, now, to_the_end=True)  # what it said before it died counts
         self.turns.take_back(worker)
@@ -199,7 +199,7 @@ class Pool:
         worker.close()
         if not worker.ready and not worker.broken:
             text = f"the worker for {self.app.module} did not start: {how}"
-            events += self._broken(worker, error("worker", text, tail or None), now)
+            events += self._broken(worker, error("worker", text, tail or None), now, full=full)
         if worker is self._next:
             self._next = None
         return events + self.feed(now)
@@ -223,8 +223,13 @@ class Pool:
         patterns = tuple(handler.pattern for handler in self.handlers)
         return [] if self.takes is None else [Registered(patterns, self.takes, self.turns.asyncs)]
 
-    def _broken(self, worker: Worker, problem: dict[str, Any], now: int) -> list[Event]:
-        """The module cannot be imported: whatever waits for it has a failed attempt."""
+    def _broken(
+        self, worker: Worker, problem: dict[str, Any], now: int, *, full: bool = False
+    ) -> list[Event]:
+        """The module cannot be imported: whatever waits for it has a failed attempt.
+
+        Not so where the machine is `full`.
+        """
         worker.leaving = worker.broken = True
         self._again = now + min(LONGEST, SHORTEST << self._failures)
         self._failures = min(self._failures + 1, 16)
@@ -232,17 +237,21 @@ class Pool:
         log.error("%s: %s: %s", self.app.module, problem["type"], safe(problem["message"]))
         if any(one.able for one in self.workers.values()):
             return [Tick()]  # new code that does not work: the old goes on
-        return self._back(problem)
+        return self._back(problem, full=full)
 
-    def _back(self, problem: dict[str, Any] | None = None) -> list[Event]:
+    def _back(self, problem: dict[str, Any] | None = None, *, full: bool = False) -> list[Event]:
         """All that waits is given back; what has a slot has failed, where there is a problem."""
         waiting, self.turns.waiting = self.turns.waiting, []
-        return [
-            Returned(*key_of(start))
-            if start.ahead or problem is None
-            else Answered(id=start.entry.id, attempt=start.entry.attempt, outcome="failed", error=problem)
-            for start in waiting
-        ]
+        back: list[Event] = []
+        for start in waiting:
+            task, attempt = key_of(start)
+            if start.ahead or problem is None:
+                back.append(Returned(task, attempt))
+            elif full:
+                back.append(NotStarted(task, attempt, problem["message"], full))
+            else:
+                back.append(Answered(id=task, attempt=attempt, outcome="failed", error=problem))
+        return back
 
     def _ended(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
         key = (message["id"], message["attempt"])

@@ -93,12 +93,12 @@ class Workers:
         for pool in self._pools.values():
             pool.drain()
 
-    def died(self, name: str, how: str, tail: str) -> list[Event]:
-        """The process of this name is gone."""
+    def died(self, name: str, how: str, tail: str, *, full: bool = False) -> list[Event]:
+        """The process of this name is gone, or has never been; `full`: as the machine can have none."""
         pool = next((p for p in self._pools.values() if name in p.workers), None)
         if pool is None:
             return []
-        events = pool.died(name, how, tail, _now())
+        events = pool.died(name, how, tail, _now(), full=full)
         if pool.retired and not pool.workers and not pool.turns.waiting:
             del self._pools[pool.app]
         return events

@@ -81,6 +81,8 @@ def _forked(program: str, order: StartOrder, source: int, writer: int) -> int:
         code, _, words = problem.decode("utf-8", "backslashreplace").partition(" ")
         if code == "0":
             raise ValueError(words)
+        if int(code) in (errno.EAGAIN, errno.ENOMEM):  # by the limits it was given, not by the machine
+            raise ValueError(f"{words}: {os.strerror(int(code))}")
         raise OSError(int(code), os.strerror(int(code)), words)
     return pid
 

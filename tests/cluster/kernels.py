@@ -31,6 +31,7 @@ DISK = 4 << 30  # bytes, none of them used before they are written
 MEMORY = 256  # MiB, at most, of each host
 PATIENCE = 60  # s for a host to come up
 LINE = 4000  # bytes
+REGISTERS = "registers.so"  # made of registers.c
 NUDGE = 0.02  # s
 NOTHING = (
     b"\xff" * 6 + bytes([2, 0, 0, 0, 0, 0xFF]) + b"\x88\xb5" + bytes(46)
@@ -87,7 +88,7 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                env={"PATH": PATH, **_memory(self.options.place)},
+                env={"PATH": PATH, **_memory(self.options.place), **_registers(self.options.place)},
                 start_new_session=True,
             )
         wire.close()
@@ -101,7 +102,7 @@ class Host:
             if self.process is None or self.process.poll() is not None or time.monotonic() > end:
                 said = Path(f"{self.state}/console").read_text(errors="replace")
                 if "put_fp_registers" in said:
-                    raise NoLab("linux.uml does not know all registers of this processor (AMX)")
+                    raise NoLab("linux.uml needs cc for all registers of this processor (AMX)")
                 raise NoLab(f"{self.name} did not come up within {PATIENCE} s; it said: {said[-600:]}")
 
     def kill(self) -> None:
@@ -164,6 +165,9 @@ class Kernels:
             file.truncate(DISK)
         words = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1", f"{self.place}/disk"]
         subprocess.run(words, check=True, capture_output=True, env={"PATH": PATH})
+        if shutil.which("cc", path=PATH):
+            words = ["cc", "-shared", "-fPIC", "-o", f"{self.place}/{REGISTERS}", f"{HERE}/registers.c"]
+            subprocess.run(words, check=True, capture_output=True, env={"PATH": PATH})
         self.orders.bind(f"{self.place}/orders")
         self.orders.listen()
         for work in (self._switch, self._nudge, self._answer):
@@ -269,3 +273,9 @@ def _memory(place: str) -> dict[str, str]:
     """Where the memory of a kernel lies as a file: in SHM, if that has room for a few."""
     free = shutil.disk_usage(SHM).free if os.path.isdir(SHM) else 0
     return {} if free > (MEMORY << 20) * 6 else {"TMPDIR": place}
+
+
+def _registers(place: str) -> dict[str, str]:
+    """What lets a kernel boot on a processor with AMX, where it could be made."""
+    library = f"{place}/{REGISTERS}"
+    return {"LD_PRELOAD": library} if os.path.exists(library) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -280,6 +281,24 @@ def test_the_handlers_of_a_daemon_are_not_children_that_hold_its_files(live: Mak
     opened = {os.readlink(p) for p in Path(f"/proc/{keeper}/fd").iterdir()}
     assert not [name for name in opened if "inotify" in name or "timerfd" in name]
     (spool.notes / "open").touch()
+
+
+def test_what_the_machine_has_no_process_for_waits_and_has_not_failed(live: Make) -> None:
+    spool = live(handler("a", "true", retries=0))
+    spool.event("done", spool.submit("a"))
+    assert spool.process is not None
+    daemon = spool.process.pid
+    keeper = int(Path(f"/proc/{daemon}/task/{daemon}/children").read_text())
+    most = len(os.listdir(f"/proc/{keeper}/fd"))
+    before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, (most, before[1]))
+    ids = [spool.submit("a") for _ in range(5)]
+    shut = spool.status(lambda s: not s["gate"]["open"], "the gate is shut")["gate"]
+    assert "the machine can start no process: Too many open files" in shut["why"]
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, before)
+    for task_id in ids:
+        assert spool.event("done", task_id)["outcome"] == "ok"
+    assert spool.records(ids[0])[0]["outcome"] == "lost"
 
 
 def test_the_output_is_its_owner_s_alone(live: Make) -> None:

@@ -35,7 +35,7 @@ TASKS = (
 )
 OUTCOMES: tuple[tuple[str, float], ...] = (
     ("ok", 1), ("ok", 7), ("ok", 0), ("1", 2), ("1", 0), ("75", 1), ("65", 1), ("SIG9", 3),
-    ("nostart", 0), ("crash", 2), ("never", 0), ("bad-result", 1), ("snooze", 1),
+    ("nostart", 0), ("full", 0), ("crash", 2), ("never", 0), ("bad-result", 1), ("snooze", 1),
 )  # fmt: skip
 BAD = (
     b"", b"[]", b"{", b'{"task": "run.a"', b'{"task": 7}', b'{"task": "run.a", "prio": "high"}',

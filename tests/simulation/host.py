@@ -110,7 +110,7 @@ class FakeHandlers:
     """What spoold.effects.handlers is to the core; a task's args say how its runs go.
 
     args["run"] is a list of [outcome, seconds], one for each attempt; further ones are ok. Outcomes:
-    ok, bad-result, nostart, crash, never, or an exit status as a number, or SIG and a number; snooze
+    ok, bad-result, nostart, full, crash, never, or an exit status as a number, or SIG and a number; snooze
     of a Python task. A worker is ready a second after the start; its code knows py.a, a coroutine, and
     py.quick, which, as the program of run.quick, takes ms where others take seconds; py.late only when
     the world has learned.
@@ -186,7 +186,7 @@ class FakeHandlers:
         if found is not None:
             soon = self.world.mono + SECOND // 2
             found.ends = soon if found.ends is None else min(soon, found.ends)
-            if found.outcome not in ("nostart", "park"):
+            if found.outcome not in ("nostart", "full", "park"):
                 found.outcome = kill.why if found.python else "SIG15"
         for start in [s for s in self.queue if s.entry.id == kill.id]:
             self.queue.remove(start)
@@ -230,6 +230,8 @@ class FakeHandlers:
             self.world.disk.remove(path)
         if run.outcome == "nostart":
             return NotStarted(run.id, run.attempt, "no such program")
+        if run.outcome == "full":
+            return NotStarted(run.id, run.attempt, "no process more", full=True)
         if run.outcome == "crash":
             return Crashed(run.id, run.attempt, "the keeper died")
         status = run.outcome if run.outcome.isdigit() else None

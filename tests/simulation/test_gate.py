@@ -28,7 +28,7 @@ def submit(world: World, *docs: dict[str, Any]) -> list[str]:
         world.pass_time(1)  # what is dropped in one instant is in the order of its ids
         task_id = world.writers.new_id(Random(len(world.writers.wishes)))
         ids.append(task_id)
-        args = {"run": [["ok", doc.pop("took", 1)]]}
+        args = {"run": doc.pop("run", [["ok", doc.pop("took", 1)]])}
         world.writers.submit({"id": task_id, "args": args, **doc})
     return ids
 
@@ -289,3 +289,32 @@ def test_a_machine_that_gets_busy_while_programs_follow_each_other_is_noticed_wi
     assert gate(made).shut
     made.run(SECOND // 2, turns=100_000)
     assert len(started(made)) == before < 1000
+
+
+def test_what_the_machine_cannot_start_waits_with_no_attempt_used_and_blocks_nobody() -> None:
+    made = world()
+    full, other = submit(
+        made,
+        {"task": "run.a", "priority": "high", "run": [["full", 0]] * 3},
+        {"task": "run.b"},
+    )
+    made.run(SECOND // 2)
+    assert gate(made).shut
+    assert gate(made).why == "the machine can start no process: no process more"
+    made.run(30 * SECOND)
+    assert not gate(made).shut
+    found = invariants.survey(made)
+    assert started(made).index(other) < len(started(made)) - 1  # it was not the machine: others pass
+    for task_id, attempts in ((full, 4), (other, 1)):
+        path, entry = found.places[task_id][0]
+        assert (path.split("/")[0], entry.fails, entry.lost, entry.attempt) == ("done", 0, 0, attempts)
+    record = found.records[full][1]
+    assert (record["outcome"], record["will_retry"]) == ("lost", True)
+    assert record["error"]["message"] == "the machine could not start it: no process more"
+
+
+def test_what_the_machine_cannot_start_it_tries_less_and_less_often() -> None:
+    made = world("admission.enabled = false")
+    submit(made, {"task": "run.a", "run": [["full", 0]] * 99})
+    made.run(600 * SECOND)
+    assert 12 <= len(started(made)) <= 18

@@ -13,7 +13,7 @@ from spool import layout
 from spool.names import Entry, id_from
 from spool.worker.line import Line
 from spoold.core import order
-from spoold.core.values import Answered, Kill, Returned, Start
+from spoold.core.values import Answered, Kill, NotStarted, Returned, Start
 from spoold.effects.pool import Pool
 from spoold.effects.worker import CHUNK
 from spoold.effects.workers import Workers
@@ -137,6 +137,22 @@ def test_a_task_that_waits_for_a_worker_goes_back_when_its_application_changes(
     workers.configure(settings(new))
     assert Returned(one.entry.id, one.entry.attempt) in workers.events()
     workers.close()
+
+
+def test_what_waits_for_a_worker_that_the_machine_cannot_start_has_not_failed(
+    pool: Pool, keeper: Keeper
+) -> None:
+    one = start(1, pool.handlers[0])
+    pool.start(one)
+    pool.feed(0)
+    (name,) = keeper.lines
+    (event,) = pool.died(name, "Resource temporarily unavailable", "", 0, full=True)
+    assert event == NotStarted(
+        one.entry.id,
+        one.entry.attempt,
+        "the worker for app did not start: Resource temporarily unavailable",
+        full=True,
+    )
 
 
 GARBAGE = [
