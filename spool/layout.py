@@ -152,6 +152,11 @@ def census(node: str) -> str:
     return f"{NODES}/{node}.census"
 
 
+def begun(node: str) -> str:
+    """Path of which attempts have begun on a node."""
+    return f"{NODES}/{node}.begun"
+
+
 def told(node: str) -> str:
     """Path of how far in a node's journal the files of errors/ tell what it says."""
     return f"{NODES}/{node}.errors"

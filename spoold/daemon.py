@@ -20,6 +20,7 @@ from spool.names import is_task
 from spool.runargs import RUN
 from spool.times import SECOND
 from spoold import away, locks
+from spoold.effects.begun import Begun
 from spoold.effects.fenced import FencedDisk
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.runner import Runner
@@ -105,7 +106,8 @@ def _serve(args: argparse.Namespace) -> int:
         if killed:
             log.warning("killed %d processes that an earlier spoold had left", killed)
         fd = None if pulse is None else pulse.lease_fd
-        runner = Runner(keep_fds=[lock], no_new_privs=found.no_new_privs, lease=fd)
+        begun = Begun(root, node)
+        runner = Runner(keep_fds=[lock], no_new_privs=found.no_new_privs, lease=fd, begun=begun)
         with contextlib.closing(runner):
             runner.start_keeper()
             from spoold import service  # much is to be imported, while the keeper starts

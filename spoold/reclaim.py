@@ -20,14 +20,16 @@ from spoold.effects.store import Store
 from spoold.recovery import recover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from spool.disk import Disk
     from spool.settings import Settings
     from spoold.core.values import Action, Now, Recovered
 
 
-def reclaim(disk: Disk, dead: str, node: str, settings: Settings, now: Now) -> Iterator[Recovered]:
+def reclaim(  # noqa: PLR0913 - whose, by whom, and what is known
+    disk: Disk, dead: str, node: str, settings: Settings, now: Now, begun: Container[str] | None = None
+) -> Iterator[Recovered]:
     """Bring running/DEAD/ in order for good; tells what `node` has to look after from now on.
 
     Call it for a node that was declared dead, while nobody of that name can begin. What was told before
@@ -37,7 +39,7 @@ def reclaim(disk: Disk, dead: str, node: str, settings: Settings, now: Now) -> I
     state = State(dead, settings, 1)
     actions: list[Action] = []
     theirs: list[Recovered] = []  # that parents work at
-    for event in recover(disk, store):
+    for event in recover(disk, store, begun):
         if event.place.entry.timeout is None:
             actions += decide(state, event, now)
         else:

@@ -20,6 +20,8 @@ from spoold.effects.results import with_results
 from spoold.replay import replay
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from spool.disk import Disk
     from spool.owncopy import Task
     from spool.place import Place
@@ -31,7 +33,14 @@ log = logging.getLogger("spoold")
 OWN = ("event",)  # what an event of a group says otherwise than the record it tells of
 
 
-def start_up(disk: Disk, store: Store, redo: Redo | None, *, alone: bool = True) -> list[Event]:
+def start_up(
+    disk: Disk,
+    store: Store,
+    redo: Redo | None,
+    *,
+    alone: bool = True,
+    begun: Container[str] | None = None,
+) -> list[Event]:
     """Everything before the first round: what a power cut took is done again, the rest put in order.
 
     What is done here is in no log: it is on disk before the log is used again. A flush may take long
@@ -40,14 +49,14 @@ def start_up(disk: Disk, store: Store, redo: Redo | None, *, alone: bool = True)
     of it in the tree.
     """
     if redo is None:
-        return list(recover(disk, store))
+        return list(recover(disk, store, begun))
     if redo.found:
         log.warning("replaying %d groups that the power cut may have taken", len(redo.found))
         replay(disk, redo.found)
         redo.settle()
     # A log that is new may come after a daemon that did not sync.
     tidy = redo.at_rest and not disk.names(store.stage_dir) and not (redo.made and disk.names(layout.IDS))
-    found: list[Event] = list(recover(disk, store))
+    found: list[Event] = list(recover(disk, store, begun))
     if not tidy:
         redo.settle()
     if store.durable and alone:
@@ -57,8 +66,10 @@ def start_up(disk: Disk, store: Store, redo: Redo | None, *, alone: bool = True)
     return found
 
 
-def recover(disk: Disk, store: Store) -> list[Recovered]:
+def recover(disk: Disk, store: Store, begun: Container[str] | None = None) -> list[Recovered]:
     """Bring running/NODE/ in order; what is left there is told to the core.
+
+    `begun`: the attempts (ID.N) that have; where that is not known, all have.
 
     Before anything is told or dropped, all that the dead daemon had renamed is made durable: it may
     have died between a rename and its sync, and what we do next relies on the rename.
@@ -71,7 +82,7 @@ def recover(disk: Disk, store: Store) -> list[Recovered]:
     found = [
         event
         for name in names
-        if not name.startswith(".") and (event := _entry(disk, store, name)) is not None
+        if not name.startswith(".") and (event := _entry(disk, store, name, begun)) is not None
     ]
     if store.durable:
         disk.sync_dirs(_all_dirs(disk))
@@ -92,7 +103,7 @@ def _all_dirs(disk: Disk) -> list[str]:
     return [path for path in dirs if (i := disk.info(path)) is not None and stat.S_ISDIR(i.mode)]
 
 
-def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
+def _entry(disk: Disk, store: Store, name: str, begun: Container[str] | None) -> Recovered | None:
     path = f"{store.stage_dir}/{name}"
     try:
         entry = look.entry_at(path)
@@ -105,7 +116,8 @@ def _entry(disk: Disk, store: Store, name: str) -> Recovered | None:
         place = look.at(disk, path)
         if place.task.results:  # its record tells what it was given
             place = with_results(disk, place, look.BODY_LIMIT)
-        return Recovered(place, info.ctime_us if info else 0, logged)
+        since = info.ctime_us if info else 0
+        return Recovered(place, since, logged, begun is None or f"{entry.id}.{entry.attempt}" in begun)
     except DAMAGED as problem:
         log.warning("quarantined %s: %s", ascii(path), problem)
         store.quarantine(path, str(problem))

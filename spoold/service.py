@@ -13,6 +13,7 @@ from spool.disk import RealDisk
 from spool.errors import ConfigError, SpoolError
 from spoold import locks
 from spoold.core.state import State
+from spoold.effects import begun
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.fenced import FencedDisk
@@ -181,7 +182,7 @@ def bringer(disk: FencedDisk, node: str, found: Settings) -> Callable[[str], Ite
         own.check, own.file_mode, own.dir_mode = disk.check, disk.file_mode, disk.dir_mode
         try:
             kill_leftovers(disk.root, dead)  # where it was on this host
-            yield from reclaim(own, dead, node, found, clock())
+            yield from reclaim(own, dead, node, found, clock(), begun.read(disk.root, dead))
         finally:
             own.close()
 
@@ -242,7 +243,8 @@ def _begin(disk: RealDisk, root: str, store: Store, circle: Circle) -> tuple[lis
     try:
         alone = circle.is_alone()
         redo = _redo(disk, root, make=store.durable and alone)
-        return start_up(disk, store, redo, alone=alone), store.redo
+        known = begun.read(root, store.node)
+        return start_up(disk, store, redo, alone=alone, begun=known), store.redo
     finally:
         locks.give(lock)
 

@@ -134,20 +134,8 @@ def returned(state: State, event: Returned, now: Now) -> list[Action]:
         state.ahead.brisk.discard(run.handler.pattern)
     if run.ending == "cancelled":
         return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
-    attempts.release(state, run, now)
     state.counts["started"] -= 1
-    state.insert(run.entry, now.wall)
-    return [
-        Move(
-            event="return",
-            entry=run.entry,
-            before=table.RUNNING,
-            after=table.after(table.RUNNING, "return"),
-            source=run.path,
-            target=layout.pending(run.entry),
-            note={"attempt": run.entry.attempt},
-        )
-    ]
+    return [attempts.give_back(state, run, now)]
 
 
 def progressed(state: State, event: Progressed, now: Now) -> list[Action]:

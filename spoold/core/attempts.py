@@ -133,6 +133,21 @@ def failed(  # noqa: PLR0913 - the facts of one attempt
     return [end(state, run, "fail", outcome, now, to=entry, error=problem, **facts)]
 
 
+def give_back(state: State, run: Run, now: Now) -> Move:
+    """It was claimed, and has not begun: back, as if it had not been."""
+    release(state, run, now)
+    state.insert(run.entry, now.wall)
+    return Move(
+        event="return",
+        entry=run.entry,
+        before=table.RUNNING,
+        after=table.after(table.RUNNING, "return"),
+        source=run.path,
+        target=layout.pending(run.entry),
+        note={"attempt": run.entry.attempt},
+    )
+
+
 def lose(state: State, run: Run, why: str, now: Now, **facts: Any) -> list[Action]:
     """What ran it is gone, which is no failure of the task: back to its place, or held as poison."""
     return [gone(state, run, "lost", error("lost", why), now, at=run.entry.time, **facts)]

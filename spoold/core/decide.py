@@ -270,6 +270,8 @@ def _recovered(state: State, event: Recovered, now: Now) -> list[Action]:
     log = layout.log(run.entry.id, run.entry.attempt) if event.logged else None
     if run.entry.why == "cancelled":
         return [attempts.end(state, run, "cancel", "cancelled", now, log=log)]
+    if not event.begun:
+        return [attempts.give_back(state, run, now)]
     return attempts.lose(state, run, "spoold or its machine died while it ran", now, log=log)
 
 

@@ -244,12 +244,14 @@ class Crashed(Struct, frozen=True):
 class Recovered(Struct, frozen=True):
     """At start: an entry in running/NODE/ whose attempt has not ended.
 
-    `since` is when it was claimed (the file's ctime), `logged` whether it has printed anything.
+    `since` is when it was claimed (the file's ctime), `logged` whether it has printed anything, `begun`
+    whether it had been more than claimed.
     """
 
     place: Place
     since: int
     logged: bool = False
+    begun: bool = True
 
 
 class Undone(Struct, frozen=True):

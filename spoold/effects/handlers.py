@@ -22,6 +22,8 @@ from spoold.effects.runner import Place
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spool.disk import Disk
     from spool.names import Entry
     from spool.owncopy import Task
@@ -74,6 +76,8 @@ class Handlers:
 
     def start(self, start: Start) -> None:
         """Run the handler of a claimed task."""
+        if self._runner.begun is not None:
+            self._runner.begun.count(self._running)
         if start.handler.python is not None:
             self.workers.start(start)
             return
@@ -145,10 +149,16 @@ class Handlers:
 
     def _keeper_lost(self, event: reports.KeeperLost) -> list[Event]:
         why = "the keeper of the handlers died"
+        begun = self._runner.begun.known() if self._runner.begun is not None else None
         found: list[Event] = []
         for key in event.keys:
             self.own.end(key)
-            found += self.workers.died(key, why, "") if _is_worker(key) else [Crashed(*_id_of(key), why)]
+            if _is_worker(key):
+                found += self.workers.died(key, why, "")
+            elif begun is None or key in begun:
+                found.append(Crashed(*_id_of(key), why))
+            else:
+                found.append(Returned(*_id_of(key)))
         return found
 
     def due(self) -> int | None:
@@ -160,6 +170,11 @@ class Handlers:
         pids = self._runner.pids()
         found = {_id_of(key)[0]: pid for key, pid in pids.items() if not _is_worker(key)}
         return found | {task: pids.get(name, 0) for task, name in self.workers.running().items()}
+
+    def _running(self) -> Iterator[str]:
+        """The attempts that have begun, as far as is known here."""
+        yield from (key for key, pid in self._runner.pids().items() if pid)
+        yield from self.workers.begun()
 
     def close(self) -> None:
         """End the keeper and whatever still runs."""

@@ -391,6 +391,7 @@ class Pool:
         cwd = self.app.cwd or self._base["HOME"]
         self._runner.start(name, argv, env, cwd, "", f"{scratch}.early", 1 << 16, theirs)
         self._runner.flush()
+        begun = self._runner.begun
         worker.greet(
             {
                 "op": "hello",
@@ -400,6 +401,7 @@ class Pool:
                 "scratch": scratch,
                 "log_limit": self.settings.log_limit,
                 "result_limit": self.settings.result_limit,
+                "begun": None if begun is None or begun.fd is None else begun.path,
             },
             self._runner.lease,
         )

@@ -36,6 +36,7 @@ from spoold.keeper.proc import PATIENCE, environ
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from spoold.effects.begun import Begun
     from spoold.effects.reports import Event
     from spoold.keeper.proc import Proc
 
@@ -70,13 +71,20 @@ class Runner:
     """Starts handlers through a keeper, tells what became of them, replaces a keeper that died."""
 
     def __init__(
-        self, *, keep_fds: Sequence[int] = (), no_new_privs: bool = False, lease: int | None = None
+        self,
+        *,
+        keep_fds: Sequence[int] = (),
+        no_new_privs: bool = False,
+        lease: int | None = None,
+        begun: Begun | None = None,
     ) -> None:
         """`keep_fds` (locks) stay open in the keeper until it has killed what it must.
 
         `lease`: a file that says when nothing may start any more; spoold.keeper.order.is_over reads it.
+        `begun`: where each attempt is noted before it begins.
         """
         self.lease = lease
+        self.begun = begun
         self._keep_fds = tuple(keep_fds)
         self._no_new_privs = no_new_privs
         # As many descriptors as there may be are for us alone: a worker takes three.
@@ -98,15 +106,18 @@ class Runner:
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # if it is killed, its handlers come to us
         ours, theirs = socket.socketpair()
         with theirs:
+            begun = None if self.begun is None else self.begun.fd
+            options = [
+                ("--lease", self.lease),
+                ("--begun", begun),
+                *(("--keep", fd) for fd in self._keep_fds),
+            ]
+            given = [(name, fd) for name, fd in options if fd is not None]
             self._process = subprocess.Popen(
-                _command(theirs.fileno(), self.lease, self._keep_fds),
+                _command(theirs.fileno(), given),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(
-                    theirs.fileno(),
-                    *self._keep_fds,
-                    *(() if self.lease is None else (self.lease,)),
-                ),
+                pass_fds=(theirs.fileno(), *(fd for _, fd in given)),
                 start_new_session=True,
                 cwd="/",
                 env={k: v for k, v in os.environ.items() if not k.startswith("SPOOL_")},
@@ -342,8 +353,7 @@ def _message(line: bytearray) -> dict[str, Any]:
     return found
 
 
-def _command(sock: int, lease: int | None, keep_fds: Iterable[int]) -> list[str]:
-    kept = [] if lease is None else ["--lease", str(lease)]
-    kept += [word for fd in keep_fds for word in ("--keep", str(fd))]
+def _command(sock: int, given: Iterable[tuple[str, int]]) -> list[str]:
+    words = [word for name, fd in given for word in (name, str(fd))]
     folder = os.path.dirname(os.path.dirname(os.path.abspath(keeper.__file__)))
-    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", ENTRY, folder, str(sock), *kept]
+    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", ENTRY, folder, str(sock), *words]

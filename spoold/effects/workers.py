@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from spoold.effects.pool import Pool, app_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Recall, Start
     from spoold.effects.pool import App
@@ -76,12 +78,14 @@ class Workers:
 
     def running(self) -> dict[str, str]:
         """The worker, by name, that runs each task."""
-        workers = (w for pool in self._pools.values() for w in pool.workers.values())
-        found: dict[str, str] = {}
-        for worker in workers:
-            begun = list(worker.runs)[: 1 if worker.is_plain else None]
-            found |= dict.fromkeys((key[0] for key in begun), worker.name)
-        return found
+        return {key[0]: worker.name for worker in self._all() for key in worker.begun()}
+
+    def begun(self) -> Iterator[str]:
+        """The attempts that have begun, as far as is known here: ID.N."""
+        return (f"{key[0]}.{key[1]}" for worker in self._all() for key in worker.begun())
+
+    def _all(self) -> Iterator[Worker]:
+        return (worker for pool in self._pools.values() for worker in pool.workers.values())
 
     def reload(self) -> None:
         """There may be new code."""

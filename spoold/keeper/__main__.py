@@ -12,8 +12,9 @@ from .loop import Keeper
 
 
 def main(args: list[str]) -> None:
-    """Work until spoold is gone. `args`: FD [--lease FD] [--keep FD]..."""
+    """Work until spoold is gone. `args`: FD [--lease FD] [--begun FD] [--keep FD]..."""
     sock, *kept = [int(arg) for arg in args if not arg.startswith("--")]
+    named = dict(zip(args[1::2], kept, strict=True))
     _cut_descriptors({sock, *kept})
     os.chdir("/")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -23,7 +24,7 @@ def main(args: list[str]) -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_NAME, NAME.encode())
     os.set_blocking(sock, False)
-    Keeper(sock, kept[0] if "--lease" in args else None).run()
+    Keeper(sock, named.get("--lease"), named.get("--begun")).run()
 
 
 def _cut_descriptors(kept: set[int]) -> None:

@@ -26,8 +26,9 @@ FREEZES = 8  # rounds of SIGSTOP before SIGKILL: a tree that forks faster is lef
 class Keeper:
     """Everything the process does. One thread, which blocks in one place."""
 
-    def __init__(self, sock: int, lease: int | None = None) -> None:
+    def __init__(self, sock: int, lease: int | None = None, begun: int | None = None) -> None:
         self.lease = lease
+        self.begun = begun
         self.deaths = signalfd(signal.SIGCHLD)  # strays' too
         self.epoll = select.epoll()
         self.epoll.register(self.deaths, select.EPOLLIN)
@@ -135,6 +136,7 @@ class Keeper:
             if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
                 self.refuse(key, errno.ETIME, "the lease of this node is over")
                 return
+            self.note(key)
             attempt = Attempt(order, self.epoll)
         except OSError as error:
             self.refuse(key, error.errno, why(error))
@@ -145,6 +147,14 @@ class Keeper:
         self.running[key] = self.family.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
         begun = {"pid": attempt.pid, "since": attempt.since, "ahead": order.ahead > 0}
         self.wire.remark({"ev": "started", "key": key, **begun})
+
+    def note(self, key: str) -> None:
+        """It begins, for whoever comes after all of us."""
+        if self.begun is not None:
+            try:
+                os.write(self.begun, key.encode("utf-8", "replace") + b"\n")
+            except OSError:
+                pass  # no room: then it has not begun, for all they know
 
     def listen(self, attempt: Attempt) -> None:
         """Take output; forget a pipe that has ended."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.e2e.live import Live, handler, until
+from tests.e2e.test_python import python, write
 from tests.e2e.test_python_ahead import claimed_once, wait_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Make = Callable[..., Live]
 
@@ -90,3 +95,47 @@ def test_none_is_lost_with_the_daemon(live: Make) -> None:
         spool.start()
     spool.wait_count(300, "done")
     assert all(spool.records(task_id)[-1]["outcome"] == "ok" for task_id in ids)
+
+
+@pytest.mark.parametrize("ready", [handler("a", "true"), "python"])
+def test_a_daemon_that_is_killed_has_not_lost_what_had_not_begun(
+    spool_at: Make, tmp_path: Path, ready: str
+) -> None:
+    if ready == "python":
+        write(tmp_path, '@task("a")\ndef a() -> None:\n    pass\n')
+        ready = python(tmp_path, "a")
+    spool = spool_at("concurrency = 1\n" + ready)
+    ids: list[str] = []
+    for life in range(4):
+        spool.start()
+        spool.event("done", spool.submit("a", priority="high"))
+        assert spool.process is not None
+        those = _below(spool.process.pid)
+        for pid in those:  # what it is ordered does not begin
+            os.kill(pid, signal.SIGSTOP)
+        ids.append(spool.submit("a"))
+        spool.wait_count(1, "running")
+        spool.signal(signal.SIGKILL)
+        for pid in those:
+            os.kill(pid, signal.SIGKILL)
+        spool.wait_exit()
+        assert spool.count("running") == 1, life
+    spool.start()
+    for task_id in ids:
+        spool.entry(task_id, "done")
+        assert [one["attempt"] for one in spool.records(task_id)] == [1]
+
+
+def test_a_daemon_that_is_killed_has_lost_what_had_begun(live: Make) -> None:
+    spool = live(handler("a", "echo >> $NOTES/here; [ $SPOOL_ATTEMPT = 2 ] || sleep 60"))
+    task_id = spool.submit("a")
+    spool.wait_lines("here", 1)
+    spool.kill9()
+    spool.start()
+    assert spool.entry(task_id, "done").lost == 1
+
+
+def _below(pid: int) -> list[int]:
+    """The children of a process, and theirs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in map(int, children) for one in (child, *_below(child))]

@@ -31,7 +31,7 @@ SECOND = 1_000_000
 class Keeper:
     """In place of the runner: the far end of the line of each worker, and who was killed."""
 
-    lease = None
+    lease = begun = None
 
     def __init__(self) -> None:
         self.lines: dict[str, Line] = {}
