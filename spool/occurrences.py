@@ -75,15 +75,15 @@ def zone(schedule: Recurring, settings: Settings) -> ZoneInfo:
     return zone_of(schedule.timezone or settings.timezone)
 
 
-def marks(disk: Disk) -> dict[str, Mark]:
-    """How far each schedule has come, by what any node says."""
+def marks(disk: Disk, *, but: str = "") -> dict[str, Mark]:
+    """How far each schedule has come, by what any node says, `but` one."""
     found: dict[str, Mark] = {}
     try:
         names = sorted(disk.names(layout.NODES))
     except Missing:
         return found
     for name in names:
-        if name.startswith(".") or not name.endswith(".recurring"):
+        if name.startswith(".") or not name.endswith(".recurring") or name == f"{but}.recurring":
             continue
         for schedule, row in _rows(disk, f"{layout.NODES}/{name}").items():
             try:

@@ -20,22 +20,32 @@ def take(path: str, patience: float = 0) -> int:
 
     The file is made where there is none, for its owner alone. OSError where it cannot be opened.
     """
-    fd = os.open(path, FLAGS, 0o600)
+    end = time.monotonic() + patience
+    while True:
+        fd = os.open(path, FLAGS, 0o600)
+        try:
+            _wait(fd, path, end)
+            if _is_there(fd, path):
+                return fd
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)  # who held it has removed the file, and the next one makes it anew
+
+
+def _is_there(fd: int, path: str) -> bool:
     try:
-        _wait(fd, path, patience)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
-def _wait(fd: int, path: str, patience: float) -> None:
+def _wait(fd: int, path: str, end: float) -> None:
     with suppress(BlockingIOError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
     from filelock import lock_descriptor
 
-    end = time.monotonic() + patience
     while not lock_descriptor(fd, blocking=False):
         if time.monotonic() >= end:
             raise TimeoutError(errno.ETIMEDOUT, "others have the lock", path)

@@ -125,6 +125,7 @@ class Packer:
         yield from self._thinned(excess, now)
         yield from oldfiles.expired(self.disk, self.state.settings, now)
         yield from oldfiles.journals(self.disk, self.root, self.state.settings, now)
+        yield from oldfiles.nodes(self.disk, self.root, self.state.peers, now)
         yield from oldfiles.limits(self.disk, self.state.settings, now)
         yield from self.keys.sweep(now)
         if any(self.counts.values()):

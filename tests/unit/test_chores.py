@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from spool import layout
+from spool import layout, occurrences
 from spool.disk import DiskFull, RealDisk
 from spool.group import KEPT
 from spool.names import new_id
 from spool.settings import load
 from spool.times import format_utc
+from spoold import locks
 from spoold.core.state import State
 from spoold.core.values import Now
+from spoold.effects import oldfiles
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.metrics import Metrics
 from spoold.effects.packer import Packer
+from tests.e2e.live import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOON = 1_795_262_400_000_000
 LIMITS = (20, 600_000_000)
@@ -152,3 +161,62 @@ def told_again(disk: RealDisk) -> list[str]:
     state = State("n", load(""), 2)
     ErrorFiles(disk, state, disk.root).load(NOON)
     return list(state.groups.table)
+
+
+DAY = 86_400_000_000
+
+
+def forget(disk: RealDisk, days: int) -> set[str]:
+    """The names in nodes/ when so many days have passed, n and live being the nodes that serve."""
+    now = time.time_ns() // 1000 + days * DAY
+    for _ in oldfiles.nodes(disk, disk.root, {"n", "live"}, now):
+        pass
+    return {name for name in disk.names("nodes") if name[0] != "."}
+
+
+def mark(until: int) -> bytes:
+    return occurrences.encode({"s": occurrences.Mark("@hourly", until, None)})
+
+
+def test_a_node_that_is_long_gone_is_forgotten(disk: RealDisk) -> None:
+    for node in ("n", "live", "gone", "busy", "held"):
+        for kind in ("lock", "json", "usage", "shape", "census", "errors", "metrics", "begun"):
+            disk.write(f"nodes/{node}.{kind}", b"{}" if kind == "json" else b"")
+        disk.make_dir(f"running/{node}")
+        disk.make_dir(f"journal/{node}")
+    disk.write("nodes/pauses.json", b"[]")
+    disk.write("running/busy/.x.task", b"")
+    disk.write("nodes/n.recurring", mark(NOON))
+    disk.write("nodes/gone.recurring", mark(NOON - 1))
+    held = locks.take(f"{disk.root}/nodes/held.lock")
+    before = forget(disk, 6)
+    assert "gone.json" in before
+    assert before - forget(disk, 8) == {name for name in before if name.startswith("gone.")}
+    assert set(disk.names("running")) == set(disk.names("journal")) == {"n", "live", "busy", "held"}
+    locks.give(held)
+
+
+def test_how_far_a_schedule_has_come_outlives_the_node_that_knows(disk: RealDisk) -> None:
+    disk.write("nodes/gone.lock", b"")
+    disk.write("nodes/gone.recurring", mark(NOON))
+    disk.write("nodes/n.recurring", mark(NOON - 1))
+    assert forget(disk, 8) == {"gone.recurring", "n.recurring"}
+
+
+def test_who_waits_for_a_lock_that_is_removed_takes_the_one_made_anew(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.lock")
+    first = locks.take(path)
+    waits: list[int] = []
+    thread = threading.Thread(target=lambda: waits.append(locks.take(path, 30)))
+    thread.start()
+    until(lambda: _opened(path) == 2, "it waits")
+    os.unlink(path)
+    locks.give(first)
+    thread.join()
+    with pytest.raises(TimeoutError):
+        locks.take(path)
+    locks.give(waits[0])
+
+
+def _opened(path: str) -> int:
+    return sum(os.path.realpath(f"/proc/self/fd/{fd}") == path for fd in os.listdir("/proc/self/fd"))
