@@ -90,7 +90,7 @@ def _is_fresh(row: dict[str, Any]) -> bool:
 
 def alive(root: str, node: str) -> bool:
     """Whether a daemon, or a handler it left behind, holds the lock of a node."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(os.path.join(root, layout.NODES, f"{node}.lock"), flags)
     except PermissionError:  # a reader of a shared spool: who could lock it could keep a daemon out

@@ -198,7 +198,10 @@ class Pool:
         self._watch(worker)
         worker.close()
         if not worker.ready and not worker.broken:
-            text = f"the worker for {self.app.module} did not start: {how}"
+            last = tail.strip().rpartition("\n")[2]
+            text = (
+                f"the worker for {self.app.module} did not start: {': '.join(filter(None, [how, last]))}"
+            )
             events += self._broken(worker, error("worker", text, tail or None), now, full=full)
         if worker is self._next:
             self._next = None

@@ -106,6 +106,18 @@ def test_what_cannot_be_imported_is_a_failed_attempt(spool_at, tmp_path: Path, w
     assert spool.end(spool.submit("note"))["event"] == "done"
 
 
+def test_a_worker_that_does_not_start_says_what_it_said(spool_at, tmp_path: Path) -> None:
+    lame = tmp_path / "lame"
+    lame.write_text("#!/bin/sh\necho some words >&2\necho no module named orjson >&2\nexit 3\n")
+    lame.chmod(0o755)
+    write(tmp_path, OK)
+    spool = spool_at(python(tmp_path, interpreter=str(lame))).start()
+    problem = spool.end(spool.submit("t.ok", retries=0))["error"]
+    text = "the worker for apptasks did not start: exit 3: no module named orjson"
+    assert (problem["type"], problem["message"]) == ("worker", text)
+    assert text in spool.says()
+
+
 def test_an_interpreter_that_is_not_there_is_a_failed_attempt(spool_at, tmp_path: Path) -> None:
     write(tmp_path, OK)
     spool = spool_at(python(tmp_path, interpreter="/no/such/python")).start()
