@@ -50,6 +50,8 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     settings = yield from _settings(disk, root)
     if is_shared and settings is not None:
         yield from probes.claims(root, settings.signatures)
+    if settings is not None:
+        yield from probes.rules(settings)
     yield from _room(disk, settings)
     if works:
         yield from probes.clock(disk)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shlex
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.mounts import Mount
+    from spool.settings import Settings
 
 OK, WARN, BAD = "ok", "warn", "bad"
 SLOW_SYNC = 0.05  # seconds; every durable submission waits for two of them
@@ -183,6 +186,20 @@ def claims(root: str, signatures: str) -> Iterator[Check]:
         what = f"{root} is on {mount.type}, where a uid is what each client says"
         remedy = f'set signatures = "required" in {layout.SETTINGS}, see spool-security(7)'
         yield Check(BAD, what, remedy)
+
+
+def rules(settings: Settings) -> Iterator[Check]:
+    """Whether this machine knows those of whom [policy] speaks; a name nobody has lets nobody in."""
+    for rule in settings.policy:
+        kind, _, name = rule.who.partition(":")
+        try:
+            if kind == "user" and not name.isdigit():
+                pwd.getpwnam(name)
+            if kind == "group" and not name.isdigit():
+                grp.getgrnam(name)
+        except KeyError:
+            what = f'[policy."{rule.who}"] is for nobody: this machine knows no {kind} {name}'
+            yield Check(WARN, what, f"correct it in {layout.SETTINGS}, or make the {kind}")
 
 
 def kernel(place: str = "/proc/sys/fs") -> Iterator[Check]:

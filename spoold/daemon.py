@@ -89,9 +89,7 @@ def _serve(args: argparse.Namespace) -> int:
     mark = settings_mark(disk)
     found = read_settings(disk, root)
     if args.check:
-        count = len(found.handlers.keys() - {RUN})
-        log.info("%s: %d handler%s, all well", layout.SETTINGS, count, "s" * (count != 1))
-        return 0
+        return _tell(found)
     if args.reload:
         return _have_reloaded(disk, root, node)
     guard(root, found)
@@ -125,6 +123,20 @@ def _serve(args: argparse.Namespace) -> int:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     finally:
         locks.give(lock)
+    return 0
+
+
+def _tell(found: Settings) -> int:
+    """Of settings that can be read: what there is to say."""
+    from spool import probes
+
+    strange = list(probes.rules(found))
+    for check in strange:
+        log.warning("%s; %s", check.what, check.remedy)
+    count = len(found.handlers.keys() - {RUN})
+    log.info(
+        "%s: %d handler%s%s", layout.SETTINGS, count, "s" * (count != 1), ", all well" * (not strange)
+    )
     return 0
 
 

@@ -100,6 +100,25 @@ def test_settings_that_cannot_work_are_bad(root: Path, toml: str, hint: str) -> 
     assert found[0].remedy
 
 
+def test_a_rule_for_somebody_that_nobody_is_draws_a_warning(root: Path) -> None:
+    (root / "spool.toml").write_text("".join(
+        f'[policy."{who}"]\ntasks = ["*"]\n'
+        for who in ("user:no-such", "user:root", "user:4711", "group:no-such", "group:root", "key:ci")
+    ))  # fmt: skip
+    found = [check.what for check in examine(str(root)) if "policy" in check.what]
+    assert found == [
+        f'[policy."{kind}:no-such"] is for nobody: this machine knows no {kind} no-such'
+        for kind in ("user", "group")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "--check", "--spool", root],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found[0] in done.stderr
+
+
 def test_handlers_that_can_run_are_well(root: Path) -> None:
     (root / "spool.toml").write_text(
         '[handlers."x"]\nexec = ["/bin/sh"]\n[handlers."y"]\nexec = ["sh"]\n'
