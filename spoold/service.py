@@ -83,6 +83,8 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     store = Store(disk, node, durable=found.durability == "durable")
     disk.make_dir(store.stage_dir)
     events, redo = _begin(disk, root, store, circle)
+    if runner.begun is not None:
+        runner.begun.renew(begun.keys(events))
     if pulse is None:
         circle.start(bringer(disk, node, found), lookout(root))
     state.peers, state.lease = circle.neighbours.live, circle.neighbours.lease

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
@@ -147,14 +148,18 @@ class Worker:
         """It begins, for whoever comes after spoold. By path: a task may have closed any descriptor."""
         if self.hello["begun"] is None:
             return
+        line = f"{message['id']}.{message['attempt']}\n".encode()
         try:
             fd = os.open(self.hello["begun"], os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(fd, f"{message['id']}.{message['attempt']}\n".encode())
+                whole = os.write(fd, line) == len(line)
             finally:
                 os.close(fd)
         except OSError:
-            pass  # no room: then it has not begun, for all they know
+            whole = False
+        if not whole:  # no room, or no descriptor: then all have begun, for all they know
+            with suppress(OSError):
+                os.truncate(self.hello["begun"], 0)
 
     def _listen(self, *, surely: bool = False) -> None:
         if not self._listening.acquire(blocking=surely):

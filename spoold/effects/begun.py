@@ -2,21 +2,25 @@
 
 Its first line is the life of the machine; then there is ID.N for each attempt, appended by the keeper or
 the worker right before it begins. What is in running/ and not here was claimed and had not begun. None
-of it is synced, and what another life has written says nothing.
+of it is synced, and what another life has written says nothing. Who cannot append empties it: without
+its first line nothing is known.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool import layout, machine, mounts
+from spoold.core.values import Recovered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from spoold.core.values import Event
+
 MANY = 1 << 14  # lines after which it is cut short
-LINE = 35  # bytes of most lines
 LIMIT = 1 << 22  # bytes that are read
 
 
@@ -32,26 +36,33 @@ class Begun:
             return
         self._head = machine.life(root).encode() + b"\n"
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self._lines = os.fstat(self.fd).st_size // LINE
-        if os.pread(self.fd, len(self._head), 0) != self._head:
-            self._cut(())
 
     def count(self, running: Callable[[], Iterable[str]]) -> None:
         """One more is started; `running`: what is not to be forgotten, where it is time to forget."""
         self._lines += 1
         if self._lines >= MANY:
-            self._cut(running())
+            self.renew(running())
 
     def known(self) -> frozenset[str] | None:
         """The attempts that have begun; None where that is not known."""
         return read(*self._of)
 
-    def _cut(self, keys: Iterable[str]) -> None:
-        """What begins at this moment may be forgotten, and pass for what had not."""
+    def renew(self, keys: Iterable[str]) -> None:
+        """These alone have begun, at first those that an earlier daemon had: they are not seen to yet."""
         self._lines = 0
-        if self.fd is not None:
+        if self.fd is None:
+            return
+        data = self._head + b"".join(key.encode() + b"\n" for key in keys)
+        with suppress(OSError):
             os.ftruncate(self.fd, 0)
-            os.write(self.fd, self._head + b"".join(key.encode() + b"\n" for key in keys))
+            if os.write(self.fd, data) < len(data):  # no room
+                os.ftruncate(self.fd, 0)
+
+
+def keys(events: Iterable[Event]) -> list[str]:
+    """What has begun of the attempts that were found at start."""
+    entries = [e.place.entry for e in events if isinstance(e, Recovered) and e.begun]
+    return [f"{entry.id}.{entry.attempt}" for entry in entries]
 
 
 def read(root: str, node: str) -> frozenset[str] | None:

@@ -172,8 +172,8 @@ class Handlers:
         return found | {task: pids.get(name, 0) for task, name in self.workers.running().items()}
 
     def _running(self) -> Iterator[str]:
-        """The attempts that have begun, as far as is known here."""
-        yield from (key for key, pid in self._runner.pids().items() if pid)
+        """All attempts that may have begun."""
+        yield from self._runner.pids()
         yield from self.workers.begun()
 
     def close(self) -> None:

@@ -81,8 +81,8 @@ class Workers:
         return {key[0]: worker.name for worker in self._all() for key in worker.begun()}
 
     def begun(self) -> Iterator[str]:
-        """The attempts that have begun, as far as is known here: ID.N."""
-        return (f"{key[0]}.{key[1]}" for worker in self._all() for key in worker.begun())
+        """The attempts that may have begun, ID.N: a worker goes on with the next before we hear of it."""
+        return (f"{key[0]}.{key[1]}" for worker in self._all() for key in worker.runs)
 
     def _all(self) -> Iterator[Worker]:
         return (worker for pool in self._pools.values() for worker in pool.workers.values())

@@ -150,11 +150,18 @@ class Keeper:
 
     def note(self, key: str) -> None:
         """It begins, for whoever comes after all of us."""
-        if self.begun is not None:
-            try:
-                os.write(self.begun, key.encode("utf-8", "replace") + b"\n")
-            except OSError:
-                pass  # no room: then it has not begun, for all they know
+        if self.begun is None:
+            return
+        line = key.encode("utf-8", "replace") + b"\n"
+        try:
+            if os.write(self.begun, line) == len(line):
+                return
+        except OSError:
+            pass
+        try:  # no room: then all have begun, for all they know
+            os.ftruncate(self.begun, 0)
+        except OSError:
+            pass
 
     def listen(self, attempt: Attempt) -> None:
         """Take output; forget a pipe that has ended."""

@@ -109,6 +109,8 @@ def test_a_daemon_that_is_killed_has_not_lost_what_had_not_begun(
     for life in range(4):
         spool.start()
         spool.event("done", spool.submit("a", priority="high"))
+        for task_id in ids:
+            spool.entry(task_id, "done")
         assert spool.process is not None
         those = _below(spool.process.pid)
         for pid in those:  # what it is ordered does not begin
@@ -131,6 +133,20 @@ def test_a_daemon_that_is_killed_has_lost_what_had_begun(live: Make) -> None:
     task_id = spool.submit("a")
     spool.wait_lines("here", 1)
     spool.kill9()
+    spool.start()
+    assert spool.entry(task_id, "done").lost == 1
+
+
+@pytest.mark.parametrize("of", [None, "another life", ""])
+def test_where_it_is_not_known_what_had_begun_all_had(live: Make, of: str | None) -> None:
+    spool = live(handler("a", "echo >> $NOTES/here; [ $SPOOL_ATTEMPT = 2 ] || sleep 60"))
+    task_id = spool.submit("a")
+    spool.wait_lines("here", 1)
+    spool.kill9()
+    begun = spool.root / "nodes/here.begun"
+    begun.unlink()
+    if of is not None:
+        begun.write_text(of)
     spool.start()
     assert spool.entry(task_id, "done").lost == 1
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from spool.init import init
+from spool.worker.serve import Worker
 from spoold.effects import begun
 from spoold.effects.begun import MANY, Begun, read
+from spoold.keeper.loop import Keeper
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -27,7 +32,9 @@ def add(one: Begun, key: str) -> None:
 
 
 def test_what_an_earlier_daemon_has_begun_is_known_to_the_next(root: str) -> None:
-    add(Begun(root, "n"), "a.1")
+    first = Begun(root, "n")
+    first.renew([])
+    add(first, "a.1")
     following = Begun(root, "n")
     add(following, "b.1")
     known = following.known()
@@ -38,18 +45,19 @@ def test_what_an_earlier_daemon_has_begun_is_known_to_the_next(root: str) -> Non
 
 
 def test_another_life_of_the_machine_knows_nothing(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(Begun(root, "n"), "a.1")
+    first = Begun(root, "n")
+    first.renew(["a.1"])
+    assert first.known() == {"a.1", ""}
     monkeypatch.setattr("spool.machine.life", lambda _: "another")
-    assert read(root, "n") is None
     following = Begun(root, "n")
-    add(following, "b.1")
-    known = following.known()
-    assert known is not None
-    assert "a.1" not in known
+    assert following.known() is None  # and not before what was found has been seen to
+    following.renew(["b.1"])
+    assert following.known() == {"b.1", ""}
 
 
 def test_it_is_cut_short_but_for_what_runs(root: str) -> None:
     one = Begun(root, "n")
+    one.renew([])
     for n in range(MANY * 3):
         one.count(lambda n=n: [f"{n}.1"])  # type: ignore[misc]
         add(one, f"{'x' * 32}{n}.1")
@@ -63,3 +71,40 @@ def test_on_a_network_file_system_nothing_is_written(root: str, monkeypatch: pyt
     monkeypatch.setattr("spool.mounts.is_network", lambda _: True)
     assert Begun(root, "n").fd is None
     assert not os.path.exists(Begun(root, "n").path)
+
+
+def test_who_cannot_append_takes_away_what_is_known(root: str) -> None:
+    one = Begun(root, "n")
+    one.renew(["a.1"])
+    keeper = object.__new__(Keeper)
+    keeper.begun = os.open(one.path, os.O_RDWR | os.O_APPEND)
+    keeper.note("b.1")
+    assert one.known() == {"a.1", "b.1", ""}
+    with short_of_room(os.path.getsize(one.path) + 2):
+        keeper.note("c.1")
+    assert one.known() is None
+    keeper.note("d.1")
+    assert one.known() is None
+    with short_of_room(2):
+        one.renew(["e.1"])
+    assert one.known() is None
+    one.renew(["e.1"])
+    worker = object.__new__(Worker)
+    worker.hello = {"begun": one.path}
+    worker._note({"id": "f", "attempt": 1})
+    assert one.known() == {"e.1", "f.1", ""}
+    with short_of_room(os.path.getsize(one.path)):
+        worker._note({"id": "g", "attempt": 1})
+    assert one.known() is None
+    os.close(keeper.begun)
+
+
+@contextmanager
+def short_of_room(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
