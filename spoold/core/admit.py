@@ -91,7 +91,9 @@ def foresee(machine: Machine, booked: Mapping[str, Demand], traced: float) -> Ma
 def admit(machine: Machine, demand: Demand, limits: Limits, now: int) -> Verdict:
     """Whether one more task may start. More pressure, less room or more demand never turns no to yes."""
     shown, closed = signals(machine, limits)
-    look = now + next_look(now - limits.since if limits.since is not None else 0)
+    look = now + LOOK_FIRST
+    if limits.since is not None:
+        look = now + min(LOOK_LAST, max(LOOK_FIRST, (now - limits.since) // 4))
 
     def no(why: str, *, hard: bool = False, never: bool = False) -> Verdict:
         return Verdict(yes=False, closed=closed, why=why, hard=hard, never=never, look=look)
@@ -110,11 +112,6 @@ def admit(machine: Machine, demand: Demand, limits: Limits, now: int) -> Verdict
     if machine.running < limits.admission.floor:
         return Verdict(yes=True, closed=closed, why="; ".join(reasons), floor=True)
     return no("; ".join(reasons))
-
-
-def next_look(held: int) -> int:
-    """In how many us one that is refused asks again, where the gate has been shut for `held` us."""
-    return min(LOOK_LAST, max(LOOK_FIRST, held // 4))
 
 
 def _too_much(

@@ -170,11 +170,13 @@ def gone(  # noqa: PLR0913 - the facts of one attempt
 def crowded_out(state: State, run: Run, why: str, now: Now) -> list[Action]:
     """The machine can have no process more: all that are processes wait, this one behind others.
 
-    Were it the program, and not the machine, the others would still have their turns.
+    Were it the program, and not the machine, the others would still have their turns: one that has run
+    before is not to blame.
     """
     again = now.wall + min(LATEST, SECOND << min(run.entry.interrupted, 16))
     actions = interrupt(state, run, now, f"the machine could not start it: {why}", at=again)
-    state.gate.close(f"the machine can start no process: {why}", now)
+    proven = state.history.of(run.entry.task) is not None
+    state.gate.close(f"the machine can start no process: {why}", now, surely=proven)
     return actions
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spool.names import PRIORITIES
 from spool.times import FOREVER, SECOND, format_utc
 from spoold.core import limits, order
-from spoold.core.admit import Demand, Limits, admit, foresee, next_look, signals
+from spoold.core.admit import LOOK_FIRST, LOOK_LAST, Demand, Limits, admit, foresee, signals
 from spoold.core.pace import BEYOND, Pace, adapt
 from spoold.core.values import Measure, Note
 
@@ -46,6 +46,10 @@ class Gate:
         self.since: Now | None = None  # when it began to hold back
         self.why = ""
         self.look = 0  # monotonic instant of the next look, while it is shut
+        self.room: int | None = None  # how many processes there were when the machine had no more
+        self._more = 1  # how many more are tried next
+        self._more_at = 0  # monotonic instant of that
+        self._wait = LOOK_FIRST // 2  # us until then, from the last time that the machine had no more
         self.pass_at = 0  # wall instant at which the next deadline lets a task pass
         self.pass_task = ""
         self.passing = ""  # the id of the task that passes because of its deadline
@@ -126,6 +130,10 @@ class Gate:
 
     def look_again(self, now: Now) -> None:
         """It is open until somebody is refused."""
+        if self._is_full() and now.mono >= self._more_at:
+            self.room = len(self.booked) + self._more
+            self._more *= 2
+            self._more_at = now.mono + LOOK_FIRST
         if (self.shut or self._tried) and now.mono >= self.look:
             self.shut = self._tried = False
             self.pass_at = 0
@@ -169,11 +177,24 @@ class Gate:
         self.passing_why = verdict.why or "fewer run than may, since it was busy"
         return YES
 
-    def close(self, why: str, now: Now) -> None:
-        """No process starts before the next look, or the end of one, whatever admits it."""
-        held = now.mono - self.since.mono if self.since is not None else 0
+    def close(self, why: str, now: Now, *, surely: bool) -> None:
+        """No process starts before the next look, or the end of one, whatever admits it.
+
+        Where it is `surely` the machine, no more run than do now, until one more is tried: less and less
+        often while that fails.
+        """
+        wait = LOOK_FIRST
+        if surely:
+            if not self.shut:
+                self._wait = min(LOOK_LAST, 2 * self._wait) if self._more <= 2 else LOOK_FIRST
+            wait, self.room, self._more = self._wait, max(1, len(self.booked)), 1
+            self._more_at = now.mono + wait
         self.shut = self._tried = True
-        self.why, self.look = why, now.mono + next_look(held)
+        self.why, self.look = why, now.mono + wait
+
+    def _is_full(self) -> bool:
+        """Whether as many run as the machine could have."""
+        return self.room is not None and len(self.booked) >= self.room
 
     def settle(self, counts: dict[str, int], now: Now) -> list[Action]:
         """After all that may start has: a look that is wanted, the load, whether the gate has changed."""
@@ -206,7 +227,7 @@ class Gate:
 
     def passer(self, state: State, now: Now) -> Entry | None:
         """The first task whose deadline lets it pass the gate; the others of those wait for its end."""
-        if self._tried or now.wall < self.pass_at or not self.holds(state):
+        if now.wall < self.pass_at or not self._lets_pass(state):
             return None
         self.pass_at = FOREVER
         if self.passing in state.runs or self.passing in state.claiming:
@@ -232,11 +253,15 @@ class Gate:
         """Whether something waits here, or for a slot that the machine has taken away."""
         return self.shut or state.limit <= state.processes < state.usual_limit
 
+    def _lets_pass(self, state: State) -> bool:
+        return self.holds(state) and not self._tried and not self._is_full()
+
     def next_wake(self, state: State, now: Now) -> int:
         """The us until something may change here."""
         looks = self.look - now.mono if self.shut or self._tried else FOREVER
-        passes = self.pass_at - now.wall if self.holds(state) and not self._tried else FOREVER
-        return max(0, min(looks, passes))
+        passes = self.pass_at - now.wall if self._lets_pass(state) else FOREVER
+        more = self._more_at - now.mono if self._is_full() else FOREVER
+        return max(0, min(looks, passes, more))
 
     def plain(self, now: Now) -> dict[str, Any]:
         """For the status: instants as RFC 3339."""

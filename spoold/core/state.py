@@ -456,11 +456,11 @@ class State:
     def limit(self) -> int:
         """How many handler processes may run at once: as admission has adapted it to the machine."""
         pace, admission = self.gate.pace, self.settings.admission
-        if pace is None or not admission.enabled:
-            return self.usual_limit
-        level = max(pace.level, admission.floor)
-        most = self.settings.concurrency
-        return min(level, most) if most else level
+        level = self.usual_limit
+        if pace is not None and admission.enabled:
+            level = max(pace.level, admission.floor)
+            level = min(level, self.settings.concurrency or level)
+        return min(level, self.gate.room or level)
 
     @property
     def usual_limit(self) -> int:

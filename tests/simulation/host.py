@@ -125,6 +125,7 @@ class FakeHandlers:
         self.ready: int | None = world.mono + SECOND
         self.queue: list[Start] = []  # handed ahead, and not begun
         self.told: list[Event] = []
+        self.most: int | None = None  # processes that the machine can have
 
     def start(self, start: Start) -> None:
         if not start.ahead:
@@ -169,6 +170,8 @@ class FakeHandlers:
         quick = entry.task in QUICK
         unit = SECOND // 1000 if quick and took < 5 else SECOND
         ends = None if outcome == "never" else mono + int(took * unit)
+        if self.most is not None and sum(r.outcome != "full" for r in self.active.values()) >= self.most:
+            outcome, ends = "full", mono
         python = start.handler.python is not None
         lane = start.handler.pattern if quick or not python else ""
         self.active[f"{entry.id}.{entry.attempt}"] = Running(

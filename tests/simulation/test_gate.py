@@ -318,3 +318,20 @@ def test_what_the_machine_cannot_start_it_tries_less_and_less_often() -> None:
     submit(made, {"task": "run.a", "run": [["full", 0]] * 99})
     made.run(600 * SECOND)
     assert 12 <= len(started(made)) <= 18
+
+
+def test_no_more_start_than_the_machine_can_have_and_more_do_when_it_can() -> None:
+    made = world("admission.enabled = false")
+    submit(made, {"task": "run.a"})
+    made.run(2 * SECOND)
+    handlers = made.up()[0].handlers
+    handlers.most = 1
+    ids = submit(made, *[{"task": "run.a"} for _ in range(100)])
+    made.run(60 * SECOND, turns=100_000)
+    done = sum(invariants.survey(made).places[task_id][0][0].startswith("done/") for task_id in ids)
+    assert done >= 55  # of 60, at best
+    assert len(started(made)) - done < 20  # and not two with each of them
+    handlers.most = None
+    made.run(25 * SECOND, turns=100_000)
+    assert not gate(made).shut
+    assert all(rows[0][0].startswith("done/") for rows in invariants.survey(made).places.values())
