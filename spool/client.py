@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from spool import layout
 from spool.batch import batches
 from spool.body import encoded, fields, plain
+from spool.closed import telling
 from spool.control import Control
 from spool.disk import Missing, RealDisk
 from spool.drop import Drops, attached, box_of, drop
@@ -234,15 +235,16 @@ class Spool(Control):
         from spool.views import task_view
 
         found = None
-        if is_id(task_id):
-            waits = dropped.waiting(self.disk, task_id)  # first: from there it goes to the others
-            place = look.find(self.disk, task_id, hint)
-            found = task_view(place, look.records(self.disk, task_id)) if place else waits
-            if found is None and (packed := packs.find(self.disk, task_id)) is not None:
-                found = task_view(packed.place(), list(packed.attempts))
-        if found is None:
-            raise NoSuchTask(task_id)
-        return replace(found, files=look.sizes(self.disk, layout.files(task_id)))
+        with telling(self.path):
+            if is_id(task_id):
+                waits = dropped.waiting(self.disk, task_id)  # first: from there it goes to the others
+                place = look.find(self.disk, task_id, hint)
+                found = task_view(place, look.records(self.disk, task_id)) if place else waits
+                if found is None and (packed := packs.find(self.disk, task_id)) is not None:
+                    found = task_view(packed.place(), list(packed.attempts))
+            if found is None:
+                raise NoSuchTask(task_id)
+            return replace(found, files=look.sizes(self.disk, layout.files(task_id)))
 
     def list(
         self, state: str | None = None, task: str | None = None, limit: int | None = None
@@ -265,12 +267,13 @@ class Spool(Control):
         from spool.views import listed
 
         left = limit
-        for path, entry in look.entries(self.disk, states):
-            if left is not None and left <= 0:
-                return
-            if path.rpartition("/")[2][0] != "." and (task is None or matches(task, entry.task)):
-                yield listed(path, entry)
-                left = None if left is None else left - 1
+        with telling(self.path):
+            for path, entry in look.entries(self.disk, states):
+                if left is not None and left <= 0:
+                    return
+                if path.rpartition("/")[2][0] != "." and (task is None or matches(task, entry.task)):
+                    yield listed(path, entry)
+                    left = None if left is None else left - 1
 
     def wait(self, task_id: str, timeout: float | None = None) -> dict[str, Any]:
         """The last record of a task, as spool(5) describes it, when the task has ended.
@@ -280,7 +283,8 @@ class Spool(Control):
         """
         from spool import waiting
 
-        return waiting.ended(self.disk, self.path, task_id, timeout)
+        with telling(self.path):
+            return waiting.ended(self.disk, self.path, task_id, timeout)
 
     def outbox(
         self, parent: str = layout.DEFAULT_PARENT, *, follow: bool = True, timeout: float | None = None
@@ -299,10 +303,8 @@ class Spool(Control):
 
     def acknowledge(self, event: Event) -> None:
         """Delete the file of an event now; one that is gone already is no error."""
-        try:
+        with suppress(Missing), telling(self.path):  # another reader was faster
             self.disk.remove(f"{layout.OUTBOX}/{event.parent}/{event.name}")
-        except Missing:
-            pass  # another reader was faster
 
     def status(self) -> dict[str, Any]:
         """What goes on: spool, alive, nodes, counts, counted_at, complete, pauses, outboxes.
@@ -315,8 +317,9 @@ class Spool(Control):
         """
         from spool import daemons
 
-        found = daemons.nodes(self.disk, self.path)
-        standing, at, complete = self._standing(found)
+        with telling(self.path):
+            found = daemons.nodes(self.disk, self.path)
+            standing, at, complete = self._standing(found)
         counts = {layout.INCOMING: _incoming(self.disk), **standing}
         return {
             "spool": self.path,
@@ -336,6 +339,10 @@ class Spool(Control):
         Counted now by names; where there are more than 50,000 of them, as a daemon has counted them
         at `at`, and where none has, `complete` is False and only those that were looked at are told.
         """
+        with telling(self.path):
+            return self._shape()
+
+    def _shape(self) -> dict[str, Any]:
         from spool import daemons, look
         from spool.shape import Shape
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool import layout
+from spool.closed import telling
 from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import Invalid, NotAllowed
+from spool.errors import Invalid
 from spool.names import is_task, parse_event
 from spool.records import RECORD_LIMIT, decode
 from spool.views import event_of
@@ -69,19 +71,15 @@ class Outbox:
 
     def acknowledge(self, event: Event) -> None:
         """Delete the file of an event; one that is gone already is no error."""
-        try:
+        with suppress(Missing), telling(self.root):  # another reader of the same outbox was faster
             self.disk.remove(f"{self.folder}/{event.name}")
-        except Missing:
-            pass  # another reader of the same outbox was faster
 
     def _names(self) -> list[str]:
         try:
-            found = self.disk.names(self.folder)
+            with telling(self.root):
+                found = self.disk.names(self.folder)
         except Missing:
             return []
-        except PermissionError:
-            place = f"{self.root}/{self.folder}"
-            raise NotAllowed(f"{place}: uid {os.getuid()} may not read it") from None
         return [name for name in found if parse_event(name) is not None]
 
     def _read(self, name: str) -> Event | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -84,29 +83,11 @@ def _run(words: list[str]) -> int:
 
 def _closed(args: Namespace, problem: PermissionError) -> Exception:
     """Who may look, where a place of the spool is closed to this user; else the problem as it is."""
-    from spool import layout
+    from spool.closed import closed
     from spool.command.parser import places
-    from spool.errors import NotAllowed
 
-    for root in map(os.path.abspath, places(args)):
-        path = os.path.join(root, os.fsdecode(problem.filename or ""))
-        top = path.removeprefix(f"{root}/").split("/")[0]
-        if path.startswith(f"{root}/") and top in (*layout.TREE, layout.SETTINGS):
-            if os.access(path, os.R_OK):
-                return NotAllowed(f"{path}: uid {os.geteuid()} may not change it")
-            found = os.lstat(f"{root}/{top}")
-            who = f", group {_group(found.st_gid)} may" if found.st_mode & stat.S_IRGRP else ""
-            return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
-    return problem
-
-
-def _group(gid: int) -> str:
-    import grp
-
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+    found = (closed(root, problem) for root in map(os.path.abspath, places(args)))
+    return next(filter(None, found), problem)
 
 
 def _one_spool(verb: str, args: Namespace) -> None:

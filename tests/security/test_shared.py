@@ -251,6 +251,21 @@ def test_who_may_not_look_asks_all_the_same_and_is_told_what_is_not_seen(
         assert told.stderr.endswith(f": uid {ANN} may not read it, group {READ} may\n"), told.stderr
 
 
+def test_the_library_says_as_well_who_may_look(live: Make) -> None:
+    spool = live()
+    task_id = spool.submitted(ANN, "note", "--at", "+1h")
+    looks = ("get(t)", "wait(t)", "status()", "shape()", "list().__next__()")
+    script = (
+        "from spool import Spool\nfrom spool.errors import NotAllowed\ns, t = Spool(root), "
+        f"'{task_id}'\nfor look in {looks}:\n try: eval('s.' + look)\n"
+        " except NotAllowed as told: print(told)"
+    )
+    told = spool.script(ANN, script)
+    lines = told.stdout.splitlines()
+    assert len(lines) == len(looks), told
+    assert all(line.endswith(f": uid {ANN} may not read it, group {READ} may") for line in lines), lines
+
+
 def test_a_writer_whose_queue_is_full_is_told_so_and_the_others_are_not_kept(live: Make) -> None:
     spool = live()
     mine = [spool.submitted(BOB, "note", "--at", "+1h") for _ in range(3)]

@@ -1,0 +1,45 @@
+"""Places of a spool that are closed to this user: which, and who may go there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from spool import layout
+from spool.errors import NotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def telling(root: str) -> Iterator[None]:
+    """NotAllowed in place of a PermissionError at a place of the spool at `root` (absolute)."""
+    try:
+        yield
+    except PermissionError as problem:
+        raise closed(root, problem) or problem from None
+
+
+def closed(root: str, problem: PermissionError) -> NotAllowed | None:
+    """What to say of it; None where it is about no place of this spool."""
+    path = os.path.join(root, os.fsdecode(problem.filename or ""))
+    top = path.removeprefix(f"{root}/").split("/")[0]
+    if not path.startswith(f"{root}/") or top not in (*layout.TREE, layout.SETTINGS):
+        return None
+    if os.access(path, os.R_OK):
+        return NotAllowed(f"{path}: uid {os.geteuid()} may not change it")
+    found = os.lstat(f"{root}/{top}")
+    who = f", group {_group(found.st_gid)} may" if found.st_mode & stat.S_IRGRP else ""
+    return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
+
+
+def _group(gid: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
