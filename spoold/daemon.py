@@ -216,10 +216,8 @@ def _taken(path: str, node: str) -> int:
 def _checked(node: str) -> str:
     if not is_task(node):
         raise ConfigError("--node", "", node, f"{node!r} must be [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}")
-    if layout.status(node) == layout.PAUSES:
-        raise ConfigError(
-            "--node", "", node, f"{node!r} would write over {layout.PAUSES}; take another name"
-        )
+    if (path := layout.status(node)) in (layout.PAUSES, layout.SCHEDULES):
+        raise ConfigError("--node", "", node, f"{node!r} would write over {path}; take another name")
     return node
 
 

@@ -76,6 +76,8 @@ def journals(disk: Disk, root: str, settings: Settings, now: int) -> Iterator[No
                 _remove(disk, f"{folder}/{name}")
             elif match[3] is None and retention.age(match[1], now) >= max(0, settings.pack_after):
                 yield from _pack_journal(disk, root, folder, name)
+        if disk.info(f"{layout.NODES}/{node}.lock") is None:
+            disk.remove_dir(folder)  # of a node that is forgotten
         yield
 
 

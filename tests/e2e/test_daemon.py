@@ -38,7 +38,7 @@ def test_a_daemon_that_is_told_to_reload_while_it_starts_does_so(spool_at: Make)
     spool.event("done", spool.submit("note"))
 
 
-@pytest.mark.parametrize("name", ["a b", "pauses"])
+@pytest.mark.parametrize("name", ["a b", "pauses", "schedules"])
 def test_a_node_name_that_no_file_can_have_is_refused(spool_at: Make, name: str) -> None:
     spool = spool_at(NOTE)
     assert spool.once("--node", name) == CONFIG

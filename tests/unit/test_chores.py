@@ -196,6 +196,18 @@ def test_a_node_that_is_long_gone_is_forgotten(disk: RealDisk) -> None:
     locks.give(held)
 
 
+def test_the_journal_of_a_node_that_is_forgotten_goes_with_its_last_day(disk: RealDisk) -> None:
+    for node in ("n", "gone"):
+        disk.write(f"nodes/{node}.lock", b"")
+        disk.make_dir(f"journal/{node}")
+        disk.append(f"journal/{node}/2026-01-01.jsonl", b"{}\n")
+    assert forget(disk, 8) == {"n.lock"}
+    assert set(disk.names("journal")) == {"n", "gone"}
+    for _ in oldfiles.journals(disk, disk.root, load('keep_journal = "1d"'), NOON + DAY * 999):
+        pass
+    assert disk.names("journal") == ["n"]
+
+
 def test_how_far_a_schedule_has_come_outlives_the_node_that_knows(disk: RealDisk) -> None:
     disk.write("nodes/gone.lock", b"")
     disk.write("nodes/gone.recurring", mark(NOON))
