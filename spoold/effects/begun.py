@@ -8,6 +8,7 @@ its first line nothing is known.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -25,7 +26,10 @@ LIMIT = 1 << 22  # bytes that are read
 
 
 class Begun:
-    """The file of a daemon. `fd` appends; None on a network file system, where each line would travel."""
+    """The file of a daemon. `fd` appends.
+
+    None where there is no room, or on a network file system, where each line would travel.
+    """
 
     def __init__(self, root: str, node: str) -> None:
         self._of = root, node
@@ -35,7 +39,11 @@ class Begun:
         if mounts.is_network(root):
             return
         self._head = machine.life(root).encode() + b"\n"
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # else there is none, and nothing is known
 
     def count(self, running: Callable[[], Iterable[str]]) -> None:
         """One more is started; `running`: what is not to be forgotten, where it is time to forget."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from contextlib import contextmanager
@@ -71,6 +72,20 @@ def test_on_a_network_file_system_nothing_is_written(root: str, monkeypatch: pyt
     monkeypatch.setattr("spool.mounts.is_network", lambda _: True)
     assert Begun(root, "n").fd is None
     assert not os.path.exists(Begun(root, "n").path)
+
+
+def test_without_room_for_it_a_daemon_begins_and_nothing_is_known(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no inode")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.open", full)
+        one = Begun(root, "n")
+    one.renew(["a.1"])
+    assert one.fd is None
+    assert one.known() is None
 
 
 def test_who_cannot_append_takes_away_what_is_known(root: str) -> None:
