@@ -239,9 +239,15 @@ class Why:
         return None
 
     def _since(self, task: TaskView) -> str:
-        """How long it has been in its state: its last rename was the one into it."""
+        """How long it has been in its state: its last rename was the one into it, unless it is packed."""
         info = self.disk.info(task.path)
-        return format_span(max(0, self.now - info.ctime_us)) if info else "a moment"
+        if info is not None:
+            since = info.ctime_us
+        elif task.state in layout.ENDED and task.attempts and task.attempts[-1].get("ended_at"):
+            since = parse_utc(task.attempts[-1]["ended_at"])
+        else:
+            return "a moment"
+        return format_span(max(0, self.now - since))
 
 
 def _is_ahead(one: tuple[str, str], mine: tuple[str, str]) -> bool:

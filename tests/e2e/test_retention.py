@@ -70,6 +70,7 @@ def test_a_packed_task_is_shown_known_and_replayed(live: Make) -> None:
         shown = json.loads(command(spool, "show", good, "--json"))
         assert (shown["state"], shown["args"], shown["result"]) == ("done", {"n": 1}, {"n": 1})
         assert shown["attempts"][0]["outcome"] == "ok"
+        assert "moment" not in command(spool, "why", good)  # its record says when it ended
         assert command(spool, "wait", good) == '{"n":1}\n'
         for words in (["log"], ["log", "-f"]):
             assert command(spool, *words, good) == "printed\n"
