@@ -52,6 +52,9 @@ def read(text: str, *, system: bool = False) -> Found:
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
+        if not _is_utf8(line):
+            found.problems.append((number, "is not UTF-8"))
+            continue
         setting = _SET.fullmatch(line)
         if setting is None:
             _job(found, line, number, system=system, shell=shell, zone=zone, env=dict(env))
@@ -128,6 +131,11 @@ def _zone(found: Found, value: str, number: int) -> str | None:
     except ValueError as problem:
         found.problems.append((number, f"CRON_TZ {value}: {problem}"))
         return None
+
+
+def _is_utf8(line: str) -> bool:
+    """Whether it was read whole: what is not UTF-8 comes as surrogates, which TOML has not."""
+    return not any("\ud800" <= c <= "\udfff" for c in line)
 
 
 def _unquoted(value: str) -> str:

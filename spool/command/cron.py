@@ -221,11 +221,9 @@ def _import(args: argparse.Namespace) -> int:
     if len(args.names) != 1:
         options_of.usage(args, "import takes one file, or - for standard input")
     path = args.names[0]
-    if path == "-":
-        text = sys.stdin.read()
-    else:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
+    from_stdin = path == "-"
+    with open(0 if from_stdin else path, "rb", closefd=not from_stdin) as file:
+        text = file.read().decode("utf-8", "surrogateescape")
     found = crontab.read(text, system=args.system)
     print(crontab.toml(found), end="")
     for line, why in sorted([*found.notes, *found.problems]):

@@ -212,19 +212,23 @@ CRON_TZ=Europe/Rome
 """
 
 
+@pytest.mark.parametrize("name", ["crontab", "-"])
 def test_a_crontab_becomes_schedules_and_a_word_on_every_other_line(
-    spool_at: Make, tmp_path: Path
+    spool_at: Make, tmp_path: Path, name: str
 ) -> None:
     from spool.settings import load
 
     file = tmp_path / "crontab"
-    file.write_text(CRONTAB)
-    done = subprocess.run(
-        [sys.executable, "-m", "spool", "cron", "import", str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    file.write_bytes(CRONTAB.encode() + b"0 1 * * * cat caf\xe9\n")
+    with file.open() as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "spool", "cron", "import", name],
+            cwd=tmp_path,
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 65
     found = {s.name: s for s in load(done.stdout).recurring}
     assert set(found) == {"backup", "echo", "backup-2"}
@@ -232,8 +236,9 @@ def test_a_crontab_becomes_schedules_and_a_word_on_every_other_line(
     assert found["backup"].args["env"] == {"PATH": "/usr/bin:/bin"}
     assert found["echo"].args["argv"][2] == "echo 100% sure"
     assert found["backup-2"].timezone == "Europe/Rome"
-    for words in ("line 3: MAILTO", "line 9: @reboot", "line 10: 61", "line 11: has a %", "3 of 6 lines"):
+    for words in ("line 3: MAILTO", "line 9: @reboot", "line 10: 61", "line 11: has a %", "3 of 7 lines"):
         assert words in done.stderr, done.stderr
+    assert "line 12: is not UTF-8" in done.stderr
     spool = spool_at(done.stdout)
     assert spool.once("--check") == 0
     assert "spool.toml: 0 handlers, all well" in spool.says()
