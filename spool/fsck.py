@@ -18,7 +18,7 @@ from spool import dropped, group, keys, layout, look, packs
 from spool.disk import Exists, Missing
 from spool.errors import Invalid
 from spool.look import DAMAGED
-from spool.names import BadName, is_id, parse_event
+from spool.names import PRIORITIES, BadName, is_id, parse_event
 from spool.place import first_path, mark_of
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
@@ -87,6 +87,14 @@ class Fsck:
         for name in self.disk.names("."):
             if name not in ROOT and not name.startswith("."):
                 yield Finding(name, "does not belong to a spool", grave=False)
+        dated = [layout.PENDING, layout.DONE, layout.FAILED, layout.CANCELLED]
+        dated += [layout.ATTEMPTS, layout.IDS, layout.LOGS]
+        days = [f"{above}/{day}" for above in dated for day in look.names(self.disk, above)]
+        prios = [f"{day}/{p}" for day in days if day.startswith(layout.PENDING) for p in PRIORITIES]
+        for path in (*days, *prios):
+            info = self.disk.info(path)
+            if info is not None and stat.S_ISREG(info.mode):
+                yield self._away(path, "is not a directory")
 
     def _entries(self) -> Iterator[Finding]:
         for folder in self._folders():

@@ -33,6 +33,8 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -530,7 +532,9 @@ class Store:
         place = layout.parent_of(path)
         if place in self._made:
             return
-        if self.disk.info(place) is None:
+        found = self.disk.info(place)
+        if found is None or stat.S_ISREG(found.mode):
+            self._make_way(place)
             self.disk.make_dir(place)
             if group is not None:
                 above = layout.parent_of(place)
@@ -539,6 +543,13 @@ class Store:
                     above = layout.parent_of(above)
                 group.dirs[layout.parent_of(place) or "."] = None
         self._made.add(place)
+
+    def _make_way(self, place: str) -> None:
+        """A file that stands where a directory belongs goes out of the way."""
+        for above in accumulate(place.split("/"), "{}/{}".format):
+            found = self.disk.info(above)
+            if found is not None and stat.S_ISREG(found.mode):
+                self.quarantine(above, "a file where a directory belongs")
 
     def _messages(self, group: Group) -> list[Message]:
         return [m.message for m in group.moves if m.message is not None] + group.tells

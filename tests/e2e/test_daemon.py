@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from spool.names import date_of
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
@@ -54,6 +56,19 @@ def test_empty_directories_that_got_lost_are_made_again(spool_at: Make) -> None:
     assert spool.once("--until-idle") == 0
     spool.event("done", task_id)
     assert (spool.root / "tmp").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("place", ["pending/%s", "pending/%s/medium", "done/%s", "attempts/%s", "ids/%s"])
+def test_a_file_where_a_directory_belongs_goes_out_of_the_way(spool_at: Make, place: str) -> None:
+    spool = spool_at(NOTE)
+    file = spool.root / (place % date_of(time.time_ns() // 1000))
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("x")
+    done, _ = spool.submit("note"), spool.submit("note", at="+1s")
+    assert spool.once("--until-idle") == 0
+    spool.event("done", done)
+    (kept,) = (path for path in (spool.root / "corrupt").iterdir() if "reason" not in path.name)
+    assert kept.read_text() == "x"
 
 
 def test_a_link_to_a_spool_is_refused_with_the_place_it_leads_to(spool_at: Make) -> None:

@@ -56,6 +56,17 @@ def test_a_healthy_spool_has_no_findings(disk):
     assert list(fsck.check(disk)) == []
 
 
+@pytest.mark.parametrize(
+    "path", ["pending/2026-12-02", "pending/2026-12-02/low", "done/2026-12-02", "ids/x"]
+)
+def test_a_file_where_a_directory_belongs_is_named_and_moved_away(disk, path):
+    waiting(disk)
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, b"x")
+    (found,) = mended(disk)
+    assert (found.path, found.what) == (path, "is not a directory")
+
+
 def test_a_look_changes_nothing(disk):
     disk.make_dir("held")
     disk.write("held/rubbish.json", b"?")
