@@ -113,7 +113,7 @@ FIELDS: tuple[Field, ...] = (
     _row("who", "text", _CONTROL, "who asked for it", high=200),
     _row("why", "text", f"{_BY_IDS} {_CONTROL} {_CARE} prune schedule",
          "the reason, for whoever asks later", high=1000),
-    _row("until", "time", "pause drain mute", "when it ends by itself"),
+    _row("until", "ahead", "pause drain mute", "when it ends by itself"),
     _row("name", "name", "schedule", "what it is called", **_MUST),
     _row("table", "table", "schedule", "as in [recurring.NAME]: every, task ...; none removes it"),
     _row("errors", "errors", _CARE, "the fingerprints of the groups", low=1, high=MAX_ERRORS, **_MUST),

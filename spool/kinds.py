@@ -129,6 +129,13 @@ def _time(_field: Field, value: object, moment: Moment) -> int:
     return times.parse_time(value, now_us=moment.now, zone=moment.zone, base_us=moment.dropped)
 
 
+def _ahead(field: Field, value: object, moment: Moment) -> int:
+    found = _time(field, value, moment)
+    if found <= moment.dropped:
+        raise ValueError("must be a time that is still to come")
+    return found
+
+
 def _duration(field: Field, value: object, _moment: Moment) -> int:
     us = times.parse_duration(value)
     if field.low is not None and us < field.low:
@@ -278,6 +285,7 @@ _PARTS: dict[str, Callable[[Field, Any, Moment], Any]] = {
 }
 _READ: dict[str, Callable[[Field, Any, Moment], Any]] = {
     "after": _after,
+    "ahead": _ahead,
     "any": _any,
     "backoff": _backoff,
     "choice": _choice,

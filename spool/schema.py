@@ -183,6 +183,7 @@ def _after(row: Field) -> Schema:
 _SCHEMAS: dict[str, Callable[[Field], Schema]] = {
     "after": _after,
     "files": _files,
+    "ahead": _time,
     "any": lambda _row: {},
     "backoff": _backoff,
     "choice": lambda row: {"enum": list(row.choices)},
