@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.errors import NotAllowed, NotASpool
+from spool.disk import FULL
+from spool.errors import Full, NotAllowed, NotASpool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +47,9 @@ def init(path: str) -> bool:
             make_dir(os.path.join(path, name))
         write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
         made = write_new(marker, layout.FORMAT_LINE)
-    except PermissionError as problem:
-        raise NotAllowed(f"cannot make a spool at {path}: {problem.strerror}") from None
+    except OSError as problem:
+        kind = Full if problem.errno in FULL else NotAllowed
+        raise kind(f"cannot make a spool at {path}: {problem.strerror}") from None
     sync_dir(path)
     return made
 

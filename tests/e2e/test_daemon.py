@@ -71,6 +71,20 @@ def test_a_file_where_a_directory_belongs_goes_out_of_the_way(spool_at: Make, pl
     assert kept.read_text() == "x"
 
 
+def test_a_spool_of_its_own_that_cannot_be_made_is_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "--until-idle"],
+        env={**os.environ, "SPOOL_DIR": "", "XDG_STATE_HOME": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == NOPERM
+    assert done.stderr == f"spoold: cannot make a spool at {tmp_path}/file/spool: Not a directory\n"
+
+
 def test_a_link_to_a_spool_is_refused_with_the_place_it_leads_to(spool_at: Make) -> None:
     spool = spool_at(NOTE)
     link = spool.root.parent / "link"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -651,6 +652,21 @@ def test_init_makes_a_spool_once(tmp_path: Path, say: Any) -> None:
     assert say("init", "--spool", place)[0] == OK
     assert say("init", "--spool", place, f"{place}2")[0] == USAGE
     assert say("init", "/proc/nonsense")[0] != OK
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(errno.ENOSPC, 75), (errno.EROFS, 77), (errno.EACCES, 77)]
+)
+def test_init_says_why_no_spool_can_be_made(
+    tmp_path: Path, say: Any, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    def mkdir(path: str, mode: int) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    assert say("init", str(tmp_path / "s")) == (
+        status, "", f"spool: cannot make a spool at {tmp_path}/s: {os.strerror(number)}\n"
+    )  # fmt: skip
 
 
 def test_init_can_be_told_whose_spool_to_make(
