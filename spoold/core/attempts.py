@@ -136,6 +136,8 @@ def failed(  # noqa: PLR0913 - the facts of one attempt
 def give_back(state: State, run: Run, now: Now) -> Move:
     """It was claimed, and has not begun: back, as if it had not been."""
     release(state, run, now)
+    if not run.task.results:
+        state.bodies.keep(run.task)
     state.insert(run.entry, now.wall)
     return Move(
         event="return",

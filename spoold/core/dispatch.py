@@ -58,13 +58,22 @@ def dispatch(state: State, now: Now) -> list[Action]:
         if task is None or task.results:
             wanted.append(entry)
         else:
+            out += _ask(wanted)  # they come before it
             out += claim(state, entry, task, layout.pending(entry), now)
-    if wanted:
-        paths = {entry.id: layout.pending(entry) for entry in wanted}
-        out.append(Ask("claim", tuple(paths), paths, entries={entry.id: entry for entry in wanted}))
+    out += _ask(wanted)
     out += slots.recall(state)
     out += state.gate.settle(state.counts, now)
     return out + scans.wanted(state, now)
+
+
+def _ask(wanted: list[Entry]) -> list[Action]:
+    """What is to be read of the disk before it starts; nothing of it is wanted any more."""
+    if not wanted:
+        return []
+    paths = {entry.id: layout.pending(entry) for entry in wanted}
+    ask = Ask("claim", tuple(paths), paths, entries={entry.id: entry for entry in wanted})
+    wanted.clear()
+    return [ask]
 
 
 def _may_start(state: State, entry: Entry, now: Now, *, ahead: bool) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from spoold.core.dispatch import dispatch
 from spoold.core.soon import LEAD, MOST
 from spoold.core.state import State
 from spoold.core.submit import take_in
-from spoold.core.values import Ask, Looked, Now, Start
+from spoold.core.values import Ask, Looked, Move, Now, Returned, Start
 from spoold.effects.store import Store
 from spoold.loop import Core
 
@@ -124,3 +124,28 @@ def test_to_read_ahead_is_no_change_that_the_status_would_tell(disk: RealDisk) -
     core = Core(some.state, disk, Store(disk, "n", durable=False), *[None] * 4)  # type: ignore[arg-type]
     assert not core.round([], now(DUE - LEAD))
     assert some.state.read_to
+
+
+def test_what_has_to_be_read_starts_in_its_turn_all_the_same() -> None:
+    some = Some(4)
+    for entry in (some.entries[1], some.entries[3]):
+        some.state.bodies.keep(some.tasks[entry.id])
+    elapse(some.state, now(DUE + 9))
+    order: list[object] = []
+    for action in dispatch(some.state, now(DUE + 9)):
+        if isinstance(action, Ask):
+            order.append(action.ids)
+        elif isinstance(action, Start):
+            order.append(action.entry.id)
+    one, two, three, four = [entry.id for entry in some.entries]
+    assert order == [(one,), two, (three,), four]
+
+
+def test_what_comes_back_is_not_read_again() -> None:
+    some = Some(1)
+    (entry,) = some.entries
+    some.state.bodies.keep(some.tasks[entry.id])
+    assert some.started(DUE) == [entry.id]
+    (move,) = decide(some.state, Returned(entry.id, 1), now(DUE))
+    assert isinstance(move, Move)
+    assert some.started(DUE) == [entry.id]
