@@ -143,6 +143,7 @@ class Fsck:
                 del paths[1:]
 
     def _records(self) -> Iterator[Finding]:
+        recorded: set[str] = set()
         for path in self._dated(layout.ATTEMPTS):
             try:
                 found = decode(self.disk.read(path, RECORD_LIMIT))
@@ -150,10 +151,14 @@ class Fsck:
                 if f"/{found['id']}." not in path or str(found.get("attempt")) != number:
                     raise Invalid("record", found["id"], "stands under another name")
                 self.failures.record(found)
+                recorded.add(found["id"])
             except (*DAMAGED, ValueError) as problem:
                 yield self._away(path, str(problem))
             except Missing:
                 continue
+        for task_id, paths in self.places.items():
+            if paths[0].startswith(layout.ENDED) and task_id not in recorded:
+                yield Finding(paths[0], "no record says how it ended, and `spool wait` waits for one")
 
     def _ids(self) -> Iterator[Finding]:
         known = set()

@@ -114,6 +114,14 @@ def test_a_task_in_two_places_stays_where_its_record_says(disk):
     assert look.find(disk, entry.id).state == "done"
 
 
+def test_a_task_that_has_ended_and_nothing_says_how_is_named(disk):
+    entry = waiting(disk)
+    target = layout.ended("done", NOW, entry)
+    disk.make_dir(layout.parent_of(target))
+    disk.move(layout.pending(entry), target)
+    assert [found.path for found in grave(disk, repair=True)] == [target]
+
+
 def test_a_task_without_a_place_goes_back_to_the_queue(disk):
     entry = waiting(disk)
     disk.remove(layout.pending(entry))
