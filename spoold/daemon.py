@@ -18,6 +18,7 @@ from spool.errors import Busy, ConfigError, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.runargs import RUN
+from spool.safe import safe
 from spool.times import SECOND
 from spoold import away, locks
 from spoold.effects.begun import Begun
@@ -63,17 +64,26 @@ def parser() -> Parser:
     return found
 
 
+class _OneLine(logging.Formatter):
+    """What is said takes one line, whatever names are in it; a traceback of ours those it needs."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the library
+        return safe(super().formatMessage(record))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command spoold; returns a sysexits(3) status."""
     args = parser().parse_args(argv)
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
-    logging.basicConfig(level=level, format="spoold: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("spoold: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until there is somebody to hear it
     try:
         return _serve(args)
     except SpoolError as problem:
-        print(f"spoold: {problem}", file=sys.stderr)
+        print(f"spoold: {safe(problem)}", file=sys.stderr)
         return problem.exit_code
 
 

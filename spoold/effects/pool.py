@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import spool
 from spool import layout
 from spool.records import error
-from spool.safe import safe
 from spoold.core.values import Answered, Begun, NotStarted, Progressed, Registered, Returned, Tick
 from spoold.effects.turns import Turns, key_of
 from spoold.effects.worker import Key, Worker
@@ -212,7 +211,7 @@ class Pool:
         worker.since = now
         worker.asyncs = self.turns.asyncs = frozenset(message["asyncs"])
         if message["said"]:
-            log.info("%s, imported: %s", self.app.module, safe(message["said"]))
+            log.info("%s, imported: %s", self.app.module, message["said"])
         self.problem, self._failures, self._again = None, 0, 0
         if worker is self._next:
             self._next = None
@@ -237,7 +236,7 @@ class Pool:
         self._again = now + min(LONGEST, SHORTEST << self._failures)
         self._failures = min(self._failures + 1, 16)
         self.problem = problem
-        log.error("%s: %s: %s", self.app.module, problem["type"], safe(problem["message"]))
+        log.error("%s: %s: %s", self.app.module, problem["type"], problem["message"])
         if any(one.able for one in self.workers.values()):
             return [Tick()]  # new code that does not work: the old goes on
         return self._back(problem, full=full)

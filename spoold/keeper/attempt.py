@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 
 from .log import Log
@@ -35,7 +36,12 @@ class Attempt:
         self.ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS)
         self.pid, self.pipe = spawn(order)
         self.epoll = epoll
-        epoll.register(self.pipe, select.EPOLLIN)
+        try:
+            epoll.register(self.pipe, select.EPOLLIN)
+        except OSError:  # no memory, or too many watches: it is not said to run, and must not
+            os.killpg(self.pid, signal.SIGKILL)
+            os.close(self.pipe)
+            raise
 
     def read(self) -> bool:
         """Take what the pipe holds, once; False when there is no more for now."""

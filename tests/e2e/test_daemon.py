@@ -256,3 +256,15 @@ def test_the_spool_is_found_by_a_path_with_strange_characters(tmp_path: Path) ->
         assert spool.event("done", spool.submit("note"))["result"] == 1
     finally:
         spool.close()
+
+
+def test_what_it_says_takes_one_line_whatever_the_name_of_its_spool(tmp_path: Path) -> None:
+    place = tmp_path / "a\x1b[31m\nb"
+    place.mkdir()
+    spool = Live(place).start()
+    assert spool.stop() == 0
+    assert "serving " + str(tmp_path) + "/a\\x1b[31m\\x0ab" in spool.says()
+    spool.settings("x = 1")
+    assert spool.once() == CONFIG
+    assert "is no setting" in spool.says()
+    assert all(line.startswith("spoold: ") for line in spool.says().splitlines())

@@ -22,6 +22,7 @@ import pytest
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Returned, Started
 from spoold.effects.runner import Place, Runner, RunnerError
+from spoold.keeper.attempt import Attempt
 from spoold.keeper.lanes import Lanes
 from spoold.keeper.order import StartOrder
 from spoold.keeper.proc import environ
@@ -1045,3 +1046,17 @@ def test_a_lane_has_enough_while_more_than_half_of_what_was_given_waits() -> Non
     assert left == [True, True, False, False]
     assert not lanes.has_enough("lane")
     assert lanes.next([]) is None
+
+
+def test_a_process_that_cannot_be_listened_to_does_not_run(tmp_path: Path) -> None:
+    class Full:
+        def register(self, _fd: int, _mask: int) -> None:
+            raise OSError(errno.ENOMEM, "no memory")
+
+    message = {"key": "T.1", "argv": ["/bin/sleep", "60"], "env": {}, "stdin": "", "log_limit": 9}
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="no memory"):
+        Attempt(StartOrder({**message, "log": str(tmp_path / "log")}), Full())  # type: ignore[arg-type]
+    assert len(os.listdir("/proc/self/fd")) == before
+    (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert os.waitstatus_to_exitcode(os.waitpid(int(child), 0)[1]) == -signal.SIGKILL
