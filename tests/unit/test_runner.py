@@ -1054,9 +1054,13 @@ def test_a_process_that_cannot_be_listened_to_does_not_run(tmp_path: Path) -> No
             raise OSError(errno.ENOMEM, "no memory")
 
     message = {"key": "T.1", "argv": ["/bin/sleep", "60"], "env": {}, "stdin": "", "log_limit": 9}
-    before = len(os.listdir("/proc/self/fd"))
+    before, others = len(os.listdir("/proc/self/fd")), _children()
     with pytest.raises(OSError, match="no memory"):
         Attempt(StartOrder({**message, "log": str(tmp_path / "log")}), Full())  # type: ignore[arg-type]
     assert len(os.listdir("/proc/self/fd")) == before
-    (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    (child,) = _children() - others
     assert os.waitstatus_to_exitcode(os.waitpid(int(child), 0)[1]) == -signal.SIGKILL
+
+
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
