@@ -17,10 +17,19 @@ def default_dir(environ: Mapping[str, str]) -> str:
     """$SPOOL_DIR, else the user's own spool: $XDG_STATE_HOME/spool."""
     if environ.get("SPOOL_DIR"):
         return environ["SPOOL_DIR"]
-    state = environ.get("XDG_STATE_HOME") or os.path.join(
-        environ.get("HOME") or os.path.expanduser("~"), ".local", "state"
-    )
+    state = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # as its specification says, it does not count then
+        state = os.path.join(environ.get("HOME") or _home(), ".local", "state")
     return os.path.join(state, "spool")
+
+
+def _home() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return "/"
 
 
 def is_own(path: str, environ: Mapping[str, str]) -> bool:

@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from spool import (
 from spool.actions import encode_task, interpret
 from spool.disk import DiskFull, RealDisk
 from spool.drop import Box
-from spool.init import init
+from spool.init import default_dir, init
 from spool.names import Entry, event_name, new_id
 
 NOW = time.time_ns() // 1000 - 3_600_000_000
@@ -148,6 +149,21 @@ class Faulty(RealDisk):
 def test_a_directory_that_is_no_spool_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(NotASpool, match="spool init"):
         Spool(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({"SPOOL_DIR": "q", "HOME": "/h"}, "q"),
+        ({"XDG_STATE_HOME": "/s", "HOME": "/h"}, "/s/spool"),
+        ({"XDG_STATE_HOME": "s", "HOME": "/h"}, "/h/.local/state/spool"),
+        ({"XDG_STATE_HOME": "", "HOME": "/h"}, "/h/.local/state/spool"),
+        ({"HOME": ""}, f"{pwd.getpwuid(os.getuid()).pw_dir}/.local/state/spool"),
+        ({}, f"{pwd.getpwuid(os.getuid()).pw_dir}/.local/state/spool"),
+    ],
+)
+def test_where_a_spool_is_that_nobody_names(environ, place):
+    assert default_dir(environ) == place
 
 
 def test_the_users_own_spool_is_made_on_first_use(
