@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 TRIES = 1000
 
 
-def quarantine(disk: Disk, path: str, why: str) -> str | None:
+def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | None:
     """Move a file to corrupt/ under a harmless name; the new path, None where it was gone.
 
-    The reason comes first, so that no crash leaves a file there without one.
+    The reason comes first, so that no crash leaves a file there without one. Where it is surely a
+    `file` that is meant, a directory that another node has made in its place meanwhile stays.
     """
     name = "".join(c if c.isascii() and (c.isalnum() or c in "._,=-") else "_" for c in path)
     shown = path.encode("utf-8", "backslashreplace").decode()
@@ -32,9 +33,15 @@ def quarantine(disk: Disk, path: str, why: str) -> str | None:
             if disk.info(target) is not None:
                 continue  # another one came from the same place before
         try:
+            if file:
+                disk.write(target, b"")  # no directory can be moved over it
             disk.move(path, target)
-        except Missing:
+        except Exists:
+            continue  # another node was faster
+        except (Missing, NotADirectoryError):
             disk.remove(f"{target}.reason.json")
+            if file:
+                disk.remove(target)
             return None
         return target
     return None

@@ -549,7 +549,7 @@ class Store:
         for above in accumulate(place.split("/"), "{}/{}".format):
             found = self.disk.info(above)
             if found is not None and stat.S_ISREG(found.mode):
-                self.quarantine(above, "a file where a directory belongs")
+                quarantine(self.disk, above, "a file where a directory belongs", file=True)
 
     def _messages(self, group: Group) -> list[Message]:
         return [m.message for m in group.moves if m.message is not None] + group.tells
