@@ -328,8 +328,7 @@ class Store:
         box = f"{layout.OUTBOX}/{parent}"
         if box in self._made:
             return False
-        self.disk.make_dir(box)
-        self._made.add(box)
+        self._ensure(None, f"{box}/x")
         return True
 
     def quarantine(self, path: str, why: str) -> None:

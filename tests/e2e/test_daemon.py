@@ -58,10 +58,12 @@ def test_empty_directories_that_got_lost_are_made_again(spool_at: Make) -> None:
     assert (spool.root / "tmp").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("place", ["pending/%s", "pending/%s/medium", "done/%s", "attempts/%s", "ids/%s"])
+@pytest.mark.parametrize(
+    "place", ["pending/{}", "pending/{}/medium", "done/{}", "attempts/{}", "ids/{}", "outbox/default"]
+)
 def test_a_file_where_a_directory_belongs_goes_out_of_the_way(spool_at: Make, place: str) -> None:
     spool = spool_at(NOTE)
-    file = spool.root / (place % date_of(time.time_ns() // 1000))
+    file = spool.root / place.format(date_of(time.time_ns() // 1000))
     file.parent.mkdir(exist_ok=True)
     file.write_text("x")
     done, _ = spool.submit("note"), spool.submit("note", at="+1s")
