@@ -81,6 +81,7 @@ class Output:
                 stream, encoding="utf-8", errors="backslashreplace", write_through=True
             )
             setattr(sys, name, text)
+            setattr(sys, f"__{name}__", text)  # who writes there must not fill a buffer of its own
 
     def taken(self) -> str:
         """The first of what was printed until now; it is no attempt's."""

@@ -196,6 +196,10 @@ class Worker:
 
     def _term(self, _number: int, _frame: FrameType | None) -> None:
         """TERM: what runs is to stop, why has been said on the line; nothing runs: leave."""
+        if os.getpid() != self.line.owner:  # a child that a task has forked, told to end by that
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         self.last = True
         if self.inside is not None:
             self._listen()

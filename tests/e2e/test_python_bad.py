@@ -126,6 +126,36 @@ def test_an_interpreter_that_is_not_there_is_a_failed_attempt(spool_at, tmp_path
         assert "No such file" in failed["error"]["message"]
 
 
+def test_a_forked_child_of_a_task_ends_by_term_without_a_word(app) -> None:  # noqa: F811
+    spool = app("""
+@task("t.fork")
+def fork() -> int:
+    begun, begins = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(begins, b"!")
+        time.sleep(60)
+        os._exit(0)
+    os.read(begun, 1)
+    os.kill(child, signal.SIGTERM)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+""")  # fmt: skip
+    end = spool.end(spool.submit("t.fork"))
+    assert (end["result"], end["log"]) == (-15, None)
+
+
+def test_what_is_written_to_the_first_stdout_of_python_is_in_the_log_of_its_task(app) -> None:  # noqa: F811
+    spool = app("""
+@task("t.first")
+def first() -> None:
+    sys.__stdout__.write("to the first")
+    sys.__stderr__.write(", and to stderr")
+""")  # fmt: skip
+    task_id = spool.submit("t.first")
+    spool.end(task_id)
+    assert spool.log(task_id) == b"to the first, and to stderr"
+
+
 def test_a_forked_child_that_comes_back_is_no_second_worker(app) -> None:  # noqa: F811
     spool = app(OK + """
 @task("t.fork")
