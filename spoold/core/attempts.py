@@ -192,9 +192,8 @@ def interrupt(
     **facts: Any,
 ) -> list[Action]:
     """Cut off by a drain, or because of another task: back to its place, no failure and no poison."""
-    entry = replace(run.entry, interrupted=run.entry.interrupted + 1, timeout=None)
-    if at is not None:
-        entry = replace(entry, time=at)
+    time = run.entry.time if at is None else at
+    entry = replace(run.entry, time=time, interrupted=run.entry.interrupted + 1, timeout=None)
     problem = error("interrupted", said)
     return [end(state, run, "interrupt", "lost", now, to=entry, error=problem, **facts)]
 

@@ -174,7 +174,7 @@ class Handlers:
     def _running(self) -> Iterator[str]:
         """All attempts that may have begun."""
         yield from self._runner.pids()
-        yield from self.workers.begun()
+        yield from self.workers.handed()
 
     def close(self) -> None:
         """End the keeper and whatever still runs."""

@@ -161,10 +161,6 @@ class Worker:
         for one in (self.sock, self._turns, self._far):
             one.close()
 
-    def begun(self) -> list[Key]:
-        """What has begun of its tasks, as far as is known here."""
-        return list(self.runs)[: 1 if self.is_plain else None]
-
     @property
     def is_plain(self) -> bool:
         """Whether a plain function runs: nothing runs beside it."""

@@ -78,9 +78,13 @@ class Workers:
 
     def running(self) -> dict[str, str]:
         """The worker, by name, that runs each task."""
-        return {key[0]: worker.name for worker in self._all() for key in worker.begun()}
+        found: dict[str, str] = {}
+        for worker in self._all():
+            begun = list(worker.runs)[: 1 if worker.is_plain else None]
+            found |= dict.fromkeys((key[0] for key in begun), worker.name)
+        return found
 
-    def begun(self) -> Iterator[str]:
+    def handed(self) -> Iterator[str]:
         """The attempts that may have begun, ID.N: a worker goes on with the next before we hear of it."""
         return (f"{key[0]}.{key[1]}" for worker in self._all() for key in worker.runs)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +13,9 @@ from spool.worker.serve import Worker
 from spoold.effects import begun
 from spoold.effects.begun import MANY, Begun, read
 from spoold.keeper.loop import Keeper
+from tests.unit.test_disk import no_file_above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -95,12 +93,12 @@ def test_who_cannot_append_takes_away_what_is_known(root: str) -> None:
     keeper.begun = os.open(one.path, os.O_RDWR | os.O_APPEND)
     keeper.note("b.1")
     assert one.known() == {"a.1", "b.1", ""}
-    with short_of_room(os.path.getsize(one.path) + 2):
+    with no_file_above(os.path.getsize(one.path) + 2):
         keeper.note("c.1")
     assert one.known() is None
     keeper.note("d.1")
     assert one.known() is None
-    with short_of_room(2):
+    with no_file_above(2):
         one.renew(["e.1"])
     assert one.known() is None
     one.renew(["e.1"])
@@ -108,18 +106,7 @@ def test_who_cannot_append_takes_away_what_is_known(root: str) -> None:
     worker.hello = {"begun": one.path}
     worker._note({"id": "f", "attempt": 1})
     assert one.known() == {"e.1", "f.1", ""}
-    with short_of_room(os.path.getsize(one.path)):
+    with no_file_above(os.path.getsize(one.path)):
         worker._note({"id": "g", "attempt": 1})
     assert one.known() is None
     os.close(keeper.begun)
-
-
-@contextmanager
-def short_of_room(size: int) -> Iterator[None]:
-    """No file grows beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
