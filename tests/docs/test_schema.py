@@ -46,7 +46,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, An
             handler("good.*", "echo '{\"n\": 1}' > $SPOOL_RESULT; echo hello"),
             handler("bad.*", "echo no; exit 1", retries=1),
             handler("gone.*", "exec sleep 60", timeout="0.1s", retries=0),
-            handler("slow.*", "exec sleep 60"),
+            handler("slow.*", "echo >> $NOTES/slow; exec sleep 60"),
             handler("order.*", notify="shop", timeout="1m"),
             handler("put.*", python="put", cwd=str(place)),
             handler("tick", "true"),
@@ -83,9 +83,10 @@ def _everything(live: Live) -> list[dict[str, Any]]:
         _seen(live, f"outbox/{name}.json")
     _seen(live, f"outbox/default/*,{put},*,done.json")
     _seen(live, "outbox/default/*,tick,done.json")
+    _begun(live, 1)
     live.kill9()
     live.start()
-    _seen(live, f"running/*/*,{slow},*x=1.json")
+    _begun(live, 2)
     live.kill9()
     live.start()
     _seen(live, f"outbox/default/*,{slow},*,recurring-error.json")
@@ -94,6 +95,12 @@ def _everything(live: Live) -> list[dict[str, Any]]:
         _seen(live, f"outbox/default/*,{name},cancelled.json")
     paths: list[Path] = [*live.root.glob("attempts/*/*.json"), *live.root.glob("outbox/*/*.json")]
     return [json.loads(path.read_bytes()) for path in paths]
+
+
+def _begun(live: Live, times: int) -> None:
+    """What a kill finds in running/ and not begun is not lost."""
+    note = live.notes / "slow"
+    until(lambda: note.exists() and note.stat().st_size == times, f"slow.one has begun {times} times")
 
 
 def _seen(live: Live, pattern: str) -> None:
