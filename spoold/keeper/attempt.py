@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 
 from .log import Log
@@ -19,29 +18,39 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16  # bytes read from a handler at a time: the size of its pipe
 TICKS = os.sysconf("SC_CLK_TCK")
+QUIET = 0.005  # seconds in which output waits in its pipe: who ends sooner wakes us but once
 
 
 class Attempt:
     """A process with its output. Nothing here waits."""
 
-    def __init__(self, order: StartOrder, epoll: select.epoll) -> None:
-        """Start it; its output wakes `epoll`. OSError or ValueError: it was not started."""
-        self.key, self.lane = order.key, order.lane
+    def __init__(self, order: StartOrder) -> None:
+        """Start it. OSError or ValueError: it was not started."""
+        self.key, self.lane, self.env = order.key, order.lane, order.env
         self.log = Log(order.log, order.limit)
         self.due: float | None = None  # when patience with it ends: KILL, or report without waiting
-        self.ended: dict[str, object] = {}
-        ours = [f"{name}={value}" for name, value in order.env.items() if name.startswith("SPOOL_")]
-        self.mark = mark([os.fsencode(one) for one in ours])
+        self.ended: tuple[int, struct_rusage, float] | None = None
         self.since = time.monotonic()
         self.ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS)
         self.pid, self.pipe = spawn(order)
-        self.epoll = epoll
+        self.quiet: float | None = self.since + QUIET  # until when its output wakes nobody
+        self.epoll: select.epoll | None = None  # that it wakes
+
+    @property
+    def mark(self) -> tuple[bytes, ...]:
+        """What tells that a process is one of its own."""
+        ours = [f"{name}={value}" for name, value in self.env.items() if name.startswith("SPOOL_")]
+        return mark([os.fsencode(one) for one in ours])
+
+    def listen(self, epoll: select.epoll) -> bool:
+        """Have its output wake `epoll`, or (no memory, too many watches) try again later."""
         try:
             epoll.register(self.pipe, select.EPOLLIN)
-        except OSError:  # no memory, or too many watches: it is not said to run, and must not
-            os.killpg(self.pid, signal.SIGKILL)
-            os.close(self.pipe)
-            raise
+        except OSError:
+            self.quiet = time.monotonic() + QUIET
+            return False
+        self.quiet, self.epoll = None, epoll
+        return True
 
     def read(self) -> bool:
         """Take what the pipe holds, once; False when there is no more for now."""
@@ -58,21 +67,15 @@ class Attempt:
         return True
 
     def _hang_up(self) -> None:
-        if self.pipe >= 0:
+        if self.epoll is not None:
             self.epoll.unregister(self.pipe)  # a child in the middle of exec may hold a copy still
+        if self.pipe >= 0:
             os.close(self.pipe)
-            self.pipe = -1
+        self.pipe, self.quiet, self.epoll = -1, None, None
 
     def reaped(self, status: int, usage: struct_rusage) -> None:
         """Note how it ended, as wait4 tells."""
-        code = os.waitstatus_to_exitcode(status)
-        self.ended = {
-            "exit": code if code >= 0 else None,
-            "signal": -code if code < 0 else None,
-            "rss": usage.ru_maxrss * 1024,
-            "cpu": usage.ru_utime + usage.ru_stime,
-            "seconds": time.monotonic() - self.since,
-        }
+        self.ended = (status, usage, time.monotonic() - self.since)
 
     def finish(self) -> dict[str, object]:
         """Drain the output, close everything, say how it went."""
@@ -85,9 +88,21 @@ class Attempt:
             "ev": "exit",
             "key": self.key,
             "since": self.since,
-            **self.ended,
+            **(_end(*self.ended) if self.ended else {}),
             "logged": self.log.logged,
             "truncated": self.log.truncated,
             "log_error": self.log.error,
             "tail": self.log.tail.decode("utf-8", "backslashreplace"),
         }
+
+
+def _end(status: int, usage: struct_rusage, seconds: float) -> dict[str, object]:
+    """How a process ended, and what it used."""
+    code = os.waitstatus_to_exitcode(status)
+    return {
+        "exit": code if code >= 0 else None,
+        "signal": -code if code < 0 else None,
+        "rss": usage.ru_maxrss * 1024,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "seconds": seconds,
+    }

@@ -53,21 +53,23 @@ class Keeper:
 
     def turn(self) -> None:
         """Wait for something and do all of it."""
-        ready = self.epoll.poll(self.patience(), 64)
-        for fd, events in ready:
-            if fd in self.pipes:
+        deaths = False
+        for fd, events in self.epoll.poll(self.patience(), 64):
+            if fd == self.deaths:
+                deaths = True  # what came with it is heard first
+            elif fd in self.pipes:
                 self.listen(self.pipes[fd])
             elif fd == self.wire.sock:
                 for line in self.wire.receive(events):
                     self.obey(line)
             elif fd == self.parent:
                 self.wire.open = False
-        if any(fd == self.deaths for fd, _ in ready):
+        if deaths:
             self.bury()
         self.expire()
         self.wire.send()
         if self.lanes.waiting:
-            self.follow()
+            self.tell(self.follow())
             self.wire.send()
 
     # --- orders ---
@@ -105,48 +107,50 @@ class Keeper:
             if order.ahead or order.lane in self.lanes.waiting:
                 self.lanes.add(order)
             else:
-                self.spawn(order)
+                self.tell([self.spawn(order)])
         except (ValueError, TypeError) as error:  # a wrong type
-            self.refuse(text(message, "key"), None, str(error))
+            self.tell([_refused(text(message, "key"), None, str(error))])
         finally:
             if fd is not None:
                 os.close(fd)
 
-    def follow(self) -> None:
-        """Start what waits for one of its lane to end, where one has."""
-        while (order := self.lanes.next(self.running.values())) is not None:
-            self.spawn(order)
+    def follow(self) -> list[dict[str, object]]:
+        """Start what waits for one of its lane to end, where one has; what there is to tell of it."""
+        words: list[dict[str, object]] = []
+        while self.lanes.waiting and (order := self.lanes.next(self.running.values())) is not None:
+            words.append(self.spawn(order))
+        return words
+
+    def tell(self, words: list[dict[str, object]]) -> None:
+        """That handlers have started can wait, that they have not cannot."""
+        for word in words:
+            if word["ev"] == "started":
+                self.wire.remark(word)
+            else:
+                self.wire.say(word)
 
     def give_back(self, lane: str) -> None:
         """What waits in a lane does not begin."""
         for key in self.lanes.clear(lane):
             self.wire.say({"ev": "returned", "key": key})
 
-    def refuse(self, key: str, number: int | None, why: str) -> None:
-        """It is not started."""
-        self.wire.say({"ev": "refused", "key": key, "errno": number, "error": why})
-
-    def spawn(self, order: StartOrder) -> None:
-        """Start a handler that reads the `input`, or the `stdin` of the order."""
+    def spawn(self, order: StartOrder) -> dict[str, object]:
+        """Start a handler that reads the `input`, or the `stdin` of the order; what there is to tell."""
         key = order.key
         if key in self.running:
-            self.refuse(key, errno.EEXIST, "this attempt runs already")
-            return
+            return _refused(key, errno.EEXIST, "this attempt runs already")
         try:
             if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
-                self.refuse(key, errno.ETIME, "the lease of this node is over")
-                return
+                return _refused(key, errno.ETIME, "the lease of this node is over")
             self.note(key)
-            attempt = Attempt(order, self.epoll)
+            attempt = Attempt(order)
         except OSError as error:
-            self.refuse(key, error.errno, why(error))
-            return
+            return _refused(key, error.errno, why(error))
         except (ValueError, TypeError) as error:  # a NUL, a lone surrogate
-            self.refuse(key, None, str(error))
-            return
-        self.running[key] = self.family.leaders[attempt.pid] = self.pipes[attempt.pipe] = attempt
+            return _refused(key, None, str(error))
+        self.running[key] = self.family.leaders[attempt.pid] = attempt
         begun = {"pid": attempt.pid, "since": attempt.since, "ahead": order.ahead > 0}
-        self.wire.remark({"ev": "started", "key": key, **begun})
+        return {"ev": "started", "key": key, **begun}
 
     def note(self, key: str) -> None:
         """It begins, for whoever comes after all of us."""
@@ -232,22 +236,29 @@ class Keeper:
             attempt.due = attempt.due or time.monotonic() + PATIENCE
 
     def report(self) -> None:
-        """The last word on all that have ended: several at once, where spoold need not know at once."""
-        for attempt in self.family.ending:
+        """The last word on all that have ended: several at once, where spoold need not know at once.
+
+        The next of their lanes begin before it is written.
+        """
+        ended = self.family.ending.copy()
+        self.family.ending.clear()
+        for attempt in ended:
             self.pipes.pop(attempt.pipe, None)
             del self.running[attempt.key]
+        words = self.follow()
+        for attempt in ended:
             word = attempt.finish()
             if self.lanes.has_enough(attempt.lane):
                 self.wire.remark(word, SOON)
             else:
                 self.wire.say(word)
-        self.family.ending.clear()
+        self.tell(words)
 
     # --- time ---
 
     def patience(self) -> float | None:
         """Seconds until something is due, None: sleep until something happens."""
-        due = [a.due for a in self.running.values() if a.due is not None]
+        due = [at for a in self.running.values() for at in (a.due, a.quiet) if at is not None]
         due += [] if self.wire.due is None else [self.wire.due]
         due += self.lanes.due(self.running.values()).values()
         return max(0.0, min(due) - time.monotonic()) if due else None
@@ -255,9 +266,12 @@ class Keeper:
     def expire(self) -> None:
         """Do what is due: KILL after the grace, a report in spite of processes that do not die.
 
-        What waits behind a handler that is slow goes back.
+        What waits behind a handler that is slow goes back, and what it says is listened to.
         """
         now = time.monotonic()
+        for attempt in self.running.values():
+            if attempt.quiet is not None and attempt.quiet <= now and attempt.listen(self.epoll):
+                self.pipes[attempt.pipe] = attempt
         for lane, at in self.lanes.due(self.running.values()).items():
             if at <= now:
                 self.give_back(lane)
@@ -287,3 +301,8 @@ class Keeper:
                 os.read(self.deaths, 4096)
         for attempt in self.running.values():
             attempt.finish()  # its last words into the log
+
+
+def _refused(key: str, number: int | None, why: str) -> dict[str, object]:
+    """It is not started."""
+    return {"ev": "refused", "key": key, "errno": number, "error": why}

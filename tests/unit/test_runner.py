@@ -1048,19 +1048,38 @@ def test_a_lane_has_enough_while_more_than_half_of_what_was_given_waits() -> Non
     assert lanes.next([]) is None
 
 
-def test_a_process_that_cannot_be_listened_to_does_not_run(tmp_path: Path) -> None:
+def test_the_end_of_one_is_told_before_the_start_of_the_next() -> None:
+    keeper = RawKeeper()
+    keeper.say(b"\n".join([_ahead("a.1", "exit 1"), _ahead("b.1", "exec sleep 1000")]))
+    heard = [keeper.answer() for _ in range(2)]
+    assert [(a["key"], a["ev"]) for a in heard] == [("a.1", "exit"), ("b.1", "started")]
+    assert keeper.close() == 0
+
+
+def test_what_one_says_is_in_its_log_while_it_runs(handlers: Handlers) -> None:
+    handlers.shell("echo hello; exec sleep 1000")
+    until = time.monotonic() + LONG
+    while not handlers.log("T.1").exists() or handlers.log("T.1").read_text() != "hello\n":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_what_cannot_be_listened_to_now_is_listened_to_later(tmp_path: Path) -> None:
     class Full:
         def register(self, _fd: int, _mask: int) -> None:
             raise OSError(errno.ENOMEM, "no memory")
 
-    message = {"key": "T.1", "argv": ["/bin/sleep", "60"], "env": {}, "stdin": "", "log_limit": 9}
-    before, others = len(os.listdir("/proc/self/fd")), _children()
-    with pytest.raises(OSError, match="no memory"):
-        Attempt(StartOrder({**message, "log": str(tmp_path / "log")}), Full())  # type: ignore[arg-type]
+    message = {"key": "T.1", "argv": ["/bin/echo", "hello"], "env": {}, "stdin": "", "log_limit": 9}
+    before = len(os.listdir("/proc/self/fd"))
+    attempt = Attempt(StartOrder({**message, "log": str(tmp_path / "log")}))
+    now = time.monotonic()
+    assert not attempt.listen(Full())  # type: ignore[arg-type]
+    assert attempt.quiet is not None
+    assert attempt.quiet > now
+    with select.epoll() as epoll:
+        assert attempt.listen(epoll)
+        assert attempt.quiet is None
+        assert [fd for fd, _ in epoll.poll(LONG)] == [attempt.pipe]
+        os.waitpid(attempt.pid, 0)
+        assert attempt.finish()["tail"] == "hello\n"
     assert len(os.listdir("/proc/self/fd")) == before
-    (child,) = _children() - others
-    assert os.waitstatus_to_exitcode(os.waitpid(int(child), 0)[1]) == -signal.SIGKILL
-
-
-def _children() -> set[str]:
-    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
