@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from tests.e2e.live import Live, until
+from tests.unit.test_runner import RawKeeper, ordered
 
 SETTINGS = 'durability = "relaxed"\n[handlers."order.*"]\nnotify = "shop"\ntimeout = "10m"\n'
 FEW, MANY = 50, 250  # what one round of the loop takes
@@ -25,6 +26,9 @@ ALL = 25.5
 # to pending/, to running/, the event to the outbox, and to its end. How many share a line of the
 # journal's, a wake-up and a write to a worker is a matter of chance.
 PYTHON = {"renameat": 4.2, "linkat": 2.1, "unlinkat": 1.1}
+# A program, in the keeper: six of its calls ask for a limit (three descriptors put in place), and its end
+# takes read, waitid, kill, wait4, waitid and a wake-up. None listens to who has ended within 5 ms.
+PROGRAM = 30.5
 FUNCTIONS = 400  # of Python, for a task of a parent; 360 (2026-11-22)
 COUNTING = """
 import sys
@@ -74,6 +78,12 @@ def test_a_python_task_makes_no_more_names_than_it_has_to(tmp_path):
     assert {call: n for call, n in each.items() if n > PYTHON[call]} == {}
 
 
+@strace
+def test_a_program_costs_its_keeper_no_more_calls_than_it_has_to(tmp_path):
+    few, many = (kept(tmp_path / str(n), n) for n in (FEW, MANY))
+    assert (sum(many.values()) - sum(few.values())) / (MANY - FEW) <= PROGRAM, (few, many)
+
+
 def test_a_task_takes_no_more_functions_than_it_should(tmp_path):
     few, many = (interpreted(tmp_path / str(n), n) for n in (FEW, MANY))
     assert (many - few) / (MANY - FEW) <= FUNCTIONS
@@ -93,11 +103,27 @@ def counted(place, play, number):
     place.mkdir()
     summary = place / "calls"
     again = served(place, play, number, ("strace", "-c", "-o", str(summary)))
+    found = summed_up(summary)
+    return found | {"renameat": found["renameat"] - 2 * again}
+
+
+def summed_up(summary):
+    """What strace has counted, by call."""
     rows = [line.split() for line in summary.read_text().splitlines()[2:]]
-    found = {
+    return {
         row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit() and row[-1] != "total"
     }
-    return found | {"renameat": found["renameat"] - 2 * again}
+
+
+def kept(summary, number):
+    """System calls of a keeper that does so many programs, one after the other."""
+    keeper = RawKeeper("strace", "-c", "-o", str(summary))
+    for one in range(number):
+        keeper.say(ordered(f"{one}.1", "/bin/true"))
+        while keeper.answer()["ev"] != "exit":
+            pass
+    assert keeper.close() == 0
+    return summed_up(summary)
 
 
 def served(place, play, number, before):

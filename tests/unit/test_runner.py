@@ -616,9 +616,10 @@ def test_a_burst_of_200_handlers_is_reported_whole(either: Handlers) -> None:
 class RawKeeper:
     """The keeper as a stand-alone program, spoken to by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, *before: str) -> None:
+        """`before`: what is to run it."""
         self.sock, theirs = socket.socketpair()
-        command = [sys.executable, "-S", "-m", "spoold.keeper", str(theirs.fileno())]
+        command = [*before, sys.executable, "-S", "-m", "spoold.keeper", str(theirs.fileno())]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT)
         theirs.close()
         self.sock.settimeout(LONG)
@@ -638,7 +639,8 @@ class RawKeeper:
         return self.process.wait(LONG)
 
 
-def _order(key: str, *argv: str) -> bytes:
+def ordered(key: str, *argv: str) -> bytes:
+    """An order to start at once."""
     common: dict[str, object] = {
         "op": "start",
         "env": {},
@@ -662,7 +664,7 @@ def test_the_keeper_answers_nonsense_and_goes_on(line: bytes) -> None:
     keeper = RawKeeper()
     keeper.say(line)
     assert keeper.answer()["ev"] == "protocol"
-    keeper.say(_order("a.1", "/bin/true"))
+    keeper.say(ordered("a.1", "/bin/true"))
     assert keeper.answer()["ev"] == "exit"
     assert keeper.close() == 0
 
@@ -680,14 +682,14 @@ def test_an_endless_line_is_dropped_not_kept() -> None:
         keeper.sock.sendall(b"x" * (1 << 20))
     assert keeper.answer()["ev"] == "protocol"
     keeper.say(b"still the same line")
-    keeper.say(_order("a.1", "/bin/true"))
+    keeper.say(ordered("a.1", "/bin/true"))
     assert keeper.answer()["ev"] == "exit"
     assert keeper.close() == 0
 
 
 def test_quit_kills_and_ends_in_order() -> None:
     keeper = RawKeeper()
-    keeper.say(_order("a.1", "/bin/sleep", FOREVER))
+    keeper.say(ordered("a.1", "/bin/sleep", FOREVER))
     keeper.say(b'{"op": "quit"}')
     answer = keeper.answer()
     assert answer["ev"] == "started"
@@ -700,7 +702,7 @@ def test_a_daemon_that_does_not_listen_gets_no_more_work_done_and_its_death_is_n
     keeper = RawKeeper()
     keeper.sock.setblocking(False)
     orders = b"".join(
-        _order(f"{n}.1", "/bin/sh", "-c", "head -c 4096 /dev/zero") + b"\n" for n in range(3000)
+        ordered(f"{n}.1", "/bin/sh", "-c", "head -c 4096 /dev/zero") + b"\n" for n in range(3000)
     )
     sent = 0
     poll = select.poll()
@@ -926,7 +928,7 @@ def test_nothing_starts_after_the_lease_whatever_was_ordered_before(tmp_path):
 
 
 def _ahead(key: str, script: str, rank: int = 0, **more: object) -> bytes:
-    order = json.loads(_order(key, "sh", "-c", script))
+    order = json.loads(ordered(key, "sh", "-c", script))
     place = {"lane": "lane", "ahead": 1, "rank": [rank, key], "env": {"PATH": PATH}}
     return json.dumps(order | place | more).encode()
 
