@@ -72,7 +72,7 @@ def read(text: str, *, system: bool = False) -> Found:
 
 
 def toml(found: Found) -> str:
-    """The jobs as tables of spool.toml."""
+    """The jobs as tables of spool.toml that do as cron does; its defaults would do more."""
     out = []
     for job in found.jobs:
         args: dict[str, object] = {"argv": [job.shell, "-c", job.command]}
@@ -83,6 +83,7 @@ def toml(found: Found) -> str:
         lines += [
             'task = "spool.run"',
             f"args = {_inline(args)}",
+            "retries = 0",
             'catch_up = "none"',
             'overlap = "queue"',
         ]

@@ -236,6 +236,7 @@ def test_a_crontab_becomes_schedules_and_a_word_on_every_other_line(
     assert found["backup"].args["env"] == {"PATH": "/usr/bin:/bin"}
     assert found["echo"].args["argv"][2] == "echo 100% sure"
     assert found["backup-2"].timezone == "Europe/Rome"
+    assert {(s.retries, s.overlap, s.catch_up) for s in found.values()} == {(0, "queue", "none")}
     for words in ("line 3: MAILTO", "line 9: @reboot", "line 10: 61", "line 11: has a %", "3 of 7 lines"):
         assert words in done.stderr, done.stderr
     assert "line 12: is not UTF-8" in done.stderr
