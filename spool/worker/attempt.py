@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,11 @@ class Attempt:
         poll: Callable[[], None],
         checkpoints: Checkpoints | None,
         clock: Callable[[], float] = time.time,
+        zone: str = "",
     ) -> None:
+        """`zone`: of the local times in its outcomes."""
+        self.owner = os.getpid()
+        self.times = ends.Times(clock, zone)
         self.key = (message["id"], message["attempt"])
         self.result_limit = result_limit
         self.end: ends.End | None = None
@@ -58,7 +63,7 @@ class Attempt:
         except Invalid as problem:
             self.end = ends.failure(ends.error("Invalid", str(problem)), final=True)
         except Exception as problem:  # noqa: BLE001 - an upgrade may raise anything
-            self.end = ends.raised(problem, self.task)
+            self.end = self.raised(problem)
 
     def _prepare(self, message: dict[str, Any]) -> None:
         version = message["version"]
@@ -76,9 +81,9 @@ class Attempt:
         token = entered(self.context)
         args, kwargs = self.call
         try:
-            self.end = ends.result_end(self.task.function(*args, **kwargs), self.result_limit)
+            self.end = self.returned(self.task.function(*args, **kwargs))
         except BaseException as problem:  # noqa: BLE001 - SystemExit is one attempt's end, not ours
-            self.end = ends.raised(problem, self.task)
+            self.end = self.raised(problem)
         finally:
             left(token)
         return self.end
@@ -92,15 +97,26 @@ class Attempt:
         token = entered(self.context)
         args, kwargs = self.call
         try:
-            self.end = ends.result_end(await self.task.function(*args, **kwargs), self.result_limit)
+            self.end = self.returned(await self.task.function(*args, **kwargs))
         except CancelledError as problem:
-            asked = self.stopped()
-            self.end = ends.raised(asked or problem, self.task)
+            self.end = self.raised(self.stopped() or problem)
         except BaseException as problem:  # noqa: BLE001 - as above
-            self.end = ends.raised(problem, self.task)
+            self.end = self.raised(problem)
         finally:
             left(token)
         return self.end
+
+    def returned(self, value: Any) -> ends.End:
+        """The end of a function that has returned this. A child that it has forked leaves here."""
+        if os.getpid() != self.owner:
+            ends.leave(None)
+        return ends.result_end(value, self.result_limit, self.times)
+
+    def raised(self, problem: BaseException) -> ends.End:
+        """The same where it has raised."""
+        if os.getpid() != self.owner:
+            ends.leave(problem)
+        return ends.raised(problem, self.task, self.times)
 
     def stopped(self) -> BaseException | None:
         """What is raised inside the function because of what spoold has asked."""

@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from spool.tasks import registry
-from spool.worker import ends
 from spool.worker.output import Log, own_log
 from spool.worker.usage import Usage
 
@@ -77,7 +76,7 @@ class Coroutines:
         try:
             end = await attempt.run_async()
         except BaseException as problem:  # noqa: BLE001 - cancelled before its first step
-            end = ends.raised(attempt.stopped() or problem, attempt.task)
+            end = attempt.raised(attempt.stopped() or problem)
         finally:
             own_log.reset(token)
             log.close()

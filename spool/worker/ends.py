@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import orjson
 
 from spool.machine import zone_of
@@ -14,16 +17,26 @@ from spool.tasks.outcomes import Cancelled, Fail, Retry, Snooze, SoftTimeout
 from spool.times import parse_duration, parse_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
     from spool.tasks import Task
 
 MESSAGE, TRACE, KIND = 10_000, 65_536, 200  # characters, as in a fail action
 End = dict[str, Any]
 
 
-def result_end(value: Any, limit: int) -> End:
+class Times(NamedTuple):
+    """How the times of an outcome are read: seconds since 1970 of `now`, and the zone of local ones."""
+
+    now: Callable[[], float] = time.time
+    zone: str = ""
+
+
+def result_end(value: Any, limit: int, times: Times) -> End:
     """What a function has returned: its result, or an outcome as a value."""
     if isinstance(value, Retry | Fail | Snooze | Cancelled):
-        return raised(value, None)
+        return raised(value, None, times)
     if value is None:
         return {"outcome": "done"}
     try:
@@ -32,17 +45,20 @@ def result_end(value: Any, limit: int) -> End:
         return _bad_result(f"the result is not JSON: {said(problem)}")
     if len(data) > limit:
         return _bad_result(f"the result is {len(data)} bytes, result_limit is {limit}")
-    if b"null" in data and _nan(value):
+    if b"null" in data and has_nan(value):
         return _bad_result("the result is not JSON: it holds NaN or infinity")
     return {"outcome": "done", "result": orjson.Fragment(data)}
 
 
 def _struct(value: Any) -> Any:
     if hasattr(value, "__struct_fields__"):
-        import msgspec
-
         return msgspec.to_builtins(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def has_nan(value: Any) -> bool:
+    """Whether there is NaN or infinity in what orjson takes: it writes null for both."""
+    return _nan(msgspec.to_builtins(value, str_keys=False, enc_hook=str))
 
 
 def _nan(value: Any) -> bool:
@@ -57,16 +73,16 @@ def _bad_result(text: str) -> End:
     return failure(error("result", text), final=True)
 
 
-def raised(problem: BaseException, task: Task[..., Any] | None) -> End:
+def raised(problem: BaseException, task: Task[..., Any] | None, times: Times) -> End:
     """What a function has raised."""
     try:
-        return _raised(problem, task)
+        return _raised(problem, task, times)
     except ValueError as wrong:  # of a duration or an instant in the outcome itself
         kind = type(problem).__name__
-        return failure(error(kind, f"{kind}: {said(wrong)}", trace(problem)), final=True)
+        return failure(error(kind, f"{kind}: {said(wrong)}", trace(problem)))
 
 
-def _raised(problem: BaseException, task: Task[..., Any] | None) -> End:
+def _raised(problem: BaseException, task: Task[..., Any] | None, times: Times) -> End:
     match problem:
         case Retry():
             delay = None if problem.after is None else _span(problem.after)
@@ -76,7 +92,7 @@ def _raised(problem: BaseException, task: Task[..., Any] | None) -> End:
         case Snooze():
             reason = error("Snooze", problem.reason) if problem.reason else None
             delay = None if problem.after is None else _span(problem.after)
-            until = None if problem.until is None else _instant(problem.until)
+            until = None if problem.until is None else _instant(problem.until, times)
             return {"outcome": "snoozed", "delay": delay, "until": until, "error": reason}
         case Cancelled():
             return {"outcome": "cancelled", "error": error("Cancelled", problem.reason)}
@@ -98,21 +114,39 @@ def _is_final(problem: BaseException, task: Task[..., Any] | None) -> bool:
 
 
 def _span(value: Any) -> int:
+    """A wait in us; what was to be over by now is over."""
     seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
     try:
-        return parse_duration(seconds)
+        return parse_duration(max(seconds, 0) if isinstance(seconds, int | float) else seconds)
     except ValueError as rule:
         raise ValueError(f"after `{value}`: {rule}") from None
 
 
-def _instant(when: Any) -> int:
-    now = time.time_ns() // 1000
+def _instant(when: Any, times: Times) -> int:
+    now = int(times.now() * 1e6)
     if hasattr(when, "isoformat"):
         when = when.isoformat()
     try:
-        return parse_time(when, now_us=now, zone=zone_of(""), base_us=now)
+        return parse_time(when, now_us=now, zone=zone_of(times.zone), base_us=now)
     except ValueError as rule:
         raise ValueError(f"until `{when}`: {rule}") from None
+
+
+def leave(problem: BaseException | None) -> NoReturn:
+    """A child that a task has forked comes out of its function: it ends as a program does."""
+    status: Any = 0 if problem is None else 1
+    try:
+        if isinstance(problem, SystemExit):
+            status = 0 if problem.code is None else problem.code
+            if not isinstance(status, int):
+                print(status, file=sys.stderr)
+                status = 1
+        elif problem is not None:
+            print(trace(problem), end="", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status & 0xFF)
 
 
 def failure(problem: dict[str, Any], *, final: bool = False, delay: int | None = None) -> End:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ import orjson
 from spool import layout
 from spool.errors import Invalid
 from spool.tasks.context import Checkpoints
+from spool.worker.ends import has_nan
 
 LIMIT = 1 << 20
 
@@ -38,11 +40,13 @@ class Kept(Checkpoints):
             data = orjson.dumps(value)
         except TypeError as problem:
             raise Invalid("checkpoint", None, f"must be JSON: {problem}") from None
+        if b"null" in data and has_nan(value):
+            raise Invalid("checkpoint", None, "must be JSON: it holds NaN or infinity")
         if len(data) > LIMIT:
             raise Invalid("checkpoint", None, f"must be at most {LIMIT} bytes, not {len(data)}")
         path = self._path(task_id)
         folder = os.path.dirname(path)
-        staged = f"{folder}/.{task_id}.{os.getpid()}"
+        staged = f"{folder}/.{task_id}.{os.getpid()}.{threading.get_ident()}"  # threads keep some as well
         os.makedirs(folder, mode=0o700, exist_ok=True)
         fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:

@@ -68,9 +68,9 @@ class Line:
         return self.sock.fileno()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Say something; waits until spoold takes it."""
+        """Say something; waits until spoold takes it. What a forked child says, nobody hears."""
         if os.getpid() != self.owner:
-            os._exit(0)  # a task has forked, and its child came out of the function as well
+            return
         try:
             with self._sending:
                 self.sock.sendall(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
@@ -78,8 +78,11 @@ class Line:
             raise Closed(str(problem)) from None
 
     def receive(self, *, wait: bool) -> list[dict[str, Any]]:
-        """The messages that are there; with `wait`, at least one. Raises Closed at their end."""
-        while True:
+        """The messages that are there; with `wait`, at least one. Raises Closed at their end.
+
+        A child that a task has forked is told nothing.
+        """
+        while os.getpid() == self.owner:
             try:
                 data = self._recv(wait=wait)
             except BlockingIOError:
@@ -94,6 +97,7 @@ class Line:
                 continue
             *lines, self._inbox = data.split(b"\n")
             return [orjson.loads(line) for line in lines]
+        return []
 
     def _recv(self, *, wait: bool) -> bytes:
         if self._turns is not None:

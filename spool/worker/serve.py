@@ -115,6 +115,7 @@ class Worker:
             tell=self.line.send,
             poll=self._listen,
             checkpoints=self.kept,
+            zone=self.hello["timezone"],
         )
         self.attempts[attempt.key] = attempt
         if self.drains:
@@ -219,9 +220,7 @@ class Worker:
             self.inside = None
         except BaseException as problem:  # noqa: BLE001 - TERM came a moment after its end
             self.inside = None
-            end = attempt.end or ends.raised(problem, attempt.task)
-        if os.getpid() != self.line.owner:
-            os._exit(0)  # the child of a fork in the function
+            end = attempt.end or attempt.raised(problem)
         if signal.getsignal(signal.SIGTERM) != self._term:
             signal.signal(signal.SIGTERM, self._term)
         self.tell(attempt, end, began, self.settled(attempt))

@@ -403,6 +403,7 @@ class Pool:
                 "scratch": scratch,
                 "log_limit": self.settings.log_limit,
                 "result_limit": self.settings.result_limit,
+                "timezone": self.settings.timezone,
                 "begun": None if begun is None or begun.fd is None else begun.path,
             },
             self._runner.lease,

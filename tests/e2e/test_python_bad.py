@@ -169,6 +169,35 @@ def fork() -> int:
     assert spool.end(spool.submit("t.ok"))["result"] == "fine"
 
 
+def test_a_forked_child_ends_as_a_program_does(app) -> None:  # noqa: F811
+    spool = app("""
+@task("t.fork")
+def fork(how: str) -> int:
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if how == "raises":
+        raise ValueError("in the child")
+    if how == "exits":
+        sys.exit(3)
+    if how == "asks":
+        current().progress(0.5)
+        sys.exit(4 + current().should_stop())
+@task("t.beside")
+async def beside() -> int:
+    return fork("raises")
+""")  # fmt: skip
+    ids = {
+        how: spool.submit("t.fork", args={"how": how})
+        for how in ("raises", "exits", "asks", "comes back")
+    }
+    ids["beside"] = spool.submit("t.beside")
+    ended = {how: spool.end(task_id)["result"] for how, task_id in ids.items()}
+    assert ended == {"raises": 1, "exits": 3, "asks": 4, "comes back": 0, "beside": 1}
+    for how in ("raises", "beside"):
+        assert spool.log(ids[how]).endswith(b"ValueError: in the child\n")
+
+
 def test_children_it_leaves_end_with_its_worker(app) -> None:  # noqa: F811
     spool = app(OK + """
 @task("t.leave")

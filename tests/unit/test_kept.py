@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+import pytest
+
+from spool.errors import Invalid
 from spool.worker.kept import Kept
 from spool.worker.output import Log, Stream, own_log
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from spool.disk import RealDisk
 
@@ -40,3 +43,20 @@ def test_a_full_disk_ends_the_log_of_a_task_and_not_the_task(tmp_path: Path) -> 
         finally:
             own_log.reset(token)
             log.close()
+
+
+def test_threads_of_a_task_keep_whole_checkpoints(disk: RealDisk) -> None:
+    kept = Kept(disk.root)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: kept.write(ID, [n] * 1000), range(60)))
+    (only,) = set(kept.read(ID))
+    assert only in range(60)
+    folder, name = os.path.split(kept._path(ID))
+    assert os.listdir(folder) == [name]
+
+
+def test_what_json_cannot_hold_is_not_kept(disk: RealDisk) -> None:
+    kept = Kept(disk.root)
+    with pytest.raises(Invalid, match="NaN"):
+        kept.write(ID, {"best": math.inf})
+    assert kept.read(ID) is None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +16,15 @@ import pytest
 from spool import Invalid, Retry, Snooze, current, task
 from spool.tasks import registry
 from spool.tasks.context import Context
-from spool.worker.ends import raised
+from spool.worker.ends import Times, raised, result_end
 
 ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Score:
+    value: float
+
 
 APP = """
 from spool import task
@@ -157,9 +166,27 @@ def test_current_says_where_it_works() -> None:
     ],
 )
 def test_an_outcome_that_breaks_a_rule_names_what_does(outcome: Retry | Snooze, named: str) -> None:
-    end = raised(outcome, None)
-    assert end["final"]
+    end = raised(outcome, None, Times())
+    assert not end["final"]
     assert end["error"]["message"].startswith(named)
+
+
+def test_a_wait_that_is_over_by_now_is_none() -> None:
+    for after in (-1, -0.2, timedelta(seconds=-3)):
+        assert raised(Retry("busy", after=after), None, Times())["delay"] == 0
+
+
+def test_a_local_time_of_an_outcome_is_of_the_zone_of_the_spool_and_others_go_by_the_clock() -> None:
+    times = Times(lambda: 4e9, "Asia/Tokyo")
+    assert raised(Snooze(until="2090-01-01 09:00"), None, times)["until"] == 3786912000 * 10**6
+    assert raised(Snooze(until="+1h"), None, times)["until"] == (4 * 10**9 + 3600) * 10**6
+
+
+@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": {"b": -math.inf}}, Score(math.nan)])
+def test_what_json_cannot_hold_is_no_result(value: object) -> None:
+    end = result_end(value, 100, Times())
+    assert end["error"]["message"] == "the result is not JSON: it holds NaN or infinity"
+    assert result_end(Score(1.5), 100, Times())["outcome"] == "done"
 
 
 def test_progress_is_told_once_a_second_and_the_end_of_it_at_once() -> None:
