@@ -3,6 +3,8 @@
 import gc
 import sys
 
+from spool import streams
+
 ELSEWHERE = """spoold: runs on Linux only: it needs inotify, timerfd, pidfd and /proc, and this is {}.
 The library and the command `spool` work without: submit from here to a spool that a Linux host serves.
 """
@@ -13,6 +15,7 @@ def main() -> int:
     if sys.platform != "linux":
         sys.stderr.write(ELSEWHERE.format(sys.platform))
         return 69
+    streams.complete()
     gc.disable()  # what is imported stays: to look through it again and again takes a tenth of a start
     from spoold.daemon import main as serve
 

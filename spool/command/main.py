@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from spool import streams
 from spool.command.verbs import SEVERAL, VERBS
 from spool.errors import EX_IOERR, EX_NOPERM, EX_USAGE, SpoolError
 
@@ -35,6 +36,7 @@ are named, DIR:DIR, submit, ls, show, status, wait and watch are about all of th
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command spool; returns a sysexits(3) status."""
+    streams.complete()
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -40,6 +40,15 @@ def test_a_daemon_that_is_told_to_reload_while_it_starts_does_so(spool_at: Make)
     spool.event("done", spool.submit("note"))
 
 
+def test_no_file_of_ours_stands_where_a_standard_stream_was_closed(spool_at: Make) -> None:
+    spool = spool_at(NOTE)
+    closed = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    spool.process = spool.spoold(before=closed)
+    spool.event("done", spool.submit("note"))
+    fds = [os.readlink(f"/proc/{spool.process.pid}/fd/{n}") for n in range(3)]
+    assert fds == [os.devnull] * 3
+
+
 @pytest.mark.parametrize("name", ["a b", "pauses", "schedules"])
 def test_a_node_name_that_no_file_can_have_is_refused(spool_at: Make, name: str) -> None:
     spool = spool_at(NOTE)

@@ -796,6 +796,29 @@ def test_a_reader_that_has_gone_is_no_error_message(root: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    ("words", "closed", "status"),
+    [
+        (["submit", "a", "--json"], ">&-", OK),
+        (["submit", "a b"], "2>&-", DATAERR),
+        (["submit", "a", "--args", "-"], "<&-", DATAERR),
+        (["ls"], "<&- >&- 2>&-", OK),
+    ],
+)
+def test_a_standard_stream_that_is_closed_is_as_if_dev_null_were_there(
+    root: Path, words: list[str], closed: str, status: int
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "spool", *words],
+        env={**os.environ, "SPOOL_DIR": str(root), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_group_replayed_elsewhere_waits_for_its_own_and_has_other_results_as_values(
     root: Path, tmp_path: Path, say: Any
 ) -> None:
