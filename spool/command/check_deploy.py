@@ -14,8 +14,15 @@ if TYPE_CHECKING:
 UNFIT = 1
 EPILOG = """
 Run it where the new code is, before the switch: it imports MODULE (default: those that handlers
-name) and holds the name, version and args of every task that is dropped, waits, is held or runs
-against it. No task is run and no daemon is needed. Exit status: 0, or 1 with a list.
+name) and holds the name, version and args of every task that is dropped, waits, is held or runs,
+or that a schedule makes, against the module of its handler. No task is run and no daemon is needed.
+
+exit status:
+  0    the code can run them all
+  1    it cannot run what is listed
+  65   a module cannot be imported, or neither marks a task nor is named by a handler
+  74   an error of input or output
+  130  interrupted
 """
 
 
@@ -26,6 +33,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         "modules", nargs="*", metavar="MODULE", help="a module with functions marked @task"
     )
     parser.add_argument("--path", metavar="DIR", help="import from there (default: where you are)")
+    parser.add_argument(
+        "--handler",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="only tasks of this handler, as spool.toml names it; may be repeated",
+    )
     options_of.add_json(parser, "print one JSON object a reason")
 
 
@@ -43,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         if bar.shown:
             counts, _ = look.count(spool.disk, WAITING, limit=sys.maxsize)
             bar.total = sum(counts.values())
-        report = check(bar.reads(spool.disk), args.modules)
+        report = check(bar.reads(spool.disk), args.modules, args.handler)
     if args.json:
         for one in report.problems:
             print(
@@ -58,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
                 )
             )
     elif report.problems:
-        rows = [(p.task, p.version or "-", p.count, p.reason) for p in report.problems]
+        rows = [
+            (p.task, "-" if p.version is None else p.version, p.count, p.reason) for p in report.problems
+        ]
         render.table(("TASK", "VERSION", "TASKS", "REASON"), rows)
     if not report.problems and sys.stdout.isatty():
         print(f"{report.checked} tasks, and the code can run them all")

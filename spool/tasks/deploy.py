@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
-import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from msgspec import Struct, field
 
-from spool import layout, look, settings
+from spool import dropped, layout, look
 from spool.disk import Missing
 from spool.errors import Invalid
+from spool.fields import nearest
 from spool.names import id_and_task
-from spool.results import named
-from spool.tasks import registry
+from spool.scene import recurring
+from spool.tasks.code import imported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from spool.disk import Disk
-    from spool.settings import Settings
+    from spool.settings import Handler, Settings
+    from spool.tasks.code import Code
 
-LIMIT = 64 << 20
 SHOWN = 5  # ids of each reason
 WAITING = (layout.PENDING, layout.HELD, layout.RUNNING)
 
@@ -46,71 +44,68 @@ class Report(Struct):
     problems: list[Problem]
 
 
-def check(disk: Disk, modules: Iterable[str] = ()) -> Report:
+def check(disk: Disk, modules: Iterable[str] = (), handlers: Iterable[str] = ()) -> Report:
     """Every task that is dropped, waits, is held or runs, against the code as it can be imported now.
 
-    `modules`: those whose tasks are looked at; none: all that handlers name. Raises Invalid where
-    one cannot be imported.
+    Each is held against the module of its handler, and so are those that schedules make. `modules`:
+    those whose tasks are looked at; none: all that handlers name. `handlers`: patterns, only the tasks
+    of these. Raises Invalid where a module cannot be imported, or could have nothing to run.
     """
-    found = settings.load(disk.read(layout.SETTINGS, 1 << 20).decode())
-    wanted = tuple(modules) or tuple(sorted({h.python for h in found.handlers.values() if h.python}))
-    _import(wanted)
+    found = recurring.settings_of(disk)
+    chosen = _chosen(found, tuple(handlers))
+    bound = {handler.python for handler in chosen.values() if handler.python}
+    with ExitStack() as stack:
+        code = {m: stack.enter_context(imported(m)) for m in modules or sorted(bound)}
+        for module, one in code.items():
+            if module not in bound and not one.names:
+                raise Invalid("module", module, "must mark a task, or be named by a handler")
+        return _compare(disk, found, chosen, code)
+
+
+def _chosen(found: Settings, patterns: tuple[str, ...]) -> dict[str, Handler]:
+    for pattern in patterns:
+        if pattern not in found.handlers:
+            near = nearest(pattern, found.handlers)
+            raise Invalid("handler", pattern, "is no handler of spool.toml", near)
+    return {pattern: found.handlers[pattern] for pattern in patterns or found.handlers}
+
+
+def _compare(disk: Disk, found: Settings, chosen: dict[str, Handler], code: dict[str, Code]) -> Report:
+    def ours(name: str) -> Code | None:
+        """What is to run a task: the module of its handler; where it has none, whichever knows it."""
+        handler = found.handler_for(name)
+        if handler is None:
+            return next((one for one in code.values() if name in one.names), None)
+        return code.get(handler.python or "") if handler.pattern in chosen else None
+
     known: dict[tuple[Any, ...], Problem] = {}
     checked = 0
     for name, task_id, doc in _tasks(disk):
-        if not _ours(found, name, wanted):
+        if (one := ours(name)) is None:
             continue
         checked += 1
         version = doc.get("version")
-        reason = _reason(found, name, version, doc.get("args", {}))
+        reason = _reason(found, one, name, version, doc.get("args", {}))
         if reason:
             problem = known.setdefault((name, version, reason), Problem(name, version, reason))
             problem.count += 1
             problem.ids += [task_id] if len(problem.ids) < SHOWN else []
-    return Report(checked, sorted(known.values(), key=lambda p: (p.task, str(p.version), p.reason)))
+    problems = list(known.values())
+    for made in found.recurring:
+        one = ours(made.task)
+        if one and (reason := _reason(found, one, made.task, None, made.args)):
+            problems.append(Problem(made.task, None, f"schedule {made.name}: {reason}"))
+    return Report(checked, sorted(problems, key=lambda p: (p.task, str(p.version), p.reason)))
 
 
-def _import(modules: tuple[str, ...]) -> None:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    importlib.invalidate_caches()
-    for module in modules:
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # what it prints is no answer of ours
-                importlib.import_module(module)
-            for task in registry.REGISTRY.values():
-                task.signature.compiled()
-        except Invalid:
-            raise
-        except (Exception, SystemExit) as problem:  # noqa: BLE001 - a module may raise anything
-            rule = f"cannot be imported: {type(problem).__name__}: {problem}"
-            raise Invalid("module", module, rule) from None
-
-
-def _ours(found: Settings, name: str, modules: tuple[str, ...]) -> bool:
-    """Whether a task is for this code: its handler says so, or it has none and waits for one."""
-    handler = found.handler_for(name)
-    return handler.python in modules if handler else name in registry.REGISTRY
-
-
-def _reason(found: Settings, name: str, version: Any, args: Any) -> str:
-    """Why the code cannot run a task; empty where it can."""
+def _reason(found: Settings, code: Code, name: str, version: Any, args: Any) -> str:
+    """Why a task cannot be run; empty where it can."""
     handler = found.handler_for(name)
     if handler is None:
         return "no handler in spool.toml is bound to its name"
     if version is not None and handler.versions and version not in handler.versions:
         return f"its handler takes versions {', '.join(map(str, handler.versions))}"
-    try:
-        task = registry.find(name, version)
-        if not named(args):  # what a result will be is not known yet
-            task.signature.unpack(task.upgraded(args, version))
-    except registry.NoCode as problem:
-        return str(problem)
-    except Invalid as problem:
-        return f"{problem.field}: {problem.rule}"
-    except Exception as problem:  # noqa: BLE001 - an upgrade may raise anything
-        return f"its upgrade raises {type(problem).__name__}: {problem}"
-    return ""
+    return code.reason(name, version, args)
 
 
 def _tasks(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -126,23 +121,28 @@ def _tasks(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _dropped(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for name in look.names(disk, layout.INCOMING):
-        doc = _read(disk, f"{layout.INCOMING}/{name}") if name.endswith(".json") else None
-        bodies = (
-            [*doc["tasks"], doc.get("then")]
-            if doc and isinstance(doc.get("tasks"), list)
-            else [doc]
-            if doc and doc.get("action", "submit") == "submit"
-            else []
-        )
-        for body in bodies if isinstance(bodies, list) else []:
+    paths = [f"{folder}/{name}" for folder in dropped.folders(disk) for name in look.names(disk, folder)]
+    for path in paths:
+        doc = _read(disk, path) if path.endswith(".json") else None
+        if doc and isinstance(doc.get("signed"), str):
+            doc = _object(doc["signed"])
+        if doc is None or doc.get("action", "submit") != "submit":
+            continue
+        for body in [*doc["tasks"], doc.get("then")] if isinstance(doc.get("tasks"), list) else [doc]:
             if isinstance(body, dict) and isinstance(body.get("task"), str):
-                yield body["task"], str(body.get("id") or name), body
+                yield body["task"], str(body.get("id") or path.rpartition("/")[2]), body
 
 
 def _read(disk: Disk, path: str) -> dict[str, Any] | None:
     try:
-        doc = orjson.loads(disk.read(path, LIMIT))
-    except (Missing, OSError, orjson.JSONDecodeError):
-        return None  # it has moved on, or is damaged: fsck says so
+        return _object(disk.read(path, dropped.LIMIT))
+    except (Missing, OSError):
+        return None  # it has moved on, or may not be seen
+
+
+def _object(data: bytes | str) -> dict[str, Any] | None:
+    try:
+        doc = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None  # damaged: fsck says so
     return doc if isinstance(doc, dict) else None
