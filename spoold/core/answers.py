@@ -153,4 +153,6 @@ def registered(state: State, event: Registered) -> list[Action]:
     if any(state.asyncs.get(pattern, frozenset()) != event.asyncs for pattern in event.patterns):
         state.asyncs |= dict.fromkeys(event.patterns, event.asyncs)
         state.forget_all()  # other lanes: what waits is sorted anew from the disk
-    return [] if all(one == event.takes for one in known) else [Scan("held")]
+    if not event.asked and all(one == event.takes for one in known):
+        return []
+    return [Scan("held")]

@@ -216,12 +216,13 @@ class Progressed(Struct, frozen=True):
 class Registered(Struct, frozen=True):
     """The code of some handlers (their patterns) was imported: task name -> versions it takes.
 
-    `asyncs`: the names of those that are coroutines.
+    `asyncs`: the names of those that are coroutines. `asked`: somebody wanted it to be imported anew.
     """
 
     patterns: tuple[str, ...]
     takes: dict[str, frozenset[int | str]]
     asyncs: frozenset[str] = frozenset()
+    asked: bool = False
 
 
 class NotStarted(Struct, frozen=True):

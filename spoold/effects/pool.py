@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from itertools import count, takewhile
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import spool
@@ -207,23 +207,34 @@ class Pool:
         return events + self.feed(now)
 
     def _ready(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
+        """It has imported the code that was on disk a moment ago: workers with another one leave."""
         worker.ready = True
         worker.since = now
-        worker.asyncs = self.turns.asyncs = frozenset(message["asyncs"])
+        worker.asyncs = frozenset(message["asyncs"])
+        worker.takes = {name: frozenset(versions) for name, versions in message["takes"].items()}
         if message["said"]:
             log.info("%s, imported: %s", self.app.module, message["said"])
         self.problem, self._failures, self._again = None, 0, 0
-        if worker is self._next:
+        asked = worker is self._next
+        if asked:
             self._next = None
-            for old in takewhile(lambda one: one is not worker, list(self.workers.values())):
+        known = (self.takes, self.turns.asyncs)
+        changed = self.takes is not None and (worker.takes, worker.asyncs) != known
+        all_ = list(self.workers.values())
+        older, younger = all_[: all_.index(worker)], all_[all_.index(worker) + 1 :]
+        if changed and any(one.able for one in younger):
+            self._dismiss(worker, now)  # it took long, and what it has is older than theirs
+            return []
+        if asked or changed:
+            for old in older:
                 self._dismiss(old, now)
-        self.takes = {name: frozenset(versions) for name, versions in message["takes"].items()}
-        return self.registered()
+        self.takes, self.turns.asyncs = worker.takes, worker.asyncs
+        return self.registered(asked=asked)
 
-    def registered(self) -> list[Event]:
-        """What the code of these handlers takes, if that is known."""
+    def registered(self, *, asked: bool = False) -> list[Event]:
+        """What the code of these handlers takes, if that is known. `asked`: at a reload."""
         patterns = tuple(handler.pattern for handler in self.handlers)
-        return [] if self.takes is None else [Registered(patterns, self.takes, self.turns.asyncs)]
+        return [] if self.takes is None else [Registered(patterns, self.takes, self.turns.asyncs, asked)]
 
     def _broken(
         self, worker: Worker, problem: dict[str, Any], now: int, *, full: bool = False
@@ -266,6 +277,8 @@ class Pool:
             worker.gone_by = now + LEAVING  # it was told to leave when this has ended
         if message["recycle"] or self._worn(worker, facts["peak_rss"], now):
             self._dismiss(worker, now)
+        if message["outcome"] == "parked" and worker.takes != self.takes:
+            return [Returned(*key)]  # there is newer code, which it knows nothing of
         return [
             Answered(
                 id=key[0],

@@ -38,6 +38,7 @@ class Worker:
         self.tasks = 0  # that it was given
         self.runs: dict[Key, Start] = {}  # in turn; the first of plain functions runs
         self.since = now  # when it was last given one, or became idle
+        self.takes: dict[str, frozenset[int | str]] | None = None  # what its code takes, once it is ready
         self.asyncs: frozenset[str] = frozenset()
         self.deadlines: dict[Key, int] = {}  # coroutines that were told to stop: when patience ends
         self.blamed: frozenset[Key] = frozenset()  # those because of which it is killed

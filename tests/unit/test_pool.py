@@ -8,12 +8,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from spool import layout
 from spool.names import Entry, id_from
+from spool.settings import load
 from spool.worker.line import Line
 from spoold.core import order
-from spoold.core.values import Answered, Kill, NotStarted, Returned, Start
+from spoold.core.answers import registered
+from spoold.core.state import State
+from spoold.core.values import Answered, Kill, NotStarted, Registered, Returned, Scan, Start
 from spoold.effects.pool import Pool
 from spoold.effects.worker import CHUNK
 from spoold.effects.workers import Workers
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Event
 
 READY = {"ev": "ready", "takes": {"t.run": [1]}, "asyncs": [], "said": ""}
+NEWER = {**READY, "takes": {"t.run": [1], "t.new": [1]}}
 SECOND = 1_000_000
 
 
@@ -46,11 +51,11 @@ class Keeper:
     def kill(self, name: str, _grace: float) -> None:
         self.killed.append(name)
 
-    def begin(self) -> str:
+    def begin(self, ready: dict[str, Any] = READY) -> str:
         """The newest worker hears who it is and says that it is ready."""
         name, line = list(self.lines.items())[-1]
         line.receive(wait=True)
-        line.send(READY)
+        line.send(ready)
         return name
 
 
@@ -62,7 +67,10 @@ def handler(**more: Any) -> Any:
 
 def settings(*handlers: Any) -> Any:
     return SimpleNamespace(
-        handlers={one.pattern: one for one in handlers}, log_limit=1 << 20, result_limit=1 << 26
+        handlers={one.pattern: one for one in handlers},
+        log_limit=1 << 20,
+        result_limit=1 << 26,
+        timezone="",
     )
 
 
@@ -233,6 +241,49 @@ def test_at_a_reload_what_still_imports_the_code_before_it_is_replaced_as_well(
     hear(pool)
     assert pool.takes == {"t.run": frozenset({1})}
     assert [name for name, worker in pool.workers.items() if worker.able] == [new]
+
+
+def test_a_worker_with_newer_code_sends_the_others_home_and_what_they_do_not_know_comes_back(
+    pool: Pool, keeper: Keeper
+) -> None:
+    old, one = busy(pool, keeper)
+    pool.start(start(2, pool.handlers[0]))
+    pool.feed(0)
+    new = keeper.begin(NEWER)
+    (told,) = [event for event in hear(pool) if isinstance(event, Registered)]
+    assert (set(told.takes), told.asked) == ({"t.run", "t.new"}, False)
+    assert [name for name, worker in pool.workers.items() if worker.able] == [new]
+    keeper.lines[old].send(end(one, outcome="parked", why="no-handler"))
+    assert hear(pool) == [Returned(one.entry.id, one.entry.attempt)]
+
+
+def test_a_worker_that_imported_for_so_long_that_its_code_is_old_leaves(
+    pool: Pool, keeper: Keeper
+) -> None:
+    for number in (1, 2):
+        pool.start(start(number, pool.handlers[0]))
+    pool.feed(0)
+    slow, quick = keeper.lines
+    keeper.begin(NEWER)
+    hear(pool)
+    keeper.lines[slow].send(READY)
+    assert [event for event in hear(pool) if isinstance(event, Registered)] == []
+    assert [name for name, worker in pool.workers.items() if worker.able] == [quick]
+    assert pool.takes is not None
+    assert set(pool.takes) == {"t.run", "t.new"}
+
+
+def test_at_a_reload_what_is_held_is_looked_at_though_the_code_takes_no_more_than_before(
+    pool: Pool, keeper: Keeper
+) -> None:
+    busy(pool, keeper)
+    pool.reload(0)
+    keeper.begin()
+    (told,) = [event for event in hear(pool) if isinstance(event, Registered)]
+    assert told.asked
+    state = State("n", load('[handlers."t.*"]\npython = "app"\n'), 2)
+    assert registered(state, told) == [Scan("held")]
+    assert registered(state, replace(told, asked=False)) == []
 
 
 def test_the_end_of_a_task_that_is_killed_is_read_whole(pool: Pool, keeper: Keeper) -> None:
