@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, overload
@@ -17,7 +18,7 @@ from spool.tasks import registry
 from spool.tasks.signature import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Literal, Unpack
 
     from spool.body import Backoff, Span, When
@@ -234,6 +235,17 @@ def use(spool: Spool | None) -> None:
     """Set the spool that tasks of this process are submitted to; None: $SPOOL_DIR, else the user's."""
     global _chosen  # noqa: PLW0603 - one for the process is what it is for
     _chosen = spool
+
+
+@contextmanager
+def using(spool: Spool) -> Iterator[None]:
+    """The same for a while."""
+    before = _chosen
+    use(spool)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 def here() -> Spool:

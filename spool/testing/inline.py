@@ -57,6 +57,7 @@ class Inline:
             poll=lambda: None,
             checkpoints=self._checkpoints,
             clock=lambda: self._clock.now().wall / 1e6,
+            zone=self.settings.timezone,
         )
         began = self._clock.now().mono
         end = orjson.loads(orjson.dumps(_run(attempt)))

@@ -11,9 +11,11 @@ from typing import Any
 
 from spool import layout
 from spool.client import Spool
+from spool.errors import TimedOut
 from spool.init import init
 
 PATIENCE = 60.0
+LOOK = 0.5  # seconds between looks whether the daemon lives
 TOML = """
 durability = "relaxed"
 [admission]
@@ -48,8 +50,21 @@ class Live:
             )
 
     def wait(self, task_id: str, timeout: float = PATIENCE) -> dict[str, Any]:
-        """The last record of a task, when it has ended; see Spool.wait."""
-        return self.spool.wait(task_id, timeout)
+        """The last record of a task, when it has ended; see Spool.wait.
+
+        AssertionError, with what the daemon has said, where that has ended before.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            try:
+                return self.spool.wait(task_id, min(left, LOOK))
+            except TimedOut:
+                if (status := self._process.poll()) is not None:
+                    msg = f"spoold has ended with status {status}:\n{self.said()}"
+                    raise AssertionError(msg) from None
+                if left <= LOOK:
+                    raise
 
     def said(self) -> str:
         """What the daemon has printed."""

@@ -6,10 +6,13 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from spool import layout, look, machine, settings
 from spool.client import Spool
 from spool.init import init
 from spool.tasks import registry
+from spool.tasks.define import using
 from spool.testing.clock import Clock, MovedDisk
 from spool.testing.inline import Inline
 from spool.times import parse_duration
@@ -110,7 +113,8 @@ class Tester:
         ended: list[dict[str, Any]] = []
         for _ in range(ATTEMPTS):
             self._turn()
-            ran = self._inline.events()
+            with using(self.spool):
+                ran = self._inline.events()
             self._events += ran
             if not ran and not (later and self._skip()):
                 return ended
@@ -152,7 +156,7 @@ class Tester:
     # Asking.
 
     def submitted(self, task: str | None = None) -> list[Task]:
-        """The tasks that were submitted, all or those of one name, wherever they are.
+        """The tasks that were submitted, all or those of one name or alias, wherever they are.
 
         Oldest first; within a few ms, the grain of a file's time, in no promised order.
         """
@@ -163,7 +167,8 @@ class Tester:
         ]
         found = [look.read_task(self._disk, path) for path in paths]
         found.sort(key=lambda one: (one.submitted_at, one.id or ""))
-        return [one for one in found if task in (None, one.task)]
+        names = None if task is None else _names(task)
+        return [one for one in found if names is None or one.task in names]
 
     def assert_submitted(self, task: str, count: int | None = None, **args: Any) -> Task:
         """A task of this name was submitted, with these arguments among its own; the last one that was.
@@ -208,13 +213,14 @@ class Tester:
         """What a task (id, or name: the last of it) has returned; AssertionError with its error."""
         record = self.record_of(task)
         if record is None or record["outcome"] != "ok":
-            raise AssertionError(
-                f"{task} has no result: {(record and record['error']) or self.outcome_of(task)}"
-            )
+            error = record and record["error"]
+            why = f"{error['type']}: {error['message']}" if error else self.outcome_of(task)
+            shown = f"\n{error['trace']}" if error and error["trace"] else ""
+            raise AssertionError(f"{task} has no result: {why}{shown}")
         return record["result"]
 
     def _id(self, task: str) -> str:
-        named = [one for one in self.submitted() if task in (one.id, one.task)]
+        named = self.submitted(task) or [one for one in self.submitted() if one.id == task]
         if not named:
             raise NotSubmitted(f"{task} was not submitted; there is:{self._shown()}")
         return str(named[-1].id)
@@ -223,7 +229,21 @@ class Tester:
         return "".join(f"\n  {one.task} {one.args}" for one in self.submitted()) or " nothing"
 
 
+def _names(task: str) -> tuple[str, ...]:
+    """A name, and whatever else the function of that name is called."""
+    known = registry.REGISTRY.get(task)
+    return (task,) if known is None else (known.name, *known.aliases)
+
+
 def _has(args: Any, wanted: dict[str, Any]) -> bool:
     if not wanted:
         return True
-    return isinstance(args, dict) and all(k in args and args[k] == v for k, v in wanted.items())
+    return isinstance(args, dict) and all(k in args and args[k] == _plain(v) for k, v in wanted.items())
+
+
+def _plain(value: Any) -> Any:
+    """As it is submitted; what cannot be, such as unittest.mock.ANY, as it is."""
+    try:
+        return msgspec.to_builtins(value, str_keys=True)
+    except TypeError:
+        return value

@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -18,6 +19,7 @@ from spool import Cancelled, Fail, Invalid, Retry, Snooze, current, result, task
 from spool.names import new_id
 from spool.testing import NotSubmitted, Tester
 from spool.testing.plugin import spool, spool_live  # noqa: F401 - as the plugin gives them
+from spool.testing.tester import TOML
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +91,18 @@ def walk() -> Any:
     if done < 2:
         raise Retry(after=0)
     return done
+
+
+@task("kit.until")
+def until(when: str) -> str:
+    if current().attempt == 1:
+        raise Snooze(until=when)
+    return str(current().scheduled)
+
+
+@task("kit.new", aliases=["kit.old"])
+def renamed(n: int = 0) -> str:
+    return f"{current().task} {n}"
 
 
 @task("kit.late")
@@ -219,6 +233,62 @@ def test_a_deadline_is_told_by_the_clock_of_the_test(spool: Tester) -> None:  # 
     assert spool.result_of("kit.late") is True
 
 
+def test_a_time_that_a_task_names_is_of_the_clock_and_zone_of_the_test(tmp_path: Path) -> None:
+    kit = Tester(tmp_path, 'timezone = "Asia/Tokyo"' + TOML)
+    kit.move("2d")
+    until.with_options(spool=kit.spool).submit("+1h")
+    assert [record["outcome"] for record in kit.run_ready()] == ["snoozed"]
+    kit.move("1h")
+    assert [record["outcome"] for record in kit.run_ready()] == ["ok"]
+    local = until.with_options(spool=kit.spool).submit("2090-01-01 09:00")
+    kit.run_all()
+    assert kit.result_of(local) == "2090-01-01 00:00:00+00:00"
+    kit.close()
+
+
+def test_wanted_arguments_are_compared_as_they_are_submitted(spool: Tester) -> None:  # noqa: F811
+    when = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
+    parcel = Parcel(1.5, Kind.FAST)
+    send.submit(parcel, when=when)
+    spool.assert_submitted("kit.send", when=when, parcel=parcel)
+    spool.assert_submitted("kit.send", when=ANY)
+    with pytest.raises(NotSubmitted, match="was submitted"):
+        spool.refute_submitted("kit.send", when=when, parcel=parcel)
+    spool.refute_submitted("kit.send", parcel=Parcel(2, Kind.FAST))
+
+
+def test_what_a_task_submits_goes_to_the_spool_it_runs_for(
+    spool: Tester,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Tester(tmp_path / "other")
+    note.with_options(spool=other.spool).submit("a", then=["b"])
+    assert (len(other.run_ready()), spool.run_ready()) == (2, [])
+    other.close()
+    note.submit("c")
+    spool.assert_submitted("kit.note", count=1)
+
+
+def test_a_task_is_found_by_any_of_its_names(spool: Tester) -> None:  # noqa: F811
+    spool.spool.submit("kit.old", {"n": 1})
+    renamed.submit(2)
+    spool.run_ready()
+    assert [one.args["n"] for one in spool.submitted("kit.old")] == [1, 2]
+    spool.assert_submitted("kit.new", n=1)
+    assert spool.result_of("kit.old") == spool.result_of("kit.new") == "kit.new 2"
+
+
+def test_the_error_of_what_has_no_result_can_be_read(spool: Tester) -> None:  # noqa: F811
+    how.with_options(retries=0).submit("raise")
+    spool.run_ready()
+    with pytest.raises(AssertionError) as told:
+        spool.result_of("kit.how")
+    lines = str(told.value).splitlines()
+    assert lines[:2] == ["kit.how has no result: ValueError: raise", "Traceback (most recent call last):"]
+    assert any(line.strip().startswith("File ") for line in lines)
+
+
 def test_a_task_without_code_is_held(spool: Tester) -> None:  # noqa: F811
     spool.spool.submit("kit.gone")
     spool.spool.submit("kit.note", {"text": "x"}, version=9)
@@ -273,6 +343,14 @@ def test_the_same_with_processes(spool_live: Callable[..., Live]) -> None:  # no
     live = spool_live(__name__ if "." not in __name__ else "tests.unit.test_testing")
     task_id = note.submit("hello")
     assert live.wait(task_id)["result"] == "hello", live.said()
+
+
+def test_who_waits_for_a_daemon_that_has_died_is_told_what_it_said(
+    spool_live: Callable[..., Live],  # noqa: F811
+) -> None:
+    live = spool_live("x", toml="nosuch = 1")
+    with pytest.raises(AssertionError, match=r"spoold has ended with status 78:\n.*nosuch"):
+        live.wait(live.spool.submit("a.b"))
 
 
 USERS = """
