@@ -272,6 +272,7 @@ def test_what_a_task_submits_goes_to_the_spool_it_runs_for(
 
 def test_a_task_is_found_by_any_of_its_names(spool: Tester) -> None:  # noqa: F811
     spool.spool.submit("kit.old", {"n": 1})
+    spool.move("1s")
     renamed.submit(2)
     spool.run_ready()
     assert [one.args["n"] for one in spool.submitted("kit.old")] == [1, 2]
