@@ -14,6 +14,7 @@ from spool.beats import ORPHAN, Beat, parse
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.mounts import is_network
+from spool.patterns import matches
 from spool.times import SECOND, parse_utc
 
 if TYPE_CHECKING:
@@ -191,3 +192,16 @@ def _object(disk: Disk, path: str) -> dict[str, Any]:
     except (OSError, orjson.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def broken(status: dict[str, Any], task: str | None = None) -> list[str]:
+    """What a daemon could not import of its Python modules, in words. `task`: that cannot run so."""
+    found: list[str] = []
+    for row in status.get("python") or ():
+        problem, known = row.get("problem"), row.get("tasks") is not None
+        if not problem or (task and (known or not any(matches(p, task) for p in row["handlers"]))):
+            continue
+        said = f"{problem['type']}: {problem['message']}".partition("\n")[0]
+        text = f"module {row['module']} cannot be imported: {said}"
+        found.append(f"{text}; the code before it goes on" if known else text)
+    return found

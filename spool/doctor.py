@@ -155,6 +155,9 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
             what = f"handlers with cgroup have none: {node['no_cgroup']}"
             remedy = "memory holds for each of their processes; spool.toml(5) says what a group needs"
             yield Check(WARN, what, remedy)
+        for problem in daemons.broken(node):
+            remedy = "mend it, then `spoold --reload`; `spool check-deploy` tells beforehand"
+            yield Check(BAD, f"{problem} (node {name})", remedy)
         if node.get("settings_error"):
             yield Check(BAD, f"it runs with old settings: {node['settings_error']}", "mend spool.toml")
 

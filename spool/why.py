@@ -115,7 +115,8 @@ class Why:
             again = f"attempt {entry.attempt} " if entry.fails else ""
             parts.insert(0, f"{again}not before {self.say(entry.time)}")
         else:
-            parts += [paused or self._held_back(task), self._behind(entry), self._turns(task)]
+            parts += [paused or self._broken(task) or self._held_back(task)]
+            parts += [self._behind(entry), self._turns(task)]
             parts = list(dict.fromkeys(parts))
         if entry.deadline is not None:
             parts.append(f"deadline {self.say(entry.deadline)}")
@@ -150,6 +151,11 @@ class Why:
                 shut = sentence(status, self.now, self.say)
                 return shut if f": {why}" in shut else why
         return self._shut()
+
+    def _broken(self, task: TaskView) -> str:
+        """That the module of its function cannot be imported, by any daemon."""
+        said = [daemons.broken(status, task.task) for status in self.alive]
+        return said[0][0] if said and all(said) else ""
 
     def _shut(self) -> str:
         """What keeps a daemon from doing anything, such as a full disk."""
@@ -215,6 +221,8 @@ class Why:
                 text += _progress(row["progress"])
             if row.get("id") == task.id and row.get("ending"):
                 text += f", being ended: {row['ending']}"
+        for problem in daemons.broken(status, task.task):
+            text += f"; {problem}"
         if task.entry is not None and task.entry.timeout is not None:
             text += f", its parent has until {self.say(task.entry.timeout)}"
         return text

@@ -90,6 +90,8 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
             yield "daemon", f"node {name}: alive, {node.get('state')}, pid {node.get('pid')}{since}"
             if node.get("settings_error"):
                 yield "settings", f"not read again: {node['settings_error']}"
+            for problem in daemons.broken(node):
+                yield "python", problem
             if node.get("no_cgroup"):
                 yield "cgroups", f"none, memory holds for each process: {node['no_cgroup']}"
         elif node.get("written_at"):
