@@ -128,7 +128,7 @@ def _submit(spool: Spool, schedule: Recurring) -> str:
     spans = {"deadline": schedule.deadline, "timeout": schedule.timeout}
     found = {name: None if us is None else us / 1e6 for name, us in spans.items()}
     if found["deadline"] is not None:
-        more["deadline"] = f"+{found['deadline']:g}s"
+        more["deadline"] = f"+{found['deadline']:f}s"
     for name in ("priority", "retries", "notify"):
         if getattr(schedule, name) is not None:
             more[name] = getattr(schedule, name)

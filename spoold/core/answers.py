@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from spool import layout
 from spool.records import error
-from spool.times import FOREVER
+from spool.times import FOREVER, format_span
 from spoold.core import attempts, order, policy, table, verbs
 from spoold.core.values import Move, Scan, Waits
 
@@ -68,9 +68,9 @@ def _killed(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
         return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who, **event.facts)]
     if run.ending == "interrupt":
         return attempts.interrupt(state, run, now, **event.facts)
-    limit = policy.timeout(run.task, run.handler, state.settings) / 1e6
+    limit = format_span(policy.timeout(run.task, run.handler, state.settings))
     trace = (event.error or {}).get("trace")
-    problem = error("timeout", f"took longer than {limit:g} s, and grace: its worker was killed", trace)
+    problem = error("timeout", f"took longer than {limit}, and grace: its worker was killed", trace)
     return attempts.failed(state, run, "timeout", problem, now, **event.facts)
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from spool import layout
 from spool.fingerprint import fingerprint
 from spool.records import error, record
-from spool.times import SECOND
+from spool.times import SECOND, format_span
 from spoold.core import groups, order, policy, slots, table
 from spoold.core.values import Message, Move
 
@@ -63,8 +63,8 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
     if run.ending == "cancelled":
         return [end(state, run, "cancel", "cancelled", now, by=run.who, **facts)]
     if run.ending == "timeout":
-        limit = policy.timeout(run.task, run.handler, state.settings) / 1e6
-        problem = error("timeout", f"took longer than {limit:g} s", event.tail or None)
+        limit = format_span(policy.timeout(run.task, run.handler, state.settings))
+        problem = error("timeout", f"took longer than {limit}", event.tail or None)
         return failed(state, run, "timeout", problem, now, **facts)
     if event.exit == 0 and event.result_error is None:
         return [end(state, run, "succeed", "ok", now, result=event.result, **facts)]

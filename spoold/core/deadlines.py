@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from spool import layout
 from spool.records import error, record
+from spool.times import format_span
 from spoold.core import attempts, order, policy, soon, table, verbs
 from spoold.core.values import Ask, Kill, Message, Move, Tell
 
@@ -127,8 +128,8 @@ def timeouts(state: State, now: Now) -> list[Action]:
             run.ending = "timeout"
             out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending))
         else:
-            span = policy.timeout(run.task, run.handler, state.settings) / 1e6
-            out += attempts.lose(state, run, f"no word from {run.parent} within {span:g} s", now)
+            span = format_span(policy.timeout(run.task, run.handler, state.settings))
+            out += attempts.lose(state, run, f"no word from {run.parent} within {span}", now)
     return out
 
 

@@ -170,6 +170,13 @@ def test_cron_run_makes_one_now_under_the_rule_for_overlaps(live: Make) -> None:
     assert spool.end(second)["args"] == {"a": 1}
 
 
+def test_cron_run_makes_one_whose_deadline_is_weeks_away(live: Make) -> None:
+    spool = live(NOTED + schedule(every="@yearly", deadline="14d", timeout="14d"))
+    made = spool.end(say(spool, "cron", "run", "tick").strip())
+    span = parse_utc(made["deadline"]) - parse_utc(made["submitted_at"])
+    assert 14 * DAY <= span <= 14 * DAY + SECOND  # a name has whole seconds
+
+
 def test_a_spread_moves_the_start_and_not_the_time_it_is_of(live: Make) -> None:
     spool = live(NOTED + schedule(spread="1h", overlap="queue"))
     until(lambda: spool.count("pending") > 1, "some wait for their start")

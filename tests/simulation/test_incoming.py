@@ -12,7 +12,7 @@ import pytest
 from spool import daemons, keys, layout, look
 from spool.actions import Submit, interpret
 from spool.disk import DiskFull
-from spool.names import date_of, id_time
+from spool.names import DAY_US, date_of, id_time
 from spool.place import mark_of
 from spool.times import format_utc
 from spoold.core import rights, share
@@ -631,6 +631,22 @@ def test_an_attempt_that_is_being_ended_takes_no_more_time() -> None:
     drop(here, "a.json", {"action": "extend", "id": ident(1), "attempt": 1, "by": "1m"})
     here.run(SECOND)
     assert refused(here) == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({"task": "run.a", "run": [["never", 0]]}, "took longer than 14 d"),
+        ({"task": "order.a"}, "no word from shop within 14 d"),
+    ],
+)
+def test_a_time_that_was_long_is_told_in_words(task: dict[str, Any], words: str) -> None:
+    here = world()
+    submit({**task, "n": 1, "timeout": "14d", "retries": 0})(here)
+    wait(1)(here)
+    here.pass_time(14 * DAY_US)
+    wait(30)(here)
+    assert look.records(here.disk, ident(1))[0]["error"]["message"] == words
 
 
 @pytest.mark.parametrize("word", [True, False], ids=["ack", "nothing"])
