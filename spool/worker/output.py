@@ -69,6 +69,14 @@ class Stream(io.RawIOBase):
         return len(data)  # what a full disk did not take as well: it ends no task
 
 
+class Text(io.TextIOWrapper):
+    """The same for text."""
+
+    def close(self) -> None:
+        """It is no task's to close: the next one prints there as well."""
+        self.flush()
+
+
 class Output:
     """Descriptors 1 and 2 of a worker."""
 
@@ -77,9 +85,7 @@ class Output:
         self._renew()
         for name, fd in (("stdout", 1), ("stderr", 2)):
             stream: Any = Stream(fd)
-            text = io.TextIOWrapper(
-                stream, encoding="utf-8", errors="backslashreplace", write_through=True
-            )
+            text = Text(stream, encoding="utf-8", errors="backslashreplace", write_through=True)
             setattr(sys, name, text)
             setattr(sys, f"__{name}__", text)  # who writes there must not fill a buffer of its own
 

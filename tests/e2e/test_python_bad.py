@@ -184,6 +184,25 @@ def first() -> None:
     assert spool.log(task_id) == b"to the first, and to stderr"
 
 
+def test_who_closes_stdout_closes_it_for_no_other(app) -> None:  # noqa: F811
+    spool = app("""
+@task("t.close")
+def close() -> None:
+    print("one")
+    sys.stdout.close()
+    sys.stderr.close()
+@task("t.say")
+def say() -> None:
+    print("two")
+    current().logger.info("three")
+""")  # fmt: skip
+    ids = [spool.submit(name) for name in ("t.close", "t.say")]
+    assert [spool.end(task_id)["event"] for task_id in ids] == ["done", "done"]
+    assert spool.log(ids[0]) == b"one\n"
+    assert spool.log(ids[1]).startswith(b"two\n")
+    assert spool.log(ids[1]).endswith(b"three\n")
+
+
 def test_a_forked_child_that_comes_back_is_no_second_worker(app) -> None:  # noqa: F811
     spool = app(OK + """
 @task("t.fork")
