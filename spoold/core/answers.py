@@ -65,7 +65,10 @@ def _not_done(state: State, run: Run, event: Answered, now: Now) -> list[Action]
 def _killed(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
     """It has ended because we wanted it to."""
     if run.ending == "cancelled":
-        return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who, **event.facts)]
+        said = event.error if event.outcome == "failed" else None  # while it cleaned up
+        return [
+            attempts.end(state, run, "cancel", "cancelled", now, by=run.who, error=said, **event.facts)
+        ]
     if run.ending == "interrupt":
         return attempts.interrupt(state, run, now, **event.facts)
     limit = format_span(policy.timeout(run.task, run.handler, state.settings))

@@ -221,6 +221,24 @@ def long() -> None:
     spool.note("cancelled")
 
 
+def test_what_goes_wrong_while_it_cleans_up_is_on_record(app) -> None:
+    spool = app("""
+@task("t.long")
+def long() -> None:
+    note("began")
+    try:
+        time.sleep(60)
+    finally:
+        raise OSError("the lock is not ours")
+""")
+    task_id = spool.submit("t.long")
+    spool.note("began")
+    spool.verb("cancel", task_id)
+    told = spool.end(task_id)
+    assert (told["event"], told["error"]["message"]) == ("cancelled", "the lock is not ours")
+    assert "Cancelled" in told["error"]["trace"]
+
+
 def test_a_drain_lets_tasks_finish_within_the_grace(app) -> None:
     spool = app("""
 @task("t.watch")
