@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from spool import layout
+from spool import layout, machine
 from spool.disk import DiskFull, Exists
 from spool.mounts import mount_of
 from spool.names import new_id
@@ -188,8 +188,17 @@ def claims(root: str, signatures: str) -> Iterator[Check]:
         yield Check(BAD, what, remedy)
 
 
+def zone(settings: Settings) -> Iterator[Check]:
+    """Whether this machine knows the time zone of TZ, where that is what counts."""
+    if (text := os.environ.get("TZ")) and not settings.timezone and machine.zone_of_tz() is None:
+        used = machine.zone_of("").key
+        what = f"TZ={text} is no time zone that is known here: the clock is that of {used}"
+        yield Check(WARN, what, f"set TZ, or timezone in {layout.SETTINGS}, to one such as Europe/Rome")
+
+
 def rules(settings: Settings) -> Iterator[Check]:
-    """Whether this machine knows those of whom [policy] speaks; a name nobody has lets nobody in."""
+    """What this machine does not know: a zone, or one of whom [policy] speaks, who lets nobody in."""
+    yield from zone(settings)
     for rule in settings.policy:
         kind, _, name = rule.who.partition(":")
         try:

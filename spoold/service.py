@@ -8,7 +8,7 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from spool import layout, machine, mounts
+from spool import layout, machine, mounts, probes
 from spool.disk import RealDisk
 from spool.errors import ConfigError, SpoolError
 from spoold import locks
@@ -99,6 +99,8 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
     intake.node = node
+    for check in probes.zone(found):
+        log.warning("%s; %s", check.what, check.remedy)
 
     def apply(new: Settings) -> None:
         manager.reloading(clock())

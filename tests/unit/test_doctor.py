@@ -119,6 +119,28 @@ def test_a_rule_for_somebody_that_nobody_is_draws_a_warning(root: Path) -> None:
     assert found[0] in done.stderr
 
 
+def test_a_tz_that_is_no_zone_draws_a_warning_where_it_counts(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[str]:
+        return [check.what for check in examine(str(root)) if "TZ" in check.what]
+
+    monkeypatch.setenv("TZ", "EST5EDT,M3.2.0,M11.1.0")
+    assert told() == []
+    monkeypatch.setenv("TZ", "Bogus/X")
+    (what,) = told()
+    assert what.startswith("TZ=Bogus/X is no time zone that is known here: the clock is that of ")
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "--until-idle", "--spool", root],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert what in done.stderr
+    (root / "spool.toml").write_text('timezone = "Asia/Tokyo"\n')
+    assert told() == []
+
+
 def test_handlers_that_can_run_are_well(root: Path) -> None:
     (root / "spool.toml").write_text(
         '[handlers."x"]\nexec = ["/bin/sh"]\n[handlers."y"]\nexec = ["sh"]\n'

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
+from importlib import resources
+from typing import TYPE_CHECKING
 
 import pytest
 
 from spool import times
-from spool.machine import zone_of
+from spool.machine import zone_of, zone_of_tz
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = times.parse_utc("2026-11-21T12:00:00Z")
 ROME = times.zone("Europe/Rome")
@@ -175,5 +181,33 @@ def test_the_machines_zone_is_tz_then_localtime_then_utc(tmp_path: object) -> No
     assert zone_of("Asia/Tokyo", environ={"TZ": "UTC"}).key == "Asia/Tokyo"
     assert zone_of("", environ={"TZ": ":Asia/Tokyo"}, localtime=missing).key == "Asia/Tokyo"
     assert zone_of("", environ={"TZ": "nonsense"}, localtime=missing).key == "UTC"
+    for rule in ("CET-1CEST", "Bogus/X", "/", "/etc/passwd"):
+        assert zone_of("", environ={"TZ": rule}, localtime=missing).key == "UTC"
+        assert zone_of_tz({"TZ": rule}) is None
     link = "/usr/share/zoneinfo/Europe/Rome"
     assert zone_of("", environ={}, localtime=link).key in ("Europe/Rome", "localtime", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("rule", "summer", "winter"),
+    [
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "14:00 CEST", "13:00 CET"),
+        ("EST5EDT,M3.2.0,M11.1.0", "08:00 EDT", "07:00 EST"),
+        ("<+03>-3", "15:00 +03", "15:00 +03"),
+        (":UTC0", "12:00 UTC", "12:00 UTC"),
+    ],
+)
+def test_tz_may_be_a_rule_as_posix_has_it(rule: str, summer: str, winter: str) -> None:
+    zone = zone_of("", environ={"TZ": rule})
+    for month, told in ((7, summer), (1, winter)):
+        assert f"{datetime(2027, month, 1, 12, tzinfo=UTC).astimezone(zone):%H:%M %Z}" == told
+    assert zone.key == rule.removeprefix(":")
+
+
+def test_tz_may_be_the_path_of_a_file(tmp_path: Path) -> None:
+    rome = resources.files("tzdata") / "zoneinfo/Europe/Rome"
+    file = tmp_path / "mine"
+    file.write_bytes(rome.read_bytes())
+    for text in (str(file), f":{file}"):
+        zone = zone_of("", environ={"TZ": text})
+        assert (zone.key, at("2027-07-01", zone)) == (str(file), at("2027-07-01", ROME))
