@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import update_wrapper
@@ -18,7 +19,7 @@ from spool.tasks import registry
 from spool.tasks.signature import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Literal, Unpack
 
     from spool.body import Backoff, Span, When
@@ -28,6 +29,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Args = dict[str, Any]
 Upgrade = "Callable[[Args], Args]"
+
+
+Raised = type[BaseException] | Sequence[type[BaseException]]
 
 
 class Options(TypedDict, total=False):
@@ -94,6 +98,10 @@ class Task(Generic[P, R]):
         """
         return Bound(self, {}, None).submit(*args, **kwargs)
 
+    def document(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """The action that `submit` would drop, for `Spool.submit_many`; Invalid as there."""
+        return Bound(self, {}, None).document(*args, **kwargs)
+
     def with_options(self, *, spool: Spool | None = None, **options: Unpack[Options]) -> Bound[P, R]:
         """The same task with other options for one submission: at="+2h", priority="high", ...
 
@@ -111,6 +119,8 @@ class Task(Generic[P, R]):
         It gets the object of arguments and returns one. `to_version`: from_version + 1, where that
         is a number, else this task's version. Upgrades are chained until the version of the task.
         """
+        if from_version in self._upgrades:
+            raise Invalid("from_version", from_version, "has an upgrade already")
         default = from_version + 1 if isinstance(from_version, int) else self.version
         target = default if to_version is None else to_version
         if target > self.version or (isinstance(from_version, int) and target <= from_version):
@@ -182,8 +192,8 @@ def task(
     *,
     version: int = 1,
     aliases: Sequence[str] = (),
-    retry_on: Sequence[type[BaseException]] | None = None,
-    fail_on: Sequence[type[BaseException]] = (),
+    retry_on: Raised | None = None,
+    fail_on: Raised = (),
     **options: Unpack[Options],
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(
@@ -192,8 +202,8 @@ def task(
     *,
     version: int = 1,
     aliases: Sequence[str] = (),
-    retry_on: Sequence[type[BaseException]] | None = None,
-    fail_on: Sequence[type[BaseException]] = (),
+    retry_on: Raised | None = None,
+    fail_on: Raised = (),
     **options: Unpack[Options],
 ) -> Any:
     """Mark a function, or an `async def`, as a task.
@@ -208,23 +218,34 @@ def task(
         raise Invalid("version", version, "must be an integer, 0 or more")
     if options:  # as the first submission would find out
         encoded({"task": "any", **fields(**options)}, MAX_ACTION_BYTES, time.time_ns() // 1000)
+    if isinstance(aliases, str) or not isinstance(aliases, Iterable):
+        raise Invalid("aliases", aliases, "must be a list of names")
     policy = Policy(
-        retry_on=None if retry_on is None else tuple(retry_on),
-        fail_on=tuple(fail_on),
+        retry_on=None if retry_on is None else _exceptions("retry_on", retry_on),
+        fail_on=_exceptions("fail_on", fail_on),
         aliases=tuple(aliases),
     )
 
     def mark(function: Callable[P, R]) -> Task[P, R]:
         own = name or f"{function.__module__}.{function.__qualname__}"
         for one in (own, *policy.aliases):
-            if not is_task(one):
+            if not isinstance(one, str) or not is_task(one):
                 rule = (
                     "must be 1 to 64 letters, digits, dots, dashes or underscores; name it: @task(NAME)"
                 )
                 raise Invalid("task", one, rule)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise Invalid("task", own, "must return its result, not yield")
         return Task(function, own, version, options, policy)
 
     return mark
+
+
+def _exceptions(option: str, given: Any) -> tuple[type[BaseException], ...]:
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(one, type) and issubclass(one, BaseException) for one in found):
+        raise Invalid(option, given, "must be exception classes")
+    return found
 
 
 _chosen: Spool | None = None

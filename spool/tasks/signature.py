@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from spool.errors import Invalid
 from spool.results import named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Call = tuple[list[Any], dict[str, Any]]
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Signature:
@@ -59,6 +58,7 @@ class Signature:
         struct = self._struct or self.compiled()
         extra = {} if not self._open else {k: v for k, v in args.items() if k not in self.parameters}
         known = {k: v for k, v in args.items() if k not in extra} if extra else args
+        extra = {name: self._other(name, value) for name, value in extra.items()}
         try:
             found = msgspec.convert(known, struct, strict=True, str_keys=True)
         except msgspec.ValidationError as problem:
@@ -73,38 +73,63 @@ class Signature:
         """The check itself, made on first use; Invalid where an annotation cannot be checked."""
         import msgspec
 
-        hints = self._hints()
         fields: list[Any] = []
-        for parameter in self.parameters.values():
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                continue
-            kind = hints.get(parameter.name, Any)
-            if parameter.default is inspect.Parameter.empty:
-                fields.append((parameter.name, kind))
+        for name, kind, required in self._expected():
+            if required:
+                fields.append((name, kind))
             else:  # left to the function itself
-                fields.append((parameter.name, kind | msgspec.UnsetType, msgspec.UNSET))
+                fields.append((name, kind | msgspec.UnsetType, msgspec.UNSET))
         try:
             struct = msgspec.defstruct(
                 "args", fields, kw_only=True, forbid_unknown_fields=True, frozen=True
             )
-            msgspec.convert({}, msgspec.defstruct("probe", [("args", struct | None, None)]))
+            for kind in (struct, self._others):
+                msgspec.convert({}, msgspec.defstruct("probe", [("args", kind | None, None)]))
         except (TypeError, ValueError) as problem:
             text = " ".join(str(problem).split())
             raise Invalid(
                 f"task {self.name}", None, f"has an annotation JSON cannot fill: {text}"
             ) from None
         kinds = {p.name: p.kind for p in self.parameters.values()}
-        self._open = inspect.Parameter.VAR_KEYWORD in kinds.values()
-        self._order = (
-            [n for n, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_ONLY],
-            [n for n, kind in kinds.items() if kind in _NAMED],
-        )
+        first = [n for n, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_ONLY]
+        self._order = first, [field[0] for field in fields if field[0] not in first]
         self._struct = struct
         return struct
 
-    def _hints(self) -> dict[str, Any]:
+    def _expected(self) -> Iterator[tuple[str, Any, bool]]:
+        """The arguments by name: annotation, and whether each is required."""
+        hints = self._hints(self.function)
+        for parameter in self.parameters.values():
+            kind = hints.get(parameter.name, Any)
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                yield parameter.name, kind, parameter.default is inspect.Parameter.empty
+            elif _form(kind) == "Unpack":
+                yield from self._spelled(get_args(kind)[0])
+            else:
+                self._open, self._others = True, kind
+
+    def _spelled(self, table: Any) -> Iterator[tuple[str, Any, bool]]:
+        """Those of `**name: Unpack[table]`, a TypedDict."""
+        for name, kind in self._hints(table).items():
+            form = _form(kind)
+            if form in ("Required", "NotRequired"):
+                yield name, get_args(kind)[0], form == "Required"
+            else:
+                yield name, kind, name in table.__required_keys__
+
+    def _other(self, name: str, value: Any) -> Any:
+        """A value of `**name` as its annotation says."""
+        import msgspec
+
         try:
-            return get_type_hints(self.function, include_extras=True)
+            return msgspec.convert(value, self._others, strict=True, str_keys=True)
+        except msgspec.ValidationError as problem:
+            what, _, where = str(problem).partition(" - at `$")
+            raise self._misfit(f"{what} - at `$.{name}{where or '`'}", {name: value}) from None
+
+    def _hints(self, of: Any) -> dict[str, Any]:
+        try:
+            return get_type_hints(of, include_extras=True)
         except Exception as problem:  # noqa: BLE001 - an annotation may be any expression
             rule = f"has an annotation that cannot be read at run time: {problem}"
             raise Invalid(f"task {self.name}", None, rule) from None
@@ -119,12 +144,19 @@ class Signature:
                     from spool.fields import nearest
 
                     rule = f"is no parameter of {self.name}"
-                    return Invalid(f"args.{name}", args[name], rule, nearest(name, self.parameters))
+                    near = nearest(name, self._struct.__struct_fields__)
+                    return Invalid(f"args.{name}", args[name], rule, near)
                 return Invalid(f"args.{name}", None, "is required")
         path = where.rstrip("`").lstrip(".")
         name = path.partition(".")[0].partition("[")[0]
         rule = f"must fit its annotation: {what[:1].lower()}{what[1:]}"
         return Invalid(f"args.{path}" if path else "args", args.get(name), rule)
 
-    _open = False
+    _open = False  # whether there are others than the named ones, of this annotation
+    _others: Any = Any
     _order: tuple[list[str], list[str]] = ([], [])
+
+
+def _form(kind: Any) -> str | None:
+    """The name of a special form, of typing or typing_extensions."""
+    return getattr(get_origin(kind), "_name", None)

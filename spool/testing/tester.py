@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import orjson
 
 from spool import layout, look, machine, settings
 from spool.client import Spool
@@ -244,6 +245,6 @@ def _has(args: Any, wanted: dict[str, Any]) -> bool:
 def _plain(value: Any) -> Any:
     """As it is submitted; what cannot be, such as unittest.mock.ANY, as it is."""
     try:
-        return msgspec.to_builtins(value, str_keys=True)
+        return orjson.loads(orjson.dumps(msgspec.to_builtins(value, str_keys=True)))
     except TypeError:
         return value

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Required, TypedDict, Unpack
 
 import pytest
+from msgspec import Meta
 
 from spool import Invalid, Retry, Snooze, current, task
 from spool.tasks import registry
@@ -40,6 +41,7 @@ async def plain(n: int) -> int:
 welcome.submit("ada@example.org", copies=2)
 welcome.with_options(at="+2h", priority="low").submit(to="ada@example.org")
 result: dict[str, str] = welcome("ada@example.org")
+document: dict[str, object] = welcome.document("ada@example.org", copies=2)
 @welcome.upgrade(from_version=1)
 def _(args: dict[str, object]) -> dict[str, object]:
     return args
@@ -47,6 +49,7 @@ def _(args: dict[str, object]) -> dict[str, object]:
 WRONG = {
     "welcome.submit(to=7)": "arg-type",
     "welcome.submit()": "call-arg",
+    "welcome.document(to=7)": "arg-type",
     'welcome.with_options(at="+2h").submit("a", nonsense=1)': "call-arg",
     'welcome.with_options(prio="high")': "call-arg",
     'welcome.with_options(priority="urgent")': "arg-type",
@@ -119,6 +122,21 @@ def test_a_name_belongs_to_one_function() -> None:
         ({"name": "bad.alias", "aliases": ["a b"]}, "letters"),
         ({"name": "bad.version", "version": -1}, "integer"),
         ({"name": "bad.version", "version": True}, "integer"),
+        ({"name": "bad.aliases", "aliases": "old"}, "aliases `old`: must be a list of names"),
+        ({"name": "bad.aliases", "aliases": 7}, "aliases `7`: must be a list of names"),
+        ({"name": "bad.alias", "aliases": [7]}, "letters"),
+        (
+            {"name": "bad.retry", "retry_on": int},
+            "retry_on .*int.*: must be exception classes",
+        ),
+        (
+            {"name": "bad.retry", "retry_on": "ValueError"},
+            "retry_on `ValueError`: must be exception classes",
+        ),
+        ({"name": "bad.retry", "retry_on": ["ValueError"]}, "retry_on .*: must be exception classes"),
+        ({"name": "bad.retry", "retry_on": [ValueError()]}, "retry_on .*: must be exception classes"),
+        ({"name": "bad.fail", "fail_on": [int]}, "fail_on .*: must be exception classes"),
+        ({"name": "bad.fail", "fail_on": None}, "fail_on"),
         ({"name": "bad.option", "prio": "high"}, "priority"),
         ({"name": "bad.option", "timeout": "soon"}, "timeout"),
     ],
@@ -128,6 +146,32 @@ def test_what_cannot_be_marked_is_refused(options: dict[str, Any], words: str) -
     name = options.pop("name")
     with pytest.raises(Invalid, match=words):
         task(name, **options)(lambda: 1)
+
+
+def test_one_exception_class_is_as_good_as_a_list_of_one() -> None:
+    policy = task("one.class", retry_on=OSError, fail_on=[KeyError])(lambda: 1).policy
+    assert (policy.retry_on, policy.fail_on) == ((OSError,), (KeyError,))
+
+
+def test_a_generator_is_no_task() -> None:
+    def some() -> Any:
+        yield 1
+
+    async def others() -> Any:
+        yield 1
+
+    for function in (some, others):
+        with pytest.raises(Invalid, match=r"task `bad\.yields`: must return its result, not yield"):
+            task("bad.yields")(function)
+    assert "bad.yields" not in registry.REGISTRY
+
+
+def test_a_version_has_one_upgrade() -> None:
+    marked = task("up.twice", version=3)(lambda: 1)
+    marked.upgrade(from_version=1, to_version=3)(dict)
+    with pytest.raises(Invalid, match="from_version `1`: has an upgrade already"):
+        marked.upgrade(from_version=1)
+    assert marked.takes() == {1, 3}
 
 
 def test_an_upgrade_must_lead_upwards() -> None:
@@ -150,6 +194,51 @@ def test_parameters_of_every_kind_go_through() -> None:
     assert marked.signature.unpack(packed) == ([1], {"c": "y", "more": [1, {"k": None}]})
     with pytest.raises(Invalid, match=r"args\.c"):
         marked.signature.unpack({"a": 1, "c": "z"})
+
+
+def test_the_values_of_other_arguments_fit_their_annotation() -> None:
+    def rest(a: str = "", **rest: list[int]) -> None: ...
+
+    signature = task("every.rest")(rest).signature
+    assert signature.pack(("x",), {"one": [1], "two": []}) == {"a": "x", "one": [1], "two": []}
+    for wrong, where in (({"one": 1}, r"args\.one `1`"), ({"b": [1, "x"]}, r"args\.b\[1\]")):
+        with pytest.raises(Invalid, match=where + r".*: must fit its annotation: expected"):
+            signature.pack((), wrong)
+
+    def bad(**rest: Path | complex) -> None: ...
+
+    with pytest.raises(Invalid, match="annotation JSON cannot fill"):
+        task("every.bad")(bad).signature.compiled()
+
+
+class Sizes(TypedDict, total=False):
+    width: Required[int]
+    height: Annotated[int, Meta(gt=0)]
+    when: date
+
+
+def test_other_arguments_may_be_spelled_out() -> None:
+    def spelled(a: str, **rest: Unpack[Sizes]) -> None: ...
+
+    signature = task("every.spelled")(spelled).signature
+    packed = signature.pack(("x",), {"width": 1, "when": date(2027, 1, 2)})
+    assert signature.unpack(packed) == ([], {"a": "x", "width": 1, "when": date(2027, 1, 2)})
+    for wrong, where in (
+        ({}, r"args\.width: is required"),
+        ({"width": "1"}, r"args\.width"),
+        ({"width": 1, "height": 0}, r"args\.height"),
+        ({"width": 1, "heigth": 1}, r"args\.heigth.*no parameter.*did you mean 'height'"),
+    ):
+        with pytest.raises(Invalid, match=where):
+            signature.pack(("x",), wrong)
+
+
+def test_a_document_is_what_would_be_submitted() -> None:
+    @task("doc.it", priority="high")
+    def it(n: int) -> None: ...
+
+    assert it.document(1) == it.with_options().document(1)
+    assert it.document(1) == {"task": "doc.it", "args": {"n": 1}, "version": 1, "priority": "high"}
 
 
 def test_current_says_where_it_works() -> None:

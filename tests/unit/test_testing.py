@@ -255,6 +255,8 @@ def test_wanted_arguments_are_compared_as_they_are_submitted(spool: Tester) -> N
     with pytest.raises(NotSubmitted, match="was submitted"):
         spool.refute_submitted("kit.send", when=when, parcel=parcel)
     spool.refute_submitted("kit.send", parcel=Parcel(2, Kind.FAST))
+    note.submit("a", then=["b"])
+    spool.assert_submitted("kit.note", then=("b",))
 
 
 def test_what_a_task_submits_goes_to_the_spool_it_runs_for(
