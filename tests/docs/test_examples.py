@@ -94,8 +94,10 @@ def test_the_readme_has_a_shell_and_a_python_example() -> None:
     assert {language for language, _ in runnable(readme())} == {"sh", "python"}
 
 
-def test_the_examples_of_the_readme_run(home: Path) -> None:
-    run(home, runnable(readme()))
+def test_the_examples_of_the_readme_run_and_its_parent_runs_again(home: Path) -> None:
+    blocks = runnable(readme())
+    more, two = "spool submit order.ship", "test $(spool ls done | grep -c order.ship) = 2"
+    run(home, [*blocks, ("sh", more), blocks[-1], ("sh", two)])
 
 
 BLOCKS = [
