@@ -8,7 +8,7 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from spool import layout, machine, mounts, probes
+from spool import layout, machine, mounts
 from spool.disk import RealDisk
 from spool.errors import ConfigError, SpoolError
 from spoold import locks
@@ -99,8 +99,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
     intake.node = node
-    for check in probes.zone(found):
-        log.warning("%s; %s", check.what, check.remedy)
+    _check_zone(found)
 
     def apply(new: Settings) -> None:
         manager.reloading(clock())
@@ -163,6 +162,15 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     status.write(clock(), always=True)
     circle.close()
     log.info("stopped")
+
+
+def _check_zone(found: Settings) -> None:
+    """A TZ that means nothing is told."""
+    if os.environ.get("TZ"):
+        from spool import probes  # 5 ms, that most starts need not take
+
+        for check in probes.zone(found):
+            log.warning("%s; %s", check.what, check.remedy)
 
 
 def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None) -> Crowd | None:

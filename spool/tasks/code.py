@@ -33,10 +33,12 @@ class Code:
             raise Invalid("module", module, problem)
         self.names: frozenset[str] = names
 
-    def reason(self, name: str, version: Any, args: Any) -> str:
-        """Why it cannot run a task; empty where it can."""
-        self._line.send((name, version, args))
-        return str(self._heard(f"ends its process in an upgrade of {name}"))
+    def reasons(self, tasks: list[tuple[str, Any, Any]]) -> list[str]:
+        """Why it cannot run each of these (name, version, args); empty where it can."""
+        self._line.send(tasks)
+        names = ", ".join(sorted({name for name, *_ in tasks}))
+        found: list[str] = self._heard(f"ends its process in an upgrade of {names}")
+        return found
 
     def _heard(self, otherwise: str) -> Any:
         try:
@@ -67,7 +69,7 @@ def _answer(module: str, line: Connection) -> NoReturn:
         sys.stdout = sys.stderr
         line.send(_import(module))
         while True:
-            line.send(_reason(*line.recv()))
+            line.send([_reason(*task) for task in line.recv()])
     finally:
         os._exit(0)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spool.tasks.code import Code
 
 SHOWN = 5  # ids of each reason
+AT_ONCE = 256  # tasks in one question to a module
 WAITING = (layout.PENDING, layout.HELD, layout.RUNNING)
 
 
@@ -59,7 +60,7 @@ def check(disk: Disk, modules: Iterable[str] = (), handlers: Iterable[str] = ())
         for module, one in code.items():
             if module not in bound and not one.names:
                 raise Invalid("module", module, "must mark a task, or be named by a handler")
-        return _compare(disk, found, chosen, code)
+        return _Comparison(found, chosen, code).report(disk)
 
 
 def _chosen(found: Settings, patterns: tuple[str, ...]) -> dict[str, Handler]:
@@ -70,42 +71,71 @@ def _chosen(found: Settings, patterns: tuple[str, ...]) -> dict[str, Handler]:
     return {pattern: found.handlers[pattern] for pattern in patterns or found.handlers}
 
 
-def _compare(disk: Disk, found: Settings, chosen: dict[str, Handler], code: dict[str, Code]) -> Report:
-    def ours(name: str) -> Code | None:
-        """What is to run a task: the module of its handler; where it has none, whichever knows it."""
-        handler = found.handler_for(name)
-        if handler is None:
-            return next((one for one in code.values() if name in one.names), None)
-        return code.get(handler.python or "") if handler.pattern in chosen else None
+class _Comparison:
+    """All that waits, and makes tasks, against the code of each module."""
 
-    known: dict[tuple[Any, ...], Problem] = {}
-    checked = 0
-    for name, task_id, doc in _tasks(disk):
-        if (one := ours(name)) is None:
-            continue
-        checked += 1
+    def __init__(self, found: Settings, chosen: dict[str, Handler], code: dict[str, Code]) -> None:
+        self.found, self.chosen, self.code = found, chosen, code
+        self.checked = 0
+        self._known: dict[tuple[Any, ...], Problem] = {}
+        self._asked: dict[Code, list[tuple[str, str, Any, Any]]] = {one: [] for one in code.values()}
+
+    def report(self, disk: Disk) -> Report:
+        for name, task_id, doc in _tasks(disk):
+            self._one(name, task_id, doc)
+        for code in self._asked:
+            self._ask(code)
+        problems = [*self._known.values(), *self._schedules()]
+        return Report(self.checked, sorted(problems, key=lambda p: (p.task, str(p.version), p.reason)))
+
+    def _one(self, name: str, task_id: str, doc: dict[str, Any]) -> None:
+        code = self._ours(name)
+        if code is None:
+            return
+        self.checked += 1
         version = doc.get("version")
-        reason = _reason(found, one, name, version, doc.get("args", {}))
-        if reason:
-            problem = known.setdefault((name, version, reason), Problem(name, version, reason))
-            problem.count += 1
-            problem.ids += [task_id] if len(problem.ids) < SHOWN else []
-    problems = list(known.values())
-    for made in found.recurring:
-        one = ours(made.task)
-        if one and (reason := _reason(found, one, made.task, None, made.args)):
-            problems.append(Problem(made.task, None, f"schedule {made.name}: {reason}"))
-    return Report(checked, sorted(problems, key=lambda p: (p.task, str(p.version), p.reason)))
+        if reason := self._unbound(name, version):
+            self._add(task_id, name, version, reason)
+            return
+        self._asked[code].append((task_id, name, version, doc.get("args", {})))
+        if len(self._asked[code]) >= AT_ONCE:
+            self._ask(code)
 
+    def _ask(self, code: Code) -> None:
+        tasks, self._asked[code] = self._asked[code], []
+        reasons = code.reasons([task[1:] for task in tasks])
+        for (task_id, name, version, _), reason in zip(tasks, reasons, strict=True):
+            if reason:
+                self._add(task_id, name, version, reason)
 
-def _reason(found: Settings, code: Code, name: str, version: Any, args: Any) -> str:
-    """Why a task cannot be run; empty where it can."""
-    handler = found.handler_for(name)
-    if handler is None:
-        return "no handler in spool.toml is bound to its name"
-    if version is not None and handler.versions and version not in handler.versions:
-        return f"its handler takes versions {', '.join(map(str, handler.versions))}"
-    return code.reason(name, version, args)
+    def _add(self, task_id: str, name: str, version: Any, reason: str) -> None:
+        problem = self._known.setdefault((name, version, reason), Problem(name, version, reason))
+        problem.count += 1
+        problem.ids += [task_id] if len(problem.ids) < SHOWN else []
+
+    def _schedules(self) -> Iterator[Problem]:
+        for made in self.found.recurring:
+            code = self._ours(made.task)
+            if code is not None:
+                reason = self._unbound(made.task) or code.reasons([(made.task, None, made.args)])[0]
+                if reason:
+                    yield Problem(made.task, None, f"schedule {made.name}: {reason}")
+
+    def _ours(self, name: str) -> Code | None:
+        """What is to run a task: the module of its handler; where it has none, whichever knows it."""
+        handler = self.found.handler_for(name)
+        if handler is None:
+            return next((one for one in self.code.values() if name in one.names), None)
+        return self.code.get(handler.python or "") if handler.pattern in self.chosen else None
+
+    def _unbound(self, name: str, version: Any = None) -> str:
+        """Why no code is asked about a task; empty where its handler takes it."""
+        handler = self.found.handler_for(name)
+        if handler is None:
+            return "no handler in spool.toml is bound to its name"
+        if version is not None and handler.versions and version not in handler.versions:
+            return f"its handler takes versions {', '.join(map(str, handler.versions))}"
+        return ""
 
 
 def _tasks(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
