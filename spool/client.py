@@ -291,6 +291,7 @@ class Spool(Control):
     ) -> Iterator[Event]:
         """The events of a parent, oldest first, each within milliseconds of its becoming visible.
 
+        An outbox has one reader: two would be given the same events, and do most of the work twice.
         An event is acknowledged (its file deleted) when you come back for the next one. If you
         raise, or leave the loop, the one at hand stays and comes again: handle events so that
         seeing one twice does no harm. `acknowledge` does it at once. Damaged files are skipped with

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """The outbox of one parent, which need not be there yet."""
+    """The outbox of one parent, which need not be there yet; of two readers both get most events."""
 
     def __init__(self, disk: Disk, root: str, parent: str) -> None:
         if not is_task(parent):

@@ -377,7 +377,8 @@ def _late_word(request: Ack | Fail | Extend | Progress, place: Place) -> list[Ac
     """A word about an attempt that has ended: the same word again is no error, any other is stale."""
     last = place.last or {}
     same = last.get("attempt") == request.attempt
-    if same and isinstance(request, Ack) and last.get("outcome") == "ok":
+    ended = (last.get("outcome"), last.get("result"))
+    if same and isinstance(request, Ack) and ended == ("ok", request.result):
         return []
     if same and isinstance(request, Fail) and last.get("outcome") == "error":
         return []

@@ -187,6 +187,7 @@ def test_the_same_word_twice_is_no_error_and_another_one_is(live: Make) -> None:
     answer(spool, "ack", task_id, result=1)
     spool.event("done", task_id, "shop")
     spool.do({"action": "ack", "id": task_id, "attempt": 1, "result": 1})
+    assert "stale" in refused(spool, answer(spool, "ack", task_id, result=2))
     assert "stale" in refused(spool, answer(spool, "fail", task_id, error="after all"))
     assert spool.entry(task_id, "done")
     assert len(spool.records(task_id)) == 1
