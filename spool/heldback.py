@@ -85,15 +85,17 @@ def brief(status: dict[str, Any], clock: Callable[[int], str]) -> list[tuple[int
     for number, row in enumerate(status.get("held_back") or []):
         limit = str(row.get("why")).rpartition("(")[2] if row.get("key") else str(number)
         groups.setdefault((str(row.get("handler")), limit), []).append(row)
-    found = []
+    found: dict[str, tuple[int, dict[str, None]]] = {}  # two handlers may say the same
     for rows in groups.values():
         parts = [rows] if len(rows) > FEW else [[row] for row in rows]
         for part in parts:
             more = f", and {sum(row.get('keys') or 1 for row in part) - 1} other keys" if part[1:] else ""
             classes = dict.fromkeys(prio for row in part for prio in row.get("classes") or [])
             ready = sum(int(row.get("ready", 0)) for row in part)
-            found.append((ready, "/".join(classes), f"{_timed(str(part[0].get('why')), clock)}{more}"))
-    return found
+            why = f"{_timed(str(part[0].get('why')), clock)}{more}"
+            others, before = found.get(why, (0, {}))
+            found[why] = (others + ready, before | classes)
+    return [(ready, "/".join(classes), why) for why, (ready, classes) in found.items()]
 
 
 def _timed(why: str, clock: Callable[[int], str]) -> str:

@@ -67,3 +67,10 @@ def test_many_keys_at_one_limit_are_one_line_and_few_are_not() -> None:
         (310, "medium", "key 0 (concurrency_per_key), and 94 other keys"),
     ]
     assert len(brief({"held_back": keys[:3]}, str)) == 3
+
+
+def test_what_two_handlers_wait_for_is_told_once() -> None:
+    full = {"why": "outbox p is full", "key": None}
+    rows = [{**full, "handler": "a", "ready": 5, "classes": ["medium", "low"]}]
+    rows += [{**full, "handler": "b", "ready": 1, "classes": ["high", "medium"]}]
+    assert brief({"held_back": rows}, str) == [(6, "medium/low/high", "outbox p is full")]
