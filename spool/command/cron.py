@@ -180,20 +180,33 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _words(rule: Every) -> Iterator[str]:
-    from cronsim import CronSim
-
     from spool.times import format_span
 
     if rule.span:
         yield f"Every {format_span(rule.span)}, counted from 1970-01-01 00:00 UTC."
         return
-    from datetime import datetime
-
-    yield f"{CronSim(rule.cron, datetime(1970, 1, 1)).explain()}."  # noqa: DTZ001 - a wall clock
+    yield _sentence(rule.cron)
     if rule.wild:
         yield "Where the clock is set forward, times that are skipped do not occur; set back, both do."
     else:
         yield "Where the clock is set forward, at the first instant after; set back, the first time."
+
+
+def _sentence(cron: str) -> str:
+    """What an expression means: of two fields of days that both begin without a star, either suffices."""
+    from datetime import datetime
+
+    from cronsim import CronSim
+
+    epoch = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock
+    found = CronSim(cron, epoch)
+    if found.day_and:
+        return f"{found.explain()}."
+    week = {day % 7 for day in found.weekdays if isinstance(day, int)}
+    if len(week) < 7 and not found.days.issuperset(range(1, 32)):
+        return f"{found.explain()}; either suffices."
+    minute, hour, _, month, _ = cron.split()
+    return f"{CronSim(f'{minute} {hour} * {month} *', epoch).explain()}."
 
 
 def _print_next(name: str, rule: Every, zone: tzinfo, args: argparse.Namespace) -> None:

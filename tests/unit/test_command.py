@@ -797,6 +797,25 @@ def test_a_reader_that_has_gone_is_no_error_message(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("every", "sentence"),
+    [
+        ("0 0 * * 1", "At 00:00 on Monday."),
+        ("0 0 1-31 * 1", "At 00:00 every day."),
+        ("0 0 1 6 1-7", "At 00:00 every day in June."),
+        ("0 0 13 * FRI", "At 00:00 on the 13th day of month and on Friday; either suffices."),
+        ("0 0 L * MON#2",
+         "At 00:00 on the last day of the month and on the second Monday of the month; either suffices."),
+        ("0 0 */2 * 1", "At 00:00 on every second day of month if it's on Monday."),
+    ],
+)  # fmt: skip
+def test_an_expression_whose_days_are_told_twice_is_explained_as_it_counts(
+    say: Any, every: str, sentence: str
+) -> None:
+    status, out, _ = say("cron", "explain", every)
+    assert (status, out.splitlines()[0]) == (OK, sentence)
+
+
+@pytest.mark.parametrize(
     ("words", "closed", "status"),
     [
         (["submit", "a", "--json"], ">&-", OK),
