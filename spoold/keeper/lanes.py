@@ -46,6 +46,10 @@ class Lanes:
                 return self._take(lane.orders[0])
         return None
 
+    def first(self) -> list[StartOrder]:
+        """The next order of each lane."""
+        return [lane.orders[0] for lane in self.waiting.values()]
+
     def has_enough(self, name: str) -> bool:
         """Whether more than half of what was given waits still: spoold need not hurry to give more."""
         lane = self.waiting.get(name)
@@ -55,12 +59,14 @@ class Lanes:
         """Whether an attempt waits; it does no more."""
         found = next((o for lane in self.waiting.values() for o in lane.orders if o.key == key), None)
         if found is not None:
-            self._take(found)
+            self._take(found).close()
         return found is not None
 
     def clear(self, name: str) -> list[str]:
         """The keys of all that wait in a lane, in turn; none does any more."""
         lane = self.waiting.pop(name, None)
+        for order in lane.orders if lane is not None else ():
+            order.close()
         return [] if lane is None else [order.key for order in lane.orders]
 
     def due(self, running: Iterable[Attempt]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from .lanes import Lanes
 from .libc import PR_SET_NO_NEW_PRIVS, prctl, signalfd
 from .order import StartOrder, is_over, seconds, text
 from .proc import PATIENCE, Proc, processes, strike, strike_group, trees
-from .spawn import why
+from .spawn import prepare, why
 from .wire import Wire
 
 SOON = 0.003  # seconds that a report waits for others while there is enough to do
@@ -71,6 +71,7 @@ class Keeper:
         if self.lanes.waiting:
             self.tell(self.follow())
             self.wire.send()
+            self.prepare()
 
     # --- orders ---
 
@@ -114,6 +115,14 @@ class Keeper:
             if fd is not None:
                 os.close(fd)
 
+    def prepare(self) -> None:
+        """What the next ones need is made while others run."""
+        for order in self.lanes.first():
+            try:
+                prepare(order)
+            except (OSError, ValueError):
+                pass  # it is told when it is to start
+
     def follow(self) -> list[dict[str, object]]:
         """Start what waits for one of its lane to end, where one has; what there is to tell of it."""
         words: list[dict[str, object]] = []
@@ -138,9 +147,11 @@ class Keeper:
         """Start a handler that reads the `input`, or the `stdin` of the order; what there is to tell."""
         key = order.key
         if key in self.running:
+            order.close()
             return _refused(key, errno.EEXIST, "this attempt runs already")
         try:
             if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
+                order.close()
                 return _refused(key, errno.ETIME, "the lease of this node is over")
             self.note(key)
             attempt = Attempt(order)

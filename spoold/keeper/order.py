@@ -13,12 +13,13 @@ class StartOrder:
 
     __slots__ = (
         "ahead", "argv", "cwd", "env", "input", "key", "lane", "limit", "log", "niceness", "rank",
-        "stdin",
+        "stdin", "streams",
     )  # fmt: skip
 
     def __init__(self, message: dict[str, object], fd: int | None = None) -> None:
         """`fd`: what the handler reads instead of `stdin`."""
         self.input = fd
+        self.streams: tuple[int, int, int] | None = None  # made ready: output's ends, and what it reads
         limit = message.get("log_limit")
         if not isinstance(limit, int) or limit < 0:
             raise ValueError("log_limit: must be a number of bytes")
@@ -33,6 +34,12 @@ class StartOrder:
         self.cwd = None if message.get("cwd") is None else text(message, "cwd")
         self.stdin = text(message, "stdin")
         self.niceness = niceness.parse(message.get("niceness"))
+
+    def close(self) -> None:
+        """It is not started: let go of what was made ready for it."""
+        for fd in self.streams or ():
+            os.close(fd)
+        self.streams = None
 
     def __lt__(self, other: StartOrder) -> bool:
         """Whether it begins before another one of its lane."""

@@ -22,14 +22,9 @@ EVERY_SIGNAL = {*range(1, 32), *range(signal.SIGRTMIN, signal.NSIG)} - {signal.S
 
 def spawn(order: StartOrder) -> tuple[int, int]:
     """Start it: its process id and the reading end of its output. An error leaves only `input` open."""
-    reader, writer = os.pipe()
-    spent = [writer]
+    reader, writer, source = prepare(order)
+    order.streams = None
     try:
-        os.set_blocking(reader, False)
-        source = order.input
-        if source is None:
-            source = _stdin(order.stdin.encode("utf-8", "surrogateescape"))
-            spent.append(source)
         if order.cwd is not None:
             os.chdir(order.cwd)
         program = _program(order.argv[0], order.env)
@@ -39,11 +34,29 @@ def spawn(order: StartOrder) -> tuple[int, int]:
         os.close(reader)
         raise
     finally:
-        for fd in spent:
-            os.close(fd)
+        os.close(writer)
+        if source != order.input:
+            os.close(source)
         if order.cwd is not None:
             os.chdir("/")
     return pid, reader
+
+
+def prepare(order: StartOrder) -> tuple[int, int, int]:
+    """The two ends of its output and what it reads. They are the order's until it is started."""
+    if order.streams is None:
+        reader, writer = os.pipe()
+        try:
+            os.set_blocking(reader, False)
+            source = order.input
+            if source is None:
+                source = _stdin(order.stdin.encode("utf-8", "surrogateescape"))
+        except BaseException:
+            os.close(reader)
+            os.close(writer)
+            raise
+        order.streams = reader, writer, source
+    return order.streams
 
 
 def _spawned(program: str, order: StartOrder, source: int, writer: int) -> int:

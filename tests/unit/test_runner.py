@@ -26,6 +26,7 @@ from spoold.keeper.attempt import Attempt
 from spoold.keeper.lanes import Lanes
 from spoold.keeper.order import StartOrder
 from spoold.keeper.proc import environ
+from spoold.keeper.spawn import prepare, spawn
 from spoold.keeper.wire import LINE_LIMIT
 
 if TYPE_CHECKING:
@@ -1085,3 +1086,20 @@ def test_what_cannot_be_listened_to_now_is_listened_to_later(tmp_path: Path) -> 
         os.waitpid(attempt.pid, 0)
         assert attempt.finish()["tail"] == "hello\n"
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_was_made_ready_for_an_order_goes_with_it() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    lanes = Lanes()
+    for key in "abc":
+        order = StartOrder(json.loads(_ahead(key, "exit 7")))
+        lanes.add(order)
+        assert prepare(order) == prepare(order)
+    assert lanes.take("b")
+    (started, *_) = lanes.first()
+    assert lanes.next([]) is started
+    pid, reader = spawn(started)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    os.close(reader)
+    assert lanes.clear("lane") == ["c"]
+    assert set(os.listdir("/proc/self/fd")) == before
