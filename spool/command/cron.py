@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
+from spool.command.submit import show_ids
 from spool.errors import EX_DATAERR, Invalid
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         return _pause(spool, known, args)
     for schedule in [_named(known, name) for name in args.names]:
         if args.what == "run":
-            print(_submit(spool, schedule))
+            show_ids([_submit(spool, schedule)], json=args.json)
         else:
             _print_next(schedule.name, schedule.every, _zone(schedule, known), args)
     return 0

@@ -165,7 +165,7 @@ def test_cron_run_makes_one_now_under_the_rule_for_overlaps(live: Make) -> None:
     spool = live(handler("tick", "exec sleep 600") + schedule(every="@yearly", args={"a": 1}))
     first = say(spool, "cron", "run", "tick").strip()
     spool.entry(first, "running")
-    second = say(spool, "cron", "run", "tick").strip()
+    second = json.loads(say(spool, "cron", "run", "tick", "--json"))["id"]
     assert spool.end(second)["duplicate_of"] == first
     assert spool.end(second)["args"] == {"a": 1}
 
