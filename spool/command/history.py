@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from spool.client import Spool
     from spool.journal import Filter
 
 TOLD = ("at", "event", "id", "task", "from", "to", "entry", "node", "by")
@@ -51,9 +52,24 @@ def run(args: argparse.Namespace) -> int:
         options_of.usage(args, "-n takes a number from 0")
     spool = options_of.open_spool(args)
     wanted = _filter(args)
+    unseen = set(wanted.ids)
     for line in _lines(spool.path, wanted, args):
         _show(line, json=args.json)
+        if unseen:
+            unseen.discard(line["id"])
+    _check_known(spool, unseen)
     return 0
+
+
+def _check_known(spool: Spool, ids: set[str]) -> None:
+    """An error of those that no line tells of, whatever else was asked for, and no task has."""
+    from spool import journal
+    from spool.command.why import known
+    from spool.names import is_id
+
+    for task_id in filter(is_id, sorted(ids)):
+        if next(journal.read(spool.path, journal.Filter(ids=frozenset((task_id,)))), None) is None:
+            known(spool, task_id)
 
 
 def _filter(args: argparse.Namespace) -> Filter:

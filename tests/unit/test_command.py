@@ -386,6 +386,21 @@ def test_an_id_nobody_has_is_no_input(say: Any, verb: str) -> None:
     assert "no task has the id" in err
 
 
+def test_history_of_an_id_that_neither_a_task_nor_a_line_has_is_no_input(root: Path, say: Any) -> None:
+    waits, gone = new_id(), new_id()
+    take_in(root, waits, "a")
+    line = {"at": format_utc(NOW), "event": "cancel", "id": gone}
+    (root / "journal" / "n").mkdir(parents=True)
+    (root / "journal" / "n" / f"{date_of(NOW)}.jsonl").write_text(
+        json.dumps(line, separators=(",", ":")) + "\n"
+    )
+    assert say("history", waits)[0] == OK
+    assert say("history", gone, "--event", "fail")[0] == OK
+    status, out, err = say("history", new_id(), gone, "--json")
+    assert (status, json.loads(out)) == (NOINPUT, line)
+    assert "no task has the id" in err
+
+
 def test_why_says_in_one_line_what_a_task_waits_for(root: Path, say: Any) -> None:
     ids = queue(root)
     later, again, poison, no_code = new_id(), new_id(), new_id(), new_id()
