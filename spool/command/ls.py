@@ -116,7 +116,8 @@ def _print(
     if not rows:
         return
     head = ("STATE", "WHEN", "CLASS", "ID", "TASK", "ATTEMPT", "WHY")
-    render.table(head, [_row(spool, one, now, few=len(rows) <= FEW) for one in rows], colour=0)
+    shown = [_row(spool, one, now, few=len(rows) <= FEW) for one in rows]
+    render.table(head, shown, colour=0, spare=(head.index("ID"), head.index("CLASS")))
 
 
 def _row(spool: Spool, one: Listed, now: int, *, few: bool) -> tuple[Any, ...]:

@@ -55,16 +55,28 @@ def json_line(value: object) -> str:
         return json.dumps(value, separators=(",", ":"))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, colour: int | None = None) -> None:
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    colour: int | None = None,
+    spare: Sequence[int] = (),
+) -> None:
     """Print aligned columns; on a terminal the last one is cut to its width.
 
     `colour`: the column whose words choose the colour of their cells. Every cell is made safe.
+    `spare`: columns, from the last to the first, that are left out where the next one would be cut.
     """
-    body = [[safe(cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(head, *body, strict=True)]
+    body = [[safe(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(_width, column)) for column in zip(*body, strict=True)]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(paint(_line(head, widths, room), "dim"))
-    for row in body:
+    for column in spare:
+        if room is not None and sum(widths[: column + 2]) + 2 * (column + 1) > room:
+            del widths[column]
+            for row in body:
+                del row[column]
+    print(paint(_line(body[0], widths, room), "dim"))
+    for row in body[1:]:
         line = _line(row, widths, room)
         print(line if colour is None else _tinted(line, row, widths, colour))
 

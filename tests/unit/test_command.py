@@ -508,9 +508,20 @@ def test_colours_are_for_terminals_and_can_be_declined(root: Path) -> None:
 
 def test_a_table_is_no_wider_than_the_terminal(root: Path) -> None:
     queue(root)
-    lines = on_a_terminal("ls", "--all", "--spool", str(root), NO_COLOR="1", COLUMNS="60").splitlines()
-    assert all(len(line) <= 60 for line in lines)
+    lines = on_a_terminal("ls", "--all", "--spool", str(root), NO_COLOR="1", COLUMNS="30").splitlines()
+    assert all(len(line) <= 30 for line in lines)
     assert any(line.endswith("…") for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(99, {"ID", "CLASS"}), (60, {"CLASS"}), (40, set())])
+def test_where_there_is_no_room_the_names_of_tasks_come_first(
+    root: Path, columns: int, shown: set[str]
+) -> None:
+    take_in(root, new_id(), "mail.welcome.me")
+    out = on_a_terminal("ls", "--spool", str(root), NO_COLOR="1", COLUMNS=str(columns))
+    head, row = out.splitlines()
+    assert {"ID", "CLASS"} & set(head.split()) == shown
+    assert "mail.welc" in row
 
 
 def test_wide_characters_take_two_columns() -> None:
