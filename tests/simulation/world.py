@@ -128,7 +128,7 @@ class World:
 
     def boot(self, node: str = "n1", wrap: Callable[[Any], Any] | None = None) -> Host:
         """Start the daemon of a node, over a disk with faults where `wrap` says so."""
-        self.now()  # a start takes a moment
+        self.pass_time(1000)  # at the least: no event of this life has an instant of the one before
         host = Host(self, node, wrap(self.disk) if wrap else None)
         self.hosts[node] = host
         return host
