@@ -92,6 +92,17 @@ class NoSuchTask(SpoolError):
         return f"no task has the id {_short(self.id)}; `spool ls --all` lists what there is"
 
 
+class PutAside(NoSuchTask):
+    """A task, or how it ended, was damaged, and is in corrupt/ with the reason. Fields: id, path."""
+
+    def __init__(self, task_id: str, path: str) -> None:
+        super().__init__(task_id)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{_short(self.id)} was damaged: see {self.path}, and the reason beside it"
+
+
 class Refused(SpoolError):
     """spoold looked at an action and refused it. Fields: id, reason (the text of the refusal)."""
 

@@ -14,9 +14,9 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
-from spool import dropped, group, keys, layout, look, packs
+from spool import daemons, dropped, group, keys, layout, look, packs, settings
 from spool.disk import Exists, Missing
-from spool.errors import Invalid
+from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
 from spool.names import PRIORITIES, BadName, is_id, parse_event
 from spool.place import first_path, mark_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
 
+SETTINGS_LIMIT = 1 << 20
 OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
@@ -72,8 +73,28 @@ class Fsck:
         yield from self._journal()
         yield from self._packs()
         yield from self._errors()
+        yield from self._wanted()
 
     # The checks.
+
+    def _wanted(self) -> Iterator[Finding]:
+        """What people have asked for: pauses, schedules and settings."""
+        try:
+            daemons.read_pauses(self.disk)
+        except Missing:
+            pass
+        except (*DAMAGED, ValueError, TypeError) as problem:
+            yield self._away(layout.PAUSES, f"nothing is paused any more, for it is damaged: {problem}")
+        try:
+            daemons.read_schedules(self.disk)
+        except Invalid as problem:
+            yield self._away(layout.SCHEDULES, problem.rule)
+        try:
+            settings.load(self.disk.read(layout.SETTINGS, SETTINGS_LIMIT).decode())
+        except Missing:
+            pass
+        except (*DAMAGED, SpoolError, UnicodeDecodeError) as problem:
+            yield Finding(layout.SETTINGS, f"spoold does not start with it: {problem}")
 
     def _tree(self) -> Iterator[Finding]:
         for name in layout.TREE:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from spool import dropped, handed, layout, look, packs
 from spool.disk import Missing
-from spool.errors import NoSuchTask, NotAllowed, Refused, TimedOut
+from spool.errors import NoSuchTask, NotAllowed, PutAside, Refused, TimedOut
 from spool.names import id_time, is_id
 from spool.watch import Watch
 
@@ -21,7 +21,7 @@ SETTLING = 0.005  # seconds between looks while an entry follows its record
 
 
 def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[str, Any]:
-    """The last record of a task once it has ended; NoSuchTask, Refused, TimedOut."""
+    """The last record of a task once it has ended; NoSuchTask (PutAside), Refused, TimedOut."""
     if not is_id(task_id):
         raise NoSuchTask(task_id)
     found = last_word(disk, task_id)
@@ -31,8 +31,10 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
         return packed.attempts[-1]
     end = _end(timeout)
     _taken_in(disk, root, task_id, end)
-    with Watch([f"{root}/{layout.parent_of(layout.record(task_id, 1))}"]) as watch:
+    records = layout.parent_of(layout.record(task_id, 1))
+    with Watch([f"{root}/{records}", f"{root}/{layout.CORRUPT}"]) as watch:
         while True:
+            aside = _put_aside(disk, task_id)  # before its record is looked for
             last = look.last_record(disk, task_id)
             if _tells_end(last) and disk.info(last["entry"]) is not None:
                 return last
@@ -40,10 +42,24 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
                 if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
                     return packed.attempts[-1]
                 raise NoSuchTask(task_id)
+            if aside is not None:
+                raise PutAside(task_id, aside)
             left = _left(end, f"{task_id} has not ended yet")
             if _tells_end(last):  # its entry follows within milliseconds, and rings nowhere
                 left = SETTLING if left is None else min(left, SETTLING)
             watch.wait(left)
+
+
+def _put_aside(disk: Disk, task_id: str) -> str | None:
+    """Where what is left of a damaged task is, if there is no more of it that could end."""
+    try:
+        found = [n for n in disk.names(layout.CORRUPT) if task_id in n and not n.endswith(dropped.REASON)]
+        place = look.find(disk, task_id) if found else None
+    except (OSError, *look.DAMAGED):
+        return None
+    if not found or (place is not None and place.state not in layout.ENDED):
+        return None
+    return f"{layout.CORRUPT}/{found[0]}"
 
 
 def last_word(disk: Disk, task_id: str) -> dict[str, Any] | None:

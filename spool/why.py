@@ -74,8 +74,10 @@ class Why:
 
     def _after(self, task: TaskView) -> str:
         """How many it waits for, and one of them."""
-        left = [(one, self._state(one)) for one in task.after]
-        left = [(one, state) for one, state in left if state != layout.DONE]
+        states = [(one, self._state(one)) for one in task.after]
+        over = layout.ENDED if task.on_failure == "run" else (layout.DONE,)
+        left = [(one, state) for one, state in states if state not in over]
+        left.sort(key=lambda row: row[1] not in layout.ENDED)  # what has failed waits for somebody
         if not left:
             return self._unserved() or "what it waited for is done; it is about to go on"
         one, state = left[0]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from spool import daemons, layout, mounts
 from spool.command.parser import Parser
-from spool.disk import RealDisk
-from spool.errors import Busy, ConfigError, NotServed, SpoolError
+from spool.disk import DiskFull, RealDisk
+from spool.errors import EX_TEMPFAIL, Busy, ConfigError, NotServed, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.runargs import RUN
@@ -85,6 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpoolError as problem:
         print(f"spoold: {safe(problem)}", file=sys.stderr)
         return problem.exit_code
+    except DiskFull as problem:
+        said = "the disk is full: what ended meanwhile may not be on record, and would run again"
+        print(f"spoold: stopped while {said} ({safe(problem)})", file=sys.stderr)
+        return EX_TEMPFAIL
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from spool.client import Spool
     from spool.why import Why
 
+NO_ROOM = 1 << 16  # bytes free with which next to nothing can be written
 SHOWN = 20  # running tasks
 UNCOUNTED = "at least so many: it is a long queue, and spoold has not counted it yet"
 WORDS = {"taken": "taken in", "failures": "failed attempts"}
@@ -65,6 +67,7 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
         yield state, counts[state]
     yield "counted", found["counted_at"] if found["complete"] else UNCOUNTED
     yield "incoming", counts["incoming"] or None
+    yield "disk", _full(found["spool"])
     alive = [(name, node) for name, node in found["nodes"].items() if node["alive"]]
     for name, node in alive:
         if len(alive) > 1:
@@ -74,6 +77,17 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
         yield "pauses", reasons.pause(row)
     unread = ", ".join(f"{parent} {n}" for parent, n in found["outboxes"].items() if n)
     yield "unread", unread
+
+
+def _full(root: str) -> str | None:
+    """That there is no room, which a daemon cannot write down then."""
+    try:
+        room = os.statvfs(root)
+    except OSError:
+        return None
+    if room.f_bavail * room.f_frsize >= NO_ROOM and (room.f_favail or not room.f_files):
+        return None
+    return "full: nothing is taken in, and no end is on record, until there is room"
 
 
 def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:

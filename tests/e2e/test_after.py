@@ -145,7 +145,7 @@ def test_what_cannot_be_is_refused_whole(
 
 
 def test_the_command_says_what_a_task_waits_for(live: Make) -> None:
-    spool = live(STEP)
+    spool = live(STEP + BAD)
     base = [sys.executable, "-m", "spool"]
     env = {**os.environ, "SPOOL_DIR": str(spool.root)}
 
@@ -157,6 +157,17 @@ def test_the_command_says_what_a_task_waits_for(live: Make) -> None:
     spool.entry(second, "held")
     assert f"waits for {first} (pending)" in say("why", second)
     assert first in say("show", second)
+    failed = say("submit", "bad").strip()
+    spool.entry(failed, "failed")
+    cases = {
+        "wait": f"waits for {failed} (failed) and 1 more; `spool retry",
+        "run": f"waits for {first} (pending); ",
+    }
+    for how, words in cases.items():
+        third = say("submit", "step", "--after", first, "--after", failed, "--on-failure", how).strip()
+        spool.entry(third, "held")
+        assert words in say("why", third)
+        spool.do({"action": "cancel", "ids": [third]})
     spool.do({"action": "move", "ids": [first], "at": "+0s"})
     until(lambda: "done" in say("why", second), "it goes on")
 

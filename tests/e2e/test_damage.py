@@ -1,10 +1,12 @@
 """What is damaged or strange is kept with a reason, and never blocks what stands behind it."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spool import layout
+from spool import Spool, layout
+from spool.errors import PutAside
 from spool.names import Entry, new_id
 from spool.owncopy import decode_task, encode_task
 from tests.e2e.live import handler, until
@@ -37,6 +39,20 @@ def test_a_damaged_task_at_the_head_of_the_queue_blocks_nobody(spool_at, body):
         assert live.end(task_id)["event"] == "done"
     until(lambda: len(list((live.root / "corrupt").glob("*.reason.json"))) >= len(bad), "all in corrupt/")
     live.wait_count(0, "pending")
+
+
+@pytest.mark.parametrize("first", ["wait", "damage"])
+def test_who_waits_for_a_damaged_task_is_told_where_it_is(live, first):
+    live = live(handler("ok.*", "true"))
+    task_id = live.submit("ok.x", at="+1h")
+    live.entry(task_id, "pending")
+    with Spool(live.root) as spool, ThreadPoolExecutor(1) as thread:
+        waits = thread.submit(spool.wait, task_id, 30) if first == "wait" else None
+        os.truncate(live.root / layout.own_copy(task_id), 9)
+        live.drop({"action": "move", "ids": [task_id], "at": "+1s"})
+        until(lambda: list((live.root / "corrupt").glob(f"*{task_id}*.json")), "it is in corrupt/")
+        with pytest.raises(PutAside, match=f"corrupt/.*{task_id}"):
+            (waits or thread.submit(spool.wait, task_id, 30)).result(60)
 
 
 def test_a_name_that_is_no_entry_is_taken_out_of_the_way(spool_at):

@@ -67,6 +67,24 @@ def test_a_file_where_a_directory_belongs_is_named_and_moved_away(disk, path):
     assert (found.path, found.what) == (path, "is not a directory")
 
 
+@pytest.mark.parametrize(
+    ("path", "words", "mends"),
+    [
+        ("nodes/pauses.json", "nothing is paused any more, for it is damaged", True),
+        ("nodes/schedules.json", "is damaged", True),
+        ("spool.toml", "spoold does not start with it", False),
+    ],
+)
+def test_what_people_have_asked_for_is_named_where_it_is_damaged(disk, path, words, mends):
+    if disk.info(path) is not None:
+        disk.remove(path)
+    disk.write(path, b"XX = = ")
+    (found,) = grave(disk)
+    assert (found.path, words in found.what) == (path, True)
+    if mends:
+        mended(disk)
+
+
 def test_a_look_changes_nothing(disk):
     disk.make_dir("held")
     disk.write("held/rubbish.json", b"?")
