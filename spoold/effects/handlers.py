@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pwd
 import select
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from spoold.effects.owngroups import OwnGroups
     from spoold.effects.runner import Runner
 
+log = logging.getLogger("spoold")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 FULL = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # of the machine, not of a program
 OUT_OF_MEMORY = "the kernel killed in its control group: its processes took more than memory allows"
@@ -209,6 +211,8 @@ class Handlers:
         task_id, attempt = _id_of(event.key)
         result, problem = self._take_result(task_id, attempt)
         tail = event.tail
+        if event.log_error is not None:
+            log.warning("output of %s is not in its log: %s", event.key, event.log_error)
         if self.own.end(event.key) and event.exit != 0:
             tail = f"{tail.rstrip()}\n{OUT_OF_MEMORY}".lstrip()
         return Exited(

@@ -44,6 +44,7 @@ def test_a_stop_while_the_disk_is_full_says_what_may_run_again(small: Path, tmp_
         fill(small / "fill")
         gate.write("\n")
     until(lambda: "waiting for room" in live.says(), "the end has no room")
+    assert f"output of {task_id}.1 is not in its log: " in live.says()
     assert "full: nothing is taken in" in said(live, "status")
     live.signal(signal.SIGTERM)
     assert live.wait_exit() == os.EX_TEMPFAIL
