@@ -14,7 +14,6 @@ from spool.beats import ORPHAN, Beat, parse
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.mounts import is_network
-from spool.patterns import matches
 from spool.times import SECOND, parse_utc
 
 if TYPE_CHECKING:
@@ -194,12 +193,12 @@ def _object(disk: Disk, path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def broken(status: dict[str, Any], task: str | None = None) -> list[str]:
-    """What a daemon could not import of its Python modules, in words. `task`: that cannot run so."""
+def broken(status: dict[str, Any], handler: str | None = None) -> list[str]:
+    """What a daemon could not import of its Python modules, in words. `handler`: that cannot run so."""
     found: list[str] = []
     for row in status.get("python") or ():
         problem, known = row.get("problem"), row.get("tasks") is not None
-        if not problem or (task and (known or not any(matches(p, task) for p in row["handlers"]))):
+        if not problem or (handler and (known or handler not in row["handlers"])):
             continue
         said = f"{problem['type']}: {problem['message']}".partition("\n")[0]
         text = f"module {row['module']} cannot be imported: {said}"

@@ -156,7 +156,8 @@ class Why:
 
     def _broken(self, task: TaskView) -> str:
         """That the module of its function cannot be imported, by any daemon."""
-        said = [daemons.broken(status, task.task) for status in self.alive]
+        handler = self.held_back.handler_of(task.task)
+        said = [daemons.broken(status, handler.pattern) for status in self.alive] if handler else []
         return said[0][0] if said and all(said) else ""
 
     def _shut(self) -> str:
@@ -223,8 +224,8 @@ class Why:
                 text += _progress(row["progress"])
             if row.get("id") == task.id and row.get("ending"):
                 text += f", being ended: {row['ending']}"
-        for problem in daemons.broken(status, task.task):
-            text += f"; {problem}"
+        if (handler := self.held_back.handler_of(task.task)) is not None:
+            text += "".join(f"; {problem}" for problem in daemons.broken(status, handler.pattern))
         if task.entry is not None and task.entry.timeout is not None:
             text += f", its parent has until {self.say(task.entry.timeout)}"
         return text

@@ -65,6 +65,9 @@ def imported(module: str) -> Iterator[Code]:
 
 def _answer(module: str, line: Connection) -> NoReturn:
     try:
+        # The ends of others as well: each process sees when the command is gone.
+        os.closerange(3, line.fileno())
+        os.closerange(line.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         os.dup2(2, 1)  # what it writes is no answer of ours
         sys.stdout = sys.stderr
         line.send(_import(module))

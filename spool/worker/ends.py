@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -57,16 +58,18 @@ def _struct(value: Any) -> Any:
 
 
 def has_nan(value: Any) -> bool:
-    """Whether there is NaN or infinity in what orjson takes: it writes null for both."""
-    return _nan(msgspec.to_builtins(value, str_keys=False, enc_hook=str))
-
-
-def _nan(value: Any) -> bool:
+    """Whether there is NaN or infinity in what orjson writes of a value: null, for both."""
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dict):
-        return any(map(_nan, value.values()))
-    return isinstance(value, list | tuple) and any(map(_nan, value))
+        return any(map(has_nan, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(has_nan, value))
+    if isinstance(value, Enum):
+        return has_nan(value.value)
+    fields = ("__dataclass_fields__", "__struct_fields__")
+    names = [name for one in fields for name in getattr(value, one, ()) if not name.startswith("_")]
+    return any(has_nan(getattr(value, name, None)) for name in names)
 
 
 def _bad_result(text: str) -> End:

@@ -56,6 +56,9 @@ class Stream(io.RawIOBase):
     def fileno(self) -> int:
         return self.fd
 
+    def close(self) -> None:
+        """It is no task's to close: the next one prints there as well."""
+
     def write(self, data: Any) -> int:
         log = own_log.get(None)
         try:
@@ -73,7 +76,7 @@ class Text(io.TextIOWrapper):
     """The same for text."""
 
     def close(self) -> None:
-        """It is no task's to close: the next one prints there as well."""
+        """As below it: whoever wraps or closes it does so for himself."""
         self.flush()
 
 

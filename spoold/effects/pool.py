@@ -222,12 +222,12 @@ class Pool:
         changed = self.takes is not None and (worker.takes, worker.asyncs) != known
         all_ = list(self.workers.values())
         older, younger = all_[: all_.index(worker)], all_[all_.index(worker) + 1 :]
-        if changed and any(one.able for one in younger):
-            self._dismiss(worker, now)  # it took long, and what it has is older than theirs
+        late = changed and any(one.able for one in younger)
+        for old in older if asked or (changed and not late) else ():
+            self._dismiss(old, now)
+        if late:
+            self._dismiss(worker, now)  # what it has is older than theirs
             return []
-        if asked or changed:
-            for old in older:
-                self._dismiss(old, now)
         self.takes, self.turns.asyncs = worker.takes, worker.asyncs
         return self.registered(asked=asked)
 

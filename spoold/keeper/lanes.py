@@ -50,6 +50,13 @@ class Lanes:
         """The next order of each lane."""
         return [lane.orders[0] for lane in self.waiting.values()]
 
+    def close(self) -> bool:
+        """Let go of what was made ready for any that wait; whether there was something."""
+        ready = [o for lane in self.waiting.values() for o in lane.orders if o.streams is not None]
+        for order in ready:
+            order.close()
+        return bool(ready)
+
     def has_enough(self, name: str) -> bool:
         """Whether more than half of what was given waits still: spoold need not hurry to give more."""
         lane = self.waiting.get(name)

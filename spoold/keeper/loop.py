@@ -20,6 +20,7 @@ from .spawn import prepare, why
 from .wire import Wire
 
 SOON = 0.003  # seconds that a report waits for others while there is enough to do
+RESERVE = 16  # descriptors that nothing is made ahead with
 FREEZES = 8  # rounds of SIGSTOP before SIGKILL: a tree that forks faster is left to the sweep
 
 
@@ -116,10 +117,11 @@ class Keeper:
                 os.close(fd)
 
     def prepare(self) -> None:
-        """What the next ones need is made while others run."""
+        """What the next ones need is made while others run, where there are descriptors to spare."""
         for order in self.lanes.first():
             try:
-                prepare(order)
+                if max(prepare(order)) >= os.sysconf("SC_OPEN_MAX") - RESERVE:
+                    order.close()
             except (OSError, ValueError):
                 pass  # it is told when it is to start
 
@@ -146,19 +148,21 @@ class Keeper:
     def spawn(self, order: StartOrder) -> dict[str, object]:
         """Start a handler that reads the `input`, or the `stdin` of the order; what there is to tell."""
         key = order.key
-        if key in self.running:
-            order.close()
-            return _refused(key, errno.EEXIST, "this attempt runs already")
         try:
+            if key in self.running:
+                return _refused(key, errno.EEXIST, "this attempt runs already")
             if self.lease is not None and is_over(self.lease):  # the host was frozen since it was ordered
-                order.close()
                 return _refused(key, errno.ETIME, "the lease of this node is over")
             self.note(key)
             attempt = Attempt(order)
         except OSError as error:
+            if error.errno == errno.EMFILE and self.lanes.close():
+                return self.spawn(order)  # others had descriptors that wait
             return _refused(key, error.errno, why(error))
         except (ValueError, TypeError) as error:  # a NUL, a lone surrogate
             return _refused(key, None, str(error))
+        finally:
+            order.close()
         self.running[key] = self.family.leaders[attempt.pid] = attempt
         begun = {"pid": attempt.pid, "since": attempt.since, "ahead": order.ahead > 0}
         return {"ev": "started", "key": key, **begun}

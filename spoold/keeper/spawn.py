@@ -129,7 +129,14 @@ def _stdin(data: bytes) -> int:
             fd = os.memfd_create("stdin", flags)
         except (OSError, AttributeError):
             continue
-        os.pwrite(fd, data, 0)  # the offset stays 0
+        try:
+            written = os.pwrite(fd, data, 0)  # the offset stays 0
+        except BaseException:
+            os.close(fd)
+            raise
+        if written < len(data):  # a limit on the size of files
+            os.close(fd)
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), "stdin")
         return fd
     return _piped(data)
 

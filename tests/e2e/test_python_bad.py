@@ -60,7 +60,7 @@ def run():
     "a segmentation fault": ("def run(): ctypes.string_at(0)", "crashed", "SIGSEGV"),
     "a kill of its own process": ("def run(): os.kill(os.getpid(), signal.SIGKILL)", "crashed", "SIGKILL"),
     "descriptors closed": ("def run(): os.closerange(0, 1000)", "crashed", "exit 70"),
-    "a generator": ("def run(): yield 1", "result", "not JSON"),
+    "a generator": ("def run(): return (n for n in [1])", "result", "not JSON"),
 }  # fmt: skip
 
 
@@ -186,9 +186,13 @@ def first() -> None:
 
 def test_who_closes_stdout_closes_it_for_no_other(app) -> None:  # noqa: F811
     spool = app("""
+import io
 @task("t.close")
 def close() -> None:
     print("one")
+    sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+    sys.stdout.close()
+    sys.stdout = sys.__stdout__
     sys.stdout.close()
     sys.stderr.close()
 @task("t.say")

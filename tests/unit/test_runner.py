@@ -1103,3 +1103,22 @@ def test_what_was_made_ready_for_an_order_goes_with_it() -> None:
     os.close(reader)
     assert lanes.clear("lane") == ["c"]
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("most", [14, 16, 17, 19])
+def test_what_is_made_ahead_takes_no_descriptor_that_others_need(most: int) -> None:
+    keeper = RawKeeper("prlimit", f"--nofile={most}")
+    orders = [
+        _ahead(f"{lane}{n}.1", "(setsid sleep 0.1 &) ; exit 0", n, lane=lane)
+        for n in range(20)
+        for lane in "abc"
+    ]
+    keeper.say(b"\n".join(orders))
+    last: dict[str, dict[str, object]] = {}
+    while len(last) < len(orders):
+        answer = keeper.answer()
+        if answer["ev"] != "started":
+            last[str(answer["key"])] = answer
+    refused = [answer for answer in last.values() if answer["ev"] == "refused"]
+    assert len(refused) < len(orders) / 2, refused[:1]
+    assert keeper.close() == 0

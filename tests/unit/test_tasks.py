@@ -241,6 +241,12 @@ def test_a_document_is_what_would_be_submitted() -> None:
     assert it.document(1) == {"task": "doc.it", "args": {"n": 1}, "version": 1, "priority": "high"}
 
 
+def test_an_argument_may_have_the_name_of_those_that_have_none() -> None:
+    def every(**rest: int) -> Any: ...
+
+    assert task("every.named")(every).signature.unpack({"rest": 1}) == ([], {"rest": 1})
+
+
 def test_current_says_where_it_works() -> None:
     with pytest.raises(RuntimeError, match="no task runs here"):
         current()
@@ -269,6 +275,18 @@ def test_a_local_time_of_an_outcome_is_of_the_zone_of_the_spool_and_others_go_by
     times = Times(lambda: 4e9, "Asia/Tokyo")
     assert raised(Snooze(until="2090-01-01 09:00"), None, times)["until"] == 3786912000 * 10**6
     assert raised(Snooze(until="+1h"), None, times)["until"] == (4 * 10**9 + 3600) * 10**6
+
+
+@dataclass
+class Node:
+    value: float | None
+    _parent: object = None
+
+
+def test_what_is_not_written_is_not_looked_at() -> None:
+    node = Node(None, math.inf)
+    node._parent = [node, math.nan]
+    assert result_end(node, 100, Times())["outcome"] == "done"
 
 
 @pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": {"b": -math.inf}}, Score(math.nan)])
