@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool.names import new_id
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
@@ -24,10 +27,10 @@ TOML = "min_free_bytes = 0\nmin_free_inodes = 0\n" + handler("go", "read line < 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
+    """A file system of 300 inodes: what is freed meanwhile is too little for the end of a task."""
     place = tmp_path / "small"
     place.mkdir()
-    if LIBC.mount(b"none", bytes(place), b"tmpfs", 0, b"size=4m"):
+    if LIBC.mount(b"none", bytes(place), b"tmpfs", 0, b"nr_inodes=300"):
         pytest.skip(f"cannot mount: {os.strerror(ctypes.get_errno())}")
     yield place
     LIBC.umount2(bytes(place), DETACH)
@@ -43,13 +46,14 @@ def test_a_stop_while_the_disk_is_full_says_what_may_run_again(small: Path, tmp_
     with (tmp_path / "open").open("w") as gate:
         fill(small / "fill")
         gate.write("\n")
-    until(lambda: "waiting for room" in live.says(), "the end has no room")
+    until(lambda: fill(small / "fill") or "waiting for room" in live.says(), "the end has no room")
     assert f"output of {task_id}.1 is not in its log: " in live.says()
-    assert "full: nothing is taken in" in said(live, "status")
+    full = "full: nothing is taken in"
+    until(lambda: fill(small / "fill") or full in said(live, "status"), "status says so")
     live.signal(signal.SIGTERM)
     assert live.wait_exit() == os.EX_TEMPFAIL
     assert "stopped while the disk is full" in live.says()
-    (small / "fill").unlink()
+    shutil.rmtree(small / "fill")
     (tmp_path / "open").unlink()
     (tmp_path / "open").write_text("\n")
     live.start()
@@ -59,14 +63,12 @@ def test_a_stop_while_the_disk_is_full_says_what_may_run_again(small: Path, tmp_
     live.close()
 
 
-def fill(path: Path) -> None:
+def fill(folder: Path) -> None:
     """Take all the room there is."""
-    with path.open("wb", buffering=0) as file:
+    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
         while True:
-            try:
-                file.write(bytes(4096))
-            except OSError:
-                return
+            (folder / new_id()).touch()
 
 
 def said(live: Live, *words: str) -> str:
