@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.client import Spool
+    from spool.disk import Disk
     from spool.why import Why
 
 NO_ROOM = 1 << 16  # bytes free with which next to nothing can be written
@@ -67,7 +67,7 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
         yield state, counts[state]
     yield "counted", found["counted_at"] if found["complete"] else UNCOUNTED
     yield "incoming", counts["incoming"] or None
-    yield "disk", _full(found["spool"])
+    yield "disk", _full(reasons.disk)
     alive = [(name, node) for name, node in found["nodes"].items() if node["alive"]]
     for name, node in alive:
         if len(alive) > 1:
@@ -79,13 +79,10 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
     yield "unread", unread
 
 
-def _full(root: str) -> str | None:
+def _full(disk: Disk) -> str | None:
     """That there is no room, which a daemon cannot write down then."""
-    try:
-        room = os.statvfs(root)
-    except OSError:
-        return None
-    if room.f_bavail * room.f_frsize >= NO_ROOM and (room.f_favail or not room.f_files):
+    free = disk.free()
+    if free.bytes >= NO_ROOM and free.inodes:
         return None
     return "full: nothing is taken in, and no end is on record, until there is room"
 

@@ -56,8 +56,10 @@ class Signature:
         import msgspec
 
         struct = self._struct or self.compiled()
-        every = {*self._order[0], *self._order[1]}
-        extra = {k: v for k, v in args.items() if k not in every} if self._open else {}
+        extra: dict[str, Any] = {}
+        if self._open:
+            every = {*self._order[0], *self._order[1]}
+            extra = {k: v for k, v in args.items() if k not in every}
         known = {k: v for k, v in args.items() if k not in extra} if extra else args
         extra = {name: self._other(name, value) for name, value in extra.items()}
         try:

@@ -182,6 +182,13 @@ class Live:
         twice = {task_id: paths for task_id, paths in places.items() if len(paths) != 1}
         assert not twice, f"in two places: {twice}"
 
+    def command(self, *words: str, check: bool = True) -> str:
+        """What `spool ...` prints; `check`: and that it exits with 0."""
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "SPOOL_DIR": str(self.root)}
+        argv = [sys.executable, "-m", "spool", *words]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=check, timeout=60)
+        return done.stdout
+
     # Dropping.
 
     def put(self, name: str, data: bytes) -> Path:

@@ -7,14 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.live import ROOT, Live, handler, until
+from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,13 +27,6 @@ NEVER = (
 OPEN = f"[admission]\nfloor = 0\n{NEVER}swap = [1000000, 1000000]\nbattery = [0, 0]\n"
 SHUT = OPEN.replace("memory = [100, 100]", "memory = [0, 0]", 1)
 WORK = handler("work.*", "echo $SPOOL_TASK >> $NOTES/ran")
-
-
-def say(live: Live, *words: str) -> str:
-    """What `spool ...` prints."""
-    command = [sys.executable, "-m", "spool", *words]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "SPOOL_DIR": str(live.root)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
 
 
 def gate(live: Live, *, is_open: bool) -> dict[str, Any]:
@@ -53,7 +45,7 @@ def test_it_holds_says_why_and_goes_on(live: Spools) -> None:
     assert shut["why"].startswith("memory ")
     assert "% used, opens below 0 %" in shut["why"]
     assert spool.status_now()["held_back"][0]["ready"] == 1  # type: ignore[index]
-    for shown in (say(spool, "why", task), say(spool, "status")):
+    for shown in (spool.command("why", task), spool.command("status")):
         assert "1 ready, held since " in shown
         assert "next look in " in shown or "looks now" in shown
     spool.settings(OPEN + WORK)
@@ -175,7 +167,7 @@ def test_a_need_that_is_too_large_is_held_as_such(live: Spools) -> None:
     big, small = spool.submit("work.big"), spool.submit("work.small")
     spool.end(small)
     assert spool.entry(big, "held").why == "no-room"
-    assert "more memory than this machine has" in say(spool, "why", big)
+    assert "more memory than this machine has" in spool.command("why", big)
     assert "no-room" in spool.journal("park")[0]["why"]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +13,6 @@ from tests.e2e.test_python import app, python, write  # noqa: F401 - the fixture
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.e2e.live import Live
 
 OK = """
 @task("t.ok")
@@ -117,21 +114,18 @@ def test_whoever_asks_is_told_that_a_module_cannot_be_imported(app, tmp_path: Pa
     task_id = spool.submit("t.ok")
     assert spool.event("retrying", task_id)["error"]["type"] == "ModuleNotFoundError"
     for asked in (["status"], ["doctor"], ["why", spool.submit("t.ok")]):
-        until(lambda asked=asked: broken in said(spool, *asked), f"{asked} says it")
+        until(lambda asked=asked: broken in spool.command(*asked, check=False), f"{asked} says it")
     write(tmp_path, OK)
     assert spool.end(task_id)["result"] == "fine"
-    until(lambda: broken not in said(spool, "status"), "it is told no more")
+    until(lambda: broken not in spool.command("status", check=False), "it is told no more")
     write(tmp_path, "import no_such_thing")
     spool.signal(signal.SIGHUP)
-    until(lambda: f"{broken}; the code before it goes on" in said(spool, "status"), "status says it")
-    assert f"{broken}; the code before it goes on" in said(spool, "doctor")
+    until(
+        lambda: f"{broken}; the code before it goes on" in spool.command("status", check=False),
+        "status says it",
+    )
+    assert f"{broken}; the code before it goes on" in spool.command("doctor", check=False)
     assert spool.end(spool.submit("t.ok"))["result"] == "fine"
-
-
-def said(spool: Live, *words: str) -> str:
-    """What the command prints."""
-    command = [sys.executable, "-m", "spool", "--spool", str(spool.root), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
 def test_a_worker_that_does_not_start_says_what_it_said(spool_at, tmp_path: Path) -> None:

@@ -894,6 +894,10 @@ def test_status_of_two_daemons_says_which_one_each_line_is_of() -> None:
 
     from spool import layout
     from spool.command.status import _facts
+    from spool.disk import Free
+
+    roomy = SimpleNamespace(free=lambda: Free(1 << 30, 1 << 20))
+    reasons = cast(Any, SimpleNamespace(now=0, disk=roomy))
 
     node = {"alive": True, "state": "running", "pid": 1, "next": None, "gate": {"open": True}}
     rows = {name: {**node, "held_back": [{"why": f"{name} is full", "ready": 1}]} for name in ("a", "b")}
@@ -902,11 +906,7 @@ def test_status_of_two_daemons_says_which_one_each_line_is_of() -> None:
         "spool": "s", "alive": True, "nodes": rows, "counts": counts, "counted_at": None, "complete": True,
         "pauses": [], "outboxes": {},
     }  # fmt: skip
-    told = [
-        f"{k} {v}"
-        for k, v in _facts(found, cast(Any, SimpleNamespace(now=0)))
-        if k in ("on node", "held back")
-    ]
+    told = [f"{k} {v}" for k, v in _facts(found, reasons) if k in ("on node", "held back")]
     assert [line.split(":")[-1] for line in told] == [
         "on node a",
         " a is full",
@@ -914,4 +914,4 @@ def test_status_of_two_daemons_says_which_one_each_line_is_of() -> None:
         " b is full",
     ]
     del rows["b"]
-    assert "on node" not in dict(_facts(found, cast(Any, SimpleNamespace(now=0))))
+    assert "on node" not in dict(_facts(found, reasons))
