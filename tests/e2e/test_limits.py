@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.live import handler, until
-from tests.e2e.test_admission import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +29,9 @@ def test_one_of_a_key_at_once_and_why_says_so(live: Spools) -> None:
     spool.status(lambda s: s["held_back"], "the second of a key is held back")
     assert not (spool.notes / two).exists()
     for verb in (("why", two), ("show", two), ("ls", "pending"), ("ls", "--json"), ("status",)):
-        assert "(concurrency_per_key)" in say(spool, *verb), verb
+        assert "(concurrency_per_key)" in spool.command(*verb), verb
     until(
-        lambda: 'runs 1 with args.who "ann" already (concurrency_per_key)' in say(spool, "why", two),
+        lambda: 'runs 1 with args.who "ann" already (concurrency_per_key)' in spool.command("why", two),
         "why says so",
     )
     (spool.notes / f"go.{one}").touch()
@@ -51,7 +50,7 @@ def test_a_limit_of_a_handler_holds_its_own_tasks_alone(live: Spools) -> None:
     two = spool.submit("w.a")
     assert spool.end(spool.submit("x.a", priority="low"))["event"] == "done"
     # The status that it reads is written a moment after the end of a task.
-    until(lambda: "runs 1 already (concurrency_total)" in say(spool, "why", two), "why says so")
+    until(lambda: "runs 1 already (concurrency_total)" in spool.command("why", two), "why says so")
     for task in (one, two):
         (spool.notes / f"go.{task}").touch()
         assert spool.end(task)["event"] == "done"
@@ -68,7 +67,7 @@ def test_a_rate_is_kept_over_a_restart_and_why_says_when_the_next_starts(live: S
             spool.start()
         spool.status(lambda s: s["held_back"], "the second is held back")
         assert spool.end(spool.submit("x.a", priority="low"))["event"] == "done"
-        assert "handler r.* starts 1/1d (rate), the next at 20" in say(spool, "why", two)
+        assert "handler r.* starts 1/1d (rate), the next at 20" in spool.command("why", two)
         assert not (spool.notes / two).exists()
 
 
@@ -79,7 +78,7 @@ def test_tasks_of_another_customer_need_not_wait_for_all_of_the_first(live: Spoo
     many = spool.submit_all([{"task": "f.a", "args": {"who": "ann"}} for _ in range(30)])
     one = spool.submit("f.a", args={"who": "bob"})
     spool.entry(one, "pending")
-    assert "tasks take turns by args.who (fair)" in say(spool, "why", one)
+    assert "tasks take turns by args.who (fair)" in spool.command("why", one)
     spool.do({"action": "resume"})
     for task in (*many, one):
         assert spool.end(task)["event"] == "done"
