@@ -372,7 +372,11 @@ def test_it(spool):
 def test_the_plugin_works_in_a_project_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(USERS)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "spool.testing.plugin", "-p", "no:cacheprovider", str(tmp_path)],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "spool.testing.plugin", "-p", "no:cacheprovider"),
+            *("--basetemp", tmp_path / "base"),  # else it tidies up after other runs when it ends: minutes
+            *("-o", "faulthandler_timeout=60", tmp_path),
+        ],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
