@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -209,15 +210,9 @@ class RealDisk:
         except (FileNotFoundError, NotADirectoryError):
             return  # a stranger's file is no directory of ours; fsck names it
         try:
-            batch: list[str] = []
             with os.scandir(fd) as entries:
-                for entry in entries:
-                    batch.append(entry.name)
-                    if len(batch) >= size:
-                        yield batch
-                        batch = []
-            if batch:
-                yield batch
+                while batch := [entry.name for entry in islice(entries, size)]:
+                    yield batch
         finally:
             os.close(fd)
 

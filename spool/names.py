@@ -243,11 +243,11 @@ def parse_entry(name: str, *, date: str | None = None, prio: str | None = None) 
     if clock is None or not _ID.fullmatch(parts[1]) or not _TASK.fullmatch(parts[2]):
         msg = "an entry starts with HHMMSS.uuuuuu, a UUIDv7 and a task name"
         raise BadName(msg)
-    fields = _fields(parts[3:])
-    hour, minute, second, micro = (int(g) for g in clock.groups())
+    hour, minute, second, micro = map(int, clock.groups())
     if hour > 23 or minute > 59 or second > 59:
         msg = f"{parts[0]} is no time of day"
         raise BadName(msg)
+    fields = _fields(parts[3:])
     day = fields.pop("s", None)
     where = fields.pop("c", None)
     try:
@@ -255,6 +255,8 @@ def parse_entry(name: str, *, date: str | None = None, prio: str | None = None) 
     except ValueError as error:
         raise BadName(str(error)) from None
     us = start + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micro
+    if not fields and prio in PRIORITIES:  # most that wait
+        return Entry(time=us, id=parts[1], task=parts[2], prio=prio, base=prio)
     return _build(us, parts[1], parts[2], prio or where or fields.get("b") or "medium", fields)
 
 

@@ -83,17 +83,13 @@ def _of_use(state: State, event: Seen, limit: str) -> list[str]:
     Of a long backlog that is most of them, so little is done for each: a name with fields behind the
     task is left to the rest of us, and so is what is not due.
     """
-    found: list[str] = []
-    ends: dict[str, str] = {}  # by task: the name from which on nothing is of use
+    # by task: the name from which on nothing is of use
+    ends = {task: _end(state, event, task) for task in {name[47:-5] for name in event.names}}
     edge = limit[11:] if event.date == limit[:10] else _LAST
-    for name in event.names:
-        task = name[47:-5]
-        end = ends.get(task)
-        if end is None:
-            end = ends[task] = _end(state, event, task)
-        if name < end or name >= edge:
-            found.append(name)
-    return found
+    if len(ends) > 1:
+        return [name for name in event.names if name < ends[name[47:-5]] or name >= edge]
+    end = next(iter(ends.values()))
+    return [name for name in event.names if name < end or name >= edge]
 
 
 def _end(state: State, event: Seen, task: str) -> str:
@@ -134,11 +130,7 @@ def _deadline(state: State, text: str) -> None:
 
 
 def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
-    parts = name.split(",", 3)
-    if len(parts) < 3:
-        parts = [name, "", ""]  # no entry: found out, and quarantined, when the scan has ended
-    task = parts[2].removesuffix(".json") if len(parts) == 3 else parts[2]
-    rest = parts[3] if len(parts) > 3 else ""
+    task, _, rest = name[47:-5].partition(",")  # where it is no entry: found out when the scan has ended
     mark = limitkey.mark_in(name) if "g=" in rest else ""
     if mark and state.is_foreign(task, mark):
         state.passed = True

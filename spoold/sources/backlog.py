@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 R = TypeVar("R")
-SLICE = 2000
+SLICE = 6000
 
 
 class Backlog:
