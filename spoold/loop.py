@@ -386,7 +386,8 @@ class Loop:
             if self._over():
                 return
             patience = self._patience()
-            if self._hang is not None and (patience is None or clock().mono - begun > FIRST):
+            long = self.intake.behind or clock().mono - begun > FIRST
+            if self._hang is not None and (patience is None or long):
                 self._listen(self._hang)
                 patience = 0
             ready = {key.fd for key, _ in self._selector.select(patience)}
@@ -496,7 +497,7 @@ class Loop:
 
     def _care(self, now: Now) -> list[Event]:
         """Housekeeping, at least once a minute: nothing here is needed for correctness."""
-        self.intake.ring()
+        self.intake.catch_up()
         self.status.write(now, always=True)
         if self.doorbell is not None:
             self.doorbell.grow()

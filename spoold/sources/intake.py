@@ -59,9 +59,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 SLICE = 256  # files looked at in one round of the loop, at most
+BURST = 128  # where there are more: what is high among them waits for such a round
 MOST, LEAST = 1 << 16, 8  # tasks of a round, but for those of one file
 LONG = 500_000  # us: a round that takes longer is too long for those that wait for the loop
-PEEKS = 1024  # of the newest names in one round: what is high among them does not wait for a long listing
+PEEKS = 2048  # of the newest names in one round: what is high among them does not wait for a long listing
 PEEK = 64 << 10  # bytes; what is larger does wait
 LARGEST = 1 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
 KNOWN = 50_000  # tasks that others are to wait for, known to be there
@@ -171,6 +172,12 @@ class Intake:
         if self.crowd is not None:
             self.crowd.ring()
 
+    def catch_up(self) -> None:
+        """Look again, and hear of what nobody has told of: what came behind a listing under way."""
+        self.ring()
+        if self._names:
+            self.heard(sorted(set(self.disk.names(layout.INCOMING)).difference(self._names)))
+
     def heard(self, names: Iterable[str]) -> None:
         """These have come just now; a look at everything finds them too."""
         if self.crowd is None:
@@ -182,6 +189,11 @@ class Intake:
         if self.crowd is not None:
             return self.crowd.busy
         return self._rung or bool(self._names)
+
+    @property
+    def behind(self) -> bool:
+        """Whether more lies there than one look takes."""
+        return len(self._names) > SLICE
 
     @property
     def unsettled(self) -> int:
@@ -229,7 +241,7 @@ class Intake:
 
     @property
     def _slice(self) -> int:
-        return min(SLICE, self._most)
+        return min(SLICE if len(self._names) <= SLICE else BURST, self._most)
 
     def took(self, us: int) -> None:
         """How long the round of the last look was: less in the next where it was long.

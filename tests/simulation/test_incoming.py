@@ -18,7 +18,7 @@ from spool.times import format_utc
 from spoold.core import rights, share
 from spoold.core.values import Arrived, Invalidated, Who
 from spoold.sources.crowd import Crowd
-from spoold.sources.intake import LEAST, LONG, SLICE, Intake
+from spoold.sources.intake import BURST, LEAST, LONG, SLICE, Intake
 from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, say, submit, wait
 from tests.simulation import invariants
@@ -66,10 +66,10 @@ def test_a_verb_is_not_refused_while_its_task_may_stand_further_down_the_listing
     drop(here, "a.json", {"action": "cancel", "ids": [ident(1)]})
     for n in range(SLICE):
         drop(here, f"b{n}.json", {"task": "run.a"})
-    assert len(intake.look(here.now())) == SLICE - 1  # the cancel waits for its task
+    assert len(intake.look(here.now())) == BURST - 1  # the cancel waits for its task
     drop(here, "c.json", {"task": "run.a", "id": ident(1)})  # the listing came too early for it
     intake.ring()
-    for _ in range(3):
+    for _ in range(4):
         here.pass_time(60 * SECOND)
         assert all(isinstance(event, Arrived) for event in intake.look(here.now()))
 
@@ -85,10 +85,10 @@ def test_what_is_high_and_new_does_not_wait_for_a_long_listing() -> None:
             here.disk.remove(f"{layout.INCOMING}/{name}")
         return found
 
-    for n in range(4 * SLICE):
+    for n in range(5 * BURST):
         drop(here, f"b{n:04}.json", {"task": "run.a"})
-    intake.heard(["b0700.json"])
-    assert names() == [f"b{n:04}.json" for n in range(SLICE)]
+    intake.heard([f"b{3 * BURST:04}.json"])
+    assert names() == [f"b{n:04}.json" for n in range(BURST)]
     new = {
         "c.json": {"task": "run.a", "priority": "high"},
         "d.json": {"task": "run.a", "meta": {"not": "high"}},
@@ -107,11 +107,23 @@ def test_what_is_high_and_new_does_not_wait_for_a_long_listing() -> None:
     assert names() == ["c.json", "h.json"]
     drop(here, "k.json", {"task": "run.a", "priority": "high"})
     intake.heard(["k.json"])
-    assert names() == [f"b{n:04}.json" for n in range(SLICE, 2 * SLICE)]
+    assert names() == [f"b{n:04}.json" for n in range(BURST, 2 * BURST)]
     assert names() == ["k.json"]
-    for rest in (2, 3):
-        assert names() == [f"b{n:04}.json" for n in range(rest * SLICE, (rest + 1) * SLICE)]
+    assert names() == [f"b{n:04}.json" for n in range(2 * BURST, 3 * BURST)]
+    assert names() == [f"b{n:04}.json" for n in range(3 * BURST, 5 * BURST)]
     assert names() == ["d.json", "e.json", "i.json"]  # the cancel waits for its task
+
+
+def test_what_is_high_and_came_before_anybody_listened_does_not_wait_either() -> None:
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    for n in range(3 * SLICE):
+        drop(here, f"b{n:04}.json", {"task": "run.a"})
+    for event in intake.look(here.now()):
+        here.disk.remove(event.source.path)
+    drop(here, "c.json", {"task": "run.a", "priority": "high"})
+    intake.catch_up()
+    assert [event.source.path for event in intake.look(here.now())] == [f"{layout.INCOMING}/c.json"]
 
 
 class Meanwhile(Wrapper):
@@ -187,8 +199,8 @@ def test_slices_are_small_while_rounds_take_long_and_large_again_after() -> None
     for took in [LONG + 1] * 7 + [LONG // 2] + [1000] * 7:
         sizes.append(len(intake.look(here.now())))
         intake.took(took)
-    assert sizes[:8] == [256, 128, 64, 32, 16, LEAST, LEAST, LEAST]
-    assert sizes[8:] == [LEAST, 16, 32, 64, 128, SLICE, SLICE]
+    assert sizes[:7] == [BURST, 64, 32, 16, LEAST, LEAST, LEAST]
+    assert sizes[8:] == [LEAST, 16, 32, 64, BURST, BURST, BURST]
 
 
 def tasks_of(world: World) -> list[int]:

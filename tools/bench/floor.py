@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDERS = ("incoming", "running", "ids", "pending", "attempts", "done", "outbox", "tmp")
-BATCH = 256  # tasks whose steps are made together
+BATCH = 128  # tasks whose steps are made together
 TASK, RECORD, LINE = b"x" * 260, b"x" * 600, b"x" * 300  # bytes that spoold writes of a no-op task
 FILES = 10  # that a task may need
 TAKEN, RUN = "the calls alone, taken in", "the calls alone, taken in and run"
