@@ -6,9 +6,9 @@ The same calls on the same names in the same batches as spoold makes (strace tel
 process that decides nothing, encodes nothing and runs nothing. *taken in*: a dropped file read, written
 down as a task, given its place in pending/, and removed. *run*: after that claimed, its record written,
 told of and done. *programs*: these, and beside them in a second process those that its keeper makes, two
-of /bin/true at once; neither waits for the other. Beside them, in the same run, spool itself with one worker
-and with two programs at once, and the prototype of prototype.py. What spool takes beyond the calls is its
-own work; nothing it does can make up for them.
+of /bin/true at once; neither waits for the other. Beside them, in the same run, spool itself with one
+worker and with two programs at once, and the prototype of prototype.py. What spool takes beyond the
+calls is its own work; nothing it does can make up for them.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def keep(number: int, ready: threading.Barrier) -> None:
     while left or outputs:
         while left and len(outputs) < 2:
             reader, writer = os.pipe()
-            os.set_blocking(reader, False)  # noqa: FBT003
+            os.set_blocking(reader, False)
             source = os.memfd_create("stdin")
             os.pwrite(source, TASK, 0)
             actions = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((source, writer, writer))]
