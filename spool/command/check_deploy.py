@@ -40,6 +40,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="only tasks of this handler, as spool.toml names it; may be repeated",
     )
+    parser.add_argument(
+        "--interpreter",
+        metavar="PYTHON",
+        help="the Python that imports (default: a handler's own, else the one that runs spool)",
+    )
     options_of.add_json(parser, "print one JSON object a reason")
 
 
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         if bar.shown:
             counts, _ = look.count(spool.disk, WAITING, limit=sys.maxsize)
             bar.total = sum(counts.values())
-        report = check(bar.reads(spool.disk), args.modules, args.handler)
+        report = check(bar.reads(spool.disk), args.modules, args.handler, args.interpreter)
     if args.json:
         for one in report.problems:
             print(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
+import subprocess
 import sys
 from contextlib import contextmanager
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from spool.apps import command
 from spool.errors import Invalid
 from spool.results import named
 from spool.tasks import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from multiprocessing.connection import Connection
+
+    from spool.apps import App
 
 
 class Code:
@@ -48,40 +51,47 @@ class Code:
 
 
 @contextmanager
-def imported(module: str) -> Iterator[Code]:
-    """The module, imported now from where we are; its process is gone afterwards."""
+def imported(app: App) -> Iterator[Code]:
+    """The module of an application, imported now from where we are; its process is gone afterwards."""
     here, there = Pipe()
-    pid = os.fork()  # noqa: TID251 - of a small command; what one imports, the next must not see
-    if pid == 0:
-        _answer(module, there)
-    there.close()
-    try:
-        with here:
-            yield Code(module, here)
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    with here:
+        with there:
+            words = [*command(app.interpreter, __name__), app.module, str(there.fileno())]
+            try:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | dict(app.env),
+                    pass_fds=[there.fileno()],
+                )
+            except OSError as problem:
+                rule = f"cannot be started: {problem.strerror}; name the one to use with --interpreter"
+                raise Invalid("interpreter", words[0], rule) from None
+        try:
+            yield Code(app.module, here)
+        finally:
+            process.kill()
+            process.wait()
 
 
-def _answer(module: str, line: Connection) -> NoReturn:
+def main() -> NoReturn:
+    """The process: it answers until the command is gone."""
+    module, fd = sys.argv[1:]
+    line = Connection(int(fd))
     try:
-        # The ends of others as well: each process sees when the command is gone.
-        os.closerange(3, line.fileno())
-        os.closerange(line.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         os.dup2(2, 1)  # what it writes is no answer of ours
         sys.stdout = sys.stderr
         line.send(_import(module))
         while True:
             line.send([_reason(*task) for task in line.recv()])
+    except EOFError:
+        pass
     finally:
         os._exit(0)
 
 
 def _import(module: str) -> tuple[frozenset[str], str]:
     """The names of tasks that are there then, and what is wrong."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    importlib.invalidate_caches()
     try:
         importlib.import_module(module)
         for task in registry.REGISTRY.values():

@@ -9,6 +9,7 @@ import orjson
 from msgspec import Struct, field
 
 from spool import dropped, layout, look
+from spool.apps import App, app_of
 from spool.disk import Missing
 from spool.errors import Invalid
 from spool.fields import nearest
@@ -45,22 +46,38 @@ class Report(Struct):
     problems: list[Problem]
 
 
-def check(disk: Disk, modules: Iterable[str] = (), handlers: Iterable[str] = ()) -> Report:
+def check(
+    disk: Disk,
+    modules: Iterable[str] = (),
+    handlers: Iterable[str] = (),
+    interpreter: str | None = None,
+) -> Report:
     """Every task that is dropped, waits, is held or runs, against the code as it can be imported now.
 
     Each is held against the module of its handler, and so are those that schedules make. `modules`:
     those whose tasks are looked at; none: all that handlers name. `handlers`: patterns, only the tasks
-    of these. Raises Invalid where a module cannot be imported, or could have nothing to run.
+    of these. `interpreter`: the Python that imports, in place of those of the handlers. Raises Invalid
+    where a module cannot be imported, or could have nothing to run.
     """
     found = recurring.settings_of(disk)
     chosen = _chosen(found, tuple(handlers))
-    bound = {handler.python for handler in chosen.values() if handler.python}
+    apps = {pattern: _app(one, interpreter) for pattern, one in chosen.items() if one.python}
+    bound = {app.module for app in apps.values()}
+    wanted = {app for app in apps.values() if not modules or app.module in modules}
+    wanted |= {App(module, interpreter, None, ()) for module in modules if module not in bound}
     with ExitStack() as stack:
-        code = {m: stack.enter_context(imported(m)) for m in modules or sorted(bound)}
-        for module, one in code.items():
-            if module not in bound and not one.names:
-                raise Invalid("module", module, "must mark a task, or be named by a handler")
-        return _Comparison(found, chosen, code).report(disk)
+        code = {app: stack.enter_context(imported(app)) for app in sorted(wanted, key=str)}
+        for app, one in code.items():
+            if app.module not in bound and not one.names:
+                raise Invalid("module", app.module, "must mark a task, or be named by a handler")
+        served = {pattern: code[app] for pattern, app in apps.items() if app in code}
+        return _Comparison(found, served, list(code.values())).report(disk)
+
+
+def _app(handler: Handler, interpreter: str | None) -> App:
+    """The application of a handler, as it is imported here."""
+    app = app_of(handler)
+    return app._replace(cwd=None, interpreter=interpreter or app.interpreter)
 
 
 def _chosen(found: Settings, patterns: tuple[str, ...]) -> dict[str, Handler]:
@@ -72,13 +89,13 @@ def _chosen(found: Settings, patterns: tuple[str, ...]) -> dict[str, Handler]:
 
 
 class _Comparison:
-    """All that waits, and makes tasks, against the code of each module."""
+    """All that waits, and makes tasks, against the code of each handler, by its pattern."""
 
-    def __init__(self, found: Settings, chosen: dict[str, Handler], code: dict[str, Code]) -> None:
-        self.found, self.chosen, self.code = found, chosen, code
+    def __init__(self, found: Settings, code: dict[str, Code], all_code: list[Code]) -> None:
+        self.found, self.code = found, code
         self.checked = 0
         self._known: dict[tuple[Any, ...], Problem] = {}
-        self._asked: dict[Code, list[tuple[str, str, Any, Any]]] = {one: [] for one in code.values()}
+        self._asked: dict[Code, list[tuple[str, str, Any, Any]]] = {one: [] for one in all_code}
 
     def report(self, disk: Disk) -> Report:
         for name, task_id, doc in _tasks(disk):
@@ -125,8 +142,8 @@ class _Comparison:
         """What is to run a task: the module of its handler; where it has none, whichever knows it."""
         handler = self.found.handler_for(name)
         if handler is None:
-            return next((one for one in self.code.values() if name in one.names), None)
-        return self.code.get(handler.python or "") if handler.pattern in self.chosen else None
+            return next((one for one in self._asked if name in one.names), None)
+        return self.code.get(handler.pattern)
 
     def _unbound(self, name: str, version: Any = None) -> str:
         """Why no code is asked about a task; empty where its handler takes it."""

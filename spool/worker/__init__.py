@@ -1,6 +1,6 @@
 """A warm worker: a process that imports an application once and runs its tasks, one after the other.
 
-    python -c ENTRY FOLDER      (see spoold/effects/pool.py)
+    python -c ENTRY FOLDER      (see spool/apps.py)
 
 Its standard input is a socket to spoold. JSON objects, one a line, go over it:
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import spool
 from spool import layout
+from spool.apps import command
 from spool.records import error
 from spoold.core.values import Answered, Begun, NotStarted, Progressed, Registered, Returned, Tick
 from spoold.effects.turns import Turns, key_of
@@ -19,18 +18,12 @@ from spoold.effects.worker import Key, Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from spool.apps import App
     from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Start
     from spoold.effects.runner import Runner
 
 log = logging.getLogger("spoold")
-# It speaks with this very spool, whichever the application's environment has, and takes all else
-# from there.
-ENTRY = (
-    "import os, sys; sys.path[0] = sys.argv.pop(1); import spool; sys.path[0] = os.getcwd(); "
-    "from spool.worker.__main__ import main; sys.exit(main())"
-)
-FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(spool.__file__)))
 PATIENCE = 60_000_000  # us for a worker to import its application
 SHORTEST, LONGEST = 1_000_000, 60_000_000  # us between tries to import what cannot be
 LEAVING = 10_000_000  # us for a worker without a task to end when told to
@@ -38,20 +31,6 @@ LOOK = 1_000_000  # us between looks at the output of what runs
 SLOW = 20_000  # us that a task may hold up what was handed ahead of time behind it
 BESIDE = "its worker was killed, as a task beside it did not end when it was told to"
 _NUMBERS = count(1)  # of the workers of all applications
-
-
-class App(NamedTuple):
-    """What makes workers the same: they serve all handlers that agree in it."""
-
-    module: str
-    interpreter: str | None
-    cwd: str | None
-    env: tuple[tuple[str, str], ...]
-
-
-def app_of(handler: Handler) -> App:
-    """The application of a `python` handler."""
-    return App(handler.python or "", handler.interpreter, handler.cwd, tuple(sorted(handler.env.items())))
 
 
 class Pool:
@@ -402,7 +381,7 @@ class Pool:
         }
         worker = self.workers[name] = Worker(name, ours, now, scratch)
         self._watch(worker)
-        argv = [self.app.interpreter or sys.executable, "-c", ENTRY, FOLDER]
+        argv = command(self.app.interpreter, "spool.worker.__main__")
         cwd = self.app.cwd or self._base["HOME"]
         self._runner.start(name, argv, env, cwd, "", f"{scratch}.early", 1 << 16, theirs)
         self._runner.flush()

@@ -6,14 +6,15 @@ import select
 import time
 from typing import TYPE_CHECKING, Any
 
-from spoold.effects.pool import Pool, app_of
+from spool.apps import app_of
+from spoold.effects.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from spool.apps import App
     from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Recall, Start
-    from spoold.effects.pool import App
     from spoold.effects.runner import Runner
     from spoold.effects.worker import Worker
 

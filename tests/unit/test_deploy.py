@@ -166,3 +166,50 @@ def test_version_0_is_shown(place: Place) -> None:
 def test_the_help_tells_every_exit_status(place: Place) -> None:
     text = place.run("--help")[1].partition("exit status:")[2]
     assert all(f"  {number}  " in text for number in ("0", "1", "65", "74", "130"))
+
+
+def interpreter(place: Path, says: str) -> str:
+    """A Python of its own: ours, which says so in its environment."""
+    path = place / "python"
+    path.write_text(f'#!/bin/sh\nWHICH={says} exec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+NEEDS = "import os\nassert os.environ.get('WHICH') == 'theirs', 'has not what it needs'"
+
+
+def test_a_module_is_imported_by_the_python_of_its_handler_with_its_environment(
+    place: Place, tmp_path: Path
+) -> None:
+    place.module("mod_a", NEEDS, a_keep="")
+    place.module("mod_b", "import os; assert os.environ['STAGE'] == 'live'", b_keep="")
+    theirs = interpreter(tmp_path, "theirs")
+    place.settings(TOML.replace('cwd = "/srv/one"', f'interpreter = "{theirs}"') + 'env.STAGE = "live"\n')
+    place.spool.submit("a.keep")
+    place.spool.submit("b.keep")
+    assert place.check() == (0, [], "")
+    assert place.check("mod_a", "mod_b") == (0, [], "")
+    place.settings(TOML + 'env.STAGE = "live"\n')
+    assert place.check()[0] == 65
+    assert place.check("--interpreter", theirs) == (0, [], "")
+
+
+def test_an_interpreter_that_is_not_there_is_named(place: Place) -> None:
+    place.settings(TOML.replace('cwd = "/srv/one"', 'interpreter = "/srv/none/python"'))
+    status, rows, said = place.check()
+    assert (status, rows) == (65, [])
+    assert said == (
+        "spool: interpreter `/srv/none/python`: cannot be started: No such file or directory; "
+        "name the one to use with --interpreter\n"
+    )
+
+
+def test_one_module_may_be_imported_by_two_pythons(place: Place, tmp_path: Path) -> None:
+    theirs = interpreter(tmp_path, "theirs")
+    place.settings(TOML + f'[handlers."c.*"]\npython = "mod_b"\ninterpreter = "{theirs}"\n')
+    only = "import os\nif os.environ.get('WHICH') == 'theirs':\n @task('c.new')\n def c(): ..."
+    place.module("mod_b", only, b_keep="")
+    place.spool.submit("c.new")
+    place.spool.submit("b.keep")
+    assert place.check() == (0, [], "")
