@@ -92,7 +92,7 @@ def test_a_cancel_goes_down_a_chain(live: Make) -> None:
 
 
 def test_a_killed_daemon_starts_nothing_early_and_forgets_nobody(live: Make) -> None:
-    spool = live("concurrency = 4\n" + STEP)
+    spool = live("concurrency = 4\npoison_after = 9\n" + STEP)
     bodies = []
     for chain in range(10):
         refs = [f"c{chain}.{n}" for n in range(4)]
