@@ -92,44 +92,49 @@ class Dash:
             exception_handlers={404: self.missing},
         )
 
-    def render(self, name: str, request: Request, status: int = 200, **values: Any) -> Response:
-        """A page."""
+    def render(
+        self, name: str, request: Request, status: int = 200, *, version: int | None = None, **values: Any
+    ) -> Response:
+        """A page; `version`: of the picture when its values were looked up."""
         self.source.asked()
         note = self._notes.pop(request.query_params.get("said", ""), None)
         query = [(k, v) for k, v in request.query_params.multi_items() if k != "said"]
         here = request.url.path + (f"?{urlencode(query)}" if query else "")
         made = self.templates.get_template(f"{name}.html").render(
             **pages.head(self.source), page=name, allow=self.allow, form_token=self.form_token, note=note,
-            here=here, version=self.source.version, **values,
+            here=here, version=self.source.version if version is None else version, **values,
         )  # fmt: skip
         return HTMLResponse(made, status)
 
     def _page(self, name: str, values: Callable[..., dict[str, Any]]) -> Callable[[Request], Response]:
         def show(request: Request) -> Response:  # not a coroutine: it runs in a thread
+            version = self.source.version
             try:
                 found = values(self.source, request.query_params)
             except SpoolError as problem:
                 return self.render("trouble", request, 400, said=str(problem))
-            return self.render(name, request, **found)
+            return self.render(name, request, version=version, **found)
 
         return show
 
     def task(self, request: Request) -> Response:
         """All of a task's life."""
+        version = self.source.version
         try:
             found = pages.task(self.source, request.path_params["id"])
         except NoSuchTask as problem:
             return self.render("trouble", request, 404, said=str(problem))
         except SpoolError as problem:
             return self.render("trouble", request, 409, said=str(problem))
-        return self.render("task", request, **found)
+        return self.render("task", request, version=version, **found)
 
     def error(self, request: Request) -> Response:
         """A group of errors."""
+        version = self.source.version
         found = pages.error(self.source, request.path_params["fingerprint"])
         if found is None:
             return self.render("trouble", request, 404, said="no error group has this fingerprint")
-        return self.render("error", request, **found)
+        return self.render("error", request, version=version, **found)
 
     def log(self, request: Request) -> Response:
         """A part of a log as text, from ?from= on, with the place of the next one in X-Next."""

@@ -127,7 +127,7 @@ def queue(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     now = source.moment.now
     (shape, _), (rows, age) = source.lists({
         "shape": lambda _: source.spool.shape(),
-        ("waiting", wanted): lambda disk: lists.waiting(disk, now, MANY, wanted),
+        ("waiting", wanted): lambda disk: lists.waiting(disk, source.moment.now, MANY, wanted),
     })  # fmt: skip
     held = HeldBack(source.spool.disk, source.moment.alive, lambda us: clock(us, now))
     rows = rows and held.told(rows, now)
@@ -232,13 +232,13 @@ def schedule(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     """What recurs and when, and what is due in the coming days, hour by hour."""
     wanted = query.get("task", "").strip()
     now = source.moment.now
-    (schedules, _), (found, age) = source.lists({
-        "schedules": lambda disk: _schedules(disk, now),
-        ("due", wanted): lambda disk: due.hours(disk, now, wanted),
+    (schedules, old), (found, age) = source.lists({
+        "schedules": lambda disk: _schedules(disk, source.moment.now),
+        ("due", wanted): lambda disk: due.hours(disk, source.moment.now, wanted),
     })  # fmt: skip
     days = due.calendar(found, now) if found is not None else []
     return {"wanted": wanted, "days": days, "found": found, "age": age, "schedules": schedules,
-            "most": max((n for _, row in days for _, n in row), default=0)}  # fmt: skip
+            "old": old, "most": max((n for _, row in days for _, n in row), default=0)}  # fmt: skip
 
 
 def _schedules(disk: Disk, now: int) -> dict[str, Any]:

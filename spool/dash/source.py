@@ -42,7 +42,7 @@ class Source:
         self._tail = Tail(spool.path, self.flow, back=WEEK)
         self._asked = time.monotonic()
         self._lists: dict[Any, _List] = {}
-        self._mark: Any = None
+        self.mark: Any = None  # another object whenever the spool has changed
         self._wake = threading.Event()
         self.moment: Moment = self._gatherer.look()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
@@ -60,6 +60,9 @@ class Source:
     def _run(self) -> None:
         while True:
             more = self._look()
+            for one in tuple(self._lists.values()):
+                if one.owed:
+                    one.begin()
             calm = time.monotonic() - self._asked > GONE
             self._wake.wait(0.05 if more else CALM if calm else EVERY)
             self._wake.clear()
@@ -83,10 +86,15 @@ class Source:
                     self.flow.load(moment.now, str(node["node"]), load)
         self.moment = moment
         mark = _mark(moment, self.flow.newest, more=more)
-        if mark != self._mark:
-            self._mark = mark
-            self.version += 1
+        if mark != self.mark:
+            self.mark = mark
+            self.tell()
         return more
+
+    def tell(self) -> None:
+        """There is something new to see."""
+        with self.lock:
+            self.version += 1
 
     def list(self, key: Any, make: Callable[[RealDisk], Any]) -> tuple[Any, float | None]:
         """(what `make` has found, its age in seconds), or (None, None) while it is being made."""
@@ -105,52 +113,64 @@ class Source:
         if found is None:
             while len(self._lists) >= KEPT:
                 self._lists.pop(next(iter(self._lists)))
-            found = self._lists[key] = _List(make)
+            found = self._lists[key] = _List(self, make)
         found.make = make  # it knows what time it is now
-        found.begin(self.spool.path)
+        found.begin()
         return found
 
 
 class _List:
     """Something that may take long to make, made in a thread of its own, and kept for a while."""
 
-    def __init__(self, make: Callable[[RealDisk], Any]) -> None:
+    def __init__(self, source: Source, make: Callable[[RealDisk], Any]) -> None:
+        self.source = source
         self.make = make
         self.value: Any = None
         self.made: float | None = None
         self.took = 0.0
         self.again = 0.0
-        self._lock = threading.Lock()
+        self.owed = False  # somebody was shown one that is not the newest
+        self._mark: Any = None  # of what the value was made
+        self._busy = threading.Lock()
+        self._lock = threading.Lock()  # of what is shown and owed
         self._done = threading.Event()
 
-    def begin(self, root: str) -> None:
+    def begin(self) -> None:
         """Have it made anew where it is time for that."""
-        if time.monotonic() >= self.again and self._lock.acquire(blocking=False):
+        if time.monotonic() >= self.again and self._busy.acquire(blocking=False):
             self._done.clear()
-            threading.Thread(target=self._run, args=(root,), daemon=True).start()
+            threading.Thread(target=self._run, args=(self.source.mark,), daemon=True).start()
 
     def get(self, end: float) -> tuple[Any, float | None]:
         """What there is of it at `end`; at once where it will take longer anyway, as the last time."""
         if self.made is None or self.took < PATIENCE:
             self._done.wait(max(0.0, end - time.monotonic()))
-        return self.value, None if self.made is None else time.monotonic() - self.made
+        with self._lock:
+            if self.made is None or not self._done.is_set() or self._mark is not self.source.mark:
+                self.owed = True
+            return self.value, None if self.made is None else time.monotonic() - self.made
 
-    def _run(self, root: str) -> None:
+    def _run(self, mark: Any) -> None:
         begun = time.monotonic()
         try:
-            disk = _Aside(root)
+            disk = _Aside(self.source.spool.path)
             try:
-                self.value = self.make(disk)
+                value = self.make(disk)
             finally:
                 disk.close()
-            self.made = time.monotonic()
+            with self._lock:
+                self.value, self.made, self._mark = value, time.monotonic(), mark
+                owed, self.owed = self.owed, False
+                self._done.set()
+            if owed:
+                self.source.tell()
         except (OSError, SpoolError):
-            pass  # what moved meanwhile; the next one who asks has it made again
+            pass  # what moved meanwhile; it is made again for whoever waits for it or asks next
         finally:
             self.took = time.monotonic() - begun
             self.again = time.monotonic() + max(0.5, SHARE * self.took)
             self._done.set()
-            self._lock.release()
+            self._busy.release()
 
 
 class _Aside(RealDisk):

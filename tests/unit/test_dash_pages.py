@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -16,7 +17,7 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 from spool import Spool, layout, look, why
-from spool.dash import flows, plots
+from spool.dash import flows, pages, plots
 from spool.dash.plots import Frame
 from spool.dash.source import Source
 from spool.disk import RealDisk
@@ -207,10 +208,38 @@ def test_a_list_that_took_long_is_shown_as_it_was_while_it_is_made_anew(root: Pa
     known.took, known.again = 60.0, 0.0
     known.make = lambda _: gate.wait(60)
     try:
-        known.begin(str(root))
+        known.begin()
         assert known.get(time.monotonic() + 1000)[0] == "old"
     finally:
         gate.set()
+
+
+def test_a_page_that_did_not_get_the_newest_list_is_told_when_it_is_there(root: Path) -> None:
+    source, gate = Source(Spool(root)), threading.Event()
+    assert source.list("a", lambda _: gate.wait(60)) == (None, None)
+    before = source.version
+    gate.set()
+    until(lambda: source.version != before, "the page is told")
+    assert source.list("a", lambda _: None)[0] is True
+
+
+def test_a_list_that_is_older_than_the_last_change_is_made_anew_without_a_request(root: Path) -> None:
+    source = Source(Spool(root))
+    old = until(lambda: source.list("a", lambda _: source.moment)[0], "it is made")
+    source._look()
+    source._lists["a"].again = math.inf
+    assert source.list("a", lambda _: source.moment)[0] is old
+    source._lists["a"].again, version = 0.0, source.version
+    source.start()
+    until(lambda: source.version > version, "the page is told")
+    assert source.list("a", lambda _: source.moment)[0] is not old
+
+
+def test_a_change_while_a_page_is_made_is_told_to_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, nodes = Site(root), pages.nodes
+    monkeypatch.setattr(pages, "nodes", lambda source: source.tell() or nodes(source))
+    assert 'data-version="0"' in site.ask("/nodes").body
+    assert site.source.version == 1
 
 
 def test_lists_that_take_long_are_made_in_turns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
