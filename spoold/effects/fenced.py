@@ -57,15 +57,8 @@ class Fence(Below):
         try:
             super().move(source, target)
         except Missing:
-            if self.check is None:
+            if self.check is None or not moved(self, target):
                 raise
-            if moved(self, target):
-                return
-            above = target.rpartition("/")[0]
-            if self.info(above) is not None:
-                raise
-            self.make_dir(above)  # another node has tidied it away meanwhile
-            super().move(source, target)
 
     def link(self, source: str, target: str) -> None:
         if self.check is not None:

@@ -235,8 +235,7 @@ class Store:
                 group.dirs[layout.NODES] = None
         for number, refusal in enumerate(group.refusals):
             reason = f"{self._refuge(group, refusal)}.reason.json"
-            self._ensure(group, reason)
-            self._reason_first(self._reason_stage(number), reason)
+            self._reason_first(group, self._reason_stage(number), reason)
             group.dirs[layout.parent_of(reason)] = None
         if group.files:
             group.dirs[self.stage_dir] = None
@@ -280,15 +279,14 @@ class Store:
 
     def leave(self, group: Group | None, source: str, target: str, task_id: str) -> None:
         """A task whose end is on record goes where the record says."""
-        self._ensure(group, target)
         try:
-            self.disk.move(source, target)
+            self._move(group, source, target)
         except Missing:
             # Somebody took the entry away, or it has been moved already: the record decides. A task
             # that stands somewhere else (a second link) does not get a second place.
             known = self.disk.info(layout.own_copy(task_id))
             if self.disk.info(target) is None and known is not None and known.nlink == 1:
-                self.disk.link(layout.own_copy(task_id), target)
+                self._link(group, layout.own_copy(task_id), target)
         if group is not None:
             group.dirs[layout.parent_of(target)] = None
             group.dirs[layout.parent_of(source)] = None
@@ -307,8 +305,7 @@ class Store:
 
     def put(self, staged: str, target: str) -> None:
         """A staged own copy gets its place."""
-        self._ensure(None, target)
-        self.disk.move(staged, target)
+        self._move(None, staged, target)
 
     def announce(self, staged: str, parent: str, name: str) -> None:
         """An event becomes visible to its parent, in an outbox whose own name is on disk."""
@@ -368,9 +365,8 @@ class Store:
         del now
         for move in [m for m in group.moves if m.body is not None]:
             own, known = self._own(move), layout.own_copy(move.entry.id)
-            self._ensure(group, known)
             try:
-                self.disk.link(own, known)
+                self._link(group, own, known)
             except Exists:
                 found, ours = self.disk.info(known), self.disk.info(own)
                 if found is not None and ours is not None and found.ino != ours.ino:
@@ -440,18 +436,16 @@ class Store:
             group.given[target] = source
 
     def _take_in(self, group: Group, move: Move, target: str) -> None:
-        self._ensure(group, target)
-        self.disk.move(self._own(move), target)
+        self._move(group, self._own(move), target)
         group.dirs[layout.parent_of(target)] = None
 
     def _commit(self, group: Group, move: Move) -> None:
         if move.message is None or move.record is None:
             return
         path = layout.record(move.entry.id, move.record["attempt"])
-        self._ensure(group, path)
         staged = self._staged(move.message)
         try:
-            self.disk.link(staged, path)
+            self._link(group, staged, path)
         except Exists:
             found, ours = self.disk.info(path), self.disk.info(staged)
             standing = self.recorded(path)
@@ -467,9 +461,8 @@ class Store:
     def _carry(self, group: Group, move: Move, target: str) -> None:
         if move.source is None or move.source == target:
             return
-        self._ensure(group, target)
         try:
-            self.disk.move(move.source, target)
+            self._move(group, move.source, target)
         except Missing:
             if self.disk.info(target) is None:
                 # Someone was faster: a person, or another node.
@@ -506,10 +499,10 @@ class Store:
             self.immovable.add((path, source.ino))
             log.warning("%s is done with and cannot be removed: %s", ascii(path), problem.strerror)
 
-    def _reason_first(self, staged: str, target: str) -> None:
+    def _reason_first(self, group: Group, staged: str, target: str) -> None:
         """The reason is there before what it is about, whole, whenever it is seen."""
         try:
-            self.disk.move(staged, target)
+            self._move(group, staged, target)
         except Missing:
             pass  # moved before the disk was full, in an earlier try of this group
 
@@ -525,6 +518,37 @@ class Store:
             self.disk.remove(path)  # a leftover of our own
             self.disk.write(path, data)
         group.files[path] = None
+
+    def _link(self, group: Group | None, source: str, target: str) -> None:
+        """A second name, in a directory that is there."""
+        self._ensure(group, target)
+        try:
+            self.disk.link(source, target)
+        except Missing:
+            if not self._tidied(group, target):
+                raise
+            self.disk.link(source, target)
+
+    def _move(self, group: Group | None, source: str, target: str) -> None:
+        """Another name, in a directory that is there."""
+        self._ensure(group, target)
+        try:
+            self.disk.move(source, target)
+        except Missing:
+            if not self._tidied(group, target):
+                raise
+            self.disk.move(source, target)
+
+    def _tidied(self, group: Group | None, target: str) -> bool:
+        """Whether the directory of a target had gone, as packers on any node see to; now it is there."""
+        place = layout.parent_of(target)
+        if self.disk.info(place) is not None:
+            return False
+        while place:
+            self._made.discard(place)
+            place = layout.parent_of(place)
+        self._ensure(group, target)
+        return True
 
     def _ensure(self, group: Group | None, path: str) -> None:
         """The directory of a path is there, and (in a group) its own name will be synced."""

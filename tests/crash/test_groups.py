@@ -12,7 +12,7 @@ from spool import layout, look
 from spoold.core.values import Drop, Move, Source
 from spoold.effects.group import Group, groups
 from spoold.effects.store import Store
-from tests.crash.scenarios import ident, submit, wait
+from tests.crash.scenarios import act, ident, submit, wait
 from tests.simulation.faults import Counting
 from tests.simulation.world import SECOND, World
 
@@ -183,6 +183,29 @@ def test_an_outbox_that_somebody_removed_is_made_again() -> None:
         wait(1)(world)
         assert [e["id"] for e in world.parents.read()] == [ident(n)]
         assert world.disk.remove_dir(f"{layout.OUTBOX}/shop")
+
+
+SHARDS = (layout.IDS, layout.ATTEMPTS, *layout.ENDED, layout.PENDING, layout.HELD, layout.REJECTED)
+
+
+def test_a_shard_that_was_tidied_away_is_made_again() -> None:
+    """As the packer does with a day of which nothing is left: an id of that day may still come."""
+    world = World()
+    world.boot()
+    for n in (1, 2):
+        submit({"task": "run.a", "n": n})(world)
+        submit({"task": "run.a", "n": n + 4, "at": "+1h"})(world)
+        submit(BAD)(world)
+        wait(1)(world)
+        act("cancel", n + 4)(world)
+        wait(1)(world)
+        assert placed(world) == [(ident(n), "done"), (ident(n + 4), "cancelled")]
+        assert len(refused(world)) == 1
+        for path in [path for top in SHARDS for path in world.disk.walk(top)]:
+            world.disk.remove(path)
+            while path.count("/") > 1:
+                path = layout.parent_of(path)
+                world.disk.remove_dir(path)
 
 
 def test_an_end_that_somebody_else_has_recorded_is_not_told_in_other_words() -> None:
