@@ -6,6 +6,7 @@ another one: what nobody touches is not counted again, not even by another daemo
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -46,7 +47,7 @@ class Census:
         self.listed = 0  # directories that were read
         self._kept: dict[str, tuple[Mark, Shape]] = {}
         self._next = 0
-        self._began = 0
+        self._spent = 0  # us of work, by the one that is under way
         self._under_way: Iterator[Shape | None] | None = None
         self._loaded = False
 
@@ -66,13 +67,15 @@ class Census:
         if not self._loaded:
             self._load()
         if self._under_way is None:
-            self._under_way, self._began = self._count(now.wall), now.mono
+            self._under_way, self._spent = self._count(now.wall), 0
             self.seen = self.state.meter.seen
+        begun = time.monotonic_ns()
         found = next(self._under_way)
+        self._spent += (time.monotonic_ns() - begun) // 1000
         self._next = now.mono + (BUSY if self.state.head() is not None else PAUSE)
         if found is not None:
             self.last, self._under_way = found, None
-            self._next = now.mono + max(SOON, SHARE * (now.mono - self._began))
+            self._next = now.mono + max(SOON, SHARE * self._spent)
             self._write(found)
 
     def _count(self, now: int) -> Iterator[Shape | None]:

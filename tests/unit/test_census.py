@@ -111,3 +111,15 @@ def test_a_file_that_is_torn_or_gone_costs_a_count(disk: RealDisk, torn: bytes |
     assert sum(waiting(again)) == 20
     os.truncate(os.path.join(disk.root, path), len(whole) // 2)
     assert sum(waiting(counted(disk))) == 20
+
+
+def test_a_count_that_had_to_wait_for_work_does_not_put_off_the_next_one(disk: RealDisk) -> None:
+    census = Census(disk, State("n", load(""), 2))
+    mono = 0
+    while census.last is None:
+        mono += 60_000_000  # tasks start meanwhile, each turn of it a minute after the one before
+        census.step(Now(NOW, mono))
+    census.state.meter.transitions["t", "x"] = 1
+    due = census.due(Now(NOW, mono))
+    assert due is not None
+    assert due <= of.SOON + of.SHARE * 1_000_000  # of counting; a second is more than it took
