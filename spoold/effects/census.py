@@ -61,7 +61,7 @@ class Census:
         """One slice."""
         if self.due(now) != 0:
             return
-        if self.state.blind:
+        if "due" in self.state.scanning and not all(self.state.known.values()):
             self._next = now.mono + BUSY  # nothing can start before all names have been read once
             return
         if not self._loaded:

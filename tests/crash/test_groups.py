@@ -203,9 +203,10 @@ def test_a_shard_that_was_tidied_away_is_made_again() -> None:
         assert len(refused(world)) == 1
         for path in [path for top in SHARDS for path in world.disk.walk(top)]:
             world.disk.remove(path)
-            while path.count("/") > 1:
-                path = layout.parent_of(path)
-                world.disk.remove_dir(path)
+            place = layout.parent_of(path)
+            while "/" in place:
+                world.disk.remove_dir(place)
+                place = layout.parent_of(place)
 
 
 def test_an_end_that_somebody_else_has_recorded_is_not_told_in_other_words() -> None:
