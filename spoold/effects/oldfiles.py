@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from typing import TYPE_CHECKING
 
@@ -83,37 +84,36 @@ def journals(disk: Disk, root: str, settings: Settings, now: int) -> Iterator[No
 
 def _pack_journal(disk: Disk, root: str, folder: str, name: str) -> Iterator[None]:
     """One day into a gzip file, a chunk at a time; its source goes when the pack is durable."""
-    source, size = f"{folder}/{name}", 0
+    source, size, crc = f"{folder}/{name}", 0, 0
     packed = [n for n in look.names(disk, folder) if n.startswith(name[:10]) and n.endswith(".gz")]
-    info = disk.info(source)
-    if info is None:
-        return
-    if any(_length(root, f"{folder}/{one}") == info.size % (1 << 32) for one in packed):
-        _remove(disk, source)  # packed before a crash, which left it here
-        return
     staged, text = f"{folder}/.{name}.gz", zlib.compressobj(wbits=31)
     with open(os.path.join(root, source), "rb") as file:
         while data := file.read(CHUNK):
-            size += len(data)
+            size, crc = size + len(data), zlib.crc32(data, crc)
             disk.append(staged, text.compress(data))
             yield
     disk.append(staged, text.flush())
-    disk.sync([staged])
-    number = f".{len(packed) + 1}" if packed else ""
-    disk.move(staged, f"{folder}/{name.removesuffix('.jsonl')}{number}.jsonl.gz")
-    disk.sync_dirs([folder])
+    if (size % (1 << 32), crc) in [_trailer(root, f"{folder}/{one}") for one in packed]:
+        _remove(disk, staged)  # packed before a crash, which left its source here
+    else:
+        disk.sync([staged])
+        number = max((int(match[2] or 1) for n in packed if (match := DAY.fullmatch(n))), default=0) + 1
+        more = f".{number}" if number > 1 else ""
+        disk.move(staged, f"{folder}/{name[:10]}{more}.jsonl.gz")
+        disk.sync_dirs([folder])
     if (after := disk.info(source)) is not None and after.size == size:
         _remove(disk, source)  # else a clock that was set back has added to it: once more
 
 
-def _length(root: str, path: str) -> int:
-    """How long a gzip file is when it is unpacked, modulo 2^32: its last four bytes."""
+def _trailer(root: str, path: str) -> tuple[int, int]:
+    """How long a gzip file is when it is unpacked, modulo 2^32, and the CRC of that: its last 8 bytes."""
     try:
         with open(os.path.join(root, path), "rb") as file:
-            file.seek(-4, os.SEEK_END)
-            return int.from_bytes(file.read(4), "little")
+            file.seek(-8, os.SEEK_END)
+            crc, size = struct.unpack("<II", file.read(8))
     except OSError:
-        return -1
+        return -1, -1
+    return size, crc
 
 
 def nodes(disk: Disk, root: str, live: Collection[str], now: int) -> Iterator[None]:

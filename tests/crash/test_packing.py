@@ -371,6 +371,11 @@ def test_a_day_of_the_journal_is_packed_whole_wherever_it_is_cut_off(disk: RealD
     disk.write(path, orjson.dumps(lines[0]) + b"\n")  # a clock was set back five days
     passed(disk, disk.root)
     assert list(journal.read(disk.root, journal.Filter())) == [*lines, lines[0]]
+    again = [{**lines[1], "n": 7}, {**lines[0], "n": 8}]
+    for line in again:  # and again: as long as what is packed
+        disk.write(path, orjson.dumps(line) + b"\n")
+        passed(disk, disk.root)
+    assert list(journal.read(disk.root, journal.Filter())) == [*lines, lines[0], *again]
     passed(disk, disk.root, NOON + 100 * DAY_US)
     assert list(journal.read(disk.root, journal.Filter())) == []
 
