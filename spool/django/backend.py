@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PASSED_ON = ("retries", "backoff", "timeout", "notify")  # fields of every submission
 OPTIONS = ("spool", "on_commit", *PASSED_ON)
-KNOWN: dict[tuple[str, str], Any] = {}  # (alias, path of the function) -> the Django task
+KNOWN: dict[str, Any] = {}  # path of the function -> the Django task
 READY = tasks.TaskResultStatus.READY
 STATUS = {
     layout.RUNNING: tasks.TaskResultStatus.RUNNING,
@@ -88,7 +88,7 @@ class SpoolBackend(tasks.BaseTaskBackend):
     def validate_task(self, task: Any) -> None:
         """As every backend does; a task that is sound is known from now on."""
         super().validate_task(task)
-        KNOWN.setdefault((self.alias, task.module_path), task)
+        KNOWN.setdefault(task.module_path, task)
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Submit it, or (`on_commit`) have that done when the transaction is committed.
@@ -110,7 +110,7 @@ class SpoolBackend(tasks.BaseTaskBackend):
             args={"args": result.args, "kwargs": result.kwargs},
             priority="high" if task.priority > 0 else "low" if task.priority < 0 else "medium",
             at=at,
-            meta={"django": _told(task)},
+            meta={"django": {"backend": self.alias, **_told(task)}},
             **{name: self.options[name] for name in PASSED_ON if name in self.options},
         )
         self.spool.preview(doc)  # what is wrong is told now, and not at the commit
@@ -133,12 +133,18 @@ class SpoolBackend(tasks.BaseTaskBackend):
             raise tasks.TaskResultDoesNotExist(result_id) from None
         said = view.meta.get("django")
         said = said if isinstance(said, dict) else {}
-        task = KNOWN.get((self.alias, str(said.get("task"))))
+        task = KNOWN.get(str(said.get("task")))
         if task is None:  # and nothing is imported because a file says so
             raise tasks.TaskResultDoesNotExist(f"{result_id} is {view.task}, no task that is known here")
         try:
             at = said["run_after"] and datetime.fromisoformat(said["run_after"])
-            task = replace(task, queue_name=said["queue"], priority=said["priority"], run_after=at)
+            task = replace(
+                task,
+                backend=self.alias,
+                queue_name=said["queue"],
+                priority=said["priority"],
+                run_after=at,
+            )
             return self._result(task, view)
         except (KeyError, TypeError, ValueError, tasks.InvalidTask) as problem:
             raise tasks.TaskResultDoesNotExist(f"{result_id} is none of ours: {problem}") from problem

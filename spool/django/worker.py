@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
 from spool.django import framework as tasks
-from spool.django.backend import KNOWN, name_of
+from spool.django.backend import KNOWN, SpoolBackend, name_of
 from spool.tasks import registry
 from spool.tasks.context import current
 from spool.tasks.define import Policy, Task
@@ -19,7 +19,7 @@ from spool.tasks.outcomes import Retry, Snooze
 
 def run(task: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """One attempt, with the signals and the care of connections that Django expects around it."""
-    backend = task.get_backend()
+    backend = _backend(task)
     close_old_connections()
     try:
         result = backend.get_result(current().id)
@@ -39,6 +39,14 @@ def run(task: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         close_old_connections()
 
 
+def _backend(task: Any) -> Any:
+    """The one that enqueued it, which its meta tells; else that of its function."""
+    alias = (current().meta.get("django") or {}).get("backend", task.backend)
+    if alias not in tasks.task_backends.settings:
+        raise tasks.InvalidTaskBackend(f"TASKS has no {alias!r}, the backend that enqueued this task")
+    return tasks.task_backends[alias]
+
+
 def _finished(backend: Any, result: Any, status: Any) -> None:
     object.__setattr__(result, "status", status)
     object.__setattr__(result, "finished_at", timezone.now())
@@ -46,11 +54,13 @@ def _finished(backend: Any, result: Any, status: Any) -> None:
 
 
 def register() -> None:
-    """Every task of the installed applications, under its name in each queue of its backend."""
+    """Every task of the installed applications, under its name in each queue there is."""
     django.setup()
     autodiscover_modules("tasks")
-    for (alias, path), task in list(KNOWN.items()):
-        for queue in tasks.task_backends[alias].queues:
+    backends = [one for one in tasks.task_backends.all() if isinstance(one, SpoolBackend)]
+    queues = {queue for backend in backends for queue in backend.queues}
+    for path, task in KNOWN.items():
+        for queue in queues:
             name = name_of(queue, path)
             if name not in registry.REGISTRY:
                 Task(_bound(task), name, 1, {}, Policy())

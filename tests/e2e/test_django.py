@@ -25,6 +25,7 @@ from django.utils import timezone
 from spool import Invalid, Spool
 from spool.django import framework
 from spool.django.backend import SpoolBackend, name_of
+from spool.init import init
 from tests.e2e.django_shop import tasks
 from tests.e2e.live import ROOT, Live, toml, until
 
@@ -33,22 +34,24 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Live]
 
-HANDLER = {
+HANDLER: dict[str, Any] = {
     "python": "spool.django.worker",
     "cwd": str(ROOT),
     "env": {"DJANGO_SETTINGS_MODULE": "tests.e2e.django_shop.settings"},
     "backoff": "1ms",
 }
-SETTINGS = "\n".join(
-    f'[handlers."{queue}.*"]\n' + "".join(f"{k} = {toml(v)}\n" for k, v in HANDLER.items())
-    for queue in ("default", "mail")
-)
+
+
+def bound(**more: Any) -> str:
+    """The queues and what runs them."""
+    words = "".join(f"{key} = {toml(value)}\n" for key, value in (HANDLER | more).items())
+    return "\n".join(f'[handlers."{queue}.*"]\n{words}' for queue in ("default", "mail", "slow"))
 
 
 @pytest.fixture
 def spool(spool_at: Make, monkeypatch: pytest.MonkeyPatch) -> Live:
     """A spool that serves nothing yet."""
-    live = spool_at(SETTINGS)
+    live = spool_at(bound())
     monkeypatch.setenv("SPOOL_DIR", str(live.root))
     return live
 
@@ -176,6 +179,28 @@ def test_a_long_name_is_cut_and_found_all_the_same(spool: Live) -> None:
     assert ended(result).return_value == "short"
 
 
+@pytest.mark.parametrize("queue", ["default", "slow"])
+def test_each_backend_has_its_own_spool(
+    spool_at: Make, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    init(str(tmp_path / "one"))
+    places = {"SHOP_ONE": str(tmp_path / "one"), "SHOP_TWO": str(tmp_path / "spool")}
+    spool = spool_at(bound(env=HANDLER["env"] | places))
+    monkeypatch.setitem(framework.task_backends["two"].options, "spool", spool.root)
+    spool.start()
+    result = ended(tasks.where.using(backend="two", queue_name=queue).enqueue())
+    assert result.return_value == "two"
+    assert result.backend == "two"
+
+
+def test_a_backend_that_is_configured_no_more_is_named_by_the_failure(spool: Live) -> None:
+    lost = SpoolBackend("lost", {}).enqueue(tasks.add, [1], {})
+    spool.start()
+    result = ended(tasks.add.get_result(lost.id))
+    assert result.errors[0].exception_class is framework.InvalidTaskBackend
+    assert "TASKS has no 'lost'" in result.errors[0].traceback
+
+
 def test_signals_are_sent_where_the_task_runs(spool: Live) -> None:
     spool.start()
     good, bad = tasks.add.enqueue(1), tasks.breaks.enqueue("")
@@ -195,7 +220,7 @@ def test_settings_that_are_wrong_are_refused_by_name(spool: Live, tmp_path: Any)
         with pytest.raises(framework.InvalidTaskBackend, match=word):
             SpoolBackend("default", params)
     assert list(SpoolBackend("default", {}).check()) == []
-    [warning] = SpoolBackend("default", {"QUEUES": ["slow"]}).check()
-    assert '[handlers."slow.*"]' in warning.hint
+    [warning] = SpoolBackend("default", {"QUEUES": ["fast"]}).check()
+    assert '[handlers."fast.*"]' in warning.hint
     [error] = SpoolBackend("default", {"OPTIONS": {"spool": tmp_path / "none"}}).check()
     assert "none" in error.msg

@@ -26,6 +26,11 @@ def who(context, text):
     return [text, context.attempt, context.task_result.id, str(context.task_result.status)]
 
 
+@task(takes_context=True)
+def where(context):
+    return context.task_result.backend
+
+
 @task
 async def later(text):
     return text.upper()
