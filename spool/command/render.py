@@ -68,7 +68,7 @@ def table(
     `spare`: columns, from the last to the first, that are left out where the next one would be cut.
     """
     body = [[safe(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(map(_width, column)) for column in zip(*body, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*body, strict=True)]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for column in spare:
         if room is not None and sum(widths[: column + 2]) + 2 * (column + 1) > room:
@@ -122,7 +122,7 @@ def progress(told: Mapping[str, Any]) -> str:
 
 def clip(text: str, width: int) -> str:
     """Text that takes at most `width` columns; what is cut off shows as an ellipsis."""
-    if _width(text) <= width:
+    if width_of(text) <= width:
         return text
     taken, at = 0, 0
     while at < len(text) and taken + _columns(text[at]) < width:
@@ -132,7 +132,7 @@ def clip(text: str, width: int) -> str:
 
 
 def _line(cells: Sequence[str], widths: list[int], room: int | None) -> str:
-    parts = [c + " " * (w - _width(c)) for c, w in zip(cells, widths, strict=True)]
+    parts = [c + " " * (w - width_of(c)) for c, w in zip(cells, widths, strict=True)]
     line = "  ".join(parts).rstrip()
     return line if room is None else clip(line, room)
 
@@ -144,7 +144,8 @@ def _tinted(line: str, row: Sequence[str], widths: list[int], colour: int) -> st
     return f"{line[:start]}{paint(word, word)}{line[end:]}" if end <= len(line) else line
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
+    """How many columns of a terminal it takes."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 

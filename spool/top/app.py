@@ -16,7 +16,7 @@ from spool.safe import safe
 from spool.top.head import LINES, head
 from spool.top.screens import KEYS, Ask, Page, Story
 from spool.top.source import Source
-from spool.top.tables import VIEWS, table
+from spool.top.tables import VIEWS, table, widths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +78,7 @@ class Top(App[None]):
         self._interval = interval
         self._picture: Picture | None = None
         self._drawn: tuple[Any, ...] = ()
+        self._widths: list[int] = []
         self._keys: list[str] = []
         self._looking = Lock()
 
@@ -146,8 +147,11 @@ class Top(App[None]):
             return
         grid = self.query_one(DataTable)
         old: list[Row] = self._drawn[1] if self._drawn[:1] == (self._view,) else []
+        wide = widths(found, max(1, self.size.width - grid.styles.scrollbar_size_vertical))
         same = bool(old) and [row.key for row in old] == [row.key for row in found.rows]
+        same = same and wide == self._widths
         self._drawn = self._view, found.rows, self.size.width
+        self._widths = wide
         if same:
             self._change(grid, old, found.rows)
         else:
@@ -158,14 +162,16 @@ class Top(App[None]):
         for number, (before, row) in enumerate(zip(old, new, strict=True)):
             for column, (text, cell) in enumerate(zip(before.cells, _cells(row), strict=True)):
                 if text != row.cells[column]:
-                    grid.update_cell_at(Coordinate(number, column), cell, update_width=True)
+                    grid.update_cell_at(Coordinate(number, column), cell)
 
     def _anew(self, grid: DataTable[Text], found: Table, *, kept: bool) -> None:
         """Other lines: the cursor stays with what it stood on, where that is still there."""
         at, before = grid.cursor_row, self._key()
         offset = int(grid.scroll_offset.y) if kept else 0
         grid.clear(columns=True)
-        grid.add_columns(*(Text(name, "dim") for name in (found.heads if found.rows else ("",))))
+        heads = zip(found.heads, self._widths, strict=True) if found.rows else [("", self.size.width)]
+        for name, width in heads:  # of its own accord the grid measures cells after it has shown them
+            grid.add_column(Text(name, "dim"), width=width)
         for row in found.rows:
             grid.add_row(*_cells(row))
         if not found.rows:
@@ -296,4 +302,4 @@ def _lines(lines: list[Line]) -> Text:
 
 
 def _cells(row: Row) -> list[Text]:
-    return [Text(safe(text), style, no_wrap=True) for text, style in row.cells]
+    return [Text(safe(text), style, no_wrap=True, overflow="ellipsis") for text, style in row.cells]

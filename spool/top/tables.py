@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from spool import layout
+from spool.command.render import width_of
+from spool.safe import safe
 from spool.scene.lists import is_wanted
 from spool.scene.words import HELD, bar, number, seconds
 from spool.times import DAY, HOUR, SECOND, WEEK, format_span, parse_utc
@@ -21,6 +23,8 @@ VIEWS = ("running", "waiting", "held", "failed", "done", "cancelled", "errors", 
 LISTED = {"waiting": layout.PENDING, **{s: s for s in (layout.HELD, *layout.ENDED)}}
 TAIL = 8  # digits of an id that tell it from its neighbours
 BAR = 14
+GAP = 2  # between two columns
+SHORT = {"TASK": 16, **dict.fromkeys(("TYPE", "BY", "NODE", "NOTE", "WHY", "MESSAGE"), 8)}
 
 
 class Row(Struct, frozen=True):
@@ -52,6 +56,19 @@ def table(view: str, moment: Moment, listed: Sequence[Listed], wanted: str) -> T
             return Table(("PARENT", "UNREAD"), rows, "no parent has an outbox")
         case _:
             return _tasks(view, moment, listed)
+
+
+def widths(found: Table, room: int) -> list[int]:
+    """Of the columns: each as wide as its longest cell; those in SHORT give way until all fit."""
+    texts = zip(found.heads, *([safe(text) for text, _ in row.cells] for row in found.rows), strict=True)
+    wide = [min(room, max(map(width_of, column))) for column in texts]
+    over = sum(wide) + GAP * len(wide) - room
+    for _ in range(over):
+        free = [at for at, head in enumerate(found.heads) if wide[at] > SHORT.get(head, room)]
+        if not free:
+            break
+        wide[max(free, key=wide.__getitem__)] -= 1
+    return wide
 
 
 def _row(key: str, *cells: object) -> Row:

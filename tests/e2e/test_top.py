@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shlex
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool import Spool
 from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
@@ -140,6 +142,37 @@ def test_it_shows_what_goes_on_and_its_keys_change_it(live: Make, screen: Screen
     screen.lacks("line one")  # an Escape with a q right behind it would be an Alt-q
     screen.keys("q")
     screen.shows("ended with 0")
+
+
+def test_a_name_of_any_length_leaves_room_for_the_other_columns(live: Make, screen: Screen) -> None:
+    spool = live(HANDLERS)
+    spool.submit("bad." + "n" * 60, at="+1h", deadline="+2h", priority="high")
+    screen.start(spool, "waiting")
+    screen.shows("CLASS", "DEADLINE", "WHY", "bad.nnn", "…", "high", "in 59", "in 1 h 59")
+    screen.keys("Enter")
+    screen.shows("bad." + "n" * 60)
+
+
+def test_columns_are_as_wide_as_their_cells_from_the_first_picture_on(live: Make) -> None:
+    from textual.widgets import DataTable
+
+    from spool.top.app import Top
+
+    spool = live(HANDLERS)
+    spool.entry(spool.submit("bad.one"), "failed")
+
+    async def shown() -> list[int]:
+        with Spool(spool.root) as client:
+            top = Top(client, view="failed", wanted="", interval=3600)
+            async with top.run_test(size=(80, 24)):
+                await top.workers.wait_for_complete()
+                top._drawn = ()
+                top._fill(top._source.look("failed", ""))
+                grid = top.query_one(DataTable)
+                return [column.get_render_width(grid) for column in grid.ordered_columns]
+
+    # TASK, ID, TRY, CLASS, each with a column to its left and right
+    assert asyncio.run(shown())[:4] == [9, 11, 5, 8]
 
 
 def test_a_hostile_note_is_shown_and_does_nothing(live: Make, screen: Screen) -> None:

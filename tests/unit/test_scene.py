@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from spool.scene.tail import Tail
 from spool.scene.words import bar, seconds, short, spark
 from spool.times import DAY, HOUR, MINUTE, SECOND, format_utc
 from spool.top.head import LINES, head
-from spool.top.tables import VIEWS, table
+from spool.top.tables import GAP, VIEWS, table, widths
 from spool.views import listed
 
 if TYPE_CHECKING:
@@ -282,6 +283,19 @@ def test_every_view_has_a_cell_for_each_column(view: str) -> None:
     found = table(view, moment(running=[RUN]), [listed(layout.pending(one), one)], "")
     assert found.rows
     assert all(len(row.cells) == len(found.heads) for row in found.rows)
+
+
+def test_a_long_name_gives_way_to_the_columns_beside_it() -> None:
+    one = entry(at=NOW + HOUR, task="n" * 64, deadline=NOW + 2 * HOUR, prio="medium")
+    waits = replace(listed(layout.pending(one), one), why="waits for a slot: 漢字")
+    found = table("waiting", moment(), [waits], "")
+    wide = dict(zip(found.heads, widths(found, 78), strict=True))
+    assert sum(wide.values()) + GAP * len(wide) == 78
+    assert wide["TASK"] == 16
+    assert (wide["ID"], wide["CLASS"], wide["WHEN"], wide["DEADLINE"]) == (9, 6, 6, 8)
+    wide = dict(zip(found.heads, widths(found, 200), strict=True))
+    assert (wide["TASK"], wide["WHY"]) == (64, 22)
+    assert all(width > 0 for width in widths(found, 1))
 
 
 def test_a_run_that_is_filtered_out_is_not_shown() -> None:
