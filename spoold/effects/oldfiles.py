@@ -16,7 +16,7 @@ from spool.weigh import taken
 from spoold import locks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterator
 
     from spool.disk import Disk
     from spool.settings import Settings
@@ -151,37 +151,55 @@ def _forget(disk: Disk, node: str) -> None:
     _remove(disk, f"{layout.NODES}/{node}.lock")
 
 
-def limits(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
-    """Where history takes more than keep_bytes, or keep_count tasks are packed: the oldest days go."""
-    size: dict[str, int] = {}  # by date
-    tasks: dict[str, int] = {}
-    for date, path in _history(disk):
-        if path is None:
-            yield
-            continue
-        weight, held = _weighed(disk, path)
-        size[date] = size.get(date, 0) + weight
-        tasks[date] = tasks.get(date, 0) + held
-    for oldest in sorted(size):
-        if sum(size.values()) <= settings.keep_bytes and sum(tasks.values()) <= settings.keep_count:
-            return
+def limits(disk: Disk, settings: Settings, now: int) -> Generator[None, None, int]:
+    """Where history takes more than keep_bytes, or keep_count tasks are packed: the oldest goes.
+
+    What may not go does not count for what may. Returns how many files went.
+    """
+    for sure in (
+        False,
+        True,
+    ):  # most often there is room for all, and none need be asked whether it may go
+        size = tasks = gone = 0
+        dates: set[str] = set()
+        for date, path in _history(disk):
+            if path is None:
+                yield
+            elif not sure or _may_go(disk, date, path, now):
+                weight, held = _weighed(disk, path)
+                size, tasks = size + weight, tasks + held
+                dates.add(date)
+        if size <= settings.keep_bytes and tasks <= settings.keep_count:
+            return 0
+    for oldest in sorted(dates):
         for _, path in _history(disk, oldest):
             if path is None:
                 yield
-            elif retention.age(oldest, now) >= 0 and _may_go(disk, settings, oldest, path, now):
-                weight, held = _weighed(disk, path)
-                size[oldest] -= weight
-                tasks[oldest] -= held
+                continue
+            weight, held = _weighed(disk, path)
+            over = size > settings.keep_bytes or (held and tasks > settings.keep_count)
+            if over and _may_go(disk, oldest, path, now):
+                size, tasks, gone = size - weight, tasks - held, gone + 1
                 _remove(disk, path)
+    return gone
 
 
 def _history(disk: Disk, only: str | None = None) -> Iterator[tuple[str, str | None]]:
-    """(date, path) of all files of history, or of one date; a path of None now and then, to rest."""
-    for above in (layout.PACKED, layout.LOGS):
-        for date in _dates(disk, above) if only is None else [only]:
-            for names in disk.slices(f"{above}/{date}", SLICE):
-                yield from ((date, f"{above}/{date}/{name}") for name in names)
-                yield date, None
+    """(date, path) of all files of history, or of one date; a path of None now and then, to rest.
+
+    Of a date its logs come first, then its packs, the oldest first.
+    """
+    for date in _dates(disk, layout.LOGS) if only is None else [only]:
+        for names in disk.slices(f"{layout.LOGS}/{date}", SLICE):
+            yield from ((date, f"{layout.LOGS}/{date}/{name}") for name in names)
+            yield date, None
+    for date in _dates(disk, layout.PACKED) if only is None else [only]:
+        found = [packs.NAME.fullmatch(name) for name in look.names(disk, f"{layout.PACKED}/{date}")]
+        rows = sorted(
+            (match[1], int(match[2]), match[0]) for match in found if match and match[3] == packs.PACK
+        )
+        yield from ((date, f"{layout.PACKED}/{date}/{name}") for _, _, name in rows)
+        yield date, None
     for node in look.names(disk, layout.JOURNAL):
         folder = f"{layout.JOURNAL}/{node}"
         for name in look.names(disk, folder):
@@ -193,18 +211,16 @@ def _history(disk: Disk, only: str | None = None) -> Iterator[tuple[str, str | N
 def _weighed(disk: Disk, path: str) -> tuple[int, int]:
     """The bytes a file takes, and how many tasks it holds."""
     size = taken(disk, path)
-    if not path.endswith(packs.PACK):
+    if not path.endswith(packs.PACK) or path.startswith(layout.JOURNAL):
         return size, 0
     listed = disk.info(path.removesuffix(packs.PACK) + packs.IDS)
     return size, 0 if listed is None else listed.size // packs.LINE
 
 
-def _may_go(disk: Disk, settings: Settings, date: str, path: str, now: int) -> bool:
+def _may_go(disk: Disk, date: str, path: str, now: int) -> bool:
     if path.startswith(layout.LOGS):
-        return not _is_live(disk, path.rpartition("/")[2])
-    if path.endswith(packs.IDS):  # short, and what keeps an id from being taken twice
-        return retention.age(date, now) >= settings.keep_ids
-    return not path.startswith(layout.JOURNAL) or retention.age(date, now) >= DAY_US
+        return retention.age(date, now) >= 0 and not _is_live(disk, path.rpartition("/")[2])
+    return retention.age(date, now) >= (DAY_US if path.startswith(layout.JOURNAL) else 0)
 
 
 def _empty(disk: Disk, folder: str, spared: Callable[[str], bool]) -> Iterator[None]:

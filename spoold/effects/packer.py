@@ -62,7 +62,7 @@ class Packer:
         self._pass: Iterator[None] | None = None
         self._filed: dict[str, frozenset[str]] = {}
         self.keys = Keys(disk, state.node)
-        self.counts = {"packed": 0, "dropped": 0}
+        self.counts = {"packed": 0, "dropped": 0, "beyond": 0}
         self.resumed = False
 
     def resume(self) -> None:
@@ -117,7 +117,7 @@ class Packer:
         return self._leads
 
     def _all(self, now: int) -> Iterator[None]:
-        self.counts = {"packed": 0, "dropped": 0}
+        self.counts = {"packed": 0, "dropped": 0, "beyond": 0}
         excess = retention.Excess(self.state.settings)
         if excess.wanted:
             yield from weigh(self.disk, self.state.settings, excess, now)
@@ -126,10 +126,12 @@ class Packer:
         yield from oldfiles.expired(self.disk, self.state.settings, now)
         yield from oldfiles.journals(self.disk, self.root, self.state.settings, now)
         yield from oldfiles.nodes(self.disk, self.root, self.state.peers, now)
-        yield from oldfiles.limits(self.disk, self.state.settings, now)
+        self.counts["beyond"] = yield from oldfiles.limits(self.disk, self.state.settings, now)
         yield from self.keys.sweep(now)
-        if any(self.counts.values()):
+        if self.counts["packed"] or self.counts["dropped"]:
             log.info("%(packed)d old tasks packed, %(dropped)d dropped", self.counts)
+        if self.counts["beyond"]:
+            log.info("%(beyond)d packs, logs and days of the journal removed by limits", self.counts)
 
     # Tasks that have ended.
 

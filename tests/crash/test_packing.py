@@ -248,12 +248,34 @@ def test_packs_expire_and_their_ids_are_known_a_while_longer(disk: RealDisk) -> 
     assert look.names(disk, layout.PACKED) == []
 
 
-@pytest.mark.parametrize("limit", ["keep_count = 2", "keep_bytes = 45000"])
+@pytest.mark.parametrize("limit", ["keep_count = 2", "keep_bytes = 17000"])
 def test_the_oldest_goes_first_where_there_is_too_much(disk: RealDisk, limit: str) -> None:
     ids = [ended(disk, number, "failed", number) for number in range(4, 9)]
     passed(disk, disk.root, toml=limit + TOML)
     assert [times_packed(disk, i) for i in ids] == [1, 1, 0, 0, 0]
     assert all(packs.known(disk, i) for i in ids)
+
+
+def test_of_a_day_no_more_goes_than_is_too_much(disk: RealDisk, caplog: pytest.LogCaptureFixture) -> None:
+    ids = [ended(disk, number, "failed", 5) for number in range(150)]
+    passed(disk, disk.root)
+    one, two = packs.packs(disk)
+    first = [row.task.id for row in packs.read(disk, one)]
+    caplog.set_level("INFO")
+    passed(disk, disk.root, toml="keep_count = 100" + TOML)
+    assert list(packs.packs(disk)) == [two]
+    assert "1 packs, logs" in caplog.text
+    assert all(packs.known(disk, i) for i in ids)
+    assert all(disk.info(layout.log(i, 1)) for i in first), "they are kept by keep_logs"
+
+
+def test_what_may_not_go_drives_out_nothing_else(disk: RealDisk) -> None:
+    old, today = ended(disk, 1, "failed", 5), ended(disk, 2, "failed", 0)
+    disk.append(layout.log(today, 1), bytes(1 << 20))
+    passed(disk, disk.root, toml='keep_bytes = "512KiB"' + TOML)
+    passed(disk, disk.root, toml='keep_bytes = "512KiB"' + TOML)
+    assert times_packed(disk, old) == 1
+    assert all(disk.info(layout.log(i, 1)) for i in (old, today))
 
 
 THIN = TOML.replace('[handlers."*"]', 'keep = { age = "20d", count = 1 }\n[handlers."*"]')
