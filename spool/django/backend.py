@@ -18,10 +18,12 @@ from spool import layout, settings
 from spool.body import fields
 from spool.client import Spool
 from spool.django import framework as tasks
+from spool.django.attempt import register
 from spool.errors import NoSuchTask, SpoolError
 from spool.fields import nearest
 from spool.names import is_task, new_id
 from spool.patterns import matches
+from spool.tasks.define import chosen
 from spool.times import parse_utc
 
 if TYPE_CHECKING:
@@ -82,8 +84,9 @@ class SpoolBackend(tasks.BaseTaskBackend):
 
     @property
     def spool(self) -> Spool:
-        """Where tasks go. NotASpool, NotAllowed."""
-        return _open(os.fspath(self.options.get("spool") or os.environ.get("SPOOL_DIR") or ""))
+        """Where tasks go: what `use` has set, as a test does, before all else. NotASpool, NotAllowed."""
+        named = self.options.get("spool") or os.environ.get("SPOOL_DIR") or ""
+        return chosen() or _open(os.fspath(named))
 
     def validate_task(self, task: Any) -> None:
         """As every backend does; a task that is sound is known from now on."""
@@ -104,8 +107,10 @@ class SpoolBackend(tasks.BaseTaskBackend):
         at = task.run_after
         if at is not None and timezone.is_naive(at):
             at = timezone.make_aware(at)
+        name = name_of(task.queue_name, task.module_path)
+        register(task, name)  # a test runs it in this very process
         doc = fields(
-            task=name_of(task.queue_name, task.module_path),
+            task=name,
             id=result.id,
             args={"args": result.args, "kwargs": result.kwargs},
             priority="high" if task.priority > 0 else "low" if task.priority < 0 else "medium",

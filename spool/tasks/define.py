@@ -269,6 +269,11 @@ def using(spool: Spool) -> Iterator[None]:
         use(before)
 
 
+def chosen() -> Spool | None:
+    """What `use` has set."""
+    return _chosen
+
+
 def here() -> Spool:
     """The spool that tasks are submitted to."""
     global _found  # noqa: PLW0603 - kept open

@@ -109,10 +109,10 @@ class Tester:
 
     def _run(self, *, later: bool) -> list[dict[str, Any]]:
         names = tuple(self._state.settings.handlers)
-        takes = {name: frozenset(versions) for name, versions in registry.takes().items()}
-        self._events.append(Registered(names, takes))
         ended: list[dict[str, Any]] = []
         for _ in range(ATTEMPTS):
+            takes = {name: frozenset(versions) for name, versions in registry.takes().items()}
+            self._events.append(Registered(names, takes))  # what runs may import more
             self._turn()
             with using(self.spool):
                 ran = self._inline.events()

@@ -42,7 +42,7 @@ print(result.status, result.return_value)
 def test_the_examples_make_a_project_whose_tasks_run(tmp_path: Path) -> None:
     text = section("spool-python.7", "DJANGO")
     blocks = re.findall(r"^\.Bd -literal -offset indent\n(.*?)^\.Ed", text, re.DOTALL | re.MULTILINE)
-    settings, toml, module = map(plain, blocks)
+    settings, toml, module, test = map(plain, blocks)
     shop, letters = tmp_path / "shop", tmp_path / "letters"
     for place in (shop, letters):
         place.mkdir()
@@ -66,3 +66,8 @@ def test_the_examples_make_a_project_whose_tasks_run(tmp_path: Path) -> None:
         [sys.executable, "-c", ASK], env=env, capture_output=True, text=True, timeout=90, check=False
     )
     assert asked.stdout == "SUCCESSFUL {'sent': 'zoe@example.org'}\n", asked.stderr
+    (tmp_path / "conftest.py").write_text("import django\n\ndjango.setup()\n")
+    (tmp_path / "test_letters.py").write_text(test)
+    kit = [sys.executable, "-m", "pytest", "-q", "-p", "spool.testing.plugin", "test_letters.py"]
+    tested = subprocess.run(kit, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert "1 passed" in tested.stdout, tested.stdout

@@ -26,11 +26,14 @@ from spool import Invalid, Spool
 from spool.django import framework
 from spool.django.backend import SpoolBackend, name_of
 from spool.init import init
+from spool.testing.plugin import spool as kit  # noqa: F401 - as the plugin gives it
 from tests.e2e.django_shop import tasks
 from tests.e2e.live import ROOT, Live, toml, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from spool.testing import Tester
 
     Make = Callable[..., Live]
 
@@ -199,6 +202,28 @@ def test_a_backend_that_is_configured_no_more_is_named_by_the_failure(spool: Liv
     result = ended(tasks.add.get_result(lost.id))
     assert result.errors[0].exception_class is framework.InvalidTaskBackend
     assert "TASKS has no 'lost'" in result.errors[0].traceback
+
+
+def test_in_a_test_all_goes_to_its_own_spool_and_runs_there(
+    kit: Tester,  # noqa: F811
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    init(str(tmp_path / "real"))
+    for alias in ("default", "two"):
+        monkeypatch.setitem(framework.task_backends[alias].options, "spool", tmp_path / "real")
+    first = tasks.two_steps.enqueue()
+    kit.assert_submitted("default.tests.e2e.django_shop.tasks.two_steps", args=[], kwargs={})
+    assert not any((tmp_path / "real" / "incoming").iterdir())
+    kit.run_ready()
+    first.refresh()
+    second = tasks.add.using(backend="two").get_result(first.return_value)
+    assert second.return_value == {"sum": 2}
+    assert kit.result_of("slow.tests.e2e.django_shop.tasks.add") == {"sum": 2}
+    failed = tasks.breaks.enqueue("no paper")
+    kit.run_all()
+    failed.refresh()
+    assert [error.exception_class for error in failed.errors] == [tasks.Broken] * 4
 
 
 def test_signals_are_sent_where_the_task_runs(spool: Live) -> None:

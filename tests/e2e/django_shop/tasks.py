@@ -37,6 +37,11 @@ async def later(text):
 
 
 @task
+def two_steps():
+    return add.using(backend="two", queue_name="slow").enqueue(1).id
+
+
+@task
 def breaks(text):
     raise Broken(text)
 
