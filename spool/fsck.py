@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spool import daemons, dropped, group, keys, layout, look, packs, settings
-from spool.disk import Exists, Missing
+from spool.disk import Exists, Missing, NotRegular
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
 from spool.names import PRIORITIES, BadName, is_id, parse_event
@@ -304,6 +304,9 @@ class Fsck:
                     data = self.disk.read(path, 1 << 30)
                     if name.endswith(".gz"):
                         data = zlib.decompress(data, wbits=31)
+                except NotRegular:
+                    yield Finding(path, "is no regular file")
+                    continue
                 except (*DAMAGED, Missing):
                     continue
                 except zlib.error as problem:

@@ -34,6 +34,7 @@ EVENTS = (  # transitions, then what else is told
     "pause", "resume", "drain", "resolve", "mute", "reopen", "prune", "schedule", "match", "refuse",
     "shed", "gate", "load",
 )  # fmt: skip
+GONE = (FileNotFoundError, IsADirectoryError)  # packed or pruned meanwhile; nothing of ours
 LOAD = "load"  # lines of this event, one a minute, are for plots: they are wanted where asked for by name
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.([0-9]+))?\.jsonl(\.gz)?")
 
@@ -75,7 +76,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     def keeps(self, line: Line) -> bool:
         """Whether a line is wanted; times are compared by `between`."""
         get = line.get
-        if self.ids and get("id") not in self.ids:
+        if self.ids and str(get("id")) not in self.ids:
             return False
         if self.event is None and get("event") == LOAD:
             return False
@@ -83,11 +84,18 @@ class Filter(Struct, frozen=True, kw_only=True):
             return False
         if self.error is not None and not str(get("error") or "").startswith(self.error):
             return False
-        asked = (get("uid"), *((get(name) or {}).get("uid") for name in ("by", "reason")))
-        if self.writer is not None and self.writer not in asked:
+        if self.writer is not None and self.writer not in _askers(line):
             return False
         wanted = (("to", self.state), ("event", self.event), ("parent", self.parent))
         return all(value is None or get(name) == value for name, value in wanted)
+
+
+def _askers(line: Line) -> Iterator[Any]:
+    """The uids of who asked for what a line tells."""
+    yield line.get("uid")
+    for told in (line.get("by"), line.get("reason")):
+        if isinstance(told, dict):
+            yield told.get("uid")
 
 
 def days(root: str, wanted: Filter) -> list[tuple[str, str, list[str]]]:
@@ -156,8 +164,8 @@ def _grown(path: str, start: int) -> tuple[list[bytes], int]:
         with open(path, "rb") as file:
             file.seek(start)
             data = file.read()
-    except FileNotFoundError:
-        return [], start  # packed or pruned meanwhile
+    except GONE:
+        return [], start
     end = data.rfind(b"\n") + 1
     return data[:end].splitlines(), start + end
 
@@ -171,8 +179,8 @@ def _lines(paths: list[str], wanted: Filter, seen: dict[str, int] | None) -> Ite
             else:
                 with open(path, "rb", BUFFER) as file:
                     yield from parsed(file if seen is None else _marked(file, path, seen), wanted)
-        except FileNotFoundError:
-            continue  # packed or pruned meanwhile
+        except GONE:
+            continue
         except (gzip.BadGzipFile, zlib.error, EOFError):
             continue  # damaged: what came before the damage was read; fsck names it
 

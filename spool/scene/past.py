@@ -70,7 +70,7 @@ def _packed(path: str) -> list[list[bytes]]:
     try:
         with gzip.open(path) as file:
             return [file.read().splitlines()]
-    except (FileNotFoundError, gzip.BadGzipFile, zlib.error, EOFError):
+    except (*journal.GONE, gzip.BadGzipFile, zlib.error, EOFError):
         return []  # pruned meanwhile, or damaged: fsck names it
 
 
@@ -78,8 +78,8 @@ def _blocks(path: str, end: int | None) -> Iterator[list[bytes]]:
     """The whole lines of a file, some at a time, from its end."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        return  # packed or pruned meanwhile
+    except journal.GONE:
+        return
     with file:
         at = os.fstat(file.fileno()).st_size if end is None else end
         rest = b""

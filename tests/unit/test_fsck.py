@@ -275,6 +275,12 @@ def test_what_is_no_failure_is_no_failure(odd):
     assert again.groups(bool) == {}
 
 
+def test_a_directory_in_the_place_of_a_journal_is_named(disk):
+    disk.make_dir("journal/n/2026-01-01.jsonl")
+    (found,) = fsck.check(disk)
+    assert found.path == "journal/n/2026-01-01.jsonl"
+
+
 def test_a_packed_journal_is_read_and_not_called_torn(disk):
     disk.make_dir("journal/n")
     disk.write("journal/n/2026-01-01.jsonl.gz", gzip.compress(b'{"a":1}\n{"b":\n'))

@@ -184,3 +184,17 @@ def test_the_command_prints_lines_for_people_and_for_programs(
     assert main(["--spool", str(root), "history", "--state", "bogus"]) == 64
     assert main(["--spool", str(root), "history", "--event", "bogus"]) == 64
     assert "one of submit, " in capsys.readouterr().err
+
+
+def test_what_is_no_line_or_no_file_of_ours_ends_no_reading(root: Path) -> None:
+    odd, good = line(NOON, by=7, reason=[]), line(NOON + 1, by={"uid": 3})
+    put(root, "a/2026-11-21.jsonl", [odd, {**odd, "id": ["x"]}, good])
+    for name in ("2026-11-20.jsonl", "2026-11-22.jsonl", "2026-11-20.jsonl.gz", "2026-11-21.2.jsonl.gz"):
+        (root / "journal" / "a" / name).mkdir()
+    wanted = Filter(ids=frozenset((odd["id"], good["id"])))
+    assert list(journal.read(str(root), wanted)) == [odd, good]
+    assert list(journal.read(str(root), Filter(writer=3))) == [good]
+    assert past.search(str(root), wanted, 10, 10.0).lines == [good, odd]
+    seen = journal.ends(str(root), wanted)
+    put(root, "b/2026-11-22.jsonl", [later := line(NOON + 2, id=good["id"])])
+    assert next(journal.follow(str(root), wanted, seen)) == later
