@@ -51,28 +51,35 @@ def run(args: argparse.Namespace) -> int:
     if args.n < 0:
         options_of.usage(args, "-n takes a number from 0")
     spool = options_of.open_spool(args)
-    wanted = _filter(args)
-    unseen = set(wanted.ids)
+    ids = options_of.ids_of(args.ids)
+    wanted = _filter(args, ids)
+    if args.ids and not ids:
+        return 0
+    if args.follow and (status := _check_known(spool, set(ids))):
+        return status
+    unseen = set(ids)
     for line in _lines(spool.path, wanted, args):
         _show(line, json=args.json)
         if unseen:
             unseen.discard(line["id"])
-    _check_known(spool, unseen)
-    return 0
+    return _check_known(spool, unseen)
 
 
-def _check_known(spool: Spool, ids: set[str]) -> None:
+def _check_known(spool: Spool, ids: set[str]) -> int:
     """An error of those that no line tells of, whatever else was asked for, and no task has."""
     from spool import journal
-    from spool.command.why import known
-    from spool.names import is_id
+    from spool.command.why import each, known
 
-    for task_id in filter(is_id, sorted(ids)):
-        if next(journal.read(spool.path, journal.Filter(ids=frozenset((task_id,)))), None) is None:
-            known(spool, task_id)
+    if not ids:
+        return 0
+    for line in journal.read(spool.path, journal.Filter(ids=frozenset(ids))):
+        ids.discard(line["id"])
+        if not ids:
+            break
+    return each(sorted(ids), lambda task_id: known(spool, task_id))
 
 
-def _filter(args: argparse.Namespace) -> Filter:
+def _filter(args: argparse.Namespace, ids: list[str]) -> Filter:
     from spool.journal import EVENTS, Filter
 
     if args.event is not None and args.event not in EVENTS:
@@ -80,7 +87,7 @@ def _filter(args: argparse.Namespace) -> Filter:
     if args.state is not None and args.state not in layout.STATES:
         options_of.usage(args, f"--state is one of {', '.join(layout.STATES)}")
     return Filter(
-        ids=frozenset(options_of.ids_of(args.ids)),
+        ids=frozenset(ids),
         task=args.task,
         state=args.state,
         event=args.event,

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(words)
         sys.stdout.flush()
     except SpoolError as problem:
-        _say(problem)
+        complain(problem)
         return problem.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leave:  # argparse: --help, and usage errors
         return leave.code if isinstance(leave.code, int) else 0
     except OSError as problem:
-        _say(f"{problem.filename}: {problem.strerror}" if problem.filename else problem)
+        complain(f"{problem.filename}: {problem.strerror}" if problem.filename else problem)
         return EX_NOPERM if isinstance(problem, PermissionError) else EX_IOERR
     return status
 
@@ -142,7 +142,7 @@ def _no_such_verb(verb: str) -> int:
 
     near = nearest(verb, VERBS)
     hint = f"; did you mean {near!r}?" if near else "; see `spool --help`"
-    _say(f"`{safe(verb[:60])}` is no verb{hint}")
+    complain(f"`{safe(verb[:60])}` is no verb{hint}")
     return EX_USAGE
 
 
@@ -154,7 +154,8 @@ def _help() -> str:
     return "".join((*lines, EPILOG))
 
 
-def _say(problem: object) -> None:
+def complain(problem: object) -> None:
+    """What went wrong, in a line on standard error."""
     from spool.safe import safe
 
     sys.stdout.flush()

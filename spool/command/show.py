@@ -23,10 +23,13 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show each."""
     from spool.command import render
-    from spool.command.why import known
+    from spool.command.why import each, known
 
     spools = options_of.open_spools(args)
-    for number, task_id in enumerate(options_of.ids_of(args.ids)):
+    shown = False
+
+    def tell(task_id: str) -> None:
+        nonlocal shown
         spool = spools.find(task_id)
         task = known(spool, task_id)
         lines = _journal(spool, task)
@@ -34,11 +37,13 @@ def run(args: argparse.Namespace) -> int:
             logs = [layout.log(task_id, r["attempt"]) for r in task.attempts if r.get("log")]
             more = {"logs": logs, "unread": _unread(spool, task_id), "journal": lines}
             print(render.json_line({**task.plain(), **more}))
-            continue
-        if number:
+            return
+        if shown:
             print()
+        shown = True
         _show(spool, task, lines)
-    return 0
+
+    return each(options_of.ids_of(args.ids), tell)
 
 
 def _journal(spool: Spool, task: TaskView) -> list[dict[str, Any]]:

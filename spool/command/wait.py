@@ -11,22 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
 from spool.command.bar import Bar
-from spool.errors import EX_DATAERR, EX_TEMPFAIL, Invalid, Refused, SpoolError, TimedOut
+from spool.errors import (
+    EX_DATAERR,
+    EX_NOINPUT,
+    EX_TEMPFAIL,
+    Invalid,
+    NoSuchTask,
+    Refused,
+    SpoolError,
+    TimedOut,
+)
 from spool.safe import safe
 
 if TYPE_CHECKING:
     import argparse
 
     from spool.client import Spool
+    from spool.spools import Spools
 
 EVERY = 0.5  # seconds between two looks at how far a task is, for a person
 DONE, FAILED, CANCELLED = 0, 1, 2
 STATUS = {"done": DONE, "failed": FAILED, "cancelled": CANCELLED}
-WORST = (DONE, CANCELLED, FAILED, EX_TEMPFAIL, EX_DATAERR)  # of many tasks, the last of these
+# Of many tasks, the last of these.
+WORST = (DONE, CANCELLED, FAILED, EX_TEMPFAIL, EX_NOINPUT, EX_DATAERR)
 EPILOG = """
 Prints the result of each task that is done as a line of JSON, and why others are not on standard
 error. Exit status: 0 done, 1 failed, 2 cancelled, 65 refused, 66 no such task, 75 time-out; of many
-tasks the worst: refused, time-out, failed, cancelled, done.
+tasks the worst: refused, no such task, time-out, failed, cancelled, done.
 
 examples:
   spool wait $(spool submit thumb.make src=a.jpg)
@@ -48,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     end = None if args.timeout is None else time.monotonic() + seconds(args.timeout, "--timeout")
     worst = DONE
     for task_id in options_of.ids_of(args.ids):
-        status = _one(spools.find(task_id), task_id, end, json=args.json)
+        status = _one(spools, task_id, end, json=args.json)
         worst = max(worst, status, key=WORST.index)
     return worst
 
@@ -86,10 +97,10 @@ def note_if_unserved(spool: Spool) -> None:
         )
 
 
-def _one(spool: Spool, task_id: str, end: float | None, *, json: bool) -> int:
+def _one(spools: Spools, task_id: str, end: float | None, *, json: bool) -> int:
     try:
-        record = _record(spool, task_id, end)
-    except (Refused, TimedOut) as problem:
+        record = _record(spools.find(task_id), task_id, end)
+    except (NoSuchTask, Refused, TimedOut) as problem:
         print(f"spool: {safe(problem)}", file=sys.stderr)
         return problem.exit_code
     status = STATUS[record["event"]]

@@ -6,10 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
-from spool.errors import NoSuchTask, Refused
+from spool.command.main import complain
+from spool.errors import NoSuchTask, Refused, SpoolError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from spool.client import Spool
     from spool.views import TaskView
@@ -29,13 +31,27 @@ def run(args: argparse.Namespace) -> int:
 
     spool = options_of.open_spool(args)
     reasons = explainer(spool)
-    for task_id in options_of.ids_of(args.ids):
+
+    def explain(task_id: str) -> None:
         state, text = _explained(spool, reasons, task_id)
         if args.json:
             print(render.json_line({"id": task_id, "state": state, "why": text}))
         else:
             print(safe(text if len(args.ids) == 1 and args.ids != ["-"] else f"{task_id} {text}"))
-    return 0
+
+    return each(options_of.ids_of(args.ids), explain)
+
+
+def each(ids: list[str], tell: Callable[[str], object]) -> int:
+    """Tell of each; one that cannot be told of is an error, and the others are told of."""
+    status = 0
+    for task_id in ids:
+        try:
+            tell(task_id)
+        except SpoolError as problem:
+            complain(problem)
+            status = status or problem.exit_code
+    return status
 
 
 def explainer(spool: Spool) -> Why:

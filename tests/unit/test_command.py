@@ -401,6 +401,46 @@ def test_history_of_an_id_that_neither_a_task_nor_a_line_has_is_no_input(root: P
     assert "no task has the id" in err
 
 
+@pytest.mark.parametrize("verb", ["show", "why", "history"])
+def test_what_is_known_is_told_though_another_id_is_not(root: Path, say: Any, verb: str) -> None:
+    task_id, gone, other = new_id(), new_id(), new_id()
+    take_in(root, task_id, "mail")
+    line = {"at": format_utc(NOW), "event": "submit", "id": task_id, "task": "mail"}
+    (root / "journal" / "n").mkdir()
+    (root / "journal" / "n" / f"{date_of(NOW)}.jsonl").write_text(json.dumps(line) + "\n")
+    status, out, err = say(verb, gone, task_id, other)
+    assert (status, out.count(task_id) > 0) == (NOINPUT, True)
+    assert gone in err
+    assert other in err
+
+
+def test_wait_goes_on_with_the_others_where_an_id_is_not_known(root: Path, say: Any) -> None:
+    task_id = new_id()
+    put_record(root, task_id, take_in(root, task_id, "mail", "done"), event="done", result=7)
+    status, out, err = say("wait", new_id(), task_id)
+    assert (status, out) == (NOINPUT, "7\n")
+    assert "no task has the id" in err
+
+
+def test_history_of_no_ids_is_no_line(root: Path, say: Any) -> None:
+    line = {"at": format_utc(NOW), "event": "submit", "id": new_id()}
+    (root / "journal" / "n").mkdir()
+    (root / "journal" / "n" / f"{date_of(NOW)}.jsonl").write_text(json.dumps(line) + "\n")
+    assert say("history", "-") == (OK, "", "")
+    assert say("history", "-f", "-") == (OK, "", "")
+
+
+@pytest.mark.parametrize("task_id", ["nosuchid", "01a1d2a8", "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"])
+@pytest.mark.parametrize("options", [[], ["-f"]])
+def test_history_refuses_any_id_that_is_not_known(
+    root: Path, say: Any, monkeypatch: pytest.MonkeyPatch, task_id: str, options: list[str]
+) -> None:
+    monkeypatch.setattr("spool.journal.follow", lambda *_: iter(()))
+    status, out, err = say("history", *options, task_id)
+    assert (status, out) == (NOINPUT, "")
+    assert "no task has the id" in err
+
+
 def test_why_says_in_one_line_what_a_task_waits_for(root: Path, say: Any) -> None:
     ids = queue(root)
     later, again, poison, no_code = new_id(), new_id(), new_id(), new_id()
