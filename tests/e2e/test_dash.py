@@ -173,6 +173,7 @@ def test_pages_are_usable_by_keyboard_on_a_phone_in_the_dark_and_on_paper(
     live: Make, dash: Callable[..., Site], browser: Browser
 ) -> None:
     spool, _ = busy(live)
+    spool.submit("good." + "n" * 59, at="+1h")
     site = dash(spool)
     browser.open(site.url)
     browser.shows("long.one")
@@ -195,6 +196,15 @@ def test_pages_are_usable_by_keyboard_on_a_phone_in_the_dark_and_on_paper(
     for path in PAGES:
         browser.open(f"{site.base}{path}")
         assert browser.js("document.documentElement.scrollWidth") <= 360, path
+    browser.open(f"{site.base}/queue")
+    for head in (
+        "Class",
+        "All",
+        "When",
+        "Deadline",
+    ):  # they stand beside a name that is as long as may be
+        seen = f"[...document.querySelectorAll('th')].find((th) => th.innerText === '{head}')"
+        assert browser.until(f"{seen}?.getBoundingClientRect().right") <= 360, head
 
 
 def test_a_stop_ends_open_pages_too(live: Make, dash: Callable[..., Site]) -> None:
