@@ -25,9 +25,9 @@ import orjson
 
 from spool import layout, look, packs, retention
 from spool.disk import Exists, Missing
+from spool.due import Dues
 from spool.look import DAMAGED
 from spool.names import date_of, id_date
-from spool.owncopy import decode_task
 from spool.weigh import expired, weigh
 from spoold.effects import oldfiles
 from spoold.effects.keys import Keys
@@ -60,7 +60,6 @@ class Packer:
         self._next = 0
         self._leads = len(state.peers) == 1  # one node does it for all
         self._pass: Iterator[None] | None = None
-        self._filed: dict[str, frozenset[str]] = {}
         self.keys = Keys(disk, state.node)
         self.counts = {"packed": 0, "dropped": 0, "beyond": 0}
         self.resumed = False
@@ -150,34 +149,27 @@ class Packer:
 
     def _batch(self, folder: str, names: list[str], excess: Excess, now: int) -> Iterator[None]:
         """Some tasks of one directory: into packs, or away, in one promise unless they are large."""
-        state, date = folder.split("/")
         lines: dict[tuple[str, str], list[tuple[str, str, bytes]]] = {}
         remove: list[str] = []
         size = 0
-        self._filed.clear()
-        for name in names:
-            path = f"{folder}/{name}"
+        dues = Dues(self.disk, self.state.settings, excess, now)
+        for path in (f"{folder}/{name}" for name in names):
             try:
-                entry = look.entry_at(path)
-                what, expires = retention.fate(self.state.settings, state, date, entry.task, now)
-                if what != retention.DROP and excess.takes(state, entry.task, entry.time):
-                    what = retention.DROP
-                kept = layout.files(entry.id)
-                if what == retention.KEEP or (what == retention.PACK and kept in self._with_files(kept)):
-                    continue  # a task with files is not packed, and goes with them
-                body = self.disk.read(path, look.BODY_LIMIT)
-                task = decode_task(body)
+                due = dues.of(path)
             except (*DAMAGED, Missing):
                 continue  # for fsck, or gone
+            if due is None:
+                continue
+            entry = due.entry
             records, found = self._records(entry.id, entry.attempt)
-            line = packs.line(path, body, found) if what == retention.PACK else b""
+            line = packs.line(path, due.body, found) if due.expires else b""
             if len(line) > packs.LIMIT // 2:
                 continue  # no pack has room for it: it stays until it goes
             day = id_date(entry.id)
-            lines.setdefault((day, expires if line else ""), []).append((entry.id, task.digest, line))
+            lines.setdefault((day, due.expires), []).append((entry.id, due.task.digest, line))
             if not line:
                 records += [p for r in found if isinstance(p := r.get("log"), str)]
-                records += [kept] if kept in self._with_files(kept) else []
+                records += [due.files] if due.files else []
             remove += [path, *records, layout.own_copy(entry.id)]  # in this order: see _remove
             self.counts["packed" if line else "dropped"] += 1
             size += len(line)
@@ -188,14 +180,6 @@ class Packer:
         if remove:
             self._promise(lines, remove, now)
         yield
-
-    def _with_files(self, path: str) -> frozenset[str]:
-        """Which tasks of the same day as this one have files, by the path of their directory."""
-        above = layout.parent_of(path)
-        if above not in self._filed:
-            names = look.names(self.disk, above)
-            self._filed[above] = frozenset(f"{above}/{name}" for name in names)
-        return self._filed[above]
 
     def _thinned(self, excess: Excess, now: int) -> Iterator[None]:
         """Packs that hold more than is kept, made anew without it."""

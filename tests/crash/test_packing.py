@@ -69,14 +69,16 @@ class Cutting:
         return call
 
 
-def ended(disk: RealDisk, number: int, state: str, days: int, task: str = "mail.send") -> str:
+def ended(
+    disk: RealDisk, number: int, state: str, days: int, task: str = "mail.send", **more: Any
+) -> str:
     """A task that ended so many days ago with one attempt and a log; its id."""
     at = NOON - days * DAY_US
     body = Task(
         id=id_from(at, bytes([number] * 10)), task=task, args={"n": number}, at=at, deadline=None,
         lead=None, priority=None, front=False, retries=None, backoff=None, timeout=None, version=None,
         notify=None, on_miss="run", trace=None, meta={}, extra={}, submitted_at=at, uid=0,
-        digest=f"{number:032x}",
+        digest=f"{number:032x}", **more,
     )  # fmt: skip
     entry = first_entry(body)
     assert body.id is not None
@@ -86,10 +88,10 @@ def ended(disk: RealDisk, number: int, state: str, days: int, task: str = "mail.
     disk.write(path, encode_task(body))
     disk.link(path, layout.own_copy(body.id))
     error = {"type": "x", "message": "m", "trace": None, "fingerprint": f"{number:016x}"}
-    more = {"outcome": "error", "error": error} if state == "failed" else {"outcome": "ok"}
+    how = {"outcome": "error", "error": error} if state == "failed" else {"outcome": "ok"}
     record = records.record(
         event=state, task=body, entry=entry, node="n", parent="default", now=at, started=at,
-        log=layout.log(body.id, 1), **more,
+        log=layout.log(body.id, 1), **how,
     )  # fmt: skip
     disk.write(layout.record(body.id, 1), records.encode({**record, "entry": path}))
     disk.write(layout.log(body.id, 1), b"printed\n")
@@ -159,6 +161,32 @@ def test_what_is_old_is_packed_what_is_too_old_goes_the_rest_stays(disk: RealDis
     assert disk.info(layout.log(old, 1)) is not None
     assert [f for f in fsck.check(disk) if f.grave] == []
     assert not [d for d in look.names(disk, "done") if d != date_of(NOON - DAY_US)]
+
+
+@pytest.mark.parametrize("days", [0, 5, 15])
+@pytest.mark.parametrize("files", [False, True])
+def test_what_keeps_its_key_is_kept_as_long(disk: RealDisk, days: int, *, files: bool) -> None:
+    span = 20 * DAY_US + 1
+    task_id = ended(disk, 1, "done", days, key="k", key_for=span)
+    ended(disk, 2, "cancelled", days, "brief", key="k", key_for=span, duplicate_of=task_id)
+    if files:
+        disk.make_dir(layout.files(task_id))
+    end = NOON - days * DAY_US
+    claim = keys.Claim("", task_id, "n", span, 1, shared=False)
+    for day in range(days, 24):
+        now = end + day * DAY_US
+        passed(disk, disk.root, now)
+        assert keys.rival(disk, claim, now) == (Rival(task_id, WINDOW) if now < end + span else None), day
+        assert lives(disk, task_id) + times_packed(disk, task_id) == (day < 22 - files)
+        assert [f for f in fsck.check(disk) if f.grave] == []
+
+
+@pytest.mark.parametrize("limit", ["keep_count = 0", 'keep_done = { age = "10d", count = 0 }'])
+def test_a_limit_takes_what_keeps_its_key_too(disk: RealDisk, limit: str) -> None:
+    task_id = ended(disk, 1, "done", 5, key="k", key_for=20 * DAY_US)
+    passed(disk, disk.root, toml=limit + TOML.replace('keep_done = "10d"', ""))
+    assert not lives(disk, task_id)
+    assert times_packed(disk, task_id) == 0
 
 
 @pytest.mark.parametrize("at", [None, *range(12)])

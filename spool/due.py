@@ -1,0 +1,69 @@
+"""What is due for a task that has ended: it stays, it is packed, or it goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from spool import layout, look, retention
+from spool.names import DAY_US, date_of, day_start
+from spool.owncopy import decode_task
+
+if TYPE_CHECKING:
+    from spool.disk import Disk
+    from spool.names import Entry
+    from spool.owncopy import Task
+    from spool.retention import Excess
+    from spool.settings import Settings
+
+
+class Due(Struct, frozen=True):
+    """A task that does not stay. `expires`: until when its pack is kept, empty where it goes now."""
+
+    entry: Entry
+    task: Task
+    body: bytes
+    expires: str
+    files: str  # the directory of its files, empty where it has none
+
+
+class Dues:
+    """Decides for some tasks of one directory."""
+
+    def __init__(self, disk: Disk, settings: Settings, excess: Excess, now: int) -> None:
+        self.disk = disk
+        self.settings = settings
+        self.excess = excess
+        self.now = now
+        self._filed: dict[str, frozenset[str]] = {}
+
+    def of(self, path: str) -> Due | None:
+        """What is due for the task whose entry is here, None where it stays; DAMAGED, Missing."""
+        state, date, _ = path.split("/")
+        entry = look.entry_at(path)
+        what, expires = retention.fate(self.settings, state, date, entry.task, self.now)
+        aged = what == retention.DROP
+        if not aged and self.excess.takes(state, entry.task, entry.time):
+            what = retention.DROP
+        files = "" if what == retention.KEEP else self._files(entry.id)
+        if what == retention.KEEP or (what == retention.PACK and files):
+            return None  # a task with files is not packed, and goes with them
+        body = self.disk.read(path, look.BODY_LIMIT)
+        task = decode_task(body)
+        if task.key_for and task.duplicate_of is None:  # its record says until when it has its key
+            free = day_start(date) + DAY_US + task.key_for
+            expires = max(expires, date_of(free + DAY_US - 1))
+            if aged and self.now < free:
+                what = retention.PACK
+        if what == retention.PACK and files:
+            return None
+        return Due(entry, task, body, expires if what == retention.PACK else "", files)
+
+    def _files(self, task_id: str) -> str:
+        path = layout.files(task_id)
+        above = layout.parent_of(path)
+        if above not in self._filed:
+            names = look.names(self.disk, above)
+            self._filed[above] = frozenset(f"{above}/{name}" for name in names)
+        return path if path in self._filed[above] else ""
