@@ -29,6 +29,16 @@ STATES: dict[str, tuple[str, ...]] = {
     "move": (layout.PENDING, layout.HELD),
     "replay": layout.ENDED,
 }
+# The states in which a task takes a verb; what is in incoming/ is taken in first.
+_WAITS = (layout.INCOMING, layout.PENDING, layout.HELD)
+TAKES: dict[str, tuple[str, ...]] = {
+    "cancel": (*_WAITS, layout.RUNNING, layout.CANCELLED),
+    "retry": (*_WAITS, layout.FAILED, layout.CANCELLED),
+    "hold": _WAITS,
+    "release": _WAITS,
+    "move": _WAITS,
+    "replay": layout.ENDED,
+}
 
 
 def states(kind: str, match: Match) -> tuple[str, ...]:

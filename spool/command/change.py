@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, packs
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
+from spool.errors import EX_DATAERR, SpoolError
 from spool.names import is_id
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             raise
         return _blind(spool, args, {"action": args.verb, "match": match, **fields})
-    if args.dry_run:
-        return show(ids)
     denied = _past(spool, ids) if match is None else {}
     ids = [task_id for task_id in ids if task_id not in denied]
+    if args.dry_run:
+        return show(spool, args.verb, ids, match, denied)
     if match is None:
         chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
         actions = [{"action": args.verb, "ids": chunk, **fields} for chunk in chunks]
@@ -103,13 +104,50 @@ def matching(spool: Spool, verb: str, match: dict[str, Any]) -> Iterator[str]:
         yield from paths
 
 
-def show(ids: list[str]) -> int:
-    """What --dry-run prints: ids, for another command, and how many for who looks on."""
+def show(
+    spool: Spool,
+    verb: str,
+    ids: list[str],
+    match: dict[str, Any] | None,
+    denied: dict[str, str] | None = None,
+) -> int:
+    """What --dry-run prints: ids, for another command, and how many for who looks on.
+
+    Why the others are left out goes to standard error. `denied`: what is left out already.
+    """
+    from spool.match import TAKES
+    from spool.safe import safe
+
+    denied = dict(denied or {})
+    if match is None:
+        denied |= {task_id: why for task_id in ids if (why := _why_not(spool, verb, task_id))}
+    elif match.get("state", TAKES[verb][0]) not in TAKES[verb]:
+        denied |= dict.fromkeys(ids, f"a task that is {match['state']} takes no {verb}")
+    ids = [task_id for task_id in ids if task_id not in denied]
     for task_id in ids:
         print(task_id)
+    for why in dict.fromkeys(denied.values()):
+        print(f"spool: refused: {safe(why)}", file=sys.stderr)
     if sys.stdout.isatty():
         print(counted(ids), file=sys.stderr)
-    return 0
+    return EX_DATAERR if denied else 0
+
+
+def _why_not(spool: Spool, verb: str, task_id: str) -> str | None:
+    """Why a verb cannot be carried out on a task, as far as the files tell."""
+    from spool.command.why import known
+    from spool.match import TAKES
+
+    try:
+        task = known(spool, task_id)
+    except SpoolError as problem:
+        rule = packs.past(spool.disk, task_id)
+        return f"{task_id} {rule}" if rule else str(problem)
+    if task.state not in TAKES[verb]:
+        return f"{task_id} is {task.state} and takes no {verb}"
+    if verb == "retry" and task.duplicate_of is not None:
+        return f"{task_id} was a duplicate of {task.duplicate_of}: submit or replay it"
+    return None
 
 
 def counted(ids: list[str]) -> str:

@@ -22,8 +22,10 @@ from spool.command.main import main
 from spool.command.verbs import VERBS
 from spool.fields import TAKES
 from spool.init import init
-from spool.names import DAY_US, Entry, date_of, new_id
+from spool.names import DAY_US, Entry, date_of, id_date, new_id
 from spool.times import format_utc
+from spoold.core.table import TABLE
+from spoold.core.table import VERBS as VERBS_OF_TASKS
 from tests.unit.test_client import NOW, put_event, put_record, take_in
 
 if TYPE_CHECKING:
@@ -661,6 +663,43 @@ def test_many_ids_are_several_actions_and_one_bad_id_stops_all(root: Path, say: 
     assert say("cancel", "-", stdin="\n".join([*ids, "nonsense"]))[0] == DATAERR
     assert len(dropped(root)) == 3
     assert say("cancel", "-", stdin="")[0] == OK
+
+
+@pytest.mark.parametrize("verb", [*VERBS_OF_TASKS, "replay"])
+def test_a_dry_run_prints_the_ids_that_the_verb_can_be_carried_out_on(
+    root: Path, say: Any, verb: str
+) -> None:
+    ids = {state: new_id() for state in layout.STATES}
+    for state, task_id in ids.items():
+        take_in(root, task_id, state=state)
+    takes = {s for s in ids if verb in TABLE[s]} if verb in VERBS_OF_TASKS else set(layout.ENDED)
+    unknown, pruned = new_id(), new_id()
+    lists = root / "packed" / id_date(pruned)
+    lists.mkdir(parents=True)
+    (lists / "2099-01-01.1.ids").write_text(f"{pruned} {'0' * 32}\n")
+    status, out, err = say(verb, unknown, *ids.values(), "nonsense", pruned, "--dry-run")
+    assert (status, set(out.split())) == (DATAERR, {ids[state] for state in takes})
+    assert err.count("no task has the id") == 2
+    assert f"{pruned} has ended, and nothing but its id is kept" in err
+    for state in set(ids) - takes:
+        assert f"{ids[state]} is {state} and takes no {verb}" in err
+        assert say(verb, "--state", state, "--dry-run")[:2] == (DATAERR, "")
+    for state in takes:
+        assert say(verb, ids[state], "--dry-run") == (OK, f"{ids[state]}\n", "")
+        assert say(verb, "--state", state, "--dry-run") == (OK, f"{ids[state]}\n", "")
+    assert dropped(root) == []
+
+
+def test_a_dry_run_names_what_was_a_duplicate_and_prints_what_is_not_taken_in(
+    root: Path, say: Any
+) -> None:
+    task_id, other = new_id(), new_id()
+    take_in(root, task_id, state="cancelled")
+    own = root / layout.own_copy(task_id)
+    own.write_text(json.dumps({**json.loads(own.read_bytes()), "duplicate_of": other}))
+    assert f"was a duplicate of {other}" in say("retry", task_id, "--dry-run")[2]
+    waits = say("submit", "a")[1]
+    assert say("cancel", waits.strip(), "--dry-run") == (OK, waits, "")
 
 
 def test_move_says_where_to(root: Path, say: Any) -> None:
