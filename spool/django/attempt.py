@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 from django.db import close_old_connections
@@ -11,7 +13,7 @@ from spool.django import framework as tasks
 from spool.tasks import registry
 from spool.tasks.context import current
 from spool.tasks.define import Policy, Task
-from spool.tasks.outcomes import Retry, Snooze
+from spool.worker import ends
 
 
 def register(task: Any, name: str) -> None:
@@ -27,6 +29,7 @@ def register(task: Any, name: str) -> None:
 def _run(task: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """The call, with the signals and the care of connections that Django expects around it."""
     backend = _backend(task)
+    owner = os.getpid()
     close_old_connections()
     try:
         result = backend.get_result(current().id)
@@ -34,14 +37,13 @@ def _run(task: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         before = (tasks.TaskContext(task_result=result),) if task.takes_context else ()
         try:
             value = task.call(*before, *args, **kwargs)
-        except (Retry, Snooze):
-            raise  # it goes on
-        except Exception:
-            _finished(backend, result, tasks.TaskResultStatus.FAILED)
+        except BaseException as problem:
+            _finished(backend, result, ends.raised(problem, None, ends.Times()), owner)
             raise
         object.__setattr__(result, "_return_value", value)
-        _finished(backend, result, tasks.TaskResultStatus.SUCCESSFUL)
-        return value
+        end = ends.result_end(value, current().result_limit, ends.Times())
+        _finished(backend, result, end, owner)
+        return end.get("result", value)
     finally:
         close_old_connections()
 
@@ -54,7 +56,28 @@ def _backend(task: Any) -> Any:
     return tasks.task_backends[alias]
 
 
-def _finished(backend: Any, result: Any, status: Any) -> None:
+def _finished(backend: Any, result: Any, end: ends.End, owner: int) -> None:
+    """Tell who listens; not in a child that the task has forked, nor where no attempt was used."""
+    done = end["outcome"] == "done"
+    cut_off = current().stopping == "interrupt" and not done
+    if end["outcome"] == "snoozed" or cut_off or os.getpid() != owner:
+        return
+    status = tasks.TaskResultStatus.SUCCESSFUL if done else tasks.TaskResultStatus.FAILED
+    if not done:
+        result.errors.append(error_of(end))
     object.__setattr__(result, "status", status)
     object.__setattr__(result, "finished_at", timezone.now())
     tasks.task_finished.send(type(backend), task_result=result)
+
+
+def error_of(record: dict[str, Any]) -> Any:
+    """The class of an exception is on the last lines of its traceback; other ends stand for one."""
+    error = record["error"]
+    kind, trace = str(error["type"]), str(error.get("trace") or "")
+    found = re.findall(rf"^((?:\w+\.)*{re.escape(kind)})(?::|$)", trace, flags=re.MULTILINE)
+    stands = {"timeout": "builtins.TimeoutError", "cancelled": "spool.Cancelled"}
+    path = found[-1] if found else stands.get(record["outcome"], "builtins.ChildProcessError")
+    if kind in ("Retry", "Fail", "Snooze", "Cancelled") and not found:
+        path = f"spool.{kind}"
+    path = path if "." in path else f"builtins.{path}"
+    return tasks.TaskError(exception_class_path=path, traceback=trace or str(error["message"]))

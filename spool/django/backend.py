@@ -18,7 +18,7 @@ from spool import layout, settings
 from spool.body import fields
 from spool.client import Spool
 from spool.django import framework as tasks
-from spool.django.attempt import register
+from spool.django.attempt import error_of, register
 from spool.errors import NoSuchTask, SpoolError
 from spool.fields import nearest
 from spool.names import is_task, new_id
@@ -175,7 +175,7 @@ class SpoolBackend(tasks.BaseTaskBackend):
             args=view.args["args"],
             kwargs=view.args["kwargs"],
             backend=self.alias,
-            errors=[_error(record) for record in records if record["error"]],
+            errors=[error_of(one) for one in records if one["error"] and one["outcome"] != "snoozed"],
             worker_ids=workers,
         )
         object.__setattr__(result, "_return_value", view.result if ended else None)
@@ -220,16 +220,3 @@ def _aware(at: int | None) -> Any:
 
 def _time(text: str | None) -> Any:
     return None if text is None else _aware(parse_utc(text))
-
-
-def _error(record: dict[str, Any]) -> Any:
-    """The class of an exception is on the last lines of its traceback; other ends stand for one."""
-    error = record["error"]
-    kind, trace = str(error["type"]), str(error.get("trace") or "")
-    found = re.findall(rf"^((?:\w+\.)*{re.escape(kind)})(?::|$)", trace, flags=re.MULTILINE)
-    stands = {"timeout": "builtins.TimeoutError", "cancelled": "spool.Cancelled"}
-    path = found[-1] if found else stands.get(record["outcome"], "builtins.ChildProcessError")
-    if kind in ("Retry", "Fail", "Snooze", "Cancelled") and not found:
-        path = f"spool.{kind}"
-    path = path if "." in path else f"builtins.{path}"
-    return tasks.TaskError(exception_class_path=path, traceback=trace or str(error["message"]))

@@ -34,6 +34,7 @@ class Context:
         recurring: dict[str, Any] | None = None,
         trace: str | None = None,
         clock: Callable[[], float] = time.time,
+        result_limit: int = 1 << 20,
     ) -> None:
         self.id = id
         self.attempt = attempt
@@ -41,6 +42,7 @@ class Context:
         self.meta = meta or {}
         self.recurring = recurring  # of a schedule: name, scheduled_at, late
         self.trace = trace
+        self.result_limit = result_limit  # bytes
         self.stopping = ""  # why: drain, cancelled, timeout, interrupt
         self._at, self._deadline = at, deadline
         self._tell, self._poll = tell, poll

@@ -55,6 +55,7 @@ class Attempt:
             poll=poll,
             checkpoints=checkpoints,
             clock=clock,
+            result_limit=result_limit,
         )
         try:
             self._prepare(message)

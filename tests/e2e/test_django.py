@@ -236,6 +236,70 @@ def test_signals_are_sent_where_the_task_runs(spool: Live) -> None:
     assert b"breaks FAILED" in spool.log(bad.id)
 
 
+@pytest.mark.parametrize(
+    ("how", "raised", "said"),
+    [
+        ("sound", False, "SUCCESSFUL"),
+        ("retried", True, "FAILED spool.Retry"),
+        ("retried", False, "FAILED spool.Retry"),
+        ("cancelled", True, "FAILED spool.Cancelled"),
+        ("timeout", True, "FAILED builtins.TimeoutError"),
+        ("exit", True, "FAILED builtins.SystemExit"),
+        ("no json", False, "FAILED builtins.ChildProcessError"),
+        ("too long", False, "FAILED builtins.ChildProcessError"),
+    ],
+)
+def test_every_end_of_an_attempt_is_signalled_as_it_is_recorded(
+    kit: Tester,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+    raised: bool,
+    said: str,
+) -> None:
+    result = tasks.ends.enqueue(how, raised)
+    kit.run_ready()
+    assert capsys.readouterr().out.splitlines()[:2] == ["ends RUNNING", f"ends {said}"]
+    result.refresh()
+    assert [error.exception_class_path for error in result.errors] == said.split()[1:]
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_a_snooze_is_neither_an_end_nor_an_error(
+    kit: Tester,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    raised: bool,
+) -> None:
+    result = tasks.ends.enqueue("snoozed", raised)
+    kit.run_ready()
+    assert capsys.readouterr().out == "ends RUNNING\n"
+    monkeypatch.setitem(tasks.ENDS, "snoozed", "done")
+    kit.run_all()
+    assert capsys.readouterr().out == "ends RUNNING\nends SUCCESSFUL\n"
+    result.refresh()
+    assert (result.return_value, result.errors) == ("done", [])
+
+
+def test_no_forked_child_signals_an_end(spool: Live) -> None:
+    spool.start()
+    result = ended(tasks.forks.enqueue())
+    assert result.status == framework.TaskResultStatus.SUCCESSFUL
+    heard = [line for line in spool.log(result.id).decode().splitlines() if line.startswith("forks ")]
+    assert heard == ["forks RUNNING", "forks SUCCESSFUL"]
+
+
+def test_an_attempt_that_a_stop_cuts_off_is_no_end(
+    spool_at: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = spool_at('drain_grace = "100ms"\n' + bound())
+    monkeypatch.setenv("SPOOL_DIR", str(spool.root))
+    spool.start()
+    result = tasks.sleeps.enqueue(str(spool.notes / "asleep"))
+    until((spool.notes / "asleep").exists, "it sleeps")
+    spool.stop()
+    assert b"FAILED" not in spool.log(result.id)
+
+
 def test_settings_that_are_wrong_are_refused_by_name(spool: Live, tmp_path: Any) -> None:
     for params, word in (
         ({"OPTIONS": {"retry": 1}}, "retries"),

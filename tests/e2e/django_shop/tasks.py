@@ -7,9 +7,13 @@ except ModuleNotFoundError:
     from django_tasks import task
     from django_tasks.signals import task_finished, task_started
 
+import os
+import sys
+import time
+
 from django.dispatch import receiver
 
-from spool import Retry
+from spool import Cancelled, Retry, Snooze, SoftTimeout
 
 
 class Broken(Exception):
@@ -63,6 +67,41 @@ def committed(number):
     return number
 
 
+ENDS = {
+    "sound": "yes",
+    "retried": Retry("not yet"),
+    "snoozed": Snooze("not yet", after="1h"),
+    "cancelled": Cancelled("no need"),
+    "timeout": SoftTimeout(),
+    "exit": SystemExit(3),
+    "no json": object(),
+    "too long": "x" * (2 << 20),
+}
+
+
+@task
+def ends(how, raised):
+    found = ENDS[how]
+    if raised and isinstance(found, BaseException):
+        raise found
+    return found
+
+
+@task
+def forks():
+    child = os.fork()  # noqa: TID251
+    if not child:
+        sys.exit()
+    os.waitpid(child, 0)
+
+
+@task
+def sleeps(mark):
+    open(mark, "w").close()
+    time.sleep(60)
+
+
 @receiver([task_started, task_finished])
 def hear(sender, task_result, **_):
-    print(task_result.task.name, task_result.status)
+    errors = [error.exception_class_path for error in task_result.errors]
+    print(task_result.task.name, task_result.status, *errors, flush=True)
