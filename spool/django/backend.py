@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.core import checks
 from django.db import transaction
 from django.utils import timezone
+from django.utils.module_loading import autodiscover_modules
 
 from spool import layout, settings
 from spool.body import fields
@@ -138,9 +139,13 @@ class SpoolBackend(tasks.BaseTaskBackend):
             raise tasks.TaskResultDoesNotExist(result_id) from None
         said = view.meta.get("django")
         said = said if isinstance(said, dict) else {}
-        task = KNOWN.get(str(said.get("task")))
-        if task is None:  # and nothing is imported because a file says so
-            raise tasks.TaskResultDoesNotExist(f"{result_id} is {view.task}, no task that is known here")
+        path = str(said.get("task"))
+        if path not in KNOWN:
+            autodiscover_modules("tasks")  # nothing else is imported because a file says so
+        task = KNOWN.get(path)
+        if task is None:
+            unknown = "which no module tasks of INSTALLED_APPS has, nor what was imported here"
+            raise tasks.TaskResultDoesNotExist(f"{result_id} is {view.task}, {unknown}")
         try:
             at = said["run_after"] and datetime.fromisoformat(said["run_after"])
             task = replace(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -174,6 +176,20 @@ def test_no_id_and_no_file_of_others_is_a_result(spool: Live) -> None:
     other = tasks.later.enqueue("x")
     with pytest.raises(Exception, match="does not match"):
         tasks.add.get_result(other.id)
+
+
+def test_a_result_can_be_read_where_nobody_has_imported_its_task(spool: Live) -> None:
+    result = tasks.add.enqueue(1)
+    code = f"""
+import django
+django.setup()
+from spool.django.framework import task_backends
+print(task_backends["default"].get_result("{result.id}").task.module_path)
+"""
+    asked = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert asked.stdout == f"{tasks.add.module_path}\n", asked.stderr
 
 
 def test_a_long_name_is_cut_and_found_all_the_same(spool: Live) -> None:
