@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -16,14 +17,14 @@ from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
 from spool import layout, settings
-from spool.body import fields
+from spool.body import encoded, fields
 from spool.client import Spool
 from spool.django import framework as tasks
 from spool.django.attempt import error_of, register
-from spool.errors import NoSuchTask, SpoolError
+from spool.errors import Invalid, NoSuchTask, SpoolError
 from spool.fields import nearest
 from spool.names import is_task, new_id
-from spool.patterns import matches
+from spool.peek import MAX_ACTION_BYTES
 from spool.tasks.define import chosen
 from spool.times import parse_utc
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from spool.views import TaskView
 
 PASSED_ON = ("retries", "backoff", "timeout", "notify")  # fields of every submission
+WORKER = "spool.django.worker"
 OPTIONS = ("spool", "on_commit", *PASSED_ON)
 KNOWN: dict[str, Any] = {}  # path of the function -> the Django task
 READY = tasks.TaskResultStatus.READY
@@ -76,6 +78,11 @@ class SpoolBackend(tasks.BaseTaskBackend):
                 near = nearest(name, OPTIONS)
                 hint = f"; did you mean {near}?" if near else ""
                 raise tasks.InvalidTaskBackend(f"TASKS[{alias!r}]: no option {name!r}{hint}")
+        self.passed_on = fields(**{name: self.options.get(name) for name in PASSED_ON})
+        try:  # as the first submission would find out
+            encoded({"task": "any", **self.passed_on}, MAX_ACTION_BYTES, time.time_ns() // 1000)
+        except Invalid as problem:
+            raise tasks.InvalidTaskBackend(f"TASKS[{alias!r}]: {problem}") from None
         if not self.queues:
             raise tasks.InvalidTaskBackend(f"TASKS[{alias!r}]: QUEUES must name the queues there are")
         for queue in self.queues:
@@ -117,7 +124,7 @@ class SpoolBackend(tasks.BaseTaskBackend):
             priority="high" if task.priority > 0 else "low" if task.priority < 0 else "medium",
             at=at,
             meta={"django": {"backend": self.alias, **_told(task)}},
-            **{name: self.options[name] for name in PASSED_ON if name in self.options},
+            **self.passed_on,
         )
         self.spool.preview(doc)  # what is wrong is told now, and not at the commit
         if self.options.get("on_commit"):
@@ -191,19 +198,20 @@ class SpoolBackend(tasks.BaseTaskBackend):
         yield from super().check(**kwargs)
         try:
             text = self.spool.disk.read(layout.SETTINGS, 1 << 20).decode()
-            bound = settings.load(text).handlers
+            found = settings.load(text)
         except (SpoolError, OSError, UnicodeDecodeError) as problem:
             yield checks.Error(f"TASKS[{self.alias!r}]: {problem}", id="spool.E001")
             return
-        yield from self._unbound(bound)
+        yield from self._unbound(found)
 
-    def _unbound(self, bound: Iterable[str]) -> Iterator[Any]:
+    def _unbound(self, found: settings.Settings) -> Iterator[Any]:
         place = f"{self.spool.path}/{layout.SETTINGS}"
         for queue in sorted(self.queues):
-            if not any(matches(pattern, f"{queue}.any") for pattern in bound):
+            handler = found.handler_for(f"{queue}.any")
+            if handler is None or handler.python != WORKER:
                 yield checks.Warning(
-                    f"TASKS[{self.alias!r}]: nothing in {place} runs the queue {queue}",
-                    hint=f'[handlers."{queue}.*"]\npython = "spool.django.worker"',
+                    f"TASKS[{self.alias!r}]: no worker of Django in {place} runs the queue {queue}",
+                    hint=f'[handlers."{queue}.*"]\npython = "{WORKER}"',
                     id="spool.W001",
                 )
 

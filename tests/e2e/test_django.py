@@ -319,13 +319,31 @@ def test_an_attempt_that_a_stop_cuts_off_is_no_end(
 def test_settings_that_are_wrong_are_refused_by_name(spool: Live, tmp_path: Any) -> None:
     for params, word in (
         ({"OPTIONS": {"retry": 1}}, "retries"),
+        ({"OPTIONS": {"retries": "five"}}, r"TASKS\['default'\]: retries"),
+        ({"OPTIONS": {"retries": -1}}, "retries"),
+        ({"OPTIONS": {"timeout": "soon"}}, "timeout"),
+        ({"OPTIONS": {"notify": "a b"}}, "notify"),
+        ({"OPTIONS": {"backoff": {"first": 1}}}, "backoff"),
         ({"QUEUES": []}, "QUEUES"),
         ({"QUEUES": ["a b"]}, "'a b'"),
     ):
         with pytest.raises(framework.InvalidTaskBackend, match=word):
             SpoolBackend("default", params)
     assert list(SpoolBackend("default", {}).check()) == []
-    [warning] = SpoolBackend("default", {"QUEUES": ["fast"]}).check()
-    assert '[handlers."fast.*"]' in warning.hint
+    sound = {"retries": 2, "timeout": timedelta(minutes=5), "notify": "a", "backoff": "1s"}
+    SpoolBackend("default", {"OPTIONS": sound})
     [error] = SpoolBackend("default", {"OPTIONS": {"spool": tmp_path / "none"}}).check()
     assert "none" in error.msg
+
+
+@pytest.mark.parametrize(
+    "lines", ["", 'exec = ["true"]', 'notify = "other"', 'python = "tests.e2e.django_shop.tasks"']
+)
+def test_check_names_a_queue_that_no_worker_of_django_runs(
+    spool_at: Make, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    spool = spool_at(bound() + f'\n[handlers."fast.*"]\n{lines}' * bool(lines))
+    monkeypatch.setenv("SPOOL_DIR", str(spool.root))
+    [warning] = SpoolBackend("default", {"QUEUES": ["default", "fast"]}).check()
+    assert "queue fast" in warning.msg
+    assert '[handlers."fast.*"]\npython = "spool.django.worker"' in warning.hint
