@@ -6,6 +6,8 @@ import logging
 import stat
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from spool import keys, layout, look, records
 from spool.disk import Missing
 from spool.dropped import REASON
@@ -17,6 +19,7 @@ from spool.times import format_utc
 from spoold.core.values import Recovered
 from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
+from spoold.effects.store import ENDING
 from spoold.replay import replay
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from spoold.effects.store import Store
 
 log = logging.getLogger("spoold")
+CANCELLED = "cancelled"  # of what runs: it is to end so
 OWN = ("event",)  # what an event of a group says otherwise than the record it tells of
 
 
@@ -110,6 +114,10 @@ def _entry(disk: Disk, store: Store, name: str, begun: Container[str] | None) ->
         done = store.recorded(layout.record(entry.id, entry.attempt))
         if done is not None:
             store.leave(None, path, done["entry"], entry.id)
+            return None
+        if entry.why not in ("", CANCELLED):  # it was to end without a run: that is decided once more
+            waits = entry.why == ENDING
+            store.put(path, layout.pending(replace(entry, why="")) if waits else layout.held(entry))
             return None
         info = disk.info(path)
         logged = disk.info(layout.log(entry.id, entry.attempt)) is not None

@@ -256,7 +256,10 @@ def _begin(disk: RealDisk, root: str, store: Store, circle: Circle) -> tuple[lis
         alone = circle.is_alone()
         redo = _redo(disk, root, make=store.durable and alone)
         known = begun.read(root, store.node)
-        return start_up(disk, store, redo, alone=alone, begun=known), store.redo
+        found = start_up(disk, store, redo, alone=alone, begun=known)
+        if not alone:
+            store.end_log()
+        return found, store.redo
     finally:
         locks.give(lock)
 

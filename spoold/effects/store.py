@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from spoold.effects.redo import Redo
 
 log = logging.getLogger("spoold")
+ENDING = "ending"  # why what waits stands in running/ for a moment
 
 
 class Store:
@@ -68,6 +69,7 @@ class Store:
         self.node = node
         self.durable = durable
         self.redo = redo
+        self.shared = False  # other nodes may want what waits here
         self.stage_dir = f"{layout.RUNNING}/{node}"
         self.immovable: set[tuple[str, int]] = set()  # done with, and still in incoming/: path, inode
         self._made: set[str] = set()
@@ -115,6 +117,7 @@ class Store:
 
     def end_log(self) -> None:
         """There are others from now on: what they do must not be undone by a replay."""
+        self.shared = True
         if self.redo is not None:
             self.redo.settle()
             self.redo.drop()
@@ -254,7 +257,7 @@ class Store:
         del now
         for move in group.moves:
             if move.record is not None and move.source is not None:
-                self.leave(group, move.source, move.target, move.entry.id)
+                self.leave(group, group.taken.get(id(move), move.source), move.target, move.entry.id)
         for refusal in group.refusals:
             target = self._refuge(group, refusal)
             self._take_away(refusal.source, target)
@@ -442,6 +445,8 @@ class Store:
     def _commit(self, group: Group, move: Move) -> None:
         if move.message is None or move.record is None:
             return
+        if not self._take(group, move):
+            return
         path = layout.record(move.entry.id, move.record["attempt"])
         staged = self._staged(move.message)
         try:
@@ -453,10 +458,33 @@ class Store:
                 self.disk.link(staged, path)
             elif found is None or ours is None or found.ino != ours.ino:
                 # This attempt has ended in another way, before a crash or on another node: that stands.
+                source = group.taken.get(id(move), move.source)
                 self._unstage(group, group.undo(move, "gone"))
-                if move.source is not None and layout.parent_of(move.source) == self.stage_dir:
-                    self.leave(group, move.source, standing["entry"], move.entry.id)
+                if source is not None and layout.parent_of(source) == self.stage_dir:
+                    self.leave(group, source, standing["entry"], move.entry.id)
         group.dirs[layout.parent_of(path)] = None
+
+    def _take(self, group: Group, move: Move) -> bool:
+        """Whether what is to end without having run is ours to end.
+
+        Another node may start it, or move it, at this moment: who can rename its entry into his own
+        directory has it, as with a claim. A crash before the record leaves it there: `recover` puts it
+        back.
+        """
+        source = move.source
+        if not self.shared or source is None or layout.parent_of(source) == self.stage_dir:
+            return True
+        entry = look.entry_at(source)
+        target = layout.running(self.node, replace(entry, why=entry.why or ENDING))
+        try:
+            self._move(group, source, target)
+        except Missing:
+            if self.disk.info(target) is None:  # else it was taken before the disk was full
+                self._unstage(group, group.undo(move, "gone"))
+                return False
+        group.taken[id(move)] = target
+        group.dirs[layout.parent_of(source)] = None
+        return True
 
     def _carry(self, group: Group, move: Move, target: str) -> None:
         if move.source is None or move.source == target:
@@ -472,7 +500,10 @@ class Store:
         group.dirs[layout.parent_of(move.source)] = None
 
     def _unstage(self, group: Group, moves: list[Move]) -> None:
-        for message in [m.message for m in moves]:
+        ids = {m.entry.id for m in moves}
+        late = [m for m in group.tells if m.event == "late" and m.id in ids]  # of what another one has
+        group.tells = [m for m in group.tells if m not in late]
+        for message in (*late, *(m.message for m in moves)):
             if message is not None and self.disk.info(self._staged(message)) is not None:
                 self.disk.remove(self._staged(message))
                 group.files.pop(self._staged(message), None)

@@ -313,6 +313,7 @@ class Host:
             self.state.peers, self.state.lease = self.neighbours.live, self.neighbours.lease
             self.state.reread = True
         self.store = Store(usual, node, durable=self.settings.durability == "durable")
+        self.store.shared = bool(world.lease)
         if world.store_hook is not None:
             world.store_hook(self.store)
         usual.make_dir(self.store.stage_dir)

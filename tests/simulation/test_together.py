@@ -5,10 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
-from spool import layout
+from spool import layout, look
 from spool.times import SECOND
+from spoold.core import share
+from tests.crash.scenarios import ident
 from tests.simulation import invariants
 from tests.simulation.faults import Crash, Hooked
 from tests.simulation.world import World
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.host import Host
 
 TASKS = 3
+TURNS = 12  # in which a node has done whatever it could
 
 
 def before_call(number: int, docs: list[dict[str, Any]], dies: int | None) -> tuple[World, int]:
@@ -89,3 +94,53 @@ def test_tasks_that_two_nodes_take_in_at_once_have_their_keys(dies: int | None) 
         assert len(invariants.at_rest(made).places) == TASKS
         made.drain()
         invariants.at_end(made)
+
+
+@pytest.mark.parametrize("dies", [None, 0, 1, 2], ids=["goes on", "dies", "dies later", "dies at last"])
+@pytest.mark.parametrize("other", ["starts it", "holds it"])
+def test_what_one_node_ends_is_not_had_by_another(other: str, dies: int | None) -> None:
+    """A cancel on one node; before each of its writes the other one wants the task."""
+    had = 0
+    nodes = frozenset(("n1", "n2"))
+    ours = next(name for n in range(99) if share.first(name := f"c{n}.json", nodes) == "n1")
+    theirs = next(task_id for n in range(16) if share.first(task_id := ident(n), nodes) == "n2")
+    for number in range(14):
+        made = World(nodes=2, lease=10)
+        one, two = made.boot("n1"), made.boot("n2")
+        made.writers.submit({"task": "run.a", "id": theirs, "at": "+3s"})
+        made.run(SECOND)
+        two.intake.look = lambda *_: []  # type: ignore[method-assign, assignment]
+        made.writers.drop({"action": "cancel", "ids": [theirs]}, name=ours)
+        made.pass_time(3 * SECOND)
+
+        held: list[str] = []
+
+        def meanwhile(
+            made: World = made, one: Host = one, two: Host = two, held: list[str] = held
+        ) -> None:
+            for path in [*made.disk.walk(layout.PENDING)] if other == "holds it" else ():
+                held.append(layout.held(replace(look.entry_at(path), why="hold")))
+                two.disk.move(path, held[0])
+            for _ in range(TURNS):
+                two.turn()
+            if dies is not None:
+                one.disk.swap(Hooked(made.disk, dies, _die))
+
+        one.intake.ring()
+        one.disk.swap(Hooked(one.disk.disk, number, meanwhile))
+        with suppress(Crash):
+            for _ in range(TURNS):
+                one.turn()
+        one.disk.swap(made.disk)
+        if dies is not None:
+            made.crash("n1")
+        elif any(",cancelled." in path for path in made.disk.walk(layout.OUTBOX)):
+            assert [*made.disk.walk("cancelled")]
+        had += bool(made.watch.starts or held)
+        del two.intake.look
+        made.drain()
+        invariants.at_end(made)
+        ends = [orjson.loads(made.disk.read(path, 1 << 20)) for path in made.disk.walk(layout.ATTEMPTS)]
+        begun = any(end["started_at"] for end in ends)
+        assert begun == bool(made.watch.starts), (number, ends)
+    assert had
