@@ -273,3 +273,49 @@ def test_what_cannot_be_submitted_exits_74_and_prints_no_id(
     ended = submit(client, asleep, "echo.x", "{}", "0")
     assert (ended.returncode, ended.stdout) == (IO_ERROR, "")
     assert missing in ended.stderr
+
+
+def test_where_one_may_drop_but_not_read_it_exits_74_at_once_and_names_what(
+    client: list[str], asleep: Path
+) -> None:
+    for path in asleep.iterdir():
+        if path.is_dir():
+            path.chmod(0o300 if path.name in ("incoming", "tmp") else 0)
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may read everywhere but for setpriv, not found in PATH")
+        client = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *client]
+    ended = submit(client, asleep, "echo.x", "{}", "5")
+    for path in asleep.iterdir():
+        path.chmod(0o700)
+    assert ended.returncode == IO_ERROR, ended.stderr
+    assert "done" in ended.stderr
+    assert [f"{line}.json" for line in ended.stdout.splitlines()] == os.listdir(asleep / "incoming")
+
+
+def test_args_that_are_not_utf_8_are_refused_and_not_changed(client: list[str], awake: Path) -> None:
+    ended = submit(client, awake, "echo.bytes", os.fsdecode(b'"\xff"'))
+    assert ended.returncode == REFUSED, ended.stderr
+    assert "UTF-8" in ended.stderr
+
+
+def test_no_directory_is_no_spool(
+    client: list[str], asleep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(asleep)
+    assert submit(client, "", "echo.x", "{}", "0").returncode == USAGE
+    assert list((asleep / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["-", "--", "-P", "~", "s"])
+def test_a_directory_may_have_any_name(
+    client: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for place in ("here", "there"):
+        made_spool(tmp_path / place / name)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("OLDPWD", str(tmp_path / "there" / name))
+    monkeypatch.setenv("CDPATH", str(tmp_path / "there"))
+    ended = submit(client, name, "echo.x", "{}", "0")
+    assert ended.returncode == TIMEOUT, ended.stderr
+    assert f"{ended.stdout.strip()}.json" in os.listdir(tmp_path / "here" / name / "incoming")

@@ -1,6 +1,6 @@
 /* Submits one task to a spool and waits for its end, with POSIX alone.
  * usage: spool_submit SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]
- * exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 could not submit, 75 not over in time
+ * exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 I/O error, 75 not over in time
  * build: cc -std=c11 -Wall -Wextra -Werror -o spool_submit spool_submit.c */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -46,12 +46,19 @@ static void submit(const char *task, const char *args) {
     if (dir < 0 ? errno != EACCES : fsync(dir) || close(dir)) quit(74, "incoming");
 }
 
+/* Is told by glob what it could not look into. */
+static int unreadable(const char *path, int error) {
+    errno = error;
+    if (error != ENOENT) quit(74, path);
+    return 0;
+}
+
 /* The paths with this id in their name. None is no error: the directories are made when they are needed. */
 static glob_t find(const char *before, const char *after) {
     char pattern[96];
     glob_t found = {0};
     snprintf(pattern, sizeof pattern, "%s%s%s", before, id, after);
-    if (glob(pattern, 0, NULL, &found)) found.gl_pathc = 0;
+    if (glob(pattern, 0, unreadable, &found)) found.gl_pathc = 0;
     return found;
 }
 

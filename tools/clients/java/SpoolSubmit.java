@@ -1,6 +1,6 @@
 // Submits one task to a spool and waits for its end, with the JDK (17 or later) alone.
 // usage: java SpoolSubmit.java SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]
-// exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 could not submit, 75 not over in time
+// exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 I/O error, 75 not over in time
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static java.nio.file.StandardCopyOption.ATOMIC_MOVE;
 import static java.nio.file.StandardOpenOption.CREATE_NEW;
@@ -32,7 +32,8 @@ public class SpoolSubmit {
         String task = argv[1], args = argv[2], timeout = argv.length == 4 ? argv[3] : "30";
         if (!task.matches("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")) return say(64, "not a task name: " + task);
         if (!timeout.matches("[0-9]{1,6}")) return say(64, "not a whole number of seconds below 1000000: " + timeout);
-        if (args.contains("\uFFFD")) return say(64, "JSON_ARGS was not understood: use a UTF-8 locale, or \\u escapes");
+        if (args.contains("\uFFFD")) return say(65, "JSON_ARGS must be UTF-8, as the locale; write U+FFFD as \\ufffd");
+        if (argv[0].isEmpty()) return say(64, "SPOOL_DIR is empty"); // to Java that is the current directory
         Path spool = Path.of(argv[0]);
         if (!Files.isRegularFile(spool.resolve("format")) || !contents(spool.resolve("format")).equals("spool 1"))
             return say(64, "not a spool of format 1: " + spool);

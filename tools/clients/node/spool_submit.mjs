@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Submits one task to a spool and waits for its end, with Node's own modules alone.
 // usage: spool_submit.mjs SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]
-// exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 could not submit, 75 not over in time
+// exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 I/O error, 75 not over in time
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,6 +13,7 @@ const [spool, task, args, timeout = "30", ...more] = process.argv.slice(2);
 if (args === undefined || more.length) quit(64, "usage: spool_submit.mjs SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]");
 if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(task)) quit(64, `not a task name: ${task}`);
 if (!/^[0-9]{1,6}$/.test(timeout)) quit(64, `not a whole number of seconds below 1000000: ${timeout}`);
+if (args.includes("\ufffd")) quit(65, "JSON_ARGS must be UTF-8; write U+FFFD as \\ufffd"); // Node's for other bytes
 try { process.chdir(spool); } catch (error) { quit(64, error.message); } // from here on, paths are the spool's
 const isSpool = fs.existsSync("format") && fs.readFileSync("format", "utf8") === "spool 1\n";
 if (!isSpool) quit(64, `not a spool of format 1: ${spool}`);

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # Submits one task to a spool and waits for its end, with core modules alone.
 # usage: spool_submit.pl SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]
-# exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 could not submit, 75 not over in time
+# exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 I/O error, 75 not over in time
 use strict;
 use warnings;
 use Fcntl qw(O_WRONLY O_CREAT O_EXCL);
@@ -34,15 +34,19 @@ $file->flush && $file->sync && close $file or quit(74, "$hidden: $!");
 
 # 3. Rename: now, and complete, it is visible. Sync the name too; a shared incoming/ may not let us open it.
 rename $hidden, $visible or quit(74, "$visible: $!");
-if (-r 'incoming') {
-    open my $dir, '<', 'incoming' or quit(74, "incoming: $!");
+if (open my $dir, '<', 'incoming') {
     $dir->sync or quit(74, "incoming: $!");
+} elsif (!$!{EACCES}) {
+    quit(74, "incoming: $!");
 }
 print "$id\n" and STDOUT->flush or quit(74, "stdout: $!");
 
 # 4. Look for the id in the terminal states, where it stands between commas, and among what was refused.
 my ($give_up, $pause) = (clock_gettime(CLOCK_MONOTONIC) + $timeout, 0.005);
 while (1) {
+    for my $state (qw(done failed cancelled rejected)) {
+        opendir my $dir, "$state/." or $!{ENOENT} or quit(74, "$state: $!");
+    }
     if (() = glob "done/*/*,$id,*") {
         print contents(newest_record()) and STDOUT->flush or quit(74, "stdout: $!");
         exit 0;

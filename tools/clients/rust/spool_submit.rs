@@ -1,6 +1,6 @@
 //! Submits one task to a spool and waits for its end, with the standard library alone.
 //! usage: spool_submit SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]
-//! exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 could not submit, 75 not over in time
+//! exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 I/O error, 75 not over in time
 //! build: rustc -O spool_submit.rs
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::{ffi::OsStringExt, fs::OpenOptionsExt};
@@ -114,7 +114,7 @@ fn find(state: &str, matches: impl Fn(&str) -> bool) -> Result<Vec<String>> {
 fn names(dir: &str) -> Result<Vec<String>> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+        entries => named(dir, entries)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
     }
 }
 

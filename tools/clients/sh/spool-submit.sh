@@ -1,7 +1,7 @@
 #!/bin/sh
 # Submits one task to a spool and waits for its end, with the shell and GNU coreutils alone.
 # usage: spool-submit.sh SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]
-# exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 could not submit, 75 not over in time
+# exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 I/O error, 75 not over in time
 set -u
 umask 077                                       # what is submitted is nobody else's to read
 LC_ALL=C; export LC_ALL                         # A-Z means these 26 letters; bytes pass as they are
@@ -12,7 +12,8 @@ spool=$1 task=$2 args=$3 timeout=${4-30}
 case $task in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) quit 64 'TASK is letters, digits and . _ -' ;; esac
 [ ${#task} -le 64 ] || quit 64 'TASK is at most 64 characters'
 case $timeout in '' | *[!0-9]* | ???????*) quit 64 'TIMEOUT_SECONDS is a whole number below 1000000' ;; esac
-CDPATH='' cd -- "$spool" || quit 64 "no such directory: $spool"         # from here on, paths are the spool's
+case $spool in '') quit 64 'SPOOL_DIR is empty' ;; [!/]*) spool=./$spool ;; esac  # - is a name, too
+cd "$spool" || quit 64 "no such directory: $spool"                      # from here on, paths are the spool's
 [ "$(head -n 1 format 2>/dev/null)" = 'spool 1' ] || quit 64 "not a spool of format 1: $spool"
 
 # 1. The id, a UUIDv7: 48 bits of milliseconds, version 7, 12 random bits, variant 10, 62 random bits.
@@ -39,6 +40,9 @@ print_newest_record() {                         # attempts/DATE/ID.N.json with t
 }
 pause=5 waited=0                                # milliseconds
 while :; do
+    for dir in done failed cancelled rejected; do
+        [ ! -e $dir ] || { [ -r $dir ] && [ -x $dir ]; } || quit 74 "cannot read $dir"
+    done
     set -- done/*/*,"$id",*;      [ ! -e "$1" ] || { print_newest_record || exit 74; exit 0; }
     set -- failed/*/*,"$id",*;    [ ! -e "$1" ] || exit 1
     set -- cancelled/*/*,"$id",*; [ ! -e "$1" ] || exit 2

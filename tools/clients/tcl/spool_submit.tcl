@@ -1,14 +1,15 @@
 #!/usr/bin/env tclsh
 # Submits one task to a spool and waits for its end, with Tcl alone; sync(1) of GNU coreutils stands in for fsync.
 # usage: spool_submit.tcl SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]
-# exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 could not submit, 75 not over in time
+# exit:  0 done, 1 failed, 2 cancelled, 64 usage, 65 refused, 74 I/O error, 75 not over in time
 
 proc quit {code text} { puts stderr "spool_submit: $text"; exit $code }
 
 if {$argc != 3 && $argc != 4} { quit 64 {usage: spool_submit.tcl SPOOL_DIR TASK JSON_ARGS [TIMEOUT_SECONDS]} }
-lassign [list {*}$argv 30] spool task json timeout
+lassign [list {*}$argv 30] spool task _ timeout
 if {![regexp {^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$} $task]} { quit 64 "not a task name: $task" }
 if {![regexp {^[0-9]{1,6}$} $timeout]} { quit 64 "not a whole number of seconds below 1000000: $timeout" }
+if {[string match ~* $spool]} { set spool ./$spool };    # a name like any other
 if {[catch {cd $spool} why]} { quit 64 $why };    # from here on, paths are the spool's
 
 proc contents {path} {
@@ -31,7 +32,7 @@ proc new_id {now} {
 proc submit {id task json} {
     # Write the action under a hidden name and sync it. What a crash leaves in tmp/ is ignored and aged out.
     set file [open tmp/.$id {WRONLY CREAT EXCL} 0600]
-    fconfigure $file -encoding [encoding system] -translation lf;    # the bytes that came as an argument
+    fconfigure $file -translation binary
     puts $file "{\"id\":\"$id\",\"task\":\"$task\",\"args\":$json}"
     close $file
     exec sync tmp/.$id
@@ -71,6 +72,8 @@ if {![file isfile format] || [contents format] ne {spool 1}} { quit 64 "not a sp
 set now [clock milliseconds]
 if {[catch {
     set id [new_id $now]
+    # the bytes of the argument: in argv, what is not UTF-8 is something else
+    set json [lindex [split [contents /proc/self/cmdline] \0] end-[expr {$argc - 2}]]
     submit $id $task $json
     show stdout $id
     set status [wait $id $now $timeout]
