@@ -158,7 +158,7 @@ def begun(node: str) -> str:
 
 
 def told(node: str) -> str:
-    """Path of how far in a node's journal the files of errors/ tell what it says."""
+    """Path of how far in a node's journal the files of errors/ tell what it says, and the last alerts."""
     return f"{NODES}/{node}.errors"
 
 

@@ -6,7 +6,7 @@ So an alert has retries, a log and a record as any task has. What becomes of it 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spool.names import id_from
 from spool.owncopy import Task
@@ -33,16 +33,38 @@ def raised(state: State, actions: list[Action], now: Now) -> list[Move]:
             continue
         if not matches(alerts.task, message.task):
             continue
-        kind = message.event, message.task
+        kind = _kind(message)
         last, held = state.alerted.get(kind, (None, 0))
-        if last is not None and now.mono - last < alerts.every:
+        state.alerts_changed = True
+        if last is not None and 0 <= now.wall - last < alerts.every:
             state.alerted[kind] = last, held + 1
             continue
         if kind not in state.alerted and len(state.alerted) >= KEPT:
             del state.alerted[next(iter(state.alerted))]
-        state.alerted[kind] = now.mono, 0
+        state.alerted[kind] = now.wall, 0
         out.append(take_in(state, _task(message, held, now), now))
     return out
+
+
+def plain(state: State) -> list[Any]:
+    """The last alerts for JSON."""
+    return [[kind, last, held] for kind, (last, held) in state.alerted.items()]
+
+
+def recall(state: State, rows: object) -> None:
+    """Take over what `plain` has made; what is not of that form counts as never told."""
+    for row in rows[:KEPT] if isinstance(rows, list) else ():
+        match row:
+            case [[*kind], int(last), int(held)] if all(isinstance(word, str) for word in kind):
+                state.alerted[tuple(kind)] = last, held
+
+
+def _kind(message: Message) -> tuple[str, ...]:
+    """What is not told of twice within `every`: of a recurring error, each thing that is told once."""
+    if message.event != "recurring-error":
+        return message.event, message.task
+    why = (message.content.get("group") or {}).get("why", "")
+    return message.event, message.task, message.content["error"]["fingerprint"], why
 
 
 def _task(message: Message, held: int, now: Now) -> Task:

@@ -69,7 +69,8 @@ class State:
         self.passed = False  # what is another node's share is left to it, and on disk
         self.stirs = 0  # how often all was read anew because of others
         self.later = False  # an action waits for another node, and wants another look
-        self.alerted: dict[tuple[str, str], tuple[int, int]] = {}  # event, task: when last, held back
+        self.alerted: dict[tuple[str, ...], tuple[int, int]] = {}  # kind of event: when last, held back
+        self.alerts_changed = False  # since they were kept on disk
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for
         self.live: dict[str, int] = {}  # tasks that have not ended, of each writer of a shared spool
         self.refusals: dict[int, int] = {}  # of a writer, today

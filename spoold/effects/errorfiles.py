@@ -2,7 +2,8 @@
 
 A file is behind what is in memory by a second at most. What a crash took along is made again at start
 from the end of the journal, whose lines were there before the failures they tell of. How far the files
-tell what it says is noted in nodes/NODE.errors, so that no start reads a day's work.
+tell what it says is noted in nodes/NODE.errors, so that no start reads a day's work; and what was
+alerted last, so that no start alerts again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from spool.errors import Invalid
 from spool.names import DAY_US, is_id
 from spool.quarantine import quarantine
 from spool.times import parse_utc
-from spoold.core import care
+from spoold.core import alerts, care
 from spoold.effects.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -47,11 +48,14 @@ class ErrorFiles:
         self.root = root
         self._next = 0
         self._seen = -NOTED  # transitions there were when it was last noted
+        self._told: dict[str, Any] = {}  # how far the files tell
 
     def load(self, now: int) -> None:
         """What the files say, and what the journal knows since. `now`: us UTC."""
         found: list[Group] = []
-        noted = self._noted()
+        note = self._read()
+        noted = _noted(note)
+        alerts.recall(self.state, note.get("alerts"))
         for name in look.names(self.disk, layout.ERRORS):
             path = f"{layout.ERRORS}/{name}"
             if name.startswith(".") or not name.endswith(".json"):
@@ -63,6 +67,8 @@ class ErrorFiles:
                 noted = None  # the journal may know what it said
             except Missing:
                 continue
+        if noted is not None:
+            self._told = {"journal": noted[0], "size": noted[1]}
         for one in sorted(found, key=lambda g: g.last):
             self.state.groups.put(one)
         told = {one.fingerprint: one.last for one in found}  # failures of one round have one instant
@@ -73,7 +79,7 @@ class ErrorFiles:
     def due(self, now: Now) -> int | None:
         """In how many us files want writing; None where none does."""
         groups = self.state.groups
-        if not groups.dirty and not groups.gone:
+        if not groups.dirty and not groups.gone and not self.state.alerts_changed:
             return 0 if self.state.meter.seen - self._seen >= NOTED else None
         return 0 if groups.said else max(0, self._next - now.mono)
 
@@ -84,7 +90,8 @@ class ErrorFiles:
         self.state.groups.said = False
         if not self._write(AT_ONCE) or not self.state.groups.dirty:
             self._next = now.mono + SOON
-        if self.state.meter.seen - self._seen >= NOTED:
+        many = self.state.meter.seen - self._seen >= NOTED and not self.state.groups.dirty
+        if many or self.state.alerts_changed:
             self._note(now.wall)
 
     def close(self, now: int) -> None:
@@ -93,15 +100,15 @@ class ErrorFiles:
         self._note(now)
 
     def _note(self, now: int) -> None:
-        """The files tell all that the journal says by now, if they do."""
-        if self.state.groups.dirty:
-            return
-        path = layout.journal(self.state.node, now)
-        info = self.disk.info(path)
-        note = {"journal": path, "size": 0 if info is None else info.size}
+        """The files tell all that the journal says by now, if they do; and the last alerts."""
+        if not self.state.groups.dirty:
+            path = layout.journal(self.state.node, now)
+            info = self.disk.info(path)
+            self._told = {"journal": path, "size": 0 if info is None else info.size}
+            self._seen = self.state.meter.seen
+        note = {**self._told, "alerts": alerts.plain(self.state)}
         data = orjson.dumps(note, option=orjson.OPT_APPEND_NEWLINE)
-        rewrite(self.disk, layout.told(self.state.node), data)
-        self._seen = self.state.meter.seen
+        self.state.alerts_changed = not rewrite(self.disk, layout.told(self.state.node), data)
 
     def _write(self, most: int) -> bool:
         """Some of them; False where there is no room."""
@@ -120,13 +127,13 @@ class ErrorFiles:
 
     # What a crash took along.
 
-    def _noted(self) -> tuple[str, int] | None:
-        """Up to where the files tell what the journal says: which journal, how many bytes."""
+    def _read(self) -> dict[str, Any]:
+        """What was noted; nothing where it is not there, or a power cut tore it."""
         try:
             note = orjson.loads(self.disk.read(layout.told(self.state.node), LIMIT))
-            return str(note["journal"]), int(note["size"])
-        except (OSError, ValueError, TypeError, LookupError):
-            return None  # none yet, or a power cut tore it: all that is read is compared
+        except (OSError, ValueError):
+            return {}
+        return note if isinstance(note, dict) else {}
 
     def _journal(self, now: int, noted: tuple[str, int] | None) -> Iterator[dict[str, Any]]:
         """The lines about errors at the end of the journal."""
@@ -176,6 +183,14 @@ class ErrorFiles:
                 groups.count(record, at, (1000, 1))
         except (KeyError, TypeError, ValueError, Invalid, Missing, NotRegular, TooLarge):
             return  # not ours, or the attempt never came to be
+
+
+def _noted(note: dict[str, Any]) -> tuple[str, int] | None:
+    """Up to where the files tell what the journal says: which journal, how many bytes."""
+    try:
+        return str(note["journal"]), int(note["size"])
+    except (ValueError, TypeError, LookupError):
+        return None  # nothing is noted: all that is read is compared
 
 
 def path_of(fingerprint: str) -> str:

@@ -84,6 +84,16 @@ def test_alerts_of_a_kind_are_held_back_and_counted(live: Make) -> None:
     assert sum(kinds()["bad.one"]) >= 1
 
 
+def test_a_daemon_that_dies_and_comes_back_does_not_alert_again(live: Make) -> None:
+    spool = live(alerts(TELL, events=["failed"], every="10m") + HANDLERS)
+    spool.entry(spool.submit("bad.one"), "failed")
+    until(lambda: len(told(spool)) == 1, "it is told")
+    spool.kill9()
+    spool.start()
+    spool.entry(spool.submit("bad.one"), "failed")
+    assert len([line for line in spool.journal("submit") if line["task"] == "spool.alert"]) == 1
+
+
 def test_an_alert_that_fails_raises_no_alert(live: Make) -> None:
     events = ["failed", "retrying", "recurring-error"]
     spool = live('backoff = "1ms"\nretries = 1\n' + alerts("exit 1", events=events, every=0) + HANDLERS)

@@ -17,8 +17,9 @@ from spool.names import new_id
 from spool.settings import load
 from spool.times import format_utc
 from spoold import locks
+from spoold.core import alerts
 from spoold.core.state import State
-from spoold.core.values import Now
+from spoold.core.values import Message, Now, Tell
 from spoold.effects import oldfiles
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
@@ -232,3 +233,85 @@ def test_who_waits_for_a_lock_that_is_removed_takes_the_one_made_anew(tmp_path: 
 
 def _opened(path: str) -> int:
     return sum(os.path.realpath(f"/proc/self/fd/{fd}") == path for fd in os.listdir("/proc/self/fd"))
+
+
+ALERTS = '[alerts]\nexec = ["/bin/true"]\nevents = ["failed", "recurring-error"]\nevery = "10m"\n'
+SECOND = 1_000_000
+
+
+def alerted(state: State, wall: int, event: str = "failed", why: str = "", number: int = 1) -> list[int]:
+    """How many each alert says were held back, if an event with this error happens."""
+    content = {**failure(number), "event": event, "group": {"why": why}}
+    message = Message(event, "default", wall, content["id"], "t", content)
+    return [
+        move.body.args["held_back"] for move in alerts.raised(state, [Tell(message)], Now(wall, wall))
+    ]
+
+
+def started(disk: RealDisk, wall: int) -> tuple[State, ErrorFiles]:
+    state = State("n", load(ALERTS), 2)
+    files = ErrorFiles(disk, state, disk.root)
+    files.load(wall)
+    return state, files
+
+
+def test_a_recurring_error_is_alerted_for_its_fingerprint_and_why() -> None:
+    state = State("n", load(ALERTS), 2)
+    rows = [("new", 1), ("frequent", 1), ("new", 2), ("new", 1), ("new", 2)]
+    found = [alerted(state, NOON, "recurring-error", why, number) for why, number in rows]
+    assert found == [[0], [0], [0], [], []]
+    assert alerted(state, NOON + 600 * SECOND, "recurring-error", "new", 1) == [1]
+
+
+def test_what_was_alerted_last_is_known_after_a_crash(disk: RealDisk) -> None:
+    state, files = started(disk, NOON)
+    assert alerted(state, NOON) == [0]
+    state.groups.count(failure(1), NOON, LIMITS)
+    quiet(files, state)
+    for n in (1, 2):
+        state, files = started(disk, NOON + n * SECOND)
+        assert alerted(state, NOON + n * SECOND) == []
+        quiet(files, state)
+        assert not state.alerts_changed
+    state, files = started(disk, NOON + 600 * SECOND)
+    assert alerted(state, NOON + 600 * SECOND) == [2]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_last_alerts_are_kept_where_there_is_room(disk: RealDisk, *, full: bool) -> None:
+    state = State("n", load(ALERTS), 2)
+    assert alerted(state, NOON) == [0]
+    files = ErrorFiles(Full(disk) if full else disk, state, disk.root)
+    quiet(files, state)
+    assert state.alerts_changed is full
+
+
+def test_an_alert_of_a_time_to_come_holds_nothing_back(disk: RealDisk) -> None:
+    state, files = started(disk, NOON)
+    assert alerted(state, NOON) == [0]
+    files.close(NOON)
+    state, files = started(disk, NOON - 60 * SECOND)
+    assert alerted(state, NOON - 60 * SECOND) == [0]
+    assert alerted(state, NOON) == []
+
+
+@pytest.mark.parametrize("odd", [b"", b"[]", b"7", b'{"alerts": 7}', b'{"alerts": [[1, 2, 3], ["failed", "t"]]}',
+                                 b'{"alerts": [[["failed", "t"], "x", null]]}'])  # fmt: skip
+def test_a_damaged_note_is_as_none(disk: RealDisk, odd: bytes) -> None:
+    disk.write(layout.told("n"), odd)
+    assert alerted(started(disk, NOON)[0], NOON) == [0]
+
+
+def test_alerts_noted_ahead_of_the_groups_hide_no_failure(disk: RealDisk) -> None:
+    state, files = started(disk, NOON)
+    disk.make_dir("journal/n")
+    for number in range(40):  # more than are written in one round
+        said = {**failure(number), "outcome": "error"}
+        state.groups.count(said, NOON + number, LIMITS)
+        journal(disk, said, NOON + number)
+    assert alerted(state, NOON) == [0]
+    files.step(Now(NOON, 0))
+    assert state.groups.dirty
+    again, _ = started(disk, NOON + SECOND)
+    assert again.alerted == state.alerted
+    assert len(again.groups.table) == 40
