@@ -42,6 +42,7 @@ def raised(state: State, actions: list[Action], now: Now) -> list[Move]:
         if kind not in state.alerted and len(state.alerted) >= KEPT:
             del state.alerted[next(iter(state.alerted))]
         state.alerted[kind] = now.wall, 0
+        state.groups.said = True  # what is noted of it is written at once
         out.append(take_in(state, _task(message, held, now), now))
     return out
 
