@@ -27,7 +27,7 @@ class Groups:
     def __init__(self) -> None:
         self.table: OrderedDict[str, Group] = OrderedDict()
         self.dirty: dict[str, None] = {}
-        self.said = False  # to be written at once: somebody has said something about one, and is about to look
+        self.said = False  # to be written at once: somebody says something of one, and will look
         self.gone: list[str] = []  # fingerprints whose files may go
         self._lately: dict[str, deque[int]] = {}
         self._hot: set[str] = set()
