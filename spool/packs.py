@@ -31,6 +31,7 @@ PACK = ".jsonl.gz"
 IDS = ".ids"
 NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.([0-9]+)(\.jsonl\.gz|\.ids)")
 LINE = 66  # bytes of a line of a list of ids
+BATCH = 128  # tasks in one, at most
 LIMIT = 256 << 20  # bytes of a pack, and of what it holds
 
 

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import layout, look, packs, retention
+from spool import layout, look, oldfiles, packs, retention
 from spool.disk import Exists, Missing
 from spool.due import Dues
 from spool.look import DAMAGED
 from spool.names import date_of, id_date
 from spool.weigh import expired, weigh
-from spoold.effects import oldfiles
+from spoold.effects import oldnodes
 from spoold.effects.keys import Keys
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from spoold.core.values import Now
 
 log = logging.getLogger("spoold")
-BATCH = 128  # tasks in one pack, at most
 PAUSE = 20_000  # us between two steps where nothing else is to be done
 BUSY = 500_000  # the same while tasks are ready to start
 EVERY = 600_000_000  # us between two passes
@@ -124,7 +123,7 @@ class Packer:
         yield from self._thinned(excess, now)
         yield from oldfiles.expired(self.disk, self.state.settings, now)
         yield from oldfiles.journals(self.disk, self.root, self.state.settings, now)
-        yield from oldfiles.nodes(self.disk, self.root, self.state.peers, now)
+        yield from oldnodes.nodes(self.disk, self.root, self.state.peers, now)
         self.counts["beyond"] = yield from oldfiles.limits(self.disk, self.state.settings, now)
         yield from self.keys.sweep(now)
         if self.counts["packed"] or self.counts["dropped"]:
@@ -143,7 +142,7 @@ class Packer:
                 if not excess.left and not retention.stirs(settings, date, now):
                     continue
                 folder = f"{state}/{date}"
-                for names in self.disk.slices(folder, BATCH):
+                for names in self.disk.slices(folder, packs.BATCH):
                     yield from self._batch(folder, names, excess, now)
                 self.disk.remove_dir(folder)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from contextlib import nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +20,7 @@ from spool.init import init
 from spool.names import DAY_US, date_of, id_from
 from spool.owncopy import Task, encode_task, first_entry
 from spool.place import WINDOW, Rival
+from spool.planned import planned
 from spool.settings import load
 from spool.times import format_utc, parse_utc
 from spool.worker.kept import Kept
@@ -27,7 +30,6 @@ from spoold.effects.packer import EVERY, Packer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 NOON = parse_utc("2026-11-21T12:00:00Z")
 TOML = """
@@ -310,6 +312,65 @@ THIN = TOML.replace('[handlers."*"]', 'keep = { age = "20d", count = 1 }\n[handl
 THIN = THIN.replace('keep = "3d"\n', "").replace(
     'keep_failed = "20d"', 'keep_failed = { age = "20d", count = 4 }'
 )
+
+
+class Telling:
+    """A disk that tells how many files were removed, by directory."""
+
+    def __init__(self, disk: RealDisk) -> None:
+        self.disk = disk
+        self.removed: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.disk, name)
+
+    def remove(self, path: str) -> None:
+        self.disk.remove(path)
+        self.removed[layout.parent_of(path)] += 1
+
+
+MORE = 'keep_logs = "6d"\nkeep_rejected = "3d"\nkeep_journal = "12d"\n'
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        TOML,
+        THIN,
+        *(f"{limit}\n{TOML}" for limit in ("keep_count = 2", "keep_bytes = 30000", "keep_bytes = 0")),
+    ],
+)
+def test_what_is_planned_is_what_is_done(disk: RealDisk, toml: str) -> None:
+    for number in range(4, 9):
+        ended(disk, number, "failed", number)
+    passed(disk, disk.root, NOON - 2 * DAY_US)
+    for number in range(20):
+        task_id = ended(disk, 100 + number, "failed" if number % 3 else "done", number)
+        Kept(disk.root).write(task_id, "far")
+        if number % 4 == 0:
+            disk.make_dir(layout.files(task_id))
+        date = date_of(NOON - number * DAY_US)
+        for folder in ("journal/n", f"{layout.REJECTED}/{date}"):
+            disk.make_dir(folder)
+            disk.write(f"{folder}/{date}.jsonl", f"{number}\n".encode())
+    ended(disk, 130, "done", 15, key="k", key_for=20 * DAY_US)
+    thin = 0
+    for later in range(0, 36, 6):
+        now = NOON + later * DAY_US
+        before = sorted(path for path in Path(disk.root).rglob("*"))
+        rows = planned(disk, disk.root, load(MORE + toml), now)
+        assert sorted(path for path in Path(disk.root).rglob("*")) == before
+        told = Telling(disk)
+        passed(told, disk.root, now, MORE + toml)
+        of: Counter[str] = Counter()
+        for (what, folder), n in rows.items():
+            of[folder] += n * (1 + (what == "thin"))  # with its list of ids
+        shown = (*layout.ENDED, "packed", "logs", "journal", layout.REJECTED, layout.CHECKPOINTS)
+        done = {f: n for f, n in told.removed.items() if "/" in f and f.split("/")[0] in shown}
+        assert dict(of) == done, later
+        assert of
+        thin += sum(n for (what, _), n in rows.items() if what == "thin")
+    assert (thin > 0) == (toml == THIN)
 
 
 def test_a_handler_and_a_state_keep_so_many_packed_or_not(disk: RealDisk) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from spool import layout, occurrences
+from spool import layout, occurrences, oldfiles
 from spool.disk import DiskFull, RealDisk
 from spool.group import KEPT
 from spool.names import new_id
@@ -20,7 +20,7 @@ from spoold import locks
 from spoold.core import alerts
 from spoold.core.state import State
 from spoold.core.values import Message, Now, Tell
-from spoold.effects import oldfiles
+from spoold.effects import oldnodes
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.metrics import Metrics
@@ -170,7 +170,7 @@ DAY = 86_400_000_000
 def forget(disk: RealDisk, days: int) -> set[str]:
     """The names in nodes/ when so many days have passed, n and live being the nodes that serve."""
     now = time.time_ns() // 1000 + days * DAY
-    for _ in oldfiles.nodes(disk, disk.root, {"n", "live"}, now):
+    for _ in oldnodes.nodes(disk, disk.root, {"n", "live"}, now):
         pass
     return {name for name in disk.names("nodes") if name[0] != "."}
 

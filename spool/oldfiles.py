@@ -1,4 +1,4 @@
-"""Old files that belong to no task that is kept: packs, logs, refusals, journals, nodes that are gone."""
+"""Old files that belong to no task that is kept: packs, logs, refusals, journals."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-from spool import layout, look, occurrences, packs, retention
-from spool.beats import parse
+from spool import layout, look, packs, retention
 from spool.disk import Missing
 from spool.journal import DAY
-from spool.names import DAY_US, date_of, is_task
+from spool.names import DAY_US, date_of
 from spool.weigh import taken
-from spoold import locks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from spool.disk import Disk
     from spool.settings import Settings
 
-GONE = 7 * DAY_US  # since a node was last heard of, and has left nothing
-OF_NODE = (
-    layout.status, layout.usage, layout.shape, layout.census, layout.begun, layout.told, layout.metrics,
-)  # fmt: skip
 SLICE = 500
 CHUNK = 256 * 1024  # bytes of a journal packed in one step
 
@@ -114,41 +108,6 @@ def _trailer(root: str, path: str) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return size, crc
-
-
-def nodes(disk: Disk, root: str, live: Collection[str], now: int) -> Iterator[None]:
-    """Nodes that are long gone are forgotten, but for how far a schedule has come that no other tells."""
-    beats = {known.node for name in look.names(disk, layout.ALIVE) if (known := parse(name))}
-    for name in look.names(disk, layout.NODES):
-        node, _, kind = name.rpartition(".")
-        if kind != "lock" or not is_task(node) or node in live or node in beats:
-            continue
-        lock = f"{layout.NODES}/{name}"
-        told = [info.ctime_us for path in (lock, layout.status(node)) if (info := disk.info(path))]
-        if not told or now - max(told) < GONE:
-            continue
-        try:
-            held = locks.take(os.path.join(root, lock))
-        except OSError:
-            continue  # it is back, or somebody sees to what it left
-        try:
-            _forget(disk, node)
-        finally:
-            locks.give(held)
-        yield
-
-
-def _forget(disk: Disk, node: str) -> None:
-    """Remove what tells of a node, its lock last: by that it is known."""
-    if look.names(disk, f"{layout.RUNNING}/{node}"):
-        return
-    disk.remove_dir(f"{layout.RUNNING}/{node}")
-    disk.remove_dir(f"{layout.JOURNAL}/{node}")  # where nothing of it is kept any more
-    if occurrences.marks(disk) == occurrences.marks(disk, but=node):
-        _remove(disk, layout.schedules(node))
-    for path in OF_NODE:
-        _remove(disk, path(node))
-    _remove(disk, f"{layout.NODES}/{node}.lock")
 
 
 def limits(disk: Disk, settings: Settings, now: int) -> Generator[None, None, int]:
