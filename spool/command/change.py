@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, packs
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
-from spool.errors import EX_DATAERR, SpoolError
+from spool.errors import EX_DATAERR
 from spool.names import is_id
 
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ def show(
 
 def _why_not(spool: Spool, verb: str, task_id: str) -> str | None:
     """Why a verb cannot be carried out on a task, as far as the files tell."""
-    from spool.command.why import known
+    from spool.command.why import OF_ONE, known
     from spool.match import TAKES
 
     try:
         task = known(spool, task_id)
-    except SpoolError as problem:
+    except OF_ONE as problem:
         rule = packs.past(spool.disk, task_id)
         return f"{task_id} {rule}" if rule else str(problem)
     if task.state not in TAKES[verb]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
 from spool.command.main import complain
-from spool.errors import NoSuchTask, Refused, SpoolError
+from spool.errors import Invalid, NoSuchTask, Refused
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from spool.client import Spool
     from spool.views import TaskView
     from spool.why import Why
+
+
+OF_ONE = (Invalid, NoSuchTask, Refused)  # what may be wrong with one task, and with no other
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +51,7 @@ def each(ids: list[str], tell: Callable[[str], object]) -> int:
     for task_id in ids:
         try:
             tell(task_id)
-        except SpoolError as problem:
+        except OF_ONE as problem:
             complain(problem)
             status = status or problem.exit_code
     return status

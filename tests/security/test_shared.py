@@ -245,6 +245,7 @@ def test_who_may_not_look_asks_all_the_same_and_is_told_what_is_not_seen(
         ("wait", mine[0]),
         ("history",),
         ("cancel", "--all", "--dry-run"),
+        ("cancel", mine[0], "--dry-run"),
     ):
         told = spool.spool(ANN, *words, groups=groups)
         assert told.returncode == 77
