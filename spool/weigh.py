@@ -55,7 +55,12 @@ def _tell(disk: Disk, settings: Settings, excess: Excess, path: str, now: int) -
     size = 0
     if excess.weighed:
         records = [layout.record(entry.id, number) for number in range(1, entry.attempt + 1)]
-        size = sum(taken(disk, one) for one in (path, *records)) + _logs(disk, entry)
+        files = look.sizes(disk, layout.files(entry.id)).values()
+        size = (
+            sum(taken(disk, one) for one in (path, *records))
+            + _logs(disk, entry)
+            + sum(map(_blocks, files))
+        )
     excess.tell(state, entry.task, entry.time, size)
 
 
@@ -76,4 +81,8 @@ def _logs(disk: Disk, entry: Entry) -> int:
 def taken(disk: Disk, path: str) -> int:
     """The bytes a file takes; 0 where there is none."""
     info = disk.info(path)
-    return 0 if info is None else -(-info.size // BLOCK) * BLOCK
+    return 0 if info is None else _blocks(info.size)
+
+
+def _blocks(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK

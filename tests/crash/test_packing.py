@@ -405,6 +405,16 @@ def test_what_is_not_packed_goes_too_when_it_is_too_much(disk: RealDisk) -> None
     assert sum(lives(disk, i) for i in (*ids, *others)) == 1
 
 
+def test_the_files_of_a_task_count_for_the_bytes_of_its_state(disk: RealDisk) -> None:
+    ids = [ended(disk, n, "done", days) for n, days in enumerate((5, 4, 3))]
+    for task_id in ids:
+        disk.make_dir(f"{layout.files(task_id)}/deep")
+        disk.write(f"{layout.files(task_id)}/deep/a", bytes(100_000))
+    passed(disk, disk.root, toml=TOML.replace('keep_done = "10d"', "keep_done = { bytes = 250000 }"))
+    assert [lives(disk, task_id) for task_id in ids] == [False, True, True]
+    assert disk.info(layout.files(ids[0])) is None
+
+
 def thinned_at(place: Path, point: int) -> bool:
     """The same as `cut_at`, of a pass that makes packs anew."""
     init(str(place))
