@@ -16,8 +16,8 @@ EPILOG = """
 spoold does it by itself, every ten minutes and a little at a time; this asks it to begin now. How
 long what is kept say the settings pack_after and keep_... in spool.toml(5), for whole days.
 
-With --dry-run: pack, what gets into a pack; thin, packs that are made anew with less in them; drop, what
-goes. How large packs will be is a guess. Not shown: nodes that are long gone, keys that are free.
+With --dry-run: pack, what gets into a pack; thin, packs that are made anew with less in them; drop,
+what goes. How large packs will be is a guess. Not shown: nodes long gone, keys that are free.
 """
 
 
