@@ -20,7 +20,7 @@ from spool.closed import telling
 from spool.control import Control
 from spool.disk import Missing, RealDisk
 from spool.drop import Drops, attached, box_of, drop
-from spool.errors import Invalid, NoSuchTask, NotAllowed, NotASpool
+from spool.errors import Invalid, NotAllowed, NotASpool
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_id, new_id
 from spool.peek import DURABLE, RELAXED, client_settings
@@ -243,7 +243,7 @@ class Spool(Control):
                 if found is None and (packed := packs.find(self.disk, task_id)) is not None:
                     found = task_view(packed.place(), list(packed.attempts))
             if found is None:
-                raise NoSuchTask(task_id)
+                raise packs.missing(self.disk, task_id)
             return replace(found, files=look.sizes(self.disk, layout.files(task_id)))
 
     def list(

@@ -92,6 +92,17 @@ class NoSuchTask(SpoolError):
         return f"no task has the id {_short(self.id)}; `spool ls --all` lists what there is"
 
 
+class Past(NoSuchTask):
+    """A task has ended, and can be shown no more. Fields: id, rule (why, and what there is to do)."""
+
+    def __init__(self, task_id: str, rule: str) -> None:
+        super().__init__(task_id)
+        self.rule = rule
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.rule}"
+
+
 class PutAside(NoSuchTask):
     """A task, or how it ended, was damaged, and is in corrupt/ with the reason. Fields: id, path."""
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from spool import layout, look
 from spool.disk import Missing
-from spool.errors import Invalid
+from spool.errors import Invalid, NoSuchTask, Past
 from spool.names import BadName, id_date, is_id
 from spool.owncopy import decode_task
 from spool.place import Place
@@ -71,15 +71,19 @@ def line(path: str, body: bytes, attempts: list[dict[str, Any]]) -> bytes:
     return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def _listing(disk: Disk, task_id: str) -> Iterator[tuple[str, str]]:
+    """(pack, digest) where a task is in the list of ids of a pack, be the pack there or not."""
+    folder = f"{layout.PACKED}/{id_date(task_id)}"
+    for name in look.names(disk, folder):
+        if name.endswith(IDS) and name[0] != ".":
+            digest = _digest(disk, f"{folder}/{name}", task_id)
+            if digest is not None:
+                yield f"{folder}/{name.removesuffix(IDS)}{PACK}", digest
+
+
 def known(disk: Disk, task_id: str) -> str | None:
     """The digest of a task that was packed, as far back as packs and their lists are kept."""
-    date = id_date(task_id)
-    for name in look.names(disk, f"{layout.PACKED}/{date}"):
-        if name.endswith(IDS) and name[0] != ".":
-            digest = _digest(disk, f"{layout.PACKED}/{date}/{name}", task_id)
-            if digest is not None:
-                return digest
-    return None
+    return next((digest for _, digest in _listing(disk, task_id)), None)
 
 
 def lives(disk: Disk, task_id: str) -> bool:
@@ -90,15 +94,22 @@ def lives(disk: Disk, task_id: str) -> bool:
 
 def past(disk: Disk, task_id: str) -> str | None:
     """Why a task can no longer be changed, as a rule with its remedy; None where it is in no pack."""
-    if not is_id(task_id):
-        return None
-    folder = f"{layout.PACKED}/{id_date(task_id)}"
-    for name in look.names(disk, folder):
-        if name.endswith(IDS) and name[0] != "." and _digest(disk, f"{folder}/{name}", task_id):
-            if disk.info(f"{folder}/{name.removesuffix(IDS)}{PACK}") is None:
-                return "has ended, and nothing but its id is kept; submit it anew"
-            return f"has ended and is packed; to run it once more: `spool replay {task_id}`"
+    for path, _ in _listing(disk, task_id) if is_id(task_id) else ():
+        if disk.info(path) is None:
+            return "has ended, and nothing but its id is kept; submit it anew"
+        return f"has ended and is packed; to run it once more: `spool replay {task_id}`"
     return None
+
+
+def missing(disk: Disk, task_id: str) -> NoSuchTask:
+    """What is to be said of a task that `find` does not find either."""
+    rule = past(disk, task_id)
+    if rule is None:
+        return NoSuchTask(task_id)
+    damaged = [path for path, _ in _listing(disk, task_id) if disk.info(path) is not None]
+    if damaged:
+        rule = f"has ended, and its pack {damaged[0]} is damaged; `spool fsck` tells more"
+    return Past(task_id, rule)
 
 
 def find(disk: Disk, task_id: str) -> Packed | None:
@@ -106,13 +117,8 @@ def find(disk: Disk, task_id: str) -> Packed | None:
     if not is_id(task_id) or lives(disk, task_id):
         return None
     rows: list[Packed] = []
-    folder = f"{layout.PACKED}/{id_date(task_id)}"
-    for name in look.names(disk, folder):
-        path = f"{folder}/{name}"
-        if not name.endswith(IDS) or name[0] == "." or _digest(disk, path, task_id) is None:
-            continue
-        wanted = f'"{task_id}"'.encode()
-        found = read(disk, path.removesuffix(IDS) + PACK, wanted)
+    for path, _ in _listing(disk, task_id):
+        found = read(disk, path, f'"{task_id}"'.encode())
         rows += [row for row in found if row.task.id == task_id]
     return max(rows, key=lambda row: row.entry.attempt, default=None)
 

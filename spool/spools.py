@@ -187,7 +187,7 @@ def _dropped(spool: Spool, task_id: str) -> bool:
 def _packed(spool: Spool, task_id: str) -> bool:
     from spool import packs
 
-    return packs.find(spool.disk, task_id) is not None
+    return packs.past(spool.disk, task_id) is not None
 
 
 def _refused(spool: Spool, task_id: str) -> bool:

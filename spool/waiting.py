@@ -41,7 +41,7 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             if last is None and disk.info(layout.own_copy(task_id)) is None:  # it was packed, or went
                 if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
                     return packed.attempts[-1]
-                raise NoSuchTask(task_id)
+                raise packs.missing(disk, task_id)
             if aside is not None:
                 raise PutAside(task_id, aside)
             left = _left(end, f"{task_id} has not ended yet")
@@ -127,7 +127,7 @@ def _taken_in(disk: Disk, root: str, task_id: str, end: float | None) -> None:
                 return
             if waits is None:
                 why = dropped.refusal(disk, task_id, time.time_ns() // 1000)
-                raise NoSuchTask(task_id) if why is None else Refused(task_id, why)
+                raise packs.missing(disk, task_id) if why is None else Refused(task_id, why)
             while disk.info(waits.path) is not None and disk.info(own) is None:
                 watch.wait(_left(end, f"{task_id} is not taken in yet"))
 

@@ -148,7 +148,6 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
 
 def _tasks(spool: Spool, ids: list[str]) -> Iterator[Task]:
     from spool import layout, look, packs
-    from spool.errors import NoSuchTask
 
     for task_id in ids:
         place = look.find(spool.disk, task_id)
@@ -156,7 +155,7 @@ def _tasks(spool: Spool, ids: list[str]) -> Iterator[Task]:
             raise Invalid("id", task_id, f"is {place.state}: only what has ended is replayed")
         packed = packs.find(spool.disk, task_id) if place is None else None
         if place is None and packed is None:
-            raise NoSuchTask(task_id)
+            raise packs.missing(spool.disk, task_id)
         if place is not None:
             yield place.task
         elif packed is not None:

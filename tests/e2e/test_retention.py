@@ -120,8 +120,26 @@ def test_what_nobody_keeps_goes_and_is_still_known(live: Make) -> None:
     until(lambda: not list(spool.paths("done")), "it is gone")
     spool.do({"id": task_id, "task": "brief"})
     assert not list(spool.paths("pending", "running", "done"))
-    assert command(spool, "show", task_id, status=66) == ""
+    for verb in ("show", "why", "wait", "log"):
+        assert f"{task_id} has ended, and nothing but its id is kept" in refused(
+            spool, verb, task_id, status=66
+        )
     assert "submit it anew" in refused(spool, "retry", task_id)
+
+
+def test_a_damaged_pack_is_named(live: Make) -> None:
+    spool = live('keep_done = "3650d"\n' + TOML)
+    task_id = spool.submit("echo")
+    spool.entry(task_id, "done")
+    aged(spool)
+    spool.start()
+    until(lambda: not list(spool.paths("done")), "it is packed")
+    (pack,) = spool.root.glob("packed/*/*.jsonl.gz")
+    pack.write_bytes(b"damaged")
+    for verb in ("show", "why", "wait", "log"):
+        said = refused(spool, verb, task_id, status=66)
+        assert f"{task_id} has ended, and its pack {pack.relative_to(spool.root)} is damaged" in said
+        assert "`spool fsck`" in said
 
 
 def test_a_handler_keeps_so_many_of_those_that_have_ended(live: Make) -> None:
