@@ -101,6 +101,12 @@ def past(disk: Disk, task_id: str) -> str | None:
     return None
 
 
+def is_gone(disk: Disk, task_id: str) -> bool:
+    """Whether nothing of a packed task is kept but its id."""
+    found = [path for path, _ in _listing(disk, task_id)]
+    return bool(found) and all(disk.info(path) is None for path in found)
+
+
 def missing(disk: Disk, task_id: str) -> NoSuchTask:
     """What is to be said of a task that `find` does not find either."""
     rule = past(disk, task_id)

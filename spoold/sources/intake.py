@@ -575,8 +575,11 @@ class Intake:
                 if unsure:
                     raise Passing("after", task_id)
                 continue
-            if not self._is_there(task_id) and self._packed(task_id) is None:
-                raise NotYet(Invalid("after", task_id, "no task has this id"), self._patience)
+            if not self._is_there(task_id):
+                if self._packed(task_id) is None:
+                    raise NotYet(Invalid("after", task_id, "no task has this id"), self._patience)
+                if packs.is_gone(self.disk, task_id):
+                    raise Invalid("after", task_id, "has ended, and nothing but its id is kept")
             if len(self._there) < KNOWN:
                 self._there.add(task_id)
 

@@ -319,6 +319,18 @@ def test_a_task_that_another_node_has_packed_meanwhile_is_known() -> None:
     assert dropped().tasks == ()
 
 
+def test_nothing_waits_for_a_task_of_which_only_the_id_is_kept() -> None:
+    """How it ended is not known any more: what waits for it would wait for ever."""
+    here = world()
+    folder = f"{layout.PACKED}/{date_of(id_time(ident(1)))}"
+    here.disk.make_dir(folder)
+    here.disk.write(f"{folder}/2027-01-01.1.ids", f"{ident(1)} {'0' * 32}\n".encode())
+    drop(here, "a.json", {"task": "run.a", "after": [ident(1)]})
+    wait(1)(here)
+    assert {path.split("/")[-1] for path in here.disk.walk(layout.REJECTED)} >= {"a.json"}
+    assert tasks_of(here) == []
+
+
 def test_a_verb_waits_while_its_task_is_left_to_another_node() -> None:
     here, intake = of_two()
     drop(here, next(names_for("n2")), {"task": "run.a", "id": ident(1)})
