@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from spool import layout, look, retention
+from spool.disk import Missing
 from spool.names import DAY_US, date_of, day_start
 from spool.owncopy import decode_task
+from spool.place import AFTER
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
     from spool.disk import Disk
     from spool.names import Entry
     from spool.owncopy import Task
     from spool.retention import Excess
     from spool.settings import Settings
+
+
+def awaited(disk: Disk, found: set[str]) -> Iterator[None]:
+    """Put into `found` the ids of what held tasks wait for, a slice of them at a time."""
+    for names in disk.slices(layout.HELD, look.SLICE):
+        for name in names:
+            if f"w={AFTER}" in name:
+                with suppress(Missing, *look.DAMAGED):
+                    found.update(look.read_task(disk, f"{layout.HELD}/{name}").after)
+        yield
 
 
 class Due(Struct, frozen=True):
@@ -31,7 +46,11 @@ class Due(Struct, frozen=True):
 class Dues:
     """Decides for some tasks of one directory."""
 
-    def __init__(self, disk: Disk, settings: Settings, excess: Excess, now: int) -> None:
+    def __init__(
+        self, disk: Disk, settings: Settings, excess: Excess, now: int, awaited: Container[str] = ()
+    ) -> None:
+        """`awaited`: what others wait for; that stays, but for the limits of count and bytes."""
+        self.awaited = awaited
         self.disk = disk
         self.settings = settings
         self.excess = excess
@@ -44,6 +63,8 @@ class Dues:
         entry = look.entry_at(path)
         what, expires = retention.fate(self.settings, state, date, entry.task, self.now)
         aged = what == retention.DROP
+        if aged and entry.id in self.awaited:
+            what, aged = retention.KEEP, False
         if not aged and self.excess.takes(state, entry.task, entry.time):
             what = retention.DROP
         files = "" if what == retention.KEEP else self._files(entry.id)

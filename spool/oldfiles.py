@@ -23,10 +23,13 @@ SLICE = 500
 CHUNK = 256 * 1024  # bytes of a journal packed in one step
 
 
-def expired(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
-    """Packs past their date, lists of ids, logs and refusals past their age, what gone tasks kept."""
+def expired(disk: Disk, settings: Settings, now: int, awaited: set[str]) -> Iterator[None]:
+    """Packs past their date, lists of ids, logs and refusals past their age, what gone tasks kept.
+
+    `awaited`: tasks that others wait for; a pack that holds one stays.
+    """
     for date in _dates(disk, layout.PACKED):
-        _expired_packs(disk, f"{layout.PACKED}/{date}", date_of(now))
+        _expired_packs(disk, f"{layout.PACKED}/{date}", date_of(now), awaited)
         if retention.age(date, now) >= settings.keep_ids:
             _lone_lists(disk, f"{layout.PACKED}/{date}")
         disk.remove_dir(f"{layout.PACKED}/{date}")
@@ -41,10 +44,13 @@ def expired(disk: Disk, settings: Settings, now: int) -> Iterator[None]:
                 yield from _empty(disk, f"{above}/{date}", spared)
 
 
-def _expired_packs(disk: Disk, folder: str, today: str) -> None:
+def _expired_packs(disk: Disk, folder: str, today: str, awaited: set[str]) -> None:
     for name in look.names(disk, folder):
         match = packs.NAME.fullmatch(name)
-        if match is not None and name.endswith(packs.PACK) and match[1] <= today:
+        if match is None or not name.endswith(packs.PACK) or match[1] > today:
+            continue
+        listed = f"{folder}/{name.removesuffix(packs.PACK)}{packs.IDS}"
+        if not awaited or awaited.isdisjoint(packs.digests(disk, listed)):
             _remove(disk, f"{folder}/{name}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout, look, packs, retention
 from spool.disk import Missing
-from spool.due import Dues
+from spool.due import Dues, awaited
 from spool.names import id_date
 from spool.noting import Noting
 from spool.oldfiles import expired, journals, limits
@@ -31,16 +31,21 @@ def planned(disk: Disk, root: str, settings: Settings, now: int) -> Counter[tupl
     excess = retention.Excess(settings)
     for _ in weigh(disk, settings, excess, now) if excess.wanted else ():
         pass
-    _ended(noting, settings, excess, now)
+    wanted: set[str] = set()
+    for _ in awaited(disk, wanted):
+        pass
+    _ended(noting, settings, excess, now, wanted)
     _thinned(noting, excess, now)
     for _ in chain(
-        expired(seen, settings, now), journals(seen, root, settings, now), limits(seen, settings, now)
+        expired(seen, settings, now, wanted),
+        journals(seen, root, settings, now),
+        limits(seen, settings, now),
     ):
         pass
     return noting.rows
 
 
-def _ended(noting: Noting, settings: Settings, excess: Excess, now: int) -> None:
+def _ended(noting: Noting, settings: Settings, excess: Excess, now: int, wanted: set[str]) -> None:
     """What is to be done with what is not packed."""
     disk: Any = noting
     for folder in look.folders(disk, layout.ENDED):
@@ -48,7 +53,7 @@ def _ended(noting: Noting, settings: Settings, excess: Excess, now: int) -> None
         if not retention.is_date(date) or retention.age(date, now) < 0:
             continue
         for names in disk.slices(folder, packs.BATCH):
-            dues = Dues(disk, settings, excess, now)
+            dues = Dues(disk, settings, excess, now, wanted)
             made: dict[tuple[str, str], list[int]] = {}
             for name in names:
                 try:

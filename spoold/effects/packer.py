@@ -25,7 +25,7 @@ import orjson
 
 from spool import layout, look, oldfiles, packs, retention
 from spool.disk import Exists, Missing
-from spool.due import Dues
+from spool.due import Dues, awaited
 from spool.look import DAMAGED
 from spool.names import date_of, id_date
 from spool.weigh import expired, weigh
@@ -59,6 +59,7 @@ class Packer:
         self._next = 0
         self._leads = len(state.peers) == 1  # one node does it for all
         self._pass: Iterator[None] | None = None
+        self._awaited: set[str] = set()  # by tasks that wait for others
         self.keys = Keys(disk, state.node)
         self.counts = {"packed": 0, "dropped": 0, "beyond": 0}
         self.resumed = False
@@ -119,9 +120,11 @@ class Packer:
         excess = retention.Excess(self.state.settings)
         if excess.wanted:
             yield from weigh(self.disk, self.state.settings, excess, now)
+        self._awaited = set()
+        yield from awaited(self.disk, self._awaited)
         yield from self._ended(excess, now)
         yield from self._thinned(excess, now)
-        yield from oldfiles.expired(self.disk, self.state.settings, now)
+        yield from oldfiles.expired(self.disk, self.state.settings, now, self._awaited)
         yield from oldfiles.journals(self.disk, self.root, self.state.settings, now)
         yield from oldnodes.nodes(self.disk, self.root, self.state.peers, now)
         self.counts["beyond"] = yield from oldfiles.limits(self.disk, self.state.settings, now)
@@ -151,7 +154,7 @@ class Packer:
         lines: dict[tuple[str, str], list[tuple[str, str, bytes]]] = {}
         remove: list[str] = []
         size = 0
-        dues = Dues(self.disk, self.state.settings, excess, now)
+        dues = Dues(self.disk, self.state.settings, excess, now, self._awaited)
         for path in (f"{folder}/{name}" for name in names):
             try:
                 due = dues.of(path)

@@ -18,7 +18,7 @@ from spool.disk import DiskFull, RealDisk
 from spool.errors import NoSuchTask
 from spool.init import init
 from spool.names import DAY_US, date_of, id_from
-from spool.owncopy import Task, encode_task, first_entry
+from spool.owncopy import Task, decode_task, encode_task, first_entry
 from spool.place import WINDOW, Rival
 from spool.planned import planned
 from spool.settings import load
@@ -189,6 +189,23 @@ def test_a_limit_takes_what_keeps_its_key_too(disk: RealDisk, limit: str) -> Non
     passed(disk, disk.root, toml=limit + TOML.replace('keep_done = "10d"', ""))
     assert not lives(disk, task_id)
     assert times_packed(disk, task_id) == 0
+
+
+@pytest.mark.parametrize("days", [5, 15], ids=["packed", "never packed"])
+def test_what_others_wait_for_is_kept_as_long_as_they_wait(disk: RealDisk, days: int) -> None:
+    """Nobody would know else how it ended, and what waits would wait for ever."""
+    task_id = ended(disk, 1, "done", days)
+    task = replace(decode_task(disk.read(layout.own_copy(task_id), 1 << 20)), id=id_from(NOON, b"w" * 10))
+    waits = layout.held(replace(first_entry(task), why="after"))
+    disk.make_dir(layout.IDS + "/" + date_of(NOON))
+    disk.write(layout.own_copy(task.id or ""), encode_task(replace(task, after=(task_id,))))
+    disk.link(layout.own_copy(task.id or ""), waits)
+    for day in (0, 12, 40):
+        passed(disk, disk.root, NOON + day * DAY_US)
+        assert waiting.end_of(disk, task_id) is not None, day
+    disk.remove(waits)
+    passed(disk, disk.root, NOON + 40 * DAY_US)
+    assert waiting.end_of(disk, task_id) is None
 
 
 @pytest.mark.parametrize("at", [None, *range(12)])
