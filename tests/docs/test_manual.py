@@ -26,6 +26,7 @@ from spool.place import AFTER
 from spool.settings import Settings, load
 from spoold import daemon
 from spoold.core import policy, table
+from spoold.effects.store import ENDING
 from tests.docs import mdoc
 from tests.docs.mdoc import MAN, PAGES, ROOT, items, section, words
 from tests.e2e.live import Live, until
@@ -273,6 +274,7 @@ def test_every_reason_to_be_held_is_in_the_manual() -> None:
         *_constants("why"),
         *policy.WANTING,
         AFTER,
+        ENDING,
     }
 
 
