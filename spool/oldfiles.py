@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool import layout, look, packs, retention
-from spool.disk import Missing
-from spool.journal import DAY
+from spool.journal import DAY, GONE
 from spool.names import DAY_US, date_of
 from spool.weigh import taken
 
@@ -76,7 +76,8 @@ def journals(disk: Disk, root: str, settings: Settings, now: int) -> Iterator[No
             elif retention.age(match[1], now) >= settings.keep_journal:
                 _remove(disk, f"{folder}/{name}")
             elif match[3] is None and retention.age(match[1], now) >= max(0, settings.pack_after):
-                yield from _pack_journal(disk, root, folder, name)
+                with suppress(*GONE):
+                    yield from _pack_journal(disk, root, folder, name)
         if disk.info(f"{layout.NODES}/{node}.lock") is None:
             disk.remove_dir(folder)  # of a node that is forgotten
         yield
@@ -209,7 +210,7 @@ def _is_live(disk: Disk, name: str) -> bool:
 def _remove(disk: Disk, path: str) -> None:
     try:
         disk.remove(path)
-    except Missing:
+    except GONE:
         pass
 
 

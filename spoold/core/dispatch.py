@@ -151,6 +151,8 @@ def claim(  # noqa: PLR0911 - one reason each not to
         return []
     state.claiming.pop(entry.id, None)
     span = policy.timeout(task, handler, state.settings)
+    if entry.why:
+        entry = replace(entry, why="")  # somebody moved its file out of held/ by hand
     if worker is not None:
         entry = replace(entry, timeout=min(now.wall + span, MAX_US))
     ahead = slots.is_ahead(state, entry.id, handler)

@@ -250,7 +250,10 @@ class Store:
     def _sync_dirs(self, group: Group, now: int) -> None:
         del now
         if self.durable and group.dirs and (not group.logged or group.refusals):
-            self.disk.sync_dirs(group.dirs)
+            try:
+                self.disk.sync_dirs(group.dirs)
+            except Missing:  # what a task has left was empty, and another node has tidied it away
+                self.disk.sync_dirs([path for path in group.dirs if self.disk.info(path) is not None])
         group.dirs = {}
 
     def _leave(self, group: Group, now: int) -> None:

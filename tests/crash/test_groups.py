@@ -13,7 +13,7 @@ from spoold.core.values import Drop, Move, Source
 from spoold.effects.group import Group, groups
 from spoold.effects.store import Store
 from tests.crash.scenarios import act, ident, submit, wait
-from tests.simulation.faults import Counting
+from tests.simulation.faults import Counting, Wrapper
 from tests.simulation.world import SECOND, World
 
 BAD = {"task": "run.a", "prio": 1}
@@ -207,6 +207,45 @@ def test_a_shard_that_was_tidied_away_is_made_again() -> None:
             while "/" in place:
                 world.disk.remove_dir(place)
                 place = layout.parent_of(place)
+
+
+class Tidy(Wrapper):
+    """Somebody removes empty shards of pending/ whenever directories are about to be synced."""
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb == "sync_dirs":
+            for path in [path for path in args[0] if path.startswith(f"{layout.PENDING}/")]:
+                self.disk.remove_dir(path)
+
+
+def test_a_shard_that_is_tidied_away_before_it_is_synced_holds_nothing_up() -> None:
+    world = World(redo=False)
+    world.boot(wrap=Tidy)
+    submit({"task": "run.a", "n": 1, "at": "+2s"})(world)
+    wait(1)(world)
+    assert placed(world) == [(ident(1), "pending")]
+    wait(3)(world)
+    assert placed(world) == [(ident(1), "done")]
+
+
+def test_what_a_person_moved_out_of_held_has_run_when_it_has() -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "at": "+2s", "run": [["never", 0]]})(world)
+    wait(1)(world)
+    act("hold", 1)(world)
+    wait(1)(world)
+    ((held, entry),) = look.entries(world.disk, ("held",))
+    world.disk.make_dir(layout.parent_of(layout.pending(entry)))
+    world.disk.move(held, layout.pending(entry))
+    world.crash()
+    world.boot()
+    wait(2)(world)
+    assert placed(world) == [(ident(1), "running")]
+    world.crash()
+    world.boot()
+    wait(1)(world)
+    assert look.record(world.disk, ident(1), 1)["outcome"] == "lost"
 
 
 def test_an_end_that_somebody_else_has_recorded_is_not_told_in_other_words() -> None:

@@ -489,6 +489,15 @@ def test_cut_off_anywhere_each_task_is_in_one_place_and_known(tmp_path: Path) ->
     assert points_of(tmp_path, cut_at) > 50
 
 
+@pytest.mark.parametrize("days", [5, 4000])
+def test_a_directory_named_as_a_day_of_the_journal_holds_nothing_up(disk: RealDisk, days: int) -> None:
+    disk.make_dir(f"{layout.JOURNAL}/n/{date_of(NOON - days * DAY_US)}.jsonl")
+    packed = ended(disk, 1, "done", 5)
+    passed(disk, disk.root, toml=TOML.replace("[handlers", "keep_count = 0\n[handlers", 1))
+    assert times_packed(disk, packed) == 0  # what comes behind the journals has had its turn
+    planned(disk, disk.root, load(TOML), NOON)
+
+
 def test_a_day_of_the_journal_is_packed_whole_wherever_it_is_cut_off(disk: RealDisk) -> None:
     lines = [{"at": format_utc(NOON - 5 * DAY_US + n), "event": "claim", "n": n} for n in range(20_000)]
     path = f"{layout.JOURNAL}/n/{date_of(NOON - 5 * DAY_US)}.jsonl"
