@@ -147,6 +147,8 @@ def test_no_page_waits_for_a_look_at_all_names(root: Path, monkeypatch: pytest.M
     def aside(path: str) -> None:
         where = threading.current_thread()
         assert isinstance(where, threading.Thread)
+        if where.name == "source":
+            return  # which looks at the spool for all pages: what was counted is old on a slow machine
         assert "_run" in where.name, f"a page lists {path} itself"
         listed.append(path)
         assert gate.wait(60)
