@@ -47,7 +47,7 @@ class Dues:
     """Decides for some tasks of one directory."""
 
     def __init__(
-        self, disk: Disk, settings: Settings, excess: Excess, now: int, awaited: Container[str] = ()
+        self, disk: Disk, settings: Settings, excess: Excess, now: int, awaited: Container[str]
     ) -> None:
         """`awaited`: what others wait for; that stays, but for the limits of count and bytes."""
         self.awaited = awaited

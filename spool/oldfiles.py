@@ -122,10 +122,7 @@ def limits(disk: Disk, settings: Settings, now: int) -> Generator[None, None, in
 
     What may not go does not count for what may. Returns how many files went.
     """
-    for sure in (
-        False,
-        True,
-    ):  # most often there is room for all, and none need be asked whether it may go
+    for sure in (False, True):  # most often there is room for all: none is asked whether it may go
         size = tasks = gone = 0
         dates: set[str] = set()
         for date, path in _history(disk):

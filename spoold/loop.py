@@ -386,8 +386,9 @@ class Loop:
             if self._over():
                 return
             patience = self._patience()
-            long = self.intake.behind or clock().mono - begun > FIRST
-            if self._hang is not None and (patience is None or long):
+            if self._hang is not None and (
+                patience is None or self.intake.behind or clock().mono - begun > FIRST
+            ):
                 self._listen(self._hang)
                 patience = 0
             ready = {key.fd for key, _ in self._selector.select(patience)}

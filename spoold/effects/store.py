@@ -50,12 +50,15 @@ from spoold.effects import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from spool.disk import Disk
     from spool.owncopy import Task
     from spoold.core.values import Forward, Message, Move, Pauses, Refuse, Source, Undone
     from spoold.effects.group import Group
     from spoold.effects.redo import Redo
+
+    Verb: TypeAlias = Callable[[str, str], None]
 
 log = logging.getLogger("spoold")
 ENDING = "ending"  # why what waits stands in running/ for a moment
@@ -286,13 +289,13 @@ class Store:
     def leave(self, group: Group | None, source: str, target: str, task_id: str) -> None:
         """A task whose end is on record goes where the record says."""
         try:
-            self._move(group, source, target)
+            self._name(self.disk.move, group, source, target)
         except Missing:
             # Somebody took the entry away, or it has been moved already: the record decides. A task
             # that stands somewhere else (a second link) does not get a second place.
             known = self.disk.info(layout.own_copy(task_id))
             if self.disk.info(target) is None and known is not None and known.nlink == 1:
-                self._link(group, layout.own_copy(task_id), target)
+                self._name(self.disk.link, group, layout.own_copy(task_id), target)
         if group is not None:
             group.dirs[layout.parent_of(target)] = None
             group.dirs[layout.parent_of(source)] = None
@@ -311,7 +314,7 @@ class Store:
 
     def put(self, staged: str, target: str) -> None:
         """A staged own copy gets its place."""
-        self._move(None, staged, target)
+        self._name(self.disk.move, None, staged, target)
 
     def announce(self, staged: str, parent: str, name: str) -> None:
         """An event becomes visible to its parent, in an outbox whose own name is on disk."""
@@ -372,7 +375,7 @@ class Store:
         for move in [m for m in group.moves if m.body is not None]:
             own, known = self._own(move), layout.own_copy(move.entry.id)
             try:
-                self._link(group, own, known)
+                self._name(self.disk.link, group, own, known)
             except Exists:
                 found, ours = self.disk.info(known), self.disk.info(own)
                 if found is not None and ours is not None and found.ino != ours.ino:
@@ -442,7 +445,7 @@ class Store:
             group.given[target] = source
 
     def _take_in(self, group: Group, move: Move, target: str) -> None:
-        self._move(group, self._own(move), target)
+        self._name(self.disk.move, group, self._own(move), target)
         group.dirs[layout.parent_of(target)] = None
 
     def _commit(self, group: Group, move: Move) -> None:
@@ -453,7 +456,7 @@ class Store:
         path = layout.record(move.entry.id, move.record["attempt"])
         staged = self._staged(move.message)
         try:
-            self._link(group, staged, path)
+            self._name(self.disk.link, group, staged, path)
         except Exists:
             found, ours = self.disk.info(path), self.disk.info(staged)
             standing = self.recorded(path)
@@ -480,7 +483,7 @@ class Store:
         entry = look.entry_at(source)
         target = layout.running(self.node, replace(entry, why=entry.why or ENDING))
         try:
-            self._move(group, source, target)
+            self._name(self.disk.move, group, source, target)
         except Missing:
             if self.disk.info(target) is None:  # else it was taken before the disk was full
                 self._unstage(group, group.undo(move, "gone"))
@@ -493,7 +496,7 @@ class Store:
         if move.source is None or move.source == target:
             return
         try:
-            self._move(group, move.source, target)
+            self._name(self.disk.move, group, move.source, target)
         except Missing:
             if self.disk.info(target) is None:
                 # Someone was faster: a person, or another node.
@@ -536,7 +539,7 @@ class Store:
     def _reason_first(self, group: Group, staged: str, target: str) -> None:
         """The reason is there before what it is about, whole, whenever it is seen."""
         try:
-            self._move(group, staged, target)
+            self._name(self.disk.move, group, staged, target)
         except Missing:
             pass  # moved before the disk was full, in an earlier try of this group
 
@@ -553,25 +556,15 @@ class Store:
             self.disk.write(path, data)
         group.files[path] = None
 
-    def _link(self, group: Group | None, source: str, target: str) -> None:
-        """A second name, in a directory that is there."""
+    def _name(self, verb: Verb, group: Group | None, source: str, target: str) -> None:
+        """A file gets this name, by move or link, in a directory that is there."""
         self._ensure(group, target)
         try:
-            self.disk.link(source, target)
+            verb(source, target)
         except Missing:
             if not self._tidied(group, target):
                 raise
-            self.disk.link(source, target)
-
-    def _move(self, group: Group | None, source: str, target: str) -> None:
-        """Another name, in a directory that is there."""
-        self._ensure(group, target)
-        try:
-            self.disk.move(source, target)
-        except Missing:
-            if not self._tidied(group, target):
-                raise
-            self.disk.move(source, target)
+            verb(source, target)
 
     def _tidied(self, group: Group | None, target: str) -> bool:
         """Whether the directory of a target had gone, as packers on any node see to; now it is there."""

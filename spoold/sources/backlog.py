@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 E = TypeVar("E")
 R = TypeVar("R")
 SLICE = 6000
+HELD = 2000  # at most: what may run now is looked at in the same round
 
 
 class Backlog:
@@ -94,7 +95,7 @@ class Backlog:
         yield Scanned("future", None)
 
     def _held(self) -> Iterator[Seen | Scanned]:
-        for names in self.disk.slices(layout.HELD, self.size):
+        for names in self.disk.slices(layout.HELD, min(self.size, HELD)):
             yield Seen("held", "", "", names)
 
 
