@@ -69,6 +69,8 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
 def _late(state: State, place: Place, now: Now) -> list[Action]:
     entry, task = place.entry, place.task
     parent = policy.parent(task, state.settings.handler_for(task.task))
+    if state.waits_for(parent):
+        return []  # stays on disk, and is found again when the parent has read
     told = _message(state, entry, place.task, parent, now)
     if entry.miss == "run":
         moved = replace(order.lifted(entry), lifted=2)
@@ -109,6 +111,7 @@ def _late_run(state: State, run: Run, now: Now) -> Move:
 
 
 def _message(state: State, entry: Entry, task: object, parent: str, now: Now) -> Message:
+    state.tells(parent)
     content = record(
         event="late",
         task=task,  # type: ignore[arg-type]

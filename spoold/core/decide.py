@@ -179,13 +179,13 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
 
 
 def _told(state: State, actions: list[Action], now: Now) -> list[Action]:
-    """Count failures and what is about to be told; `ready` was counted when its task was claimed."""
+    """Count failures and what is about to be told, but for what was counted when it was decided."""
     actions += groups.told(state, actions, now)
     actions += alerts.raised(state, actions, now)
     for action in actions:
         message = getattr(action, "message", None)
-        if message is not None and message.event != "ready":
-            state.unread[message.parent] = state.unread.get(message.parent, 0) + 1
+        if message is not None and message.event not in ("ready", "late"):
+            state.tells(message.parent)
     return actions
 
 

@@ -146,7 +146,7 @@ def claim(  # noqa: PLR0911 - one reason each not to
         unreserve(state, entry.id, now)
         return [park(entry, path, why)]
     parent = policy.parent(task, handler)
-    if parent != layout.DEFAULT_PARENT and state.is_full(parent):
+    if state.waits_for(parent):
         unreserve(state, entry.id, now)  # stays on disk, and is found again when the parent has read
         return []
     state.claiming.pop(entry.id, None)
@@ -197,7 +197,7 @@ def _claim_note(state: State, run: Run) -> dict[str, Any]:
 
 
 def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
-    state.unread[worker] = state.unread.get(worker, 0) + 1  # at once: more may be claimed this round
+    state.tells(worker)
     entry = run.entry
     content = record(
         event="ready",

@@ -125,6 +125,14 @@ class State:
         """Whether a parent has left so many events unread that its tasks wait."""
         return self.unread.get(parent, 0) >= self.settings.outbox_limit
 
+    def waits_for(self, parent: str) -> bool:
+        """Whether the tasks of a parent wait until it has read; the default outbox is nobody's."""
+        return parent != layout.DEFAULT_PARENT and self.is_full(parent)
+
+    def tells(self, parent: str) -> None:
+        """One more event is told: at once where more may be decided by it in the same round."""
+        self.unread[parent] = self.unread.get(parent, 0) + 1
+
     @property
     def full(self) -> frozenset[str]:
         """The parents whose outbox is full."""

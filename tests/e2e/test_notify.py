@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.live import PATIENCE, ROOT, Live, handler
+from tests.e2e.live import PATIENCE, ROOT, Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,6 +254,25 @@ def test_an_outbox_that_is_not_read_holds_its_tasks_back_and_nobody_elses(live: 
         answer(spool, "ack", told["id"])
         spool.event("done", told["id"], "shop")
     assert len(seen) == 12
+
+
+def test_what_time_takes_from_a_parent_that_does_not_read_waits_as_well(live: Make) -> None:
+    spool = live("outbox_limit = 6\n" + handler("order.*", notify="shop", concurrency=1))
+    late = {"deadline": "+1s", "lead": 0, "on_miss": "drop"}
+    spool.submit_all([{"task": "order.new", "args": n, **late} for n in range(20)])
+    spool.status(lambda s: s["full_outboxes"] == ["shop"], "the outbox is known to be full")
+    assert 6 <= len(spool.events("shop")) <= 12  # `late` and `cancelled` of each that was decided
+    ended: list[str] = []
+    while len(ended) < 20:
+        path = until(lambda: spool.events("shop") or None, f"{len(ended)} have ended")[0]
+        told = json.loads(path.read_bytes())
+        path.unlink()
+        if told["event"] == "ready":
+            answer(spool, "ack", told["id"])
+        elif told["event"] != "late":
+            ended.append(told["id"])
+    assert len(set(ended)) == 20
+    assert spool.count("pending") == 0
 
 
 def test_who_waits_at_a_terminal_sees_how_far_the_task_is(live: Make) -> None:
