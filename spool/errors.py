@@ -114,6 +114,18 @@ class PutAside(NoSuchTask):
         return f"{_short(self.id)} was damaged: see {self.path}, and the reason beside it"
 
 
+class Unrecorded(NoSuchTask):
+    """A task has ended, and the record of how is damaged or gone. Fields: id, path (its entry)."""
+
+    def __init__(self, task_id: str, path: str) -> None:
+        super().__init__(task_id)
+        self.path = path
+
+    def __str__(self) -> str:
+        why = "the record of how is damaged or gone (spool fsck --repair)"
+        return f"{_short(self.id)} has ended, see {self.path}: {why}"
+
+
 class Refused(SpoolError):
     """spoold looked at an action and refused it. Fields: id, reason (the text of the refusal)."""
 

@@ -6,9 +6,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from spool import dropped, handed, layout, look, packs
+from spool import dropped, handed, layout, look, mounts, packs
 from spool.disk import Missing
-from spool.errors import NoSuchTask, NotAllowed, PutAside, Refused, TimedOut
+from spool.errors import NoSuchTask, NotAllowed, PutAside, Refused, TimedOut, Unrecorded
 from spool.names import id_time, is_id
 from spool.watch import Watch
 
@@ -21,7 +21,7 @@ SETTLING = 0.005  # seconds between looks while an entry follows its record
 
 
 def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[str, Any]:
-    """The last record of a task once it has ended; NoSuchTask (PutAside), Refused, TimedOut."""
+    """The last record of a task once it has ended; NoSuchTask and its kinds, Refused, TimedOut."""
     if not is_id(task_id):
         raise NoSuchTask(task_id)
     found = last_word(disk, task_id)
@@ -31,6 +31,7 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
         return packed.attempts[-1]
     end = _end(timeout)
     _taken_in(disk, root, task_id, end)
+    _is_recorded(disk, root, task_id)
     records = layout.parent_of(layout.record(task_id, 1))
     with Watch([f"{root}/{records}", f"{root}/{layout.CORRUPT}"]) as watch:
         while True:
@@ -48,6 +49,17 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             if _tells_end(last):  # its entry follows within milliseconds, and rings nowhere
                 left = SETTLING if left is None else min(left, SETTLING)
             watch.wait(left)
+
+
+def _is_recorded(disk: Disk, root: str, task_id: str) -> None:
+    """Unrecorded where a task stands as ended and nothing says how: no event would come."""
+    try:  # a file server's client may know of the entry first
+        place = None if mounts.is_network(root) else look.find(disk, task_id)
+    except (OSError, *look.DAMAGED):
+        return
+    ended = place is not None and place.state in layout.ENDED
+    if place is not None and ended and not _tells_end(look.last_record(disk, task_id)):
+        raise Unrecorded(task_id, place.path)
 
 
 def _put_aside(disk: Disk, task_id: str) -> str | None:

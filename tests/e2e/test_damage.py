@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from spool import Spool, layout
-from spool.errors import PutAside
+from spool.errors import PutAside, Unrecorded
 from spool.names import Entry, new_id
 from spool.owncopy import decode_task, encode_task
 from tests.e2e.live import handler, until
@@ -53,6 +53,19 @@ def test_who_waits_for_a_damaged_task_is_told_where_it_is(live, first):
         until(lambda: list((live.root / "corrupt").glob(f"*{task_id}*.json")), "it is in corrupt/")
         with pytest.raises(PutAside, match=f"corrupt/.*{task_id}"):
             (waits or thread.submit(spool.wait, task_id, 30)).result(60)
+
+
+def test_who_waits_for_a_task_whose_end_is_damaged_is_told_so(live):
+    live = live(handler("ok.*", "true"))
+    task_id = live.submit("ok.x")
+    live.end(task_id)
+    with Spool(live.root) as spool:
+        (live.root / layout.record(task_id, 1)).write_bytes(b"{")
+        with pytest.raises(Unrecorded, match=f"done/.*{task_id}.*fsck --repair"):
+            spool.wait(task_id, 30)
+        (live.root / layout.record(task_id, 1)).unlink()
+        with pytest.raises(Unrecorded):
+            spool.wait(task_id, 30)
 
 
 def test_a_name_that_is_no_entry_is_taken_out_of_the_way(spool_at):
