@@ -11,10 +11,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from spool import daemons, layout, mounts
+from spool import layout, mounts
 from spool.command.parser import Parser
 from spool.disk import DiskFull, RealDisk
-from spool.errors import EX_TEMPFAIL, Busy, ConfigError, NotServed, SpoolError
+from spool.errors import EX_TEMPFAIL, Busy, ConfigError, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.runargs import RUN
@@ -26,6 +26,7 @@ from spoold.effects.fenced import FencedDisk
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.runner import Runner
 from spoold.guard import guard, read_settings, settings_mark
+from spoold.reload import have_reloaded
 from spoold.sources.housemates import Housemates, is_buried
 from spoold.sources.neighbours import Fenced
 from spoold.sources.pulse import Circle, Pulse, ticks
@@ -105,7 +106,7 @@ def _serve(args: argparse.Namespace) -> int:
     if args.check:
         return _tell(found)
     if args.reload:
-        return _have_reloaded(disk, root, node)
+        return have_reloaded(disk, root, node)
     guard(root, found)
     if found.shared:  # readers look, and parents read events: the directories say who gets there
         os.umask(0o022)
@@ -168,25 +169,6 @@ def lease_of(found: Settings, root: str) -> int:
     if found.lease:
         return found.lease
     return NETWORK_LEASE if mounts.is_network(root) else 0
-
-
-def _have_reloaded(disk: RealDisk, root: str, node: str) -> int:
-    """HUP to the daemon of a node, which its status and its lock tell of."""
-    status = daemons.nodes(disk, root).get(node, {})
-    pid = int(status.get("pid") or 0)
-    if not status.get("alive") or not any(b"spoold" in word for word in _command_of(pid)):
-        raise NotServed(root, node)
-    os.kill(pid, signal.SIGHUP)
-    return 0
-
-
-def _command_of(pid: int) -> list[bytes]:
-    """The words a process was started with; none where there is no such process."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read(1 << 16).split(b"\0")
-    except OSError:
-        return []
 
 
 def _circle(root: str, node: str) -> Circle:

@@ -554,7 +554,9 @@ class Loop:
         for name in self.signals.drain():
             if name == "reload":
                 self.core.handlers.workers.reload()
-                events += self._reloaded(always=True)
+                events += self._reloaded()
+                self.status.extra["reloads"] = self.status.extra.get("reloads", 0) + 1
+                self.status.change()
             elif self._stop_by is None:
                 grace = self.core.state.settings.drain_grace
                 self._stop_by = now.mono + grace
@@ -565,10 +567,8 @@ class Loop:
                 self._stop_by = now.mono  # asked twice: no more waiting
         return events
 
-    def _reloaded(self, *, always: bool = False) -> list[Event]:
+    def _reloaded(self) -> list[Event]:
         settings = self.reload()
-        if settings is None and not always:
-            return []
         return [Reloaded(settings)] if settings is not None else []
 
     def _over(self) -> bool:

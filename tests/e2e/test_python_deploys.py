@@ -195,6 +195,29 @@ def test_check_deploy_looks_at_what_was_dropped_and_not_taken_in(spool_at, tmp_p
     assert rows[0]["reason"] == "args.name: is required"
 
 
+def test_a_reload_says_when_the_new_code_is_there_and_what_keeps_it_out(app, tmp_path: Path) -> None:  # noqa: F811
+    spool = app(ONE)
+    assert spool.end(spool.submit("t.hello", args={"name": "ada"}))["result"] == "one ada"
+    write(tmp_path, "time.sleep(0.5)\n" + TWO)
+    assert spool.once("--reload") == 0
+    pool = spool.status(lambda _: True, "it is there")["python"][0]
+    assert (pool["starting"], pool["workers"] - pool["leaving"]) == (
+        0,
+        1,
+    )  # what is handed over now is run by it
+    assert spool.end(spool.submit("t.hello", args={"names": ["bob"]}))["result"] == "two bob"
+    write(tmp_path, "import nothing_of_the_kind\n")
+    assert spool.once("--reload") == 1
+    assert "the old goes on: apptasks: ModuleNotFoundError" in spool.says()
+    assert spool.end(spool.submit("t.hello", args={"names": ["eve"]}))["result"] == "two eve"
+    good = (spool.root / "spool.toml").read_bytes()
+    (spool.root / "spool.toml").write_bytes(good + b"concurrency = many\n")
+    assert spool.once("--reload") != 0
+    write(tmp_path, TWO)
+    (spool.root / "spool.toml").write_bytes(good)
+    assert spool.once("--reload") == 0
+
+
 def test_a_reload_without_a_daemon_says_so(spool_at) -> None:
     spool = spool_at("")
     assert spool.once("--reload") == 69
