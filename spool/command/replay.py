@@ -17,7 +17,7 @@ from spool.runargs import RESERVED, RUN
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spool.client import Spool
     from spool.owncopy import Task
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     with Bar("replay", of="names") as bar:
         ids = options_of.ids_of(args.ids) if match is None else list(_matching(spool, match, bar))
     if args.dry_run:
-        return show(spool, args.verb, ids, match)
+        return show(spool, args.verb, ids, match, dict(_refusals(spool, args, ids)))
     if len(ids) > 1 and not args.yes and not _sure(args, ids):
         return EX_DATAERR
     key = args.id or new_id()
@@ -111,17 +111,17 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     if os.path.realpath(args.into) == os.path.realpath(spool.path):
         options_of.usage(args, "--into names this spool: leave it out")
     target = Spool(args.into)
-    refused = _not_replayable(spool) if not args.force else {}
+    refused_by = _refusing(spool, args)
     old: dict[str, Task] = {}
     denied: dict[str, int] = {}
     with Bar("replay", len(ids)) as bar:
         for task in _tasks(spool, ids):
             bar.step()
-            why = next((p for p in refused if refused[p](task.task)), None)
+            pattern = refused_by(task.task)
             if task.task.startswith(RESERVED) and task.task != RUN:
-                why = task.task  # with --force too: nobody may submit it
-            if why is not None:
-                denied[why] = denied.get(why, 0) + 1
+                pattern = task.task  # with --force too: nobody may submit it
+            if pattern is not None:
+                denied[pattern] = denied.get(pattern, 0) + 1
             else:
                 old[str(task.id)] = task
     docs = _docs(spool, old, key)
@@ -129,7 +129,7 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
         print(f"spool: replay {key}", file=sys.stderr)
     made = target.submit_many(docs)
     for pattern, count in denied.items():
-        why = f"handler {pattern} is not replayable; --force replays it all the same"
+        why = _why(pattern)
         if pattern.startswith(RESERVED):
             why = f"{pattern} is spool's own task, which nobody submits"
         print(f"spool: refused: {safe(why)} ({counted(['x'] * count)})", file=sys.stderr)
@@ -202,17 +202,39 @@ def _docs(spool: Spool, old: dict[str, Task], key: str) -> list[dict[str, Any]]:
     return docs
 
 
-def _not_replayable(spool: Spool) -> dict[str, Any]:
-    """Pattern -> whether it is the handler of a task name, for handlers that do not want it."""
+def _refusals(spool: Spool, args: argparse.Namespace, ids: list[str]) -> Iterator[tuple[str, str]]:
+    """The ids of tasks that spoold would leave out, and why."""
+    from spool import look, packs
+
+    refused_by = _refusing(spool, args)
+    for task_id in ids if refused_by is not _nobody else ():
+        found = look.find(spool.disk, task_id) or packs.find(spool.disk, task_id)
+        pattern = refused_by(found.task.task) if found is not None else None
+        if pattern is not None:
+            yield task_id, _why(pattern)
+
+
+def _why(pattern: str) -> str:
+    return f"handler {pattern} is not replayable; --force replays it all the same"
+
+
+def _refusing(spool: Spool, args: argparse.Namespace) -> Callable[[str], str | None]:
+    """A function that tells, by the name of a task, the handler that does not want it once more."""
     from spool import layout, settings
     from spool.disk import Missing
 
     try:
         found = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode())
     except Missing:
-        return {}
+        return _nobody
 
-    def bound_to(pattern: str) -> Any:
-        return lambda task: (h := found.handler_for(task)) is not None and h.pattern == pattern
+    def refused_by(task: str) -> str | None:
+        handler = found.handler_for(task)
+        return handler.pattern if handler is not None and not handler.replayable else None
 
-    return {p: bound_to(p) for p, handler in found.handlers.items() if not handler.replayable}
+    all_are = args.force or all(handler.replayable for handler in found.handlers.values())
+    return _nobody if all_are else refused_by
+
+
+def _nobody(_: str) -> str | None:
+    return None

@@ -261,6 +261,13 @@ def test_what_is_not_replayable_is_refused_by_its_handlers_name_unless_forced(li
     assert "handler pay is not replayable" in refusal["rule"]
     assert f"{waits} is pending" in refusal["rule"]
     assert [line["replay_of"] for line in replays(spool)] == [ids[1]]
+    command = [sys.executable, "-m", "spool", "--spool", str(spool.root), "replay", *ids, "--dry-run"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (asked.returncode, asked.stdout) == (65, f"{ids[1]}\n")
+    assert asked.stderr.count("handler pay is not replayable") == 1
+    assert subprocess.run([*command, "--force"], capture_output=True, check=False).stdout.split() == [
+        one.encode() for one in ids
+    ]
     spool.do({"action": "replay", "match": {"task": "pay"}, "force": True})
     assert {line["replay_of"] for line in replays(spool)} == set(ids)
     assert spool.journal("match")[-1]["force"] is True
