@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -12,12 +12,14 @@ from spool.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
 When: TypeAlias = datetime | date | timedelta | str | int | float
 Span: TypeAlias = timedelta | str | int | float
 Backoff: TypeAlias = "Span | Mapping[str, Any]"
 
 INSTANTS = ("at", "deadline", "until")
+LAST_ZONE = timezone(timedelta(hours=-12))  # where a local time comes last
 
 
 def fields(**options: Any) -> dict[str, Any]:
@@ -31,11 +33,11 @@ def plain(action: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if name in free else _field(name, value) for name, value in action.items()}
 
 
-def encoded(doc: dict[str, Any], limit: int, now: int) -> bytes:
+def encoded(doc: dict[str, Any], limit: int, now: int, zone: tzinfo | None = None) -> bytes:
     """The bytes of an action that spoold will take; Invalid names field, value and rule.
 
     It is read back by the same rules: what cannot be written, or would not be read, is refused.
-    Local times are checked as UTC, which is near enough for every bound. `now`: us UTC.
+    `now`: us UTC. `zone`: of local times; where it is not known, a time that may be still to come is.
     """
     try:
         data = orjson.dumps(doc)
@@ -45,7 +47,7 @@ def encoded(doc: dict[str, Any], limit: int, now: int) -> bytes:
         _refuse_nan(doc, "")
     from spool.actions import decode, interpret  # milliseconds that who only looks need not spend
 
-    interpret(decode(data, limit=limit), now=now, dropped=now, zone=UTC, uid=None)
+    interpret(decode(data, limit=limit), now=now, dropped=now, zone=zone or LAST_ZONE, uid=None)
     return data
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from spool import layout
@@ -27,6 +27,7 @@ from spool.peek import DURABLE, RELAXED, client_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import tzinfo
 
     from spool.actions import Match
     from spool.body import Backoff, Span, When
@@ -63,7 +64,7 @@ class Spool(Control):
             raise NotAllowed(f"{self.path} may not be read by uid {os.getuid()}") from None
         except FileNotFoundError:
             raise NotASpool(self.path, "is gone") from None
-        setting, self.max_action_bytes = client_settings(self.disk)
+        setting, self.max_action_bytes, self._timezone = client_settings(self.disk)
         self.durable = (durability or setting) == DURABLE
         self.box = box_of(self.disk)
         self.key = key
@@ -76,6 +77,16 @@ class Spool(Control):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @cached_property
+    def zone(self) -> tzinfo | None:
+        """That of local times, as spool.toml names it; None: spoold's own, which it alone knows."""
+        from spool.times import zone
+
+        try:
+            return zone(self._timezone)
+        except ValueError:
+            return None
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -168,7 +179,7 @@ class Spool(Control):
         with self._drops() as drops:
             named = (attached({"id": new_id(), **task}, drops) for task in tasks)
             last = attached({"id": new_id(), **then}, drops) if then is not None else None
-            for data in batches(named, last, self.max_action_bytes, _now(), ids):
+            for data in batches(named, last, self.max_action_bytes, self._encoded, ids):
                 drops.stage(f"{new_id()}.json", self._sealed(data))
         return ids
 
@@ -185,7 +196,10 @@ class Spool(Control):
 
     def preview(self, doc: Mapping[str, Any]) -> bytes:
         """The bytes of an action as they would be dropped, checked; Invalid where it breaks a rule."""
-        return encoded(plain(doc), self.max_action_bytes, _now())
+        return self._encoded(plain(doc), self.max_action_bytes)
+
+    def _encoded(self, doc: dict[str, Any], limit: int) -> bytes:
+        return encoded(doc, limit, _now(), self.zone)
 
     # Asking for something.
 
@@ -201,10 +215,11 @@ class Spool(Control):
     def match(self, action: str, match: Mapping[str, Any]) -> Match:
         """What a `match` of an action means, as spoold reads it. Invalid."""
         from spool.actions import decode, interpret
+        from spool.machine import zone_of
 
         doc = decode(self.preview({"action": action, "match": dict(match), **_ANYWHERE.get(action, {})}))
         now = _now()
-        found: Any = interpret(doc, now=now, dropped=now, zone=UTC, uid=None)
+        found: Any = interpret(doc, now=now, dropped=now, zone=self.zone or zone_of(""), uid=None)
         read: Match = found.match
         return read
 

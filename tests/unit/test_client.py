@@ -316,6 +316,29 @@ def test_what_spoold_would_refuse_is_refused_before_anything_is_written(
     assert nothing_is_left(root)
 
 
+def test_local_times_are_checked_in_the_zone_they_are_read_in(root: Path) -> None:
+    last, first = "Etc/GMT+12", "Etc/GMT-14"  # on these clocks it is still yesterday, tomorrow already
+
+    def local(zone: str, hours: int) -> datetime:
+        return datetime.now(ZoneInfo(zone)).replace(tzinfo=None) + timedelta(hours=hours)
+
+    (root / "spool.toml").write_text(f'timezone = "{last}"\n')
+    client = Spool(root)
+    client.pause(until=local(last, 1))
+    client.act({"action": "pause", "until": local(first, 1), "tz": first})
+    for bad in ({"until": local(last, -1)}, {"until": local(first, -1), "tz": first}):
+        with pytest.raises(Invalid, match="still to come"):
+            client.act({"action": "pause", **bad})
+
+    (root / "spool.toml").write_text(f'timezone = "{first}"\n')
+    with pytest.raises(Invalid, match="from 2000"):
+        Spool(root).preview({"task": "a", "at": "2000-01-01"})
+
+    for unknown in ("", 'timezone = "No/Where"\n'):
+        (root / "spool.toml").write_text(unknown)
+        Spool(root).pause(until=local(last, 1))
+
+
 def test_a_lone_surrogate_is_refused(root: Path, client: Spool) -> None:
     with pytest.raises(Invalid):
         client.submit("a", {"x": "\ud800"})
