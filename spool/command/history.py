@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         options_of.usage(args, "-n takes a number from 0")
     spool = options_of.open_spool(args)
     ids = options_of.ids_of(args.ids)
-    wanted = _filter(args, ids)
+    wanted = _filter(args, spool, ids)
     if args.ids and not ids:
         return 0
     if args.follow and (status := _check_known(spool, set(ids))):
@@ -79,7 +79,7 @@ def _check_known(spool: Spool, ids: set[str]) -> int:
     return each(sorted(ids), lambda task_id: known(spool, task_id))
 
 
-def _filter(args: argparse.Namespace, ids: list[str]) -> Filter:
+def _filter(args: argparse.Namespace, spool: Spool, ids: list[str]) -> Filter:
     from spool.journal import EVENTS, Filter
 
     if args.event is not None and args.event not in EVENTS:
@@ -95,8 +95,8 @@ def _filter(args: argparse.Namespace, ids: list[str]) -> Filter:
         error=args.error,
         writer=_uid(args),
         node=args.node,
-        since=options_of.instant(args.since, "--since"),
-        until=options_of.instant(args.until, "--until"),
+        since=options_of.instant(args.since, "--since", spool),
+        until=options_of.instant(args.until, "--until", spool),
     )
 
 

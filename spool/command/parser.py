@@ -80,7 +80,7 @@ def match_of(args: argparse.Namespace, spool: Spool) -> dict[str, Any] | None:
     names = ("task", "state", "after", "key")
     found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for name in ("since", "until"):
-        us = instant(getattr(args, name), f"--{name}")
+        us = instant(getattr(args, name), f"--{name}", spool)
         if us is not None:
             found[name] = format_utc(us)
     if args.error is not None:
@@ -149,8 +149,11 @@ def _key(args: argparse.Namespace, spool: str | None) -> Key | None:
     return Key(path, getattr(args, "signer", None) or os.environ.get("SPOOL_SIGNER"), audience)
 
 
-def instant(text: str | None, option: str) -> int | None:
-    """The instant an option names, us UTC: a time, or a duration such as 2h, that long ago. Invalid."""
+def instant(text: str | None, option: str, spool: Spool) -> int | None:
+    """The instant an option names, us UTC: a time, or a duration such as 2h, that long ago. Invalid.
+
+    A local time is one in the spool's zone, where that is known.
+    """
     import time
 
     from spool.errors import Invalid
@@ -165,7 +168,7 @@ def instant(text: str | None, option: str) -> int | None:
     except ValueError:
         pass
     try:
-        return parse_time(_number(text), now_us=now, zone=zone_of(""))
+        return parse_time(_number(text), now_us=now, zone=spool.zone or zone_of(""))
     except ValueError as problem:
         raise Invalid(option, text, f"{problem}, or a duration, that long ago") from None
 

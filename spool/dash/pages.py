@@ -262,8 +262,8 @@ def history(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     }
     wanted = Filter(
         ids=frozenset(given["id"].split()),
-        since=instant(given["since"] or None, "since"),
-        until=instant(given["until"] or None, "until"),
+        since=instant(given["since"] or None, "since", source.spool),
+        until=instant(given["until"] or None, "until", source.spool),
         task=given["task"] or None,
         state=given["state"] or None,
         event=given["event"] or None,

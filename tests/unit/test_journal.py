@@ -180,6 +180,10 @@ def test_the_command_prints_lines_for_people_and_for_programs(
     assert "by uid 3, key zoe@x: \\x1b[31mred" in shown
     assert main(["--spool", str(root), "history", "--event", "cancel", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == bad
+    (root / "spool.toml").write_text('timezone = "Etc/GMT+12"\n')
+    for hour, told in ((0, 1), (1, 2)):  # not what $TZ says
+        assert main(["--spool", str(root), "history", "--until", f"2026-11-21 {hour:02}:00"]) == 0
+        assert capsys.readouterr().out.count("\n") == told
     assert main(["--spool", str(root), "history", "--since", "bogus"]) == 65
     assert main(["--spool", str(root), "history", "--state", "bogus"]) == 64
     assert main(["--spool", str(root), "history", "--event", "bogus"]) == 64
