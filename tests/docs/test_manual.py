@@ -27,6 +27,7 @@ from spool.settings import Settings, load
 from spoold import daemon
 from spoold.core import policy, table
 from spoold.effects.store import ENDING
+from spoold.reload import PATIENCE
 from tests.docs import mdoc
 from tests.docs.mdoc import MAN, PAGES, ROOT, items, section, words
 from tests.e2e.live import Live, until
@@ -338,12 +339,14 @@ def test_every_exit_status_of_spoold_is_in_the_manual() -> None:
     own = raised(
         PACKAGES[1] / "daemon.py",
         PACKAGES[1] / "guard.py",
+        PACKAGES[1] / "reload.py",
         PACKAGES[0] / "init.py",
         PACKAGES[0] / "settings.py",
     )
     own.discard(errors.EX_DATAERR)  # Invalid, which becomes a ConfigError
     assert own | {0, 1} <= shown_exits("spoold.8")
     assert shown_exits("spoold.8") <= own | {0, 1, 2, errors.EX_USAGE}
+    assert f"within {PATIENCE:g} s" in section("spoold.8", "EXIT STATUS")
 
 
 def test_wrong_options_of_spoold_end_as_the_manual_says() -> None:
