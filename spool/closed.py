@@ -1,8 +1,9 @@
-"""Places of a spool that are closed to this user: which, and who may go there."""
+"""Places of a spool that are closed to this user: which, who may go there, and how he may."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,6 +35,14 @@ def closed(root: str, problem: PermissionError) -> NotAllowed | None:
     found = os.lstat(f"{root}/{top}")
     who = f", group {_group(found.st_gid)} may" if found.st_mode & stat.S_IRGRP else ""
     return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
+
+
+def who_drops(root: str) -> str:
+    """Who may drop into a spool of several users, and how this user may as well."""
+    from spool.sysinit import found_users
+
+    way = f"spool init --system {shlex.quote(root)} --writer {os.geteuid()}"
+    return f", group {_group(found_users(root).submit)} may; or root makes you a box of your own: {way}"
 
 
 def _group(gid: int) -> str:

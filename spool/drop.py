@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from spool import layout
+from spool.closed import who_drops
 from spool.disk import FULL, DiskFull, Missing
 from spool.errors import Full, Invalid, NotAllowed, NotASpool
 from spool.names import is_id, is_task, new_id
@@ -139,14 +140,17 @@ class Drops:
                 pass  # moved on, or the disk takes nothing any more: tmp/ is cleaned by spoold
 
     def _told(self, problem: OSError) -> Exception:
-        place = f"{self.root}/{problem.filename}" if problem.filename else self.root
+        name = problem.filename or ""
+        place = f"{self.root}/{layout.parent_of(name) or name}".rstrip("/")
         if isinstance(problem, DiskFull):
             return Full(f"{place}: {problem.strerror}; nothing was submitted")
         if isinstance(problem, Missing):
             why = f"has no {self.box.tmp}/ or {self.box.incoming}/ any more; mend it with `spool init`"
             return NotASpool(self.root, why)
         if isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
-            return NotAllowed(f"{place}: uid {os.getuid()} may not write there: {problem.strerror}")
+            denied = isinstance(problem, PermissionError) and self.box.blind
+            who = who_drops(self.root) if denied else f": {problem.strerror}"
+            return NotAllowed(f"{place}: uid {os.geteuid()} may not write there{who}")
         return problem
 
 

@@ -11,7 +11,19 @@ import pytest
 
 from spool import sysinit
 from tests.e2e.live import handler, until
-from tests.security.shared import ANN, BOB, EVE, READ, SHOP, SPOOLD, SUBMIT, Shared, made, needs_users
+from tests.security.shared import (
+    ANN,
+    BOB,
+    EVE,
+    READ,
+    SHOP,
+    SPOOLD,
+    SUBMIT,
+    Shared,
+    made,
+    needs_users,
+    python,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +75,13 @@ def test_the_file_system_keeps_out_who_may_not_drop_list_read_or_replace(made: M
     mine = spool.submitted(ANN, "note")
     stranger = spool.spool(EVE, "submit", "note", groups=())
     assert stranger.returncode == 77
-    assert "may not write there" in stranger.stderr
+    way = f"spool init --system {spool.root} --writer {EVE}"
+    assert stranger.stderr == (
+        f"spool: {spool.root}/tmp: uid {EVE} may not write there, group {SUBMIT} may;"
+        f" or root makes you a box of your own: {way}\n"
+    )
+    assert spool.run(0, python(), "-m", *way.split()).returncode == 0
+    assert spool.spool(EVE, "submit", "note", groups=()).returncode == 0
     tried = """
 import os
 def tries(what, *args, **kwargs):
@@ -393,8 +411,6 @@ def test_what_is_dangerous_is_not_served_until_it_is_mended(
 
 
 def doctor(spool: Shared) -> list[str]:
-    from tests.security.shared import python
-
     return [python(), "-m", "spool", "--spool", str(spool.root), "doctor", "--json"]
 
 
@@ -443,8 +459,6 @@ def test_who_serves_it_is_named_where_nobody_does(made: Make) -> None:
 
 
 def test_a_shared_spool_is_not_served_by_root_nor_by_anybody_else(made: Make) -> None:
-    from tests.security.shared import python
-
     spool = made(NOTE)
     serve = [python(), "-m", "spoold", "--spool", str(spool.root), "--until-idle"]
     assert "does not serve it as root" in spool.run(0, *serve).stderr
