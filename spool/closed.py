@@ -32,6 +32,11 @@ def closed(root: str, problem: PermissionError) -> NotAllowed | None:
         return None
     if os.access(path, os.R_OK):
         return NotAllowed(f"{path}: uid {os.geteuid()} may not change it")
+    return unread(root, top, path)
+
+
+def unread(root: str, top: str, path: str) -> NotAllowed:
+    """What to say of a path in the directory `top` of a spool that this user may not read."""
     found = os.lstat(f"{root}/{top}")
     who = f", group {_group(found.st_gid)} may" if found.st_mode & stat.S_IRGRP else ""
     return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")

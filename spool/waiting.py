@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from spool import dropped, handed, layout, look, mounts, packs
+from spool import closed, dropped, handed, layout, look, mounts, packs
 from spool.disk import Missing
 from spool.errors import NoSuchTask, NotAllowed, PutAside, Refused, TimedOut, Unrecorded
 from spool.names import id_time, is_id
@@ -107,9 +106,8 @@ def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None
     try:
         why = dropped.action_refusal(disk, stem, id_time(stem) if is_id(stem) else now, now)
     except PermissionError:
-        uid = os.geteuid()
-        what = f"{root}/{layout.REJECTED}: uid {uid} may not read it, so a refusal is not seen"
-        raise NotAllowed(what) from None
+        told = closed.unread(root, layout.REJECTED, f"{root}/{layout.REJECTED}")
+        raise NotAllowed(f"{told}: a refusal is not seen") from None
     if why is not None:
         raise Refused(stem, why)
 

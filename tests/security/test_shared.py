@@ -250,7 +250,7 @@ def test_who_may_not_look_asks_all_the_same_and_is_told_what_is_not_seen(
     spool.entry(mine[-1], "pending")
     asked = spool.spool(ANN, "cancel", mine[0], groups=groups)
     assert (asked.returncode, asked.stdout) == (0, "cancel: asked for 1 task\n"), asked.stderr
-    assert f"uid {ANN} may not read it, so a refusal is not seen" in asked.stderr
+    assert f"uid {ANN} may not read it, group {READ} may: a refusal is not seen" in asked.stderr
     spool.event("cancelled", mine[0])
     surely = spool.spool(ANN, "cancel", mine[1], "--wait", "--json", groups=groups)
     assert (surely.returncode, json.loads(surely.stdout)["carried_out"]) == (77, None)
