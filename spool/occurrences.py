@@ -65,9 +65,9 @@ def made(schedule: Recurring, at: int, now: int, seed: str, uid: int | None) -> 
     )
 
 
-def rule_of(schedule: Recurring, settings: Settings) -> str:
+def rule_of(schedule: Recurring, zone: ZoneInfo) -> str:
     """What decides when a schedule occurs: where it changes, the past does not count."""
-    return f"{schedule.every.cron or schedule.every.span} {zone(schedule, settings).key}"
+    return f"{schedule.every.cron or schedule.every.span} {zone.key}"
 
 
 def zone(schedule: Recurring, settings: Settings) -> ZoneInfo:

@@ -25,6 +25,8 @@ from spoold.core.values import Arrived, Source
 from spoold.sources.lookout import read_pauses
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from spool.disk import Disk
     from spool.owncopy import Task
     from spool.settings import Recurring as Schedule
@@ -53,6 +55,8 @@ class Recurring:
         self._noticed: int | None = None  # by then the others know that this node leads
         self._marks: dict[str, Mark] = {}
         self._next: dict[str, int] = {}  # us UTC, of each schedule
+        self._zones: dict[str, ZoneInfo] = {}  # a file of the machine's may go away
+        self._broken: dict[str, str] = {}  # why nothing can be made of a schedule
         self._rules: dict[str, str] = {}  # as they are on disk
         self._seed = chance
         self._again: int | None = None  # monotonic
@@ -85,13 +89,13 @@ class Recurring:
         for schedule in self._all:
             if self._next.get(schedule.name, 0) > now.wall:
                 continue
-            tasks, mark = self._due(schedule, settings, now)
+            tasks, mark = self._due(schedule, now)
             found += [self._arrival(task) for task in tasks]
             if tasks:
                 self._again = now.mono + AGAIN
             else:
                 self._marks[schedule.name] = mark
-                zone = occurrences.zone(schedule, settings)
+                zone = self._zones[schedule.name]
                 self._next[schedule.name] = next(instants(schedule.every, zone, mark.until), NEVER)
                 changed = True
         if changed:
@@ -127,24 +131,38 @@ class Recurring:
     def _begin(self, settings: Settings) -> None:
         """From what is on disk, as at a start."""
         self._settings, self._tables = settings, self.state.schedules
-        self._all = scheduled.also(settings.recurring, self._tables)
+        found = scheduled.also(settings.recurring, self._tables)
+        names = {schedule.name for schedule in found}
+        self._all = tuple(schedule for schedule in found if self._has_zone(schedule, settings))
         self._next = {}
-        marks, names = occurrences.marks(self.disk), {schedule.name for schedule in self._all}
+        marks = occurrences.marks(self.disk)
         self._marks = {name: mark for name, mark in marks.items() if name in names}
         if len(self._marks) < len(marks):
             self._save()  # one that comes again makes up for nothing
         if any(schedule.spread for schedule in self._all):
             self._seed = occurrences.seed(self.disk, self._seed or os.urandom(8).hex())
 
-    def _due(self, schedule: Schedule, settings: Settings, now: Now) -> tuple[list[Task], Mark]:
+    def _has_zone(self, schedule: Schedule, settings: Settings) -> bool:
+        name, before = schedule.name, self._broken.pop(schedule.name, "")
+        try:
+            self._zones[name] = occurrences.zone(schedule, settings)
+        except ValueError as problem:
+            self._broken[name] = f"timezone {schedule.timezone}: {problem}"
+            if self._broken[name] != before:
+                log.error("recurring %s: %s", name, self._broken[name])  # noqa: TRY400 - no bug of ours
+            return False
+        return True
+
+    def _due(self, schedule: Schedule, now: Now) -> tuple[list[Task], Mark]:
         """The tasks that are not known yet, and how far it has come once they are."""
-        rule, mark = occurrences.rule_of(schedule, settings), self._marks.get(schedule.name)
+        zone, mark = self._zones[schedule.name], self._marks.get(schedule.name)
+        rule = occurrences.rule_of(schedule, zone)
         if mark is None or mark.rule != rule or self.is_paused(schedule.name):
             # It begins now, or what would have been was not wanted.
             return [], Mark(rule, now.wall, mark.last if mark else None)
         found = due(
             schedule.every,
-            occurrences.zone(schedule, settings),
+            zone,
             min(mark.until, now.wall),
             now.wall,
             catch_up=schedule.catch_up,

@@ -1,0 +1,88 @@
+"""Schedules whose zone or clock, or the daemon itself, goes away for a time."""
+
+from __future__ import annotations
+
+import zoneinfo
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from spool import layout, look
+from spool.times import parse_utc
+from tests.simulation.world import SECOND, START, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MINUTE = 60 * SECOND
+ZONE = "Test/Zone"
+
+
+@pytest.fixture
+def zones(tmp_path: Path) -> Iterator[Path]:
+    """A machine that knows UTC and one zone more."""
+    before = zoneinfo.TZPATH
+    for name, like in (("UTC", "UTC"), (ZONE, "Europe/Rome")):
+        install(tmp_path, name, like)
+    zoneinfo.reset_tzpath([str(tmp_path)])
+    ZoneInfo.clear_cache()
+    yield tmp_path
+    zoneinfo.reset_tzpath(before)
+    ZoneInfo.clear_cache()
+
+
+def install(zones: Path, name: str, like: str) -> None:
+    (zones / name).parent.mkdir(exist_ok=True)
+    (zones / name).write_bytes((resources.files("tzdata") / "zoneinfo" / like).read_bytes())
+
+
+def lose(zones: Path) -> None:
+    """The machine does not know the zone any more."""
+    (zones / ZONE).unlink()
+    ZoneInfo.clear_cache()
+
+
+def schedule(name: str, **keys: object) -> str:
+    """Its table in spool.toml."""
+    table = {"every": "*/5 * * * *", "task": "run.a", "catch_up": "all", "overlap": "queue"} | keys
+    return "\n".join([f"[recurring.{name}]", *(f'{k} = "{v}"' for k, v in table.items())])
+
+
+def set_by_action(world: World, name: str, **keys: object) -> None:
+    table = {"every": "*/5 * * * *", "task": "run.a", "catch_up": "all", "overlap": "queue"} | keys
+    act(world, action="schedule", name=name, table=table)
+
+
+def act(world: World, **doc: Any) -> None:
+    world.writers.drop(doc)
+    world.run(SECOND)
+
+
+def made(world: World, name: str) -> list[int]:
+    """How many minutes after START each task of a schedule was due."""
+    at = [look.at(world.disk, path).task.recurring for path, _ in look.entries(world.disk, layout.STATES)]
+    times = [parse_utc(told["scheduled_at"]) for told in at if told and told["name"] == name]
+    return sorted((time - START) // MINUTE for time in times)
+
+
+def test_a_zone_that_is_gone_stops_neither_the_daemon_nor_other_schedules(
+    zones: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(more=f"|{schedule('there')}\n{schedule('gone', timezone=ZONE)}")
+    world.boot()
+    world.run(10 * MINUTE)
+    lose(zones)
+    world.run(10 * MINUTE)
+    for _ in range(2):
+        set_by_action(world, "more")  # all are read again
+    world.run(10 * MINUTE)
+    assert len(made(world, "there")) == 6
+    assert caplog.text.count("recurring gone") == 1
+    install(zones, ZONE, "Europe/Rome")
+    world.crash()
+    world.boot()
+    world.run(MINUTE)
+    assert made(world, "gone") == made(world, "there")
