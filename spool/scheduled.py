@@ -20,14 +20,16 @@ def checked(name: str, table: dict[str, Any]) -> Recurring:
     return schedule_of(name, table)
 
 
-def also(known: tuple[Recurring, ...], tables: Tables) -> tuple[Recurring, ...]:
-    """Those of spool.toml, and those set by actions under other names, as far as they can be read."""
+def also(
+    known: tuple[Recurring, ...], tables: Tables
+) -> tuple[tuple[Recurring, ...], dict[str, Invalid]]:
+    """Those of spool.toml, and those set by actions under other names; why some cannot be read."""
     names = {schedule.name for schedule in known}
-    found = list(known)
+    found, broken = list(known), {}
     for name, table in tables.items():
         if name not in names:
             try:
                 found.append(checked(name, table))
-            except Invalid:
-                continue  # of a newer spool, or written by hand
-    return tuple(found)
+            except Invalid as problem:  # of a newer spool, by hand, or in a zone not known here
+                broken[name] = problem
+    return tuple(found), broken

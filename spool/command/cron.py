@@ -100,8 +100,9 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     from spool.times import format_utc
 
     now = _now()
-    wanted = {_named(known, name).name for name in args.names}
-    rows = [r for r in recurring.rows(spool.disk, known, now) if not wanted or r["name"] in wanted]
+    found = {row["name"]: row for row in recurring.rows(spool.disk, known, now)}
+    names = [name if name in found else _named(known, name).name for name in args.names]
+    rows = [found[name] for name in names or found]
     if args.json:
         for row in rows:
             times = {k: None if row[k] is None else format_utc(row[k]) for k in ("next", "last")}
@@ -111,6 +112,7 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     for row in rows:
         told = [None if row[k] is None else render.when(row[k], now) for k in ("next", "last")]
         said = "paused" if row["paused"] else row["state"] or ""
+        said = f"broken: {row['problem']}" if row["problem"] else said
         table.append((row["name"], row["every"], row["task"], told[0] or "never", told[1] or "", said))
     if table:
         render.table(("NAME", "EVERY", "TASK", "NEXT", "LAST", "STATE"), table)

@@ -37,13 +37,13 @@ def settings_of(disk: Disk) -> Settings:
     except UnicodeDecodeError as problem:
         raise Invalid(layout.SETTINGS, None, f"must be UTF-8: {problem}") from None
     found = settings.load(text)
-    return replace(found, recurring=scheduled.also(found.recurring, daemons.read_schedules(disk)))
+    return replace(found, recurring=scheduled.also(found.recurring, daemons.read_schedules(disk))[0])
 
 
 def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
     """Each schedule: name, every, timezone, task, next, last (us UTC or None), id, state, paused.
 
-    `id` and `state` are those of the task that its last time has made.
+    `id` and `state` are those of the task that its last time has made; `problem`: why nothing is made.
     """
     marks = occurrences.marks(disk)
     scopes = [row["task"] for row in daemons.pauses(disk) if (row.get("task") or "")[:1] == "@"]
@@ -66,7 +66,13 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
             "id": task_id,
             "state": None if place is None else place.state,
             "paused": any(matches(scope[1:], schedule.name) for scope in scopes),
+            "problem": None,
         }
+    tables = daemons.read_schedules(disk)
+    for name, why in scheduled.also(known.recurring, tables)[1].items():
+        told = {key: str(tables[name].get(key) or "") for key in ("every", "timezone", "task")}
+        no = {"next": None, "last": None, "id": None, "state": None, "paused": False}
+        yield {"name": name, **told, **no, "problem": str(why)}
 
 
 def calendar(

@@ -131,27 +131,25 @@ class Recurring:
     def _begin(self, settings: Settings) -> None:
         """From what is on disk, as at a start."""
         self._settings, self._tables = settings, self.state.schedules
-        found = scheduled.also(settings.recurring, self._tables)
-        names = {schedule.name for schedule in found}
-        self._all = tuple(schedule for schedule in found if self._has_zone(schedule, settings))
+        found, broken = scheduled.also(settings.recurring, self._tables)
+        before, self._broken = self._broken, {name: str(why) for name, why in broken.items()}
+        for schedule in found:
+            try:
+                self._zones[schedule.name] = occurrences.zone(schedule, settings)
+            except ValueError as problem:
+                self._broken[schedule.name] = f"timezone {schedule.timezone!r}: {problem}"
+        for name, why in self._broken.items():
+            if before.get(name) != why:
+                log.error("recurring %s: %s", name, why)
+        self._all = tuple(schedule for schedule in found if schedule.name not in self._broken)
         self._next = {}
         marks = occurrences.marks(self.disk)
+        names = self._broken.keys() | {schedule.name for schedule in self._all}
         self._marks = {name: mark for name, mark in marks.items() if name in names}
         if len(self._marks) < len(marks):
             self._save()  # one that comes again makes up for nothing
         if any(schedule.spread for schedule in self._all):
             self._seed = occurrences.seed(self.disk, self._seed or os.urandom(8).hex())
-
-    def _has_zone(self, schedule: Schedule, settings: Settings) -> bool:
-        name, before = schedule.name, self._broken.pop(schedule.name, "")
-        try:
-            self._zones[name] = occurrences.zone(schedule, settings)
-        except ValueError as problem:
-            self._broken[name] = f"timezone {schedule.timezone}: {problem}"
-            if self._broken[name] != before:
-                log.error("recurring %s: %s", name, self._broken[name])  # noqa: TRY400 - no bug of ours
-            return False
-        return True
 
     def _due(self, schedule: Schedule, now: Now) -> tuple[list[Task], Mark]:
         """The tasks that are not known yet, and how far it has come once they are."""

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from spool import layout, look
+from spool.scene import recurring
 from spool.times import parse_utc
 from tests.simulation.world import SECOND, START, World
 
@@ -86,3 +87,28 @@ def test_a_zone_that_is_gone_stops_neither_the_daemon_nor_other_schedules(
     world.boot()
     world.run(MINUTE)
     assert made(world, "gone") == made(world, "there")
+
+
+def test_a_set_schedule_without_its_zone_is_shown_as_broken_and_makes_up_for_it_later(
+    zones: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    world.boot()
+    set_by_action(world, "gone", timezone=ZONE)
+    world.run(10 * MINUTE)
+    lose(zones)
+    world.crash()
+    world.boot()
+    for _ in range(2):
+        set_by_action(world, "more")
+    world.run(10 * MINUTE)
+    assert caplog.text.count("recurring gone") == 1
+    known = recurring.settings_of(world.disk)
+    rows = {row["name"]: row for row in recurring.rows(world.disk, known, world.wall)}
+    assert rows["gone"]["problem"].startswith(f"timezone `{ZONE}`: must be a time zone")
+    assert (rows["gone"]["next"], rows["more"]["problem"]) == (None, None)
+    install(zones, ZONE, "Europe/Rome")
+    world.crash()
+    world.boot()
+    world.run(MINUTE)
+    assert made(world, "gone") == [1, 6, 11, 16, 21]
