@@ -35,6 +35,7 @@ log = logging.getLogger("spoold")
 MEASURED = 10  # beats from one look at the file server's clock to the next
 SILENT = 5 * SECOND  # a beat that has waited for so long is told of
 GRACE = "a file server that was rebooted lets nobody write for its grace time (NFSv4: 90 s by default)"
+STILL = "this process, the machine or its disk stood still"
 AGAIN = 2.0  # seconds between tries to bring something back
 BOOT = "/proc/sys/kernel/random/boot_id"
 
@@ -181,6 +182,7 @@ class Pulse(Circle):
         self._told = frozenset()
         self.lease_fd = os.memfd_create("spool-lease")  # what is asked before anything begins
         self._silent = False
+        self._why = f"waiting; {GRACE}" if is_network(root) else STILL
 
     def join(self) -> None:
         """Begin to live; waits until an earlier life of this node is over for sure. Busy."""
@@ -283,7 +285,7 @@ class Pulse(Circle):
         """What the loop may hang in says nothing: say for it why nothing goes on, and when it ends."""
         late = self.neighbours.overdue()
         if late > SILENT and not self._silent:
-            log.warning("%s has not answered for %d s: waiting; %s", self.root, late // SECOND, GRACE)
+            log.warning("%s has not answered for %d s: %s", self.root, late // SECOND, self._why)
             self._silent = True
         elif not late and self._silent:
             log.warning("%s answers again", self.root)

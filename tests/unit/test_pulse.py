@@ -1,25 +1,34 @@
-"""What a node says of a file server that does not answer."""
+"""What a node says where its spool does not answer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spool import layout
+import pytest
+
+from spool import layout, mounts
 from spool.init import init
 from spoold.sources.neighbours import SECOND
-from spoold.sources.pulse import SILENT, Pulse
+from spoold.sources.pulse import SILENT, STILL, Pulse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 LEASE = 180 * SECOND
 
 
-def test_a_file_server_that_does_not_answer_is_told_of_once_and_when_it_does_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("network", "why"), [(True, "waiting; a file server that was rebooted"), (False, STILL)]
+)
+def test_what_does_not_answer_is_told_of_once_with_what_that_means_and_when_it_does_again(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    network: bool,
+    why: str,
 ) -> None:
+    monkeypatch.setattr(mounts.Mount, "network", network)
     init(str(tmp_path / "q"))
     (tmp_path / "q" / layout.ALIVE).mkdir(exist_ok=True)
     pulse = Pulse(str(tmp_path / "q"), "one", LEASE, lambda: 0)
@@ -35,8 +44,7 @@ def test_a_file_server_that_does_not_answer_is_told_of_once_and_when_it_does_aga
     pulse._tell_silence()
     pulse._tell_silence()
     assert len(caplog.messages) == 1
-    assert "q has not answered for 10 s: waiting" in caplog.text
-    assert "grace time" in caplog.text
+    assert f"q has not answered for 10 s: {why}" in caplog.text
     known.fence_at = begun + known.every_beat
     pulse._tell_silence()
     pulse._tell_silence()
