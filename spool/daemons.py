@@ -17,7 +17,7 @@ from spool.mounts import is_network
 from spool.times import SECOND, parse_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from spool.disk import Disk
 
@@ -40,6 +40,13 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
         row["alive"] = _is_fresh(row) if shared else alive(root, node)
         found[node] = row
     return found
+
+
+def last_seen(status: Mapping[str, Any]) -> int | None:
+    """When a node last said anything, in its status file or by its heartbeat, us UTC; None: never."""
+    written = status.get("written_at")
+    said = status.get("beat_at"), parse_utc(written) if written else None
+    return max((us for us in said if us is not None), default=None)
 
 
 def any_alive(disk: Disk, root: str) -> bool:

@@ -90,7 +90,6 @@ def _full(disk: Disk) -> str | None:
 def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     from spool import daemons
     from spool.command import render
-    from spool.times import parse_utc
 
     if not found["alive"]:
         hint = f"start it with `{daemons.start_hint(found['spool'])}`"
@@ -105,9 +104,8 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
                 yield "python", problem
             if node.get("no_cgroup"):
                 yield "cgroups", f"none, memory holds for each process: {node['no_cgroup']}"
-        elif node.get("written_at"):
-            seen = render.until(parse_utc(node["written_at"]), now)
-            yield "daemon", f"node {name}: gone, last seen {seen}"
+        elif (seen := daemons.last_seen(node)) is not None:
+            yield "daemon", f"node {name}: gone, last seen {render.until(seen, now)}"
 
 
 def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from spool import layout
 from spool.command.render import clock, when
+from spool.daemons import last_seen
 from spool.dash import plots
 from spool.dash.flows import RANGES, clocks, flow
 from spool.dash.plots import Frame, Series
@@ -283,5 +284,5 @@ def history(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
 def nodes(source: Source) -> dict[str, Any]:
     """The daemons, and what tasks usually take."""
     moment = source.moment
-    return {"nodes": moment.status["nodes"], "outboxes": moment.status["outboxes"],
+    return {"nodes": moment.status["nodes"], "seen": last_seen, "outboxes": moment.status["outboxes"],
             "usual": sorted(moment.usual.items(), key=lambda row: -row[1])[:50]}  # fmt: skip

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from spool import layout
 from spool.command.render import width_of
+from spool.daemons import last_seen
 from spool.safe import safe
 from spool.scene.lists import is_wanted
 from spool.scene.words import HELD, bar, number, seconds
@@ -174,7 +175,7 @@ def _nodes(moment: Moment) -> Table:
     for name, node in moment.status["nodes"].items():
         counts, gate = node.get("counts") or {}, node.get("gate") or {}
         state = (str(node.get("state")), "green") if node["alive"] else ("gone", "red")
-        started, seen = node.get("started_at"), node.get("written_at")
+        started, seen = node.get("started_at"), last_seen(node)
         up = format_span(max(0, moment.now - parse_utc(started))) if started and node["alive"] else ""
         rows.append(
             _row(
@@ -188,7 +189,7 @@ def _nodes(moment: Moment) -> Table:
                 "shut" if gate.get("open") is False else "open",
                 number(counts.get("done", 0)),
                 number(counts.get("failed", 0)),
-                when(parse_utc(seen), moment.now) if seen else "",
+                when(seen, moment.now) if seen else "",
             )
         )
     return Table(heads, rows, "no daemon has served this spool yet")

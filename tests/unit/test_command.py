@@ -23,7 +23,7 @@ from spool.command.verbs import VERBS
 from spool.fields import TAKES
 from spool.init import init
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
-from spool.times import format_utc
+from spool.times import HOUR, format_utc
 from spoold.core.table import TABLE
 from spoold.core.table import VERBS as VERBS_OF_TASKS
 from tests.unit.test_client import NOW, put_event, put_record, take_in
@@ -757,6 +757,19 @@ def test_init_makes_a_spool_once(tmp_path: Path, say: Any) -> None:
     assert say("init", "--spool", place)[0] == OK
     assert say("init", "--spool", place, f"{place}2")[0] == USAGE
     assert say("init", "/proc/nonsense")[0] != OK
+
+
+def test_a_node_was_last_seen_when_its_heart_beat_or_its_status_was_written(root: Path, say: Any) -> None:
+    (root / "nodes" / "n.lock").touch()
+    (root / "nodes" / "n.json").write_text(json.dumps({"written_at": format_utc(NOW)}))
+    assert "node n: gone, last seen" in say("status")[1]
+    assert "(1 h" in say("status")[1]
+    beat = root / layout.ALIVE / "n,a1,n=7,l=30"
+    beat.parent.mkdir(exist_ok=True)
+    beat.touch()
+    assert "(1 h" not in say("status")[1]
+    (root / "nodes" / "n.json").write_text(json.dumps({"written_at": format_utc(NOW + 9 * HOUR)}))
+    assert "(in 7 h" in say("status")[1]
 
 
 @pytest.mark.parametrize(
