@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+from spool import layout
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
 
 if TYPE_CHECKING:
     import argparse
+
+    from spool.client import Spool
 
 EPILOG = """
 What runs goes on. Without --task and --node it is about the whole spool; `resume` takes back
@@ -35,5 +39,15 @@ def run(args: argparse.Namespace) -> int:
     spool = options_of.open_spool(args)
     stem = spool.control(args.verb, **fields)
     what = [f"{name} {fields[name]}" for name in ("task", "node") if name in fields]
+    if "node" in fields and not _is_known(spool, fields["node"]):
+        print(f"spool: no node {fields['node']} is known here", file=sys.stderr)
     said = f"{args.verb}: asked for {' '.join(what) or 'the whole spool'}"
     return see(spool, [stem], args, said, {k: fields.get(k) for k in ("task", "node")})
+
+
+def _is_known(spool: Spool, node: str) -> bool:
+    """Whether a node of this name has served the spool, or who asks may not look."""
+    try:
+        return spool.disk.info(f"{layout.NODES}/{node}.lock") is not None
+    except PermissionError:
+        return True

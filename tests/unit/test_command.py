@@ -722,6 +722,18 @@ def test_pause_resume_and_drain_say_what_they_are_about(root: Path, say: Any) ->
     assert dropped(root)[0]["until"] == "+2h"
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume", "drain"])
+def test_a_node_that_nobody_knows_is_told_of_and_may_be_asked_for(
+    root: Path, say: Any, verb: str
+) -> None:
+    status, out, err = say(verb, "--node", "zzz")
+    assert (status, out) == (OK, f"{verb}: asked for node zzz\n")
+    assert err.startswith("spool: no node zzz is known here\n")
+    (root / "nodes" / "zzz.lock").touch()
+    assert "is known here" not in say(verb, "--node", "zzz")[2]
+    assert [d["node"] for d in dropped(root)] == ["zzz", "zzz"]
+
+
 def test_waiting_for_an_action_nobody_carries_out_ends(say: Any) -> None:
     assert say("hold", new_id(), "--wait", "0.02")[0] == TEMPFAIL
     assert say("hold", new_id(), "--wait", "0")[0] == OK
