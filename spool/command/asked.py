@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import daemons
 from spool.command.wait import seconds
-from spool.errors import EX_DATAERR, EX_NOPERM, EX_TEMPFAIL, NotAllowed, Refused, TimedOut
+from spool.errors import EX_DATAERR, EX_NOPERM, EX_TEMPFAIL, Invalid, NotAllowed, Refused, TimedOut
 from spool.safe import safe
 
 if TYPE_CHECKING:
@@ -27,9 +27,21 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
         "--wait",
         nargs="?",
         const=PATIENCE,
+        type=_patience,
         metavar="DURATION",
         help=f"wait until it is carried out (default {PATIENCE}); 0 does not wait at all",
     )
+
+
+def _patience(text: str) -> float:
+    """The seconds of --wait; any other word behind it was meant to stand by itself."""
+    import argparse
+
+    try:
+        return seconds(text, "--wait")
+    except Invalid as problem:
+        why = f"{text!r} was taken for its DURATION, which {problem.rule}; put --wait last"
+        raise argparse.ArgumentTypeError(why) from None
 
 
 def see(  # noqa: PLR0913 - what there is to say
@@ -46,7 +58,7 @@ def see(  # noqa: PLR0913 - what there is to say
     """
     alive = daemons.any_alive(spool.disk, spool.path)
     asked = args.wait is not None
-    limit = seconds(args.wait, "--wait") if asked else GLANCE if alive else 0.0
+    limit = args.wait if asked else GLANCE if alive else 0.0
     refused, late, hidden = _outcome(spool, stems, limit)
     refused = [*denied, *refused]
     if args.json:

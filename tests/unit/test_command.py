@@ -739,6 +739,16 @@ def test_waiting_for_an_action_nobody_carries_out_ends(say: Any) -> None:
     assert say("hold", new_id(), "--wait", "0")[0] == OK
 
 
+def test_what_is_taken_for_the_duration_of_wait_is_named_and_nothing_is_asked(
+    root: Path, say: Any
+) -> None:
+    for words in (["release"], ["release", "--task", "a"], ["errors", "mute"], ["cron", "pause"]):
+        task_id = new_id()
+        status, _, err = say(*words, "--wait", task_id)
+        assert (status, dropped(root)) == (USAGE, [])
+        assert f"argument --wait: '{task_id}' was taken for its DURATION, which must be seconds" in err
+
+
 # status, init, fsck, completion
 
 
