@@ -12,7 +12,6 @@ expression and counts through the wall clock; where the clock of a zone is set, 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from spool.names import id_from
 from spool.times import DAY, SECOND, format_span, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import tzinfo
 
 MAX_TEXT = 200
@@ -43,7 +42,6 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - what a wall clock shows has no z
 _STEP = DAY  # us in which the clock of a zone is set at most once
 _NEVER = 1 << 62
 ON_TIME = 60 * SECOND  # what starts later than this was missed
-MOST = 10_000  # instants that one look considers
 _HORIZON = 40 * 366 * DAY  # us: 29 February on a given weekday occurs once in 28 years, or in 40
 
 
@@ -193,25 +191,59 @@ def shift(seed: str, name: str, spread: int) -> int:
 
 
 class Due(Struct, frozen=True):
-    """What a look at a schedule finds: instants to make tasks of, how many are left out, up to when."""
+    """What a look at a schedule finds: instants to make tasks of, the first one left out, up to when."""
 
     make: tuple[int, ...]
-    missed: int
+    missed: int | None
     until: int
 
 
 def due(  # noqa: PLR0913 - what a schedule says of its past
-    rule: Every, zone: tzinfo, since: int, now: int, *, catch_up: str, window: int, most: int
+    rule: Every,
+    zone: tzinfo,
+    since: int,
+    now: int,
+    *,
+    catch_up: str,
+    window: int,
+    most: int,
+    pauses: Iterable[tuple[int, int]] = (),
 ) -> Due:
-    """What is due at `now` of what comes after `since`.
+    """What is due at `now` of what comes after `since`, and in none of the pauses (from, to).
 
     What is at most ON_TIME late is made. Of what is later, and within `window`, `catch_up` makes none;
     once: the newest, unless something is on time; all: the newest `most`. What is older is not counted.
     """
-    begin = max(since, now - max(window, ON_TIME) - 1, now - MOST * rule.span if rule.span else 0)
-    times = deque(takewhile(lambda at: at <= now, occurrences(rule, zone, begin)), maxlen=MOST)
-    fresh = [at for at in times if now - at <= ON_TIME]
-    old = [at for at in times if now - at > ON_TIME]
-    room = {"none": 0, "once": 0 if fresh else 1, "all": most}[catch_up]
-    make = (*old[len(old) - min(room, len(old)) :], *fresh)
-    return Due(make, len(times) - len(make), now)
+    begin = max(since, now - max(window, ON_TIME) - 1)
+    middle = max(begin, now - ON_TIME - 1)
+    fresh = _newest(rule, zone, _open(middle, now, pauses), ON_TIME // SECOND + 1)
+    spans = _open(begin, middle, pauses)
+    old = _newest(rule, zone, spans, {"none": 0, "once": 0 if fresh else 1, "all": most}[catch_up])
+    firsts = (next(_within(rule, zone, *span), None) for span in spans)
+    missed = next((at for at in firsts if at is not None), None)
+    return Due((*old, *fresh), None if missed in old else missed, now)
+
+
+def _open(begin: int, end: int, pauses: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What the pauses leave of a time: (after, up to) each."""
+    found = []
+    for since, until in sorted(pauses):
+        found.append((begin, min(since - 1, end)))
+        begin = max(begin, until - 1)
+    return [(after, upto) for after, upto in (*found, (begin, end)) if after < upto]
+
+
+def _newest(rule: Every, zone: tzinfo, spans: list[tuple[int, int]], count: int) -> list[int]:
+    """The last `count` instants of these spans; it looks back from the end, ever further."""
+    found: list[int] = []
+    for after, end in reversed(spans):
+        upto, step = end, 60 * SECOND
+        while after < upto and len(found) < count and any(_within(rule, zone, after, upto)):
+            start = max(after, upto - step)
+            found[:0] = _within(rule, zone, start, upto)
+            upto, step = start, 2 * step
+    return found[-count:]
+
+
+def _within(rule: Every, zone: tzinfo, after: int, upto: int) -> Iterator[int]:
+    return takewhile(upto.__ge__, occurrences(rule, zone, after))

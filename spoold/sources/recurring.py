@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, occurrences, packs, scheduled
 from spool.actions import Submit
@@ -20,6 +20,7 @@ from spool.patterns import matches
 from spool.quarantine import quarantine
 from spool.schedule import due
 from spool.schedule import occurrences as instants
+from spool.times import format_utc
 from spoold.core.control import replace_rows
 from spoold.core.values import Arrived, Source
 from spoold.sources.lookout import read_pauses
@@ -61,6 +62,8 @@ class Recurring:
         self._seed = chance
         self._again: int | None = None  # monotonic
         self._latest = 0
+        self._pauses = state.pauses
+        self._over: list[dict[str, Any]] = []  # pauses that have ended, until all is looked after
 
     def due(self, now: Now) -> int | None:
         """In how many us there is something to do; None where nothing recurs."""
@@ -77,6 +80,10 @@ class Recurring:
         """Tasks that are due, those aside that are known; none while nothing is due."""
         settings = self.state.settings
         self._read(now)
+        if self._pauses is not self.state.pauses:
+            gone = [row for row in self._pauses if row not in self.state.pauses]
+            self._over += [{**row, "until": min(row.get("until") or NEVER, now.wall)} for row in gone]
+            self._pauses = self.state.pauses
         set_back = now.wall < self._latest - AGAIN
         if self._settings is not settings or self._tables is not self.state.schedules or set_back:
             self._begin(settings)
@@ -98,6 +105,8 @@ class Recurring:
                 zone = self._zones[schedule.name]
                 self._next[schedule.name] = next(instants(schedule.every, zone, mark.until), NEVER)
                 changed = True
+        if self._again is None:
+            self._over.clear()
         if changed:
             self._save()
         return found
@@ -155,7 +164,9 @@ class Recurring:
         """The tasks that are not known yet, and how far it has come once they are."""
         zone, mark = self._zones[schedule.name], self._marks.get(schedule.name)
         rule = occurrences.rule_of(schedule, zone)
-        if mark is None or mark.rule != rule or self.is_paused(schedule.name):
+        pauses = [*self._spans(schedule.name, self._over), *self._spans(schedule.name, self.state.rows())]
+        paused = any(until > now.wall for _, until in pauses)
+        if mark is None or mark.rule != rule or paused:
             # It begins now, or what would have been was not wanted.
             return [], Mark(rule, now.wall, mark.last if mark else None)
         found = due(
@@ -166,18 +177,21 @@ class Recurring:
             catch_up=schedule.catch_up,
             window=schedule.window,
             most=schedule.most,
+            pauses=pauses,
         )
         tasks = [occurrences.made(schedule, at, now.wall, self._seed, os.geteuid()) for at in found.make]
         fresh = [task for task in tasks if not self._known(task.id or "")]
         if found.missed and not fresh:
-            log.info("recurring %s: %d missed", schedule.name, found.missed)
+            log.info("recurring %s: missed since %s", schedule.name, format_utc(found.missed))
         last = found.make[-1] if found.make else mark.last
         return fresh[:AT_ONCE], Mark(rule, found.until, last)
 
-    def is_paused(self, name: str) -> bool:
-        """Whether nothing of a schedule is to be made."""
-        scopes = (row.get("task") or "" for row in self.state.rows())
-        return any(scope[:1] == "@" and matches(scope[1:], name) for scope in scopes)
+    def _spans(self, name: str, rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
+        """From when to when nothing of a schedule is to be made."""
+        mine = [
+            row for row in rows if (row.get("task") or "")[:1] == "@" and matches(row["task"][1:], name)
+        ]
+        return [(row.get("since") or 0, row.get("until") or NEVER) for row in mine]
 
     def _known(self, task_id: str) -> bool:
         info = self.disk.info(layout.own_copy(task_id))

@@ -184,19 +184,25 @@ def test_a_spread_uses_all_of_its_room() -> None:
     assert len(found) == 60
 
 
+spans = st.lists(st.tuples(st.integers(0, 3 * DAY), st.integers(0, DAY)), max_size=3)
+
+
 @settings(deadline=None)
 @given(
-    st.integers(30, 4000), st.integers(0, 3 * DAY), st.sampled_from(["none", "once", "all"]),
-    st.integers(0, 2 * DAY), st.integers(1, 50),
+    st.one_of(st.integers(30, 4000), st.sampled_from(list(RULES))), st.integers(0, 3 * DAY),
+    st.sampled_from(["none", "once", "all"]), st.integers(0, 2 * DAY), st.integers(1, 50), spans,
 )  # fmt: skip
 def test_what_was_missed_is_made_as_the_policy_says(
-    seconds: int, gap: int, catch_up: str, window: int, most: int
+    every: object, gap: int, catch_up: str, window: int, most: int, ago: list[tuple[int, int]]
 ) -> None:
-    rule = parse_every(seconds)
-    found = due(rule, UTC, NOW - gap, NOW, catch_up=catch_up, window=window, most=most)
+    rule = parse_every(every)
+    pauses = [(NOW - begin, NOW - begin + length) for begin, length in ago]
+    found = due(rule, UTC, NOW - gap, NOW, catch_up=catch_up, window=window, most=most, pauses=pauses)
     times = list(takewhile(lambda at: at <= NOW, occurrences(rule, UTC, NOW - gap)))
+    times = [at for at in times if not any(begin <= at < end for begin, end in pauses)]
     fresh = [at for at in times if at >= NOW - ON_TIME]
     late = [at for at in times if NOW - window <= at < NOW - ON_TIME]
     wanted = {"none": [], "once": [] if fresh else late[-1:], "all": late[-most:]}[catch_up]
     assert list(found.make) == [*wanted, *fresh]
     assert found.until == NOW
+    assert found.missed == next((at for at in late if at not in wanted), None)

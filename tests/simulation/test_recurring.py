@@ -112,3 +112,36 @@ def test_a_set_schedule_without_its_zone_is_shown_as_broken_and_makes_up_for_it_
     world.boot()
     world.run(MINUTE)
     assert made(world, "gone") == [1, 6, 11, 16, 21]
+
+
+HOURLY = f"|{schedule('h', every='0 * * * *')}"  # a minute after START, and so on
+HOUR = 60 * MINUTE
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_nothing_is_made_of_a_pause_that_ended_while_nobody_looked_and_all_of_what_came_after(
+    *, down: bool
+) -> None:
+    world = World(more=HOURLY)
+    world.boot()
+    world.run(2 * MINUTE)
+    act(world, action="pause", task="@h", until=(world.wall + 3 * HOUR) // SECOND)
+    world.run(HOUR)
+    if down:
+        world.crash()
+    world.step_clock(5 * HOUR)  # as after a suspension
+    if down:
+        world.boot()
+    world.run(MINUTE)
+    assert made(world, "h") == [1, 241, 301, 361]
+
+
+def test_nothing_is_made_of_a_pause_that_somebody_ended_while_it_was_looked_at() -> None:
+    world = World(more=HOURLY)
+    world.boot()
+    world.run(2 * MINUTE)
+    act(world, action="pause", task="@*")
+    world.run(3 * HOUR)
+    act(world, action="resume", task="@*")
+    world.run(HOUR)
+    assert made(world, "h") == [1, 241]
