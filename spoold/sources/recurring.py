@@ -18,7 +18,7 @@ from spool.errors import Invalid
 from spool.occurrences import Mark
 from spool.patterns import matches
 from spool.quarantine import quarantine
-from spool.schedule import due
+from spool.schedule import due, occurrence_id
 from spool.schedule import occurrences as instants
 from spool.times import format_utc
 from spoold.core.control import replace_rows
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.owncopy import Task
+    from spool.schedule import Due
     from spool.settings import Recurring as Schedule
     from spool.settings import Settings
     from spoold.core.state import State
@@ -40,6 +41,7 @@ AGAIN = 1_000_000  # us until it is looked whether what was made has come in
 NOTICE = 4_000_000  # us until other nodes know of a new one (neighbours.every_look is at most half)
 OTHERS = 10_000_000  # us between looks at what another node may have written
 AT_ONCE = 1000  # tasks of one schedule in one turn
+SLICE = 30  # schedules in one turn, or tasks: the loop is not to be kept
 NEVER = 1 << 62
 
 
@@ -60,7 +62,9 @@ class Recurring:
         self._broken: dict[str, str] = {}  # why nothing can be made of a schedule
         self._rules: dict[str, str] = {}  # as they are on disk
         self._seed = chance
-        self._again: int | None = None  # monotonic
+        self._again: dict[str, int] = {}  # monotonic, of those whose tasks were made
+        self._made: dict[str, Due] = {}  # and what was found due
+        self._changed = False  # marks, since they were written
         self._latest = 0
         self._pauses = state.pauses
         self._over: list[dict[str, Any]] = []  # pauses that have ended, until all is looked after
@@ -70,8 +74,8 @@ class Recurring:
         known = self._settings is self.state.settings and self._tables is self.state.schedules
         if not known:
             return 0
-        waits = [at - now.wall for at in self._next.values()]
-        waits += [self._again - now.mono] if self._again is not None else []
+        waits = [at - now.wall for name, at in self._next.items() if name not in self._again]
+        waits += [at - now.mono for at in self._again.values()]
         waits += [self._reread - now.mono] if self._reread and len(self.state.peers) > 1 else []
         waits += [(self._noticed or now.mono) - now.mono] if self.state.reread else []
         return max(0, min(waits)) if waits else None
@@ -90,26 +94,31 @@ class Recurring:
         elif self.due(now) != 0:
             return []
         self._latest = now.wall
-        self._again = None
         found: list[Arrived] = []
-        changed = False
-        for schedule in self._all:
-            if self._next.get(schedule.name, 0) > now.wall:
-                continue
+        ready = [schedule for schedule in self._all if self._wait(schedule, now) <= 0]
+        ready.sort(key=lambda schedule: self._next[schedule.name])
+        for count, schedule in enumerate(ready):
+            if max(count, len(found)) >= SLICE:
+                return found
             tasks, mark = self._due(schedule, now)
             found += [self._arrival(task) for task in tasks]
             if tasks:
-                self._again = now.mono + AGAIN
+                self._again[schedule.name] = now.mono + AGAIN
             else:
+                self._again.pop(schedule.name, None)
                 self._marks[schedule.name] = mark
                 zone = self._zones[schedule.name]
                 self._next[schedule.name] = next(instants(schedule.every, zone, mark.until), NEVER)
-                changed = True
-        if self._again is None:
+                self._changed = True
+        if not self._again:
             self._over.clear()
-        if changed:
+        if self._changed:
             self._save()
         return found
+
+    def _wait(self, schedule: Schedule, now: Now) -> int:
+        again = self._again.get(schedule.name)
+        return self._next[schedule.name] - now.wall if again is None else again - now.mono
 
     def _read(self, now: Now) -> None:
         """What actions have set: at the start, and now and then where another node writes it."""
@@ -151,7 +160,8 @@ class Recurring:
             if before.get(name) != why:
                 log.error("recurring %s: %s", name, why)
         self._all = tuple(schedule for schedule in found if schedule.name not in self._broken)
-        self._next = {}
+        self._next = {schedule.name: 0 for schedule in self._all}
+        self._again, self._made = {}, {}
         marks = occurrences.marks(self.disk)
         names = self._broken.keys() | {schedule.name for schedule in self._all}
         self._marks = {name: mark for name, mark in marks.items() if name in names}
@@ -166,10 +176,11 @@ class Recurring:
         rule = occurrences.rule_of(schedule, zone)
         pauses = [*self._spans(schedule.name, self._over), *self._spans(schedule.name, self.state.rows())]
         paused = any(until > now.wall for _, until in pauses)
+        found = self._made.pop(schedule.name, None)
         if mark is None or mark.rule != rule or paused:
             # It begins now, or what would have been was not wanted.
             return [], Mark(rule, now.wall, mark.last if mark else None)
-        found = due(
+        found = found or due(
             schedule.every,
             zone,
             min(mark.until, now.wall),
@@ -179,12 +190,14 @@ class Recurring:
             most=schedule.most,
             pauses=pauses,
         )
-        tasks = [occurrences.made(schedule, at, now.wall, self._seed, os.geteuid()) for at in found.make]
-        fresh = [task for task in tasks if not self._known(task.id or "")]
-        if found.missed and not fresh:
+        fresh = [at for at in found.make if not self._known(occurrence_id(schedule.name, at))][:AT_ONCE]
+        if fresh:
+            self._made[schedule.name] = found
+        elif found.missed:
             log.info("recurring %s: missed since %s", schedule.name, format_utc(found.missed))
         last = found.make[-1] if found.make else mark.last
-        return fresh[:AT_ONCE], Mark(rule, found.until, last)
+        tasks = [occurrences.made(schedule, at, now.wall, self._seed, os.geteuid()) for at in fresh]
+        return tasks, Mark(rule, found.until, last)
 
     def _spans(self, name: str, rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
         """From when to when nothing of a schedule is to be made."""
@@ -203,6 +216,7 @@ class Recurring:
         return Arrived(source, Submit(tasks=(task,), batch=False))
 
     def _save(self) -> None:
+        self._changed = False
         staged = f"{layout.NODES}/.{self.state.node}.recurring"
         data = occurrences.encode(self._marks)
         try:

@@ -6,14 +6,21 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
 from itertools import islice, takewhile
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spool import schedule
 from spool.names import id_time, is_id
 from spool.schedule import LONGEST, ON_TIME, due, occurrence_id, occurrences, parse_every, shift
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spool.schedule import Every
 
 MINUTE = 60_000_000
 HOUR, DAY = 60 * MINUTE, 1440 * MINUTE
@@ -206,3 +213,22 @@ def test_what_was_missed_is_made_as_the_policy_says(
     assert list(found.make) == [*wanted, *fresh]
     assert found.until == NOW
     assert found.missed == next((at for at in late if at not in wanted), None)
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "most", "drawn"), [("none", 1, 100), ("once", 1, 100), ("all", 100, 500)]
+)
+def test_no_more_is_counted_out_than_is_made(
+    monkeypatch: pytest.MonkeyPatch, catch_up: str, most: int, drawn: int
+) -> None:
+    seen: list[int] = []
+
+    def counted(rule: Every, zone: ZoneInfo, after: int) -> Iterator[int]:
+        for at in occurrences(rule, zone, after):
+            seen.append(at)
+            yield at
+
+    monkeypatch.setattr(schedule, "occurrences", counted)
+    rule = parse_every("* * * * *")
+    due(rule, UTC, NOW - 30 * DAY, NOW - 90_000_000, catch_up=catch_up, window=30 * DAY, most=most)
+    assert len(seen) < drawn

@@ -12,6 +12,7 @@ import pytest
 from spool import layout, look
 from spool.scene import recurring
 from spool.times import parse_utc
+from spoold.sources.recurring import SLICE
 from tests.simulation.world import SECOND, START, World
 
 if TYPE_CHECKING:
@@ -145,3 +146,21 @@ def test_nothing_is_made_of_a_pause_that_somebody_ended_while_it_was_looked_at()
     act(world, action="resume", task="@*")
     world.run(HOUR)
     assert made(world, "h") == [1, 241]
+
+
+def test_many_schedules_are_looked_after_a_few_at_a_time_and_none_is_left_out() -> None:
+    names = [f"s{n}" for n in range(3 * SLICE + 1)]
+    world = World(more="|" + "\n".join(schedule(name, every="0 * * * *") for name in names))
+    world.boot()
+    world.run(SECOND)
+    world.crash()
+    world.pass_time(5 * HOUR)
+    host = world.boot()
+    turns = [0]
+    while sum(turns) < 5 * len(names):
+        turns.append(len(host.recurring.look(world.now())))
+        assert turns[-1] < SLICE + 5
+    world.crash()
+    world.boot()
+    world.run(HOUR)
+    assert {name: made(world, name) for name in names} == {n: [1, 61, 121, 181, 241, 301] for n in names}
