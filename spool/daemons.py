@@ -14,6 +14,7 @@ from spool.beats import ORPHAN, Beat, parse
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.mounts import is_network
+from spool.names import parse_event
 from spool.times import SECOND, parse_utc
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def unread(disk: Disk) -> dict[str, int]:
         return found
     for parent in sorted(parents):
         try:
-            found[parent] = sum(1 for n in disk.names(f"{layout.OUTBOX}/{parent}") if n[:1] != ".")
+            found[parent] = sum(1 for n in disk.names(f"{layout.OUTBOX}/{parent}") if parse_event(n))
         except OSError:
             continue
     return found

@@ -287,11 +287,15 @@ class Fsck:
             folder = f"{layout.OUTBOX}/{parent}"
             for name in look.names(self.disk, folder):
                 path = f"{folder}/{name}"
+                info = self.disk.info(path)
+                if info is not None and stat.S_ISDIR(info.mode):
+                    yield Finding(path, "is a directory that somebody has made: remove it")
+                    continue
                 try:
                     if parse_event(name) is None:
                         raise BadName("is not the name of an event")
                     decode(self.disk.read(path, RECORD_LIMIT))
-                except DAMAGED as problem:
+                except (*DAMAGED, PermissionError) as problem:
                     yield self._away(path, str(problem))
                 except Missing:
                     continue  # its parent has just read it

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from spool import layout, look
-from spool.disk import Missing
+from spool import handed, layout, look
+from spool.names import parse_event
 from spoold.core.values import Outboxes
 
 if TYPE_CHECKING:
@@ -45,22 +47,22 @@ class OutboxLimits:
         return max(0, self._next - now.mono) if self.state.full else None
 
     def _counted(self, parents: list[str]) -> list[Event]:
-        counts = {parent: self._count(f"{layout.OUTBOX}/{parent}") for parent in parents}
+        counts = {parent: len(self._events(parent)) for parent in parents}
         return [Outboxes(counts)] if counts else []
 
-    def _count(self, folder: str) -> int:
-        try:
-            return len(self.disk.names(folder))
-        except (Missing, NotADirectoryError):
-            return 0
+    def _events(self, parent: str) -> list[str]:
+        """What is to be read in an outbox, oldest first: others can put anything there."""
+        folder = f"{layout.OUTBOX}/{parent}"
+        names = [name for name in look.names(self.disk, folder) if parse_event(name) is not None]
+        if parent != layout.DEFAULT_PARENT:
+            return names  # what is no file holds up nobody else
+        infos = ((name, handed.info(self.disk, f"{folder}/{name}")) for name in names)
+        return [name for name, info in infos if info is not None and stat.S_ISREG(info.mode)]
 
     def _forget_oldest(self) -> None:
         """Nobody has asked for the default outbox: it keeps the newest events and holds nothing up."""
         limit = self.state.settings.outbox_limit
-        folder = f"{layout.OUTBOX}/{layout.DEFAULT_PARENT}"
-        names = look.names(self.disk, folder)
+        names = self._events(layout.DEFAULT_PARENT)
         for name in names[: max(0, len(names) - limit + max(1, limit // 10))]:
-            try:
-                self.disk.remove(f"{folder}/{name}")
-            except Missing:
-                pass  # read by somebody after all
+            with suppress(OSError):  # read by somebody after all, or in use as something else
+                self.disk.remove(f"{layout.OUTBOX}/{layout.DEFAULT_PARENT}/{name}")

@@ -31,6 +31,7 @@ event. `relaxed` durability leaves out the log and all syncs, and changes nothin
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -40,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec.structs import replace
 
-from spool import layout, look, records
+from spool import handed, layout, look, records
 from spool.actions import encode_task
 from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     Verb: TypeAlias = Callable[[str, str], None]
 
 log = logging.getLogger("spoold")
+KEPT = (errno.EPERM, errno.EACCES, errno.EBUSY)  # chattr +i, a directory that is not ours, a mount
 ENDING = "ending"  # why what waits stands in running/ for a moment
 
 
@@ -328,6 +330,8 @@ class Store:
                 raise
             self._made.discard(box)  # its parent has removed it
             self.announce(staged, parent, name)
+        except IsADirectoryError:  # a reader of this outbox has made it, who could have read it as well
+            self.disk.remove(staged)
 
     def _box(self, parent: str) -> bool:
         """The outbox of a parent is there; whether its name is yet to be synced."""
@@ -520,7 +524,7 @@ class Store:
         Inode numbers are used again at once: only with its ctime does one tell a file from the next,
         but for one with a second name, whose ctime changes when that one goes.
         """
-        path, found = source.path, self.disk.info(source.path)
+        path, found = source.path, handed.info(self.disk, source.path)
         if found is None or found.ino != source.ino:
             return
         if found.ctime_us != source.ctime and found.nlink == 1:
@@ -530,9 +534,11 @@ class Store:
                 self.disk.remove(path)
             else:
                 self.disk.move(path, target)
-        except Missing:
+        except (Missing, IsADirectoryError):
             pass  # the writer took it back in this very moment
-        except PermissionError as problem:  # chattr +i, or a directory that is not ours
+        except OSError as problem:
+            if problem.errno not in KEPT:
+                raise
             self.immovable.add((path, source.ino))
             log.warning("%s is done with and cannot be removed: %s", ascii(path), problem.strerror)
 
@@ -643,5 +649,5 @@ class Store:
         """Whether an event tells this already: it was told just before a crash."""
         try:
             return self.disk.read(path, records.RECORD_LIMIT) == records.encode(message.content)
-        except (Missing, NotRegular, TooLarge):
+        except OSError:  # gone, or whatever a reader of this outbox has put there
             return False

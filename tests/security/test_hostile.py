@@ -13,9 +13,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool import sysinit
+from spool.names import event_name, new_id
 from tests.e2e.catalogue import ALL, SECRET
 from tests.e2e.live import ROOT, handler, until
-from tests.security.shared import ANN, BOB, EVE, SPOOLD, SUBMIT, Shared, become, made, needs_users, python
+from tests.security.shared import (
+    ANN,
+    BOB,
+    EVE,
+    SHOP,
+    SPOOLD,
+    SUBMIT,
+    Shared,
+    become,
+    made,
+    needs_users,
+    python,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +106,8 @@ _DROP = f"""
 import json, os, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
+from spool import sysinit
+from spool.names import event_name, new_id
 from tests.e2e.catalogue import ALL
 box = Path(root, "incoming")
 (box / ".good").write_bytes(b'{{"task": "note"}}')
@@ -234,3 +250,32 @@ def test_what_is_begun_and_never_finished_counts_in_the_quota_of_its_writer(made
     spool.start()
     until(lambda: len(os.listdir(spool.root / "tmp")) == 5, "what is too much goes")
     spool.event("done", spool.submitted(ANN, "note"))
+
+
+def test_whoever_reads_an_outbox_cannot_stop_spoold_with_what_he_puts_there(made: Make) -> None:
+    """What is no file of an event is counted and forgotten by nobody, and in no event's way."""
+    spool = made(f"outbox_limit = 4\n{HEAD}{HONEST}{NOTE}")
+    sysinit.add_outbox(str(spool.root), f"default={SHOP}")
+    box = spool.root / "outbox" / "default"
+    bad = new_id()
+    spool.handed_in(ANN, "bad.json", {"task": "note", "id": bad, "no": 1})
+    dropped = (spool.root / "incoming" / "bad.json").stat().st_ctime_ns // 1000
+    folders = ["!d", *(event_name(n, new_id(), "note", "done") for n in range(9))]
+    code = f"""
+import os
+os.chdir(root + "/outbox/default")
+for name in {folders}:
+    os.mkdir(name)
+os.close(os.open({event_name(dropped, bad, "note", "rejected")!r}, os.O_CREAT, 0))
+"""
+    assert spool.script(SHOP, code, (SHOP,)).stderr == ""
+    spool.start()
+    until(lambda: sum(bad in name for name in os.listdir(box)) == 2, "the refusal is told beside it")
+    ids = [spool.submitted(ANN, "note") for _ in range(9)]
+    until(lambda: spool.count("done") == len(ids), "none is held up")
+    until(
+        lambda: sum((box / name).is_file() for name in os.listdir(box)) <= 4, "the oldest are forgotten"
+    )
+    spool.status(lambda s: s["full_outboxes"] == [], "it is not full")
+    checked = spool.spool(SPOOLD, "fsck", "--force", groups=())
+    assert "!d" in checked.stdout, checked.stderr

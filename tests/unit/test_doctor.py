@@ -235,7 +235,8 @@ def test_what_was_put_aside_and_what_nobody_reads_is_told(root: Path) -> None:
     (root / "corrupt" / "x.reason.json").touch()
     (root / "outbox" / "shop").mkdir()
     for number in range(1000):
-        (root / "outbox" / "shop" / str(number)).touch()
+        (root / "outbox" / "shop" / f"{number},id,note,done.json").touch()
+        (root / "outbox" / "shop" / f"{number}").touch()  # no event
     told = [c.what for c in examine(str(root)) if c.level == WARN]
     assert any(what.startswith("1 damaged") for what in told)
     assert any("1000 events for shop" in what for what in told)
