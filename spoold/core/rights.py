@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 ANY = "*"
 KEPT = 1000  # refusals of one writer a day that are kept and told
 TOLD = 1000  # of those that are not, how many stand in one line of the journal
+UNKNOWN = -1  # the turn of all that nobody knows
 UNHEARD = "no rule of [policy] is about"
 
 
@@ -52,6 +53,16 @@ def rules_of(settings: Settings, who: Who) -> list[Rule]:
     else:
         names = {ANY, f"user:{who.name}", f"user:{who.uid}", *(f"group:{g}" for g in who.groups)}
     return [rule for rule in settings.policy if rule.who in names]
+
+
+def turn_of(settings: Settings, who: Who) -> int:
+    """In whose turn and quotas his files and refusals count: his own, if somebody knows him.
+
+    A user may have 65,536 uids (subuid(5)) that neither this machine nor a rule has a name for.
+    """
+    is_known = who.trusted or who.name != str(who.uid) or who.groups
+    named = f"user:{who.uid}"
+    return who.uid if is_known or any(rule.who == named for rule in settings.policy) else UNKNOWN
 
 
 def why_not_submit(settings: Settings, who: Who, tasks: Sequence[Task], now: int, live: int) -> str:
@@ -113,7 +124,8 @@ def shed(state: State, actions: list[Action], now: Now) -> list[Action]:
         if not isinstance(action, Refuse) or who is None or who.trusted:
             out.append(action)
             continue
-        number = state.refusals[who.uid] = state.refusals.get(who.uid, 0) + 1
+        turn = turn_of(state.settings, who)
+        number = state.refusals[turn] = state.refusals.get(turn, 0) + 1
         out.append(action if number <= KEPT else Drop(action.source))
         if number > KEPT and (number - KEPT - 1) % TOLD == 0:
             facts = {**action.source.by, "count": number - KEPT, "rule": action.reason.get("rule")}

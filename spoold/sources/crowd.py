@@ -31,6 +31,7 @@ SLICE = 256  # files handed out, and names looked at, in one round of the loop
 KEPT = 2 * SLICE  # files of each writer that a pass remembers
 SURPLUS = 4096  # files that are refused for their number in one pass
 SLOW = 250_000  # us: not sooner does a writer who is over his rate get another look
+UNKNOWN = "whoever has no name here"
 _LIMITS = {name: parse_size(POLICY_ROWS[name].default) for name in ("files", "bytes", "rate")}
 
 
@@ -47,6 +48,7 @@ class Crowd:
         self._rates = Rates()
         self._rung = True
         self._pass: Iterator[None] | None = None
+        self._writers: dict[int, _Writer] = {}
         self._queues: dict[int, list[tuple[int, str]]] = {}
         self._behind = False  # there are more files than a pass remembers
         self._wait: int | None = None
@@ -74,12 +76,13 @@ class Crowd:
                 return []
             self._pass = None
             self.listing += 1
-        allowed = {w: self._left(w, now) for w in self._queues if not self._who(w, now).trusted}
+        rates = {w: rate for w in self._queues if (rate := self._writers[w].rate)}
+        allowed = {w: self._rates.left(w, rate, now) for w, rate in rates.items()}
         found = in_turn(self._queues, SLICE, allowed)
         waiting = {w: len(q) for w, q in self._queues.items() if q}
-        slow = [w for w in waiting if allowed.get(w, 1) <= 0 or self._left(w, now) <= 0]
+        slow = [w for w in rates.keys() & waiting if self._rates.left(w, rates[w], now) <= 0]
         self.held = sum(waiting[w] for w in slow) if len(slow) == len(waiting) else 0
-        waits = [self._rates.wait(w, self.limit("rate", self._who(w, now)), now) for w in slow]
+        waits = [self._rates.wait(w, rates[w], now) for w in slow]
         self._wait = min(waits, default=None) if self.held else None
         if not waiting and self._behind:
             self._behind, self._rung = False, True
@@ -93,24 +96,30 @@ class Crowd:
 
     def took(self, uid: int, now: Now) -> None:
         """An action of a writer was looked at: it counts."""
-        self._rates.take(uid, self.limit("rate", self._who(uid, now)), now)
+        who = self._who(uid, now)
+        self._rates.take(rights.turn_of(self.settings, who), self._limit("rate", who), now)
 
-    def limit(self, name: str, who: Who) -> int:
+    def _limit(self, name: str, who: Who) -> int:
         """A quota of a writer: what his rules say, the default where he has none."""
         return rights.quota(self.settings, who, name) or _LIMITS[name]
-
-    def _left(self, uid: int, now: Now) -> int:
-        return self._rates.left(uid, self.limit("rate", self._who(uid, now)), now)
 
     def _who(self, uid: int, now: Now) -> Who:
         return self.people.who(uid, None, now.mono, strict=False)
 
+    def _writer(self, uid: int, writers: dict[int, _Writer], now: Now) -> tuple[int, _Writer]:
+        who = self._who(uid, now)
+        turn = rights.turn_of(self.settings, who)
+        if turn not in writers:
+            files, size, rate = (0 if who.trusted else self._limit(n, who) for n in _LIMITS)
+            said = UNKNOWN if turn == rights.UNKNOWN else who.said
+            writers[turn] = _Writer(said, files, size, rate)
+        return turn, writers[turn]
+
     # A pass over all that lies there.
 
     def _look(self, now: Now) -> Iterator[None]:
+        writers: dict[int, _Writer] = {}
         first: dict[int, list[_Last]] = {}
-        number: dict[int, int] = {}
-        size: dict[int, int] = {}
         behind = False
         for folder, owner in self._folders():
             for names in self._slices(folder):
@@ -119,38 +128,26 @@ class Crowd:
                     info = handed.info(self.disk, path)
                     if info is None or stat.S_ISDIR(info.mode):
                         continue
-                    uid = info.uid if owner is None else owner
-                    number[uid] = number.get(uid, 0) + 1
-                    size[uid] = size.get(uid, 0) + min(info.size, self.settings.max_action_bytes)
+                    turn, writer = self._writer(info.uid if owner is None else owner, writers, now)
                     finished = folder != layout.TMP and not is_unfinished(name)
-                    who = self._who(uid, now)
-                    rule = self._too_much(who, number[uid], size[uid])
+                    rule = writer.too_much(min(info.size, self.settings.max_action_bytes))
                     if not finished and now.wall - info.ctime_us >= DAY_US:
                         rule = "was not finished within a day"
                     if rule:
                         if len(self.surplus) < SURPLUS:
                             self.surplus.append((path, info, rule))
                     elif finished:
-                        kept = first.setdefault(uid, [])
+                        kept = first.setdefault(turn, [])
                         heapq.heappush(kept, _Last(path))
                         if len(kept) > KEPT:
                             heapq.heappop(kept)
                             behind = True
                 yield
         self._queues = {
-            uid: [(uid, path) for path in sorted(last.path for last in kept)]
-            for uid, kept in first.items()
+            turn: [(turn, path) for path in sorted(last.path for last in kept)]
+            for turn, kept in first.items()
         }
-        self._behind = behind
-
-    def _too_much(self, who: Who, number: int, size: int) -> str:
-        if who.trusted:
-            return ""
-        most = self.limit("files", who)
-        if number > most:
-            return f"{who.said} has more than {most} files in incoming/ (files in [policy])"
-        most = self.limit("bytes", who)
-        return f"{who.said} has more than {most} bytes in incoming/ (bytes in [policy])" * (size > most)
+        self._writers, self._behind = writers, behind
 
     def _folders(self) -> Iterator[tuple[str, int | None]]:
         """incoming/ and tmp/, of everybody, then the boxes of single writers."""
@@ -177,6 +174,27 @@ class Crowd:
         if path not in self._told:
             self._told.add(path)
             log.warning("%s %s", path, what)
+
+
+class _Writer:
+    """What lies there of one writer so far, and how much may; no limit: he is trusted."""
+
+    __slots__ = ("files", "number", "rate", "said", "size", "sizes")
+
+    def __init__(self, said: str, files: int, sizes: int, rate: int) -> None:
+        self.said, self.files, self.sizes, self.rate = said, files, sizes, rate
+        self.number = self.size = 0
+
+    def too_much(self, size: int) -> str:
+        """The rule that one more file of this size breaks, if any."""
+        self.number += 1
+        self.size += size
+        what = ""
+        if self.files and self.number > self.files:
+            what = f"{self.files} files in incoming/ (files in [policy])"
+        elif self.sizes and self.size > self.sizes:
+            what = f"{self.sizes} bytes in incoming/ (bytes in [policy])"
+        return what and f"{self.said} has more than {what}"
 
 
 class _Last:

@@ -25,13 +25,14 @@ class People:
 
     def who(self, uid: int, key: str | None, mono: int, *, strict: bool = True) -> Who:
         """The writer behind a file's owner, or behind a key; `strict`: Invalid where he is nobody."""
-        if key is not None:
-            return Who(uid, str(uid), (), key)
         found = self._known.get(uid)
         if found is None or mono - found[0] > KEPT:
+            self._known.pop(uid, None)
             if len(self._known) >= MOST:
-                self._known.clear()
+                del self._known[next(iter(self._known))]  # looked up before all others
             found = self._known[uid] = mono, self._look_up(uid)
+        if key is not None:
+            return Who(uid, found[1].name, (), key)
         if strict and uid == self._nobody:
             rule = f"belongs to uid {uid}, which stands for a user that is not known here"
             raise Invalid("file", None, rule)

@@ -40,6 +40,7 @@ __all__ = ["made"]
 pytestmark = [pytest.mark.root, needs_users]
 SECONDS = float(os.environ.get("HOSTILE_SECONDS", "2"))
 MAL = 60104
+IDS = int(os.environ.get("HOSTILE_IDS", "3000"))
 MARK = "known to spoold alone"
 RATE = "rate = 100000\n"
 HONEST = f"""
@@ -229,6 +230,22 @@ for n in range(1700):
     assert len(kept) == 1000
     assert {r["uid"] for r in kept} == {EVE}
     assert any("has more than 300 files in incoming/" in str(r["rule"]) for r in kept)
+
+
+def test_a_user_of_many_user_ids_has_one_turn_and_one_quota(made: Make) -> None:
+    """As anybody whom subuid(5) gives ids that have no name here."""
+    few = f'[policy."*"]\ntasks = ["other"]\nfiles = 300\n{RATE}'
+    spool = made(HEAD + HONEST + few + NOTE)
+    for n in range(IDS):
+        spool.handed_in(100_000 + n, f"f{n}.json", {"task": "note"})
+    honest = spool.submitted(ANN, "note")
+    spool.start()
+    spool.event("done", honest, within=5 + IDS / 1000)
+    until(lambda: spool.journal("shed") or None, "what is not kept is counted")
+    until(lambda: not os.listdir(spool.root / "incoming"), "all of it is dealt with", 30 + IDS / 100)
+    rules = [str(json.loads(p.read_bytes())["rule"]) for p in spool.reasons()]
+    assert len(rules) == 1000
+    assert any("whoever has no name here has more than 300 files" in rule for rule in rules)
 
 
 def test_who_is_over_his_rate_waits_and_the_others_do_not(made: Make) -> None:
