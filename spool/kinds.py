@@ -78,7 +78,7 @@ def _scope(field: Field, value: object, moment: Moment) -> str:
 def _id(_field: Field, value: object, _moment: Moment) -> str:
     if not isinstance(value, str) or not names.is_id(value):
         raise wrong("must be a UUIDv7 as 32 lower-case hex digits")
-    if not times.EARLIEST <= names.id_time(value) < times.LATEST:
+    if not names.EARLIEST <= names.id_time(value) < names.LATEST:
         raise wrong("must be a UUIDv7 whose date lies between 2000 and 2100")
     return value
 

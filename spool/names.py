@@ -25,6 +25,8 @@ EVENTS = (
 TERMINAL = ("done", "failed", "cancelled")
 NAME_MAX = 255
 DAY_US = 86_400_000_000
+EARLIEST = 946_684_800_000_000  # 2000-01-01, the first that an id may have
+LATEST = 4_102_444_800_000_000  # 2100-01-01, which none has
 MAX_US = 7_258_118_400_000_000  # 2200-01-01; what lies behind it is no date of ours
 
 _ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
@@ -76,15 +78,15 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 def new_id(now_us: int | None = None) -> str:
     """A UUIDv7 as 32 lower-case hex digits (RFC 9562); within a millisecond the order is random."""
-    ms = (time.time_ns() // 1_000_000) if now_us is None else now_us // 1000
-    return id_from(ms * 1000, os.urandom(10))
+    return id_from(time.time_ns() // 1000 if now_us is None else now_us, os.urandom(10))
 
 
 def id_from(us: int, chance: bytes) -> str:
-    """A UUIDv7 from an instant and at least ten bytes of chance."""
+    """A UUIDv7 from an instant, of a clock that may be wrong, and at least ten bytes of chance."""
+    ms = min(max(us, EARLIEST), LATEST - 1) // 1000
     a = int.from_bytes(chance[:2], "big") & 0x0FFF
     b = int.from_bytes(chance[2:10], "big") & 0x3FFF_FFFF_FFFF_FFFF
-    return f"{us // 1000:012x}7{a:03x}{b | 0x8000_0000_0000_0000:016x}"
+    return f"{ms:012x}7{a:03x}{b | 0x8000_0000_0000_0000:016x}"
 
 
 def is_id(text: str) -> bool:

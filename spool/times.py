@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from spool.names import clock_of, date_of
+from spool.names import EARLIEST, LATEST, clock_of, date_of
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -21,8 +21,6 @@ DAY = 24 * HOUR
 WEEK = 7 * DAY
 YEAR = 366 * DAY
 FOREVER = 1 << 62  # us: longer than any spool lasts
-EARLIEST = 946_684_800 * SECOND  # 2000-01-01
-LATEST = 4_102_444_800 * SECOND  # 2100-01-01
 LONGEST = 100 * YEAR
 
 _UNITS = {"w": WEEK, "d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND, "ms": MS}

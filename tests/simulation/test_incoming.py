@@ -727,3 +727,16 @@ def test_a_replay_of_what_has_lost_its_files_is_refused() -> None:
     wait(3)(here)
     assert not here.disk.names(layout.INCOMING)
     assert [name for name in invariants.events_on_disk(here) if "rejected" in name], tasks_of(here)
+
+
+@pytest.mark.parametrize("year", [1970, 2150])
+def test_a_task_that_came_while_the_clock_was_wrong_can_be_told_of_by_its_id(year: int) -> None:
+    here = World()
+    here.step_clock((year - 1970) * 365 * DAY_US - here.wall)
+    here.boot()
+    drop(here, "a.json", {"task": "later.a"})  # which nothing runs
+    wait(1)(here)
+    ((_, entry),) = look.entries(here.disk, layout.STATES)
+    drop(here, "b.json", {"action": "cancel", "ids": [entry.id]})
+    wait(1)(here)
+    assert [path.split("/")[0] for path, _ in look.entries(here.disk, layout.STATES)] == ["cancelled"]
