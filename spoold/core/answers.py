@@ -10,11 +10,21 @@ from spool import layout
 from spool.records import error
 from spool.times import FOREVER, format_span
 from spoold.core import attempts, order, policy, table, verbs
-from spoold.core.values import Move, Scan, Waits
+from spoold.core.values import NO_CODE, Move, Scan, Waits
 
 if TYPE_CHECKING:
     from spoold.core.state import State
-    from spoold.core.values import Action, Answered, Begun, Now, Progressed, Registered, Returned, Run
+    from spoold.core.values import (
+        Action,
+        Answered,
+        Begun,
+        Broken,
+        Now,
+        Progressed,
+        Registered,
+        Returned,
+        Run,
+    )
 
 # What an attempt that was told to end may answer because of that; any other answer is its own.
 CUT_SHORT = {
@@ -51,6 +61,8 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
 
 def _not_done(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
     """It has failed, or was cut off because spoold is to stop, or another task was to end."""
+    if event.why == NO_CODE and len(state.peers) > 1:
+        return _back(state, run, now)  # another node may have better code
     if event.outcome == "cancelled":
         return attempts.interrupt(state, run, now, **event.facts)
     if event.outcome == "interrupted":
@@ -137,6 +149,10 @@ def returned(state: State, event: Returned, now: Now) -> list[Action]:
         state.ahead.brisk.discard(run.handler.pattern)
     if run.ending == "cancelled":
         return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
+    return _back(state, run, now)
+
+
+def _back(state: State, run: Run, now: Now) -> list[Action]:
     state.counts["started"] -= 1
     return [attempts.give_back(state, run, now)]
 
@@ -149,8 +165,17 @@ def progressed(state: State, event: Progressed, now: Now) -> list[Action]:
     return [verbs.progress(state, run, event.percent, event.note, now)]
 
 
+def broken(state: State, event: Broken) -> list[Action]:
+    """Code cannot be imported: what waits for it keeps nobody from a slot."""
+    state.broken |= dict.fromkeys(event.patterns, event)
+    state.ahead.brisk.difference_update(event.patterns)
+    return []
+
+
 def registered(state: State, event: Registered) -> list[Action]:
     """Code was imported: what is held for want of it is looked at."""
+    for pattern in event.patterns:
+        state.broken.pop(pattern, None)
     known = [state.code.get(pattern) for pattern in event.patterns]
     state.code |= dict.fromkeys(event.patterns, event.takes)
     if any(state.asyncs.get(pattern, frozenset()) != event.asyncs for pattern in event.patterns):

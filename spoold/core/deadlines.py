@@ -151,6 +151,7 @@ def next_wake(state: State, now: Now) -> int:
         waits.append(run.limit - now.mono)
     if (run := state.next_deadline()) is not None and run.entry.deadline is not None:
         waits.append(run.entry.deadline - now.wall)
+    waits += [one.until - now.mono for one in state.broken.values() if one.until]
     if not state.paused():
         waits += [state.gate.next_wake(state, now), state.limits.wake - now.mono]
         if state.limits.before:

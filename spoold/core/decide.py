@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from msgspec.structs import replace
+
 from spool import layout
 from spool.actions import (
     Ack,
@@ -46,6 +48,7 @@ from spoold.core.values import (
     Answered,
     Arrived,
     Begun,
+    Broken,
     Crashed,
     Drop,
     Exited,
@@ -102,6 +105,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return answers.progressed(state, event, now)
         case Registered():
             return answers.registered(state, event)
+        case Broken():
+            return answers.broken(state, event)
         case Arrived():
             return _arrived(state, event, now)
         case Looked():
@@ -139,6 +144,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
                 )
             state.code = {p: takes for p, takes in state.code.items() if p in same}
             state.asyncs = {p: names for p, names in state.asyncs.items() if p in same}
+            state.broken = {p: one for p, one in state.broken.items() if p in same}
             state.gate.look = 0
             state.limits.apart.clear()
             state.forget_all()
@@ -195,6 +201,9 @@ def elapse(state: State, now: Now) -> list[Action]:
         state.forget_all()  # the clock was set back: what was ready may not be
     state.latest = now.wall
     limits.shared_by(state, now)
+    for pattern, broken in state.broken.items():
+        if broken.until <= now.mono:
+            state.broken[pattern] = replace(broken, until=0)
     out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)
     out += [*deadlines.due(state, now), *soon.read_ahead(state, now)]

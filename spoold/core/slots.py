@@ -346,7 +346,8 @@ def _kept(state: State, lane: Lane) -> int:
     """What keeps the next task of a lane from starting."""
     pattern, paused, beside, mark = lane
     handler = state.settings.handlers.get(pattern)
-    if paused or (pattern in state.limited and limits.full(state, handler, mark)):
+    full = pattern in state.limited and limits.full(state, handler, mark)
+    if paused or full or (state.broken and state.out_of_order(pattern)):
         return SHUT
     if handler is None:
         return FREE

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.scheduled import Tables
     from spool.settings import Handler, Settings
-    from spoold.core.values import Move, Run, Seeking, Source
+    from spoold.core.values import Broken, Move, Run, Seeking, Source
 
 COUNTED = (
     "started", "done", "failed", "retried", "taken", "refused",
@@ -89,6 +89,9 @@ class State:
         self.code: dict[str, dict[str, frozenset[int | str]]] = {}  # handler -> task -> versions
         self.processes = 0
         self.ahead = Ahead()
+        self.broken: dict[
+            str, Broken
+        ] = {}  # handlers whose code cannot be imported; until 0: one may try
         self.asyncs: dict[str, frozenset[str]] = {}  # handler -> tasks that are coroutines
         self.beside: dict[str, str] = {}  # coroutines that run, no process each; and their handlers
         self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
@@ -441,8 +444,15 @@ class State:
         handler = self.settings.handlers.get(pattern)
         if handler is None:
             return ""
+        if why := self.out_of_order(pattern):
+            return why
         own = limits.said(self, handler, mark)
         return own or self._busy_handler(handler, limit, beside=beside)
+
+    def out_of_order(self, pattern: str) -> str:
+        """Why nothing of a handler may start whose code cannot be imported: one task at a time tries."""
+        broken = self.broken.get(pattern)
+        return broken.why if broken is not None and (broken.until or self.busy.get(pattern)) else ""
 
     def _busy_handler(self, handler: Handler, limit: int, *, beside: bool) -> str:
         pattern = handler.pattern

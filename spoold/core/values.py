@@ -160,13 +160,16 @@ class Exited(Struct, frozen=True):
     began: int | None = None  # monotonic us
 
 
+NO_CODE = "no code"  # why an attempt has failed: its module cannot be imported
+
+
 class Answered(Struct, frozen=True):
     """A worker tells how an attempt of a Python task has ended, or has died with it (`crashed`).
 
-    `outcome`: done, failed, timeout, snoozed, cancelled, parked (`why`: no code can run it), crashed
-    or interrupted (`why`: its worker was killed because of another task). `final`: to try again
-    cannot help. `delay` us until the next try, `until` us UTC. `facts` go into the record. `began`:
-    when its function did (monotonic us), where that is known.
+    `outcome`: done, failed (`why` may be NO_CODE), timeout, snoozed, cancelled, parked (`why`: no code
+    can run it), crashed or interrupted (`why`: its worker was killed because of another task). `final`:
+    to try again cannot help. `delay` us until the next try, `until` us UTC. `facts` go into the record.
+    `began`: when its function did (monotonic us), where that is known.
     """
 
     id: str
@@ -223,6 +226,17 @@ class Registered(Struct, frozen=True):
     takes: dict[str, frozenset[int | str]]
     asyncs: frozenset[str] = frozenset()
     asked: bool = False
+
+
+class Broken(Struct, frozen=True):
+    """The code of some handlers (their patterns) cannot be imported; it is tried again at `until`.
+
+    `until`: monotonic us.
+    """
+
+    patterns: tuple[str, ...]
+    until: int
+    why: str
 
 
 class NotStarted(Struct, frozen=True):
@@ -332,6 +346,7 @@ Event = (
     | Returned
     | Progressed
     | Registered
+    | Broken
     | NotStarted
     | Crashed
     | Recovered

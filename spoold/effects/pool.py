@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.apps import command
 from spool.records import error
-from spoold.core.values import Answered, Begun, NotStarted, Progressed, Registered, Returned, Tick
+from spoold.core.values import (
+    NO_CODE,
+    Answered,
+    Begun,
+    Broken,
+    NotStarted,
+    Progressed,
+    Registered,
+    Returned,
+    Tick,
+)
 from spoold.effects.turns import Turns, key_of
 from spoold.effects.worker import Key, Worker
 
@@ -229,7 +239,11 @@ class Pool:
         log.error("%s: %s: %s", self.app.module, problem["type"], problem["message"])
         if any(one.able for one in self.workers.values()):
             return [Tick()]  # new code that does not work: the old goes on
-        return self._back(problem, full=full)
+        patterns = tuple(handler.pattern for handler in self.handlers)
+        said = f"{problem['type']}: {problem['message']}".partition("\n")[0]
+        why = f"module {self.app.module} cannot be imported: {said}"
+        closed = [] if full else [Broken(patterns, self._again, why)]
+        return [*self._back(problem, full=full), *closed]
 
     def _back(self, problem: dict[str, Any] | None = None, *, full: bool = False) -> list[Event]:
         """All that waits is given back; what has a slot has failed, where there is a problem."""
@@ -242,7 +256,7 @@ class Pool:
             elif full:
                 back.append(NotStarted(task, attempt, problem["message"], full))
             else:
-                back.append(Answered(id=task, attempt=attempt, outcome="failed", error=problem))
+                back.append(Answered(task, attempt, "failed", error=problem, why=NO_CODE))
         return back
 
     def _ended(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:

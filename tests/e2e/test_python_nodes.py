@@ -1,0 +1,62 @@
+"""Python tasks where code is broken, or is not the same on all nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from tests.e2e.live import handler, until
+from tests.e2e.test_python import app, python, write  # noqa: F401 - the fixture
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.live import Live
+
+BROKEN_THERE = """
+if os.environ["SPOOL_NODE"] == "there":
+    import no_such_thing
+@task("t.where")
+def where() -> str:
+    return os.environ["SPOOL_NODE"]
+"""
+
+
+@contextlib.contextmanager
+def second(spool: Live) -> Iterator[subprocess.Popen[bytes]]:
+    """Another daemon that serves the same spool, once both know of each other."""
+    process = spool.spoold("--node", "there")
+    try:
+        until(
+            lambda: spool.status(lambda _: True, "it is there").get("peers") == ["here", "there"],
+            "both know",
+        )
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_broken_module_keeps_no_slot_from_others(spool_at, tmp_path: Path) -> None:
+    write(tmp_path, "import no_such_thing")
+    spool = spool_at("concurrency = 2\n" + handler("note", "true") + python(tmp_path))
+    spool.submit_all([{"task": "t.ok", "priority": "high", "retries": 9} for _ in range(20)])
+    spool.start()
+    until(lambda: len(spool.events(event="retrying")) >= 2, "it was tried twice")
+    for _ in range(5):
+        assert spool.end(spool.submit("note", priority="low"), within=2)["event"] == "done"
+    assert spool.count("running") <= 1
+    assert len(spool.events(event="retrying")) <= 6  # one at a time, and ever more seldom
+
+
+def test_a_node_whose_code_is_broken_leaves_tasks_to_the_others(app) -> None:  # noqa: F811
+    spool = app(BROKEN_THERE, more="concurrency = 2\n")
+    with second(spool):
+        until(lambda: "no_such_thing" in spool.says(), "the other one has tried")
+        for _ in range(3):
+            ids = spool.submit_all([{"task": "t.where", "retries": 0} for _ in range(10)])
+            assert {spool.end(i)["result"] for i in ids} == {"here"}
+            time.sleep(1)
