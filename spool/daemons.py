@@ -201,6 +201,21 @@ def _object(disk: Disk, path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def takes(disk: Disk) -> dict[str, dict[str, dict[str, frozenset[int | str]]]]:
+    """What the Python code of the nodes takes, dead ones too: node -> handler -> task -> versions."""
+    found: dict[str, dict[str, dict[str, frozenset[int | str]]]] = {}
+    for name in _names(disk):
+        if not name.endswith(".lock") or name[:1] in ".,":
+            continue
+        rows = _object(disk, layout.status(name[:-5])).get("python") or ()
+        found[name[:-5]] = {
+            pattern: {task: frozenset(versions) for task, versions in (row.get("takes") or {}).items()}
+            for row in rows
+            for pattern in row["handlers"]
+        }
+    return found
+
+
 def broken(status: dict[str, Any], handler: str | None = None) -> list[str]:
     """What a daemon could not import of its Python modules, in words. `handler`: that cannot run so."""
     found: list[str] = []

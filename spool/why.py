@@ -16,7 +16,7 @@ from spool.shape import BOUNDS
 from spool.times import SECOND, format_span, parse_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from spool.disk import Disk
     from spool.names import Entry
@@ -61,9 +61,23 @@ class Why:
     def _held(self, task: TaskView) -> str:
         if task.why == AFTER:
             return self._after(task)
+        nodes = sorted(self._takers(task)) if task.why in ("no-handler", "version") else []
+        if nodes:
+            return (
+                f"parked by a node with other code; node {nodes[0]} takes it: `spool release {task.id}`"
+            )
         if task.why == "no-handler" and (module := self._module(task.task)):
             return f"module {module} has no function `{task.task}`: deploy one, then HUP to spoold"
         return HELD.get(task.why, "held: {why}").format(id=task.id, task=task.task, why=task.why)
+
+    def _takers(self, task: TaskView) -> Iterator[str]:
+        """The nodes that are alive and whose Python code takes a task in its version."""
+        for status in self.alive:
+            for row in status.get("python") or ():
+                versions = (row.get("takes") or {}).get(task.task)
+                bound = any(matches(pattern, task.task) for pattern in row["handlers"])
+                if bound and versions is not None and task.version in (None, *versions):
+                    yield str(status["node"])
 
     def _module(self, task: str) -> str | None:
         """The Python module that is bound to a name, as the daemons say."""

@@ -8,7 +8,7 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from spool import layout, machine, mounts
+from spool import daemons, layout, machine, mounts
 from spool.disk import RealDisk
 from spool.errors import ConfigError, SpoolError
 from spoold import locks
@@ -242,7 +242,9 @@ def lookout(root: str) -> Lookout:
     def places() -> list[str]:
         return [layout.INCOMING, *(f"{layout.WRITERS}/{name}" for name in boxes(disk))]
 
-    return Lookout(disk, places, lambda: read_pauses(disk), lambda: clock().wall)
+    return Lookout(
+        disk, places, lambda: read_pauses(disk), lambda: daemons.takes(disk), lambda: clock().wall
+    )
 
 
 def _begin(disk: RealDisk, root: str, store: Store, circle: Circle) -> tuple[list[Event], Redo | None]:

@@ -76,6 +76,7 @@ from spoold.core.values import (
     Settled,
     Stirred,
     Stop,
+    Takes,
     Tick,
     Undone,
     Waits,
@@ -158,14 +159,19 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Peers():
             led, state.peers = state.leads, event.live
             state.reread |= state.leads and not led
+            state.left.clear()
             state.forget_all()  # what was another one's share may be ours
-            return []
+            return [Scan("held")]  # and what it could not run
         case Stirred():
             state.stirs += 1
             state.forget_all()
             return []
         case Rung():
             return []  # the loop looks
+        case Takes():
+            state.others = event.nodes
+            state.take_again()
+            return []
         case Repaused():
             control.replace_rows(state, list(event.rows))
             return []

@@ -48,7 +48,8 @@ def dispatch(state: State, now: Now) -> list[Action]:
             break
         if answer == gate.NEVER:
             state.discard(entry)
-            out.append(park(entry, layout.pending(entry), why))
+            if why != policy.NO_HANDLER or not state.leaves(entry):
+                out.append(park(entry, layout.pending(entry), why))
         if answer != gate.YES:
             continue
         task = state.bodies.take(entry.id)
@@ -144,7 +145,7 @@ def claim(  # noqa: PLR0911 - one reason each not to
         return [park(entry, path)]
     if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
         unreserve(state, entry.id, now)
-        return [park(entry, path, why)]
+        return [] if state.leaves(entry, task.version) else [park(entry, path, why)]
     parent = policy.parent(task, handler)
     if state.waits_for(parent):
         unreserve(state, entry.id, now)  # stays on disk, and is found again when the parent has read

@@ -235,8 +235,8 @@ def _settle(state: State, window: Window[str], out: list[Action], seen: str | No
         except BadName as problem:
             out.append(Quarantine(f"{layout.PENDING}/{found}", str(problem)))
             continue
-        if entry.id in state.claiming or entry.id in state.runs:
-            continue  # the name is older than the claim
+        if entry.id in state.claiming or entry.id in state.runs or entry.id in state.left:
+            continue  # the name is older than the claim, or another node's code is to run it
         window.add(place, entry)
         state.waiting[entry.id] = entry
         when = order.moment(entry, state.p95(entry.task)) if window is state.future else None

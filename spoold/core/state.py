@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.scheduled import Tables
     from spool.settings import Handler, Settings
-    from spoold.core.values import Broken, Move, Run, Seeking, Source
+    from spoold.core.values import Broken, Move, Run, Seeking, Source, Takers
 
 COUNTED = (
     "started", "done", "failed", "retried", "taken", "refused",
@@ -89,6 +89,8 @@ class State:
         self.code: dict[str, dict[str, frozenset[int | str]]] = {}  # handler -> task -> versions
         self.processes = 0
         self.ahead = Ahead()
+        self.others: Takers = {}  # `code` by node
+        self.left: set[str] = set()  # what waits, and only the code of another node takes
         self.broken: dict[
             str, Broken
         ] = {}  # handlers whose code cannot be imported; until 0: one may try
@@ -213,6 +215,24 @@ class State:
         """Whether the Python code for a task name has it, as far as that is known."""
         handler = self.settings.handler_for(task)
         return handler is None or task in self.code.get(handler.pattern, (task,))
+
+    def leaves(self, entry: Entry, version: int | str | None = None) -> bool:
+        """Whether a task that our code cannot run is left to a node whose code can."""
+        handler = self.handler_of(entry)
+        if handler is None:
+            return False
+        for node in self.peers - {self.node}:
+            versions = self.others.get(node, {}).get(handler.pattern, {}).get(entry.task)
+            if versions is not None and (version is None or version in versions):
+                self.left.add(entry.id)
+                return True
+        return False
+
+    def take_again(self) -> None:
+        """Somebody's code has changed: what was left to others is found again."""
+        if self.left:
+            self.left.clear()
+            self.forget_all()
 
     def is_beside(self, task: str, handler: Handler | None) -> bool:
         """Whether a task is a coroutine, which shares a worker with others."""

@@ -13,6 +13,7 @@ from spool.times import format_utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeAlias
 
     from spool.actions import Action as Request
     from spool.actions import Task
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from spool.place import Place, Rival
     from spool.settings import Handler, Settings
     from spoold.core.admit import Machine
+
+    # What Python code takes: node -> handler -> task -> versions.
+    Takers: TypeAlias = dict[str, dict[str, dict[str, frozenset[int | str]]]]
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -310,6 +314,12 @@ class Repaused(Struct, frozen=True):
     rows: tuple[dict[str, Any], ...] = ()
 
 
+class Takes(Struct, frozen=True):
+    """What the code of the nodes takes, as their status files say."""
+
+    nodes: Takers
+
+
 class Room(Struct, frozen=True):
     """Whether the disk has room for more; `why` is empty where it has."""
 
@@ -357,6 +367,7 @@ Event = (
     | Stirred
     | Rung
     | Repaused
+    | Takes
     | Room
     | Measured
     | Stop

@@ -459,6 +459,7 @@ class Pool:
             "busy": sum(1 for w in workers if w.runs),
             "leaving": sum(1 for w in workers if w.leaving),
             "tasks": None if self.takes is None else len(self.takes),
+            "takes": self.takes and {name: sorted(found, key=str) for name, found in self.takes.items()},
             "problem": self.problem,
         }
 

@@ -17,14 +17,14 @@ from spool import daemons, layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.names import DAY_US, PRIORITIES, date_of
 from spool.quarantine import quarantine
-from spoold.core.values import Repaused, Rung, Stirred
+from spoold.core.values import Repaused, Rung, Stirred, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from spool.disk import Disk
     from spoold.core.state import State
-    from spoold.core.values import Event, Now
+    from spoold.core.values import Event, Now, Takers
 
 log = logging.getLogger("spoold")
 SECOND = 1_000_000
@@ -56,17 +56,23 @@ class Lookout:
         disk: Disk,
         boxes: Callable[[], Iterable[str]],
         rows: Callable[[], list[dict[str, Any]]],
+        takes: Callable[[], Takers],
         wall: Callable[[], int],
     ) -> None:
-        """`boxes`: what writers drop into. `rows`: what is paused, on disk. `wall`: us UTC."""
+        """`boxes`: what writers drop into. `rows`: what is paused, on disk. `wall`: us UTC.
+
+        `takes`: whose Python code takes what, on disk.
+        """
         self.disk = disk
         self.boxes = boxes
         self.rows = rows
+        self.takes = takes
         self.wall = wall
         self.wait = FAST  # seconds until the next look
         self._looks = 0
         self._known: dict[str, object] = {}
         self._rows: list[dict[str, Any]] | None = None
+        self._takes: Takers = {}
 
     def look(self) -> list[Event]:
         """Rung for incoming, pending and ended, Repaused where something else is paused."""
@@ -89,9 +95,13 @@ class Lookout:
             found.append(Rung("pending"))
         if self._changed("ended", self._ends()):
             found.append(Rung("ended"))
-        if self._changed("nodes", [layout.NODES]) and (rows := self.rows()) != self._rows:
-            self._rows = rows
-            found.append(Repaused(tuple(rows)))
+        if self._changed("nodes", [layout.NODES]):
+            if (rows := self.rows()) != self._rows:
+                self._rows = rows
+                found.append(Repaused(tuple(rows)))
+            if (takes := self.takes()) != self._takes:
+                self._takes = takes
+                found.append(Takes(takes))
         return found
 
     def _changed(self, what: str, folders: list[str]) -> bool:

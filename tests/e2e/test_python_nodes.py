@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from spool import layout
 from tests.e2e.live import handler, until
 from tests.e2e.test_python import app, python, write  # noqa: F401 - the fixture
 
@@ -60,3 +64,43 @@ def test_a_node_whose_code_is_broken_leaves_tasks_to_the_others(app) -> None:  #
             ids = spool.submit_all([{"task": "t.where", "retries": 0} for _ in range(10)])
             assert {spool.end(i)["result"] for i in ids} == {"here"}
             time.sleep(1)
+
+
+def test_what_only_the_new_code_takes_is_left_to_the_node_that_has_it(app) -> None:  # noqa: F811
+    spool = app(
+        """
+if os.environ["SPOOL_NODE"] == "here":
+    @task("t.new")
+    def new() -> str:
+        return os.environ["SPOOL_NODE"]
+@task("t.both", version=1 if os.environ["SPOOL_NODE"] == "there" else 2)
+def both() -> str:
+    return os.environ["SPOOL_NODE"]
+""",
+        more="concurrency = 1\n",
+    )
+    with second(spool) as process:
+        until(lambda: {"t.both"} == set(takes(spool, "there")), "its code is known")
+        time.sleep(2)  # and the other knows of ours
+        rows = [{"task": "t.new"}, {"task": "t.both", "version": 2}, {"task": "t.both", "version": 1}]
+        ids = spool.submit_all([dict(row) for row in rows * 20])
+        assert [spool.end(i)["result"] for i in ids] == ["here", "here", "there"] * 20
+        assert (spool.count("held"), process.poll()) == (0, None)
+
+
+def test_what_a_node_has_parked_goes_on_where_its_code_is_when_that_node_has_gone(app) -> None:  # noqa: F811
+    spool = app(BROKEN_THERE, more="concurrency = 1\n")
+    with second(spool) as process:
+        task_id = spool.submit("t.where", at="+1h")
+        entry = spool.entry(task_id, "pending")
+        parked = spool.root / layout.held(replace(entry, why="no-handler"))
+        (spool.root / layout.pending(entry)).rename(parked)
+        assert "node here takes it: `spool release" in spool.command("why", task_id)
+        process.terminate()
+        assert spool.entry(task_id, "pending").why == ""
+
+
+def takes(spool: Live, node: str) -> dict[str, list[int | str]]:
+    path = spool.root / layout.status(node)
+    rows = json.loads(path.read_bytes())["python"] if path.exists() else []
+    return rows[0]["takes"] or {} if rows else {}
