@@ -13,14 +13,14 @@ from spool.names import DAY_US, PRIORITIES, Entry, date_of, new_id
 from spool.settings import load
 from spoold.core import share
 from spoold.core.state import State
-from spoold.core.values import Now, Repaused, Rung, Stirred
+from spoold.core.values import Now, Repaused, Rung, Stirred, Takes
 from spoold.sources.lookout import FAST, OFTEN, REST, SELDOM, SHARE, SLOW, SOON, Lookout, Stir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from spoold.core.values import Event
+    from spoold.core.values import Event, Takers
 
 NOW = 1_790_000_000_000_000
 TODAY = f"{layout.PENDING}/{date_of(NOW)}/high"
@@ -55,12 +55,15 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.rows: list[dict[str, Any]] = []
+        self.takes: Takers = {}
         self.wall = NOW
         self._clock = 0
         for path in (BOX, TODAY, layout.NODES):
             (root / path).mkdir(parents=True)
         self.disk = Counting(str(root))
-        self.out = Often(self.disk, lambda: [BOX], lambda: list(self.rows), lambda: self.wall)
+        self.out = Often(
+            self.disk, lambda: [BOX], lambda: list(self.rows), lambda: self.takes, lambda: self.wall
+        )
 
     def drop(self, folder: str, name: str = "x") -> None:
         """Another name in a directory, which is changed by that however coarse its clock is."""
@@ -112,6 +115,14 @@ def test_pauses_are_told_when_they_are_others_than_before(seen: Spool) -> None:
     seen.rows = [{"node": "a"}]
     seen.drop(layout.NODES)
     assert seen.out.all() == [Repaused(({"node": "a"},))]
+
+
+def test_what_the_code_of_the_nodes_takes_is_told_when_it_has_changed(seen: Spool) -> None:
+    seen.takes = {"a": {"t.*": {"t.one": frozenset({1})}}}
+    seen.drop(layout.NODES)
+    assert seen.out.all() == [Takes(seen.takes)]
+    seen.drop(layout.NODES)
+    assert seen.out.all() == []
 
 
 def test_a_shard_that_is_new_is_seen_and_one_for_later_is_not_watched(seen: Spool) -> None:
