@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from spool import layout, machine
+from spool import layout, look, machine
 from spool.disk import DiskFull, Exists
 from spool.mounts import mount_of
 from spool.names import new_id
-from spool.times import SECOND, format_local, format_span
+from spool.retention import age, is_date
+from spool.times import DAY, SECOND, format_local, format_span
 from spool.watch import Watch
 
 if TYPE_CHECKING:
@@ -177,6 +178,9 @@ def clock(disk: Disk) -> Iterator[Check]:
         yield Check(WARN, what, "let NTP set the clock of both hosts")
     else:
         yield Check(OK, shown)
+    if any(is_date(date) and age(date, now) < -DAY for date in look.names(disk, layout.IDS)):
+        what = "there are tasks that are dated ahead of the clock, which may wait until then"
+        yield Check(WARN, what, "`spool ls pending` shows them, `spool move ID --at +0s` has one run now")
 
 
 def claims(root: str, signatures: str) -> Iterator[Check]:

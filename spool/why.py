@@ -130,6 +130,9 @@ class Why:
         if entry.time > self.now:
             again = f"attempt {entry.attempt} " if entry.fails else ""
             parts.insert(0, f"{again}not before {self.say(entry.time)}")
+            if (task.submitted_at or 0) > self.now:
+                back = "it was taken in by a clock that was set back since"
+                parts.insert(1, f"{back}: `spool move {task.id} --at +0s` has it run now")
         else:
             parts += [paused or self._broken(task) or self._held_back(task)]
             parts += [self._behind(entry), self._turns(task)]

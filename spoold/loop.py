@@ -15,6 +15,7 @@ from spool.disk import DiskFull, Missing
 from spool.look import DAMAGED
 from spool.names import date_of
 from spool.place import Place
+from spool.times import SECOND, format_span
 from spoold.core import deadlines
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
@@ -86,6 +87,7 @@ NOT_SHORT = (
     "; it has space and inodes left: a quota may be used up, or a directory have all the names that it "
     "can hold (ext4 without large_dir: some 8 million)"
 )
+SEE = "see ASSUMPTIONS in spool(7)"
 LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
@@ -148,6 +150,9 @@ class Core:
         """Everything these events lead to. Returns whether anything changed."""
         self._events.extend(events)
         self.again = self._changed = False
+        if now.wall < self.state.latest - SECOND:
+            back = format_span(self.state.latest - now.wall)
+            log.warning("the clock was set back by %s: what came before may wait as long, %s", back, SEE)
         self._decide(now)
         found = elapse(self.state, now)
         self._actions += found

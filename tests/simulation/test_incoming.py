@@ -15,6 +15,8 @@ from spool.disk import DiskFull
 from spool.names import DAY_US, date_of, id_time
 from spool.place import mark_of
 from spool.times import format_utc
+from spool.views import task_view
+from spool.why import Why
 from spoold.core import rights, share
 from spoold.core.values import Arrived, Invalidated, Who
 from spoold.sources.crowd import Crowd
@@ -28,6 +30,7 @@ from tests.simulation.world import SECOND, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SAME = "same.json"
 
@@ -740,3 +743,27 @@ def test_a_task_that_came_while_the_clock_was_wrong_can_be_told_of_by_its_id(yea
     drop(here, "b.json", {"action": "cancel", "ids": [entry.id]})
     wait(1)(here)
     assert [path.split("/")[0] for path, _ in look.entries(here.disk, layout.STATES)] == ["cancelled"]
+
+
+def test_what_came_while_the_clock_was_ahead_says_so_and_can_be_moved_to_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = World()
+    here.step_clock(DAY_US)
+    here.boot()
+    drop(here, "a.json", {"action": "pause"})
+    wait(1)(here)
+    drop(here, "b.json", {"task": "run.a"})
+    wait(1)(here)
+    drop(here, "c.json", {"action": "resume"})
+    here.step_clock(-DAY_US)
+    wait(60)(here)
+    assert caplog.text.count("the clock was set back by") == 1
+    ((path, entry),) = look.entries(here.disk, layout.STATES)
+    view = task_view(look.at(here.disk, path), [])
+    assert "set back since" in Why(here.disk, str(tmp_path), here.wall, str).line(view)
+    assert "set back since" not in Why(here.disk, str(tmp_path), here.wall + DAY_US, str).line(view)
+    match = {"since": "+0s", "until": "+1d"}
+    drop(here, "d.json", {"action": "move", "match": match, "at": "+0s"})
+    wait(60)(here)
+    assert look.find(here.disk, entry.id).state == "done"  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
 from spool.mounts import Mount, mount_of
+from spool.names import DAY_US, date_of
 from spool.probes import BAD, OK, WARN, Check, kernel, mount_options, steps
 from spool.settings import load
 from spoold.guard import guard
@@ -315,3 +317,16 @@ def test_mount_options_that_nodes_suffer_from_are_told(options: str, levels: lis
     found = list(mount_options(Mount("/srv/spool", "nfs4", frozenset(options.split(",")))))
     assert [check.level for check in found] == levels
     assert all(check.remedy for check in found if check.level != "ok")
+
+
+def test_tasks_that_are_dated_ahead_of_the_clock_draw_a_warning(root: Path) -> None:
+    def told() -> list[Check]:
+        return [check for check in examine(str(root)) if "are dated ahead" in check.what]
+
+    now = time.time_ns() // 1000
+    (root / "ids" / date_of(now)).mkdir()
+    assert told() == []
+    (root / "ids" / date_of(now + 2 * DAY_US)).mkdir()
+    (check,) = told()
+    assert check.level == WARN
+    assert "spool move" in (check.remedy or "")
