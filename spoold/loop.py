@@ -6,13 +6,16 @@ import logging
 import selectors
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
+from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
 from spool import look
 from spool.disk import DiskFull, Missing
 from spool.look import DAMAGED
+from spool.machine import zone_of
 from spool.names import date_of
 from spool.place import Place
 from spool.times import SECOND, format_span
@@ -559,6 +562,7 @@ class Loop:
         for name in self.signals.drain():
             if name == "reload":
                 self.core.handlers.workers.reload()
+                self._zones_anew()
                 events += self._reloaded()
                 self.status.extra["reloads"] = self.status.extra.get("reloads", 0) + 1
                 self.status.change()
@@ -571,6 +575,12 @@ class Loop:
             else:
                 self._stop_by = now.mono  # asked twice: no more waiting
         return events
+
+    def _zones_anew(self) -> None:
+        ZoneInfo.clear_cache()
+        with suppress(ValueError):  # a zone that is not known any more stays as it was
+            self.intake.zone = zone_of(self.core.state.settings.timezone)
+        self.recurring.anew()
 
     def _reloaded(self) -> list[Event]:
         settings = self.reload()

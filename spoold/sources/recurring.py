@@ -80,6 +80,10 @@ class Recurring:
         waits += [(self._noticed or now.mono) - now.mono] if self.state.reread else []
         return max(0, min(waits)) if waits else None
 
+    def anew(self) -> None:
+        """What the machine says of zones is read again."""
+        self._settings = None
+
     def look(self, now: Now) -> list[Arrived]:
         """Tasks that are due, those aside that are known; none while nothing is due."""
         settings = self.state.settings
@@ -177,7 +181,7 @@ class Recurring:
         pauses = [*self._spans(schedule.name, self._over), *self._spans(schedule.name, self.state.rows())]
         paused = any(until > now.wall for _, until in pauses)
         found = self._made.pop(schedule.name, None)
-        if mark is None or mark.rule != rule or paused:
+        if mark is None or not self._goes_on(mark, schedule, rule) or paused:
             # It begins now, or what would have been was not wanted.
             return [], Mark(rule, now.wall, mark.last if mark else None)
         found = found or due(
@@ -198,6 +202,11 @@ class Recurring:
         last = found.make[-1] if found.make else mark.last
         tasks = [occurrences.made(schedule, at, now.wall, self._seed, os.geteuid()) for at in fresh]
         return tasks, Mark(rule, found.until, last)
+
+    def _goes_on(self, mark: Mark, schedule: Schedule, rule: str) -> bool:
+        """Whether its rule is still the same; that a machine goes elsewhere changes none."""
+        named = schedule.timezone or self.state.settings.timezone
+        return mark.rule == rule or (not named and mark.rule.split()[:-1] == rule.split()[:-1])
 
     def _spans(self, name: str, rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
         """From when to when nothing of a schedule is to be made."""

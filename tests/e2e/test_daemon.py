@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from spool.names import date_of
+from spool.times import format_utc
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
@@ -172,6 +174,27 @@ def test_a_task_without_a_handler_waits_for_one_and_no_attempt_is_used(live: Mak
         spool.signal(signal.SIGHUP)
     told = spool.event("done", task_id)
     assert (told["attempt"], told["result"]) == (1, 3)
+
+
+def test_a_reload_takes_up_what_the_machine_has_learnt_of_zones(
+    spool_at: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(like: str) -> None:
+        data = (resources.files("tzdata") / "zoneinfo" / like).read_bytes()
+        (tmp_path / "new").write_bytes(data)
+        (tmp_path / "new").rename(tmp_path / "Here")
+
+    def noon() -> str:
+        return format_utc(spool.entry(spool.submit("note", at="2090-01-01 12:00"), "pending").time)
+
+    monkeypatch.setenv("PYTHONTZPATH", str(tmp_path))
+    install("UTC")
+    spool = spool_at('timezone = "Here"\n' + NOTE)
+    spool.start()
+    assert noon() == "2090-01-01T12:00:00.000000Z"
+    install("Asia/Tokyo")
+    assert spool.spoold("--reload").wait() == 0
+    assert noon() == "2090-01-01T03:00:00.000000Z"
 
 
 def test_a_task_without_a_handler_goes_on_after_a_restart_with_one(live: Make) -> None:

@@ -115,6 +115,24 @@ def test_a_set_schedule_without_its_zone_is_shown_as_broken_and_makes_up_for_it_
     assert made(world, "gone") == [1, 6, 11, 16, 21]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_new_rules_of_a_zone_count_from_a_reload_on_and_nothing_due_by_them_is_lost(
+    zones: Path, monkeypatch: pytest.MonkeyPatch, *, named: bool
+) -> None:
+    """By Rome's clock it is due 8 hours and a minute after START, by the new one in a minute."""
+    monkeypatch.setenv("TZ", ZONE)
+    table = schedule("daily", every="0 9 * * *", **({"timezone": ZONE} if named else {}))
+    world = World(more=f"|{table}")
+    host = world.boot()
+    world.run(10 * MINUTE)
+    install(zones, ZONE if named else "Test/Other", "Asia/Tokyo")
+    monkeypatch.setenv("TZ", ZONE if named else "Test/Other")
+    ZoneInfo.clear_cache()
+    host.recurring.anew()
+    world.run(MINUTE)
+    assert made(world, "daily") == [1]
+
+
 HOURLY = f"|{schedule('h', every='0 * * * *')}"  # a minute after START, and so on
 HOUR = 60 * MINUTE
 
