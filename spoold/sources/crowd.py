@@ -51,6 +51,7 @@ class Crowd:
         self._writers: dict[int, _Writer] = {}
         self._queues: dict[int, list[tuple[int, str]]] = {}
         self._behind = False  # there are more files than a pass remembers
+        self._moved = False  # something came of what it did
         self._wait: int | None = None
         self._told: set[str] = set()
 
@@ -67,10 +68,13 @@ class Crowd:
         """In how many us a writer who is over his rate may go on; None where there is none."""
         return max(SLOW, self._wait) if self._wait is not None else None
 
-    def batch(self, now: Now) -> list[tuple[int, str]]:
-        """The next files, writer and path, each in his turn; nothing while a pass is under way."""
+    def batch(self, now: Now, unready: Container[str]) -> list[tuple[int, str]]:
+        """The next files, writer and path, each in his turn; nothing while a pass is under way.
+
+        `unready`: those that were looked at before, and are only looked at again if there are no others.
+        """
         if self._pass is None and self._rung:
-            self._rung, self._pass = False, self._look(now)
+            self._rung, self._pass, self._moved = False, self._look(now, unready), False
         if self._pass is not None:
             for _ in self._pass:
                 return []
@@ -84,15 +88,19 @@ class Crowd:
         self.held = sum(waiting[w] for w in slow) if len(slow) == len(waiting) else 0
         waits = [self._rates.wait(w, rates[w], now) for w in slow]
         self._wait = min(waits, default=None) if self.held else None
-        if not waiting and self._behind:
-            self._behind, self._rung = False, True
         return found
 
-    def back(self, batch: list[tuple[int, str]], paths: Container[str]) -> None:
-        """Some of a batch are for later: they are the next of their writers."""
+    def back(self, batch: list[tuple[int, str]], paths: Container[str], *, moved: bool) -> None:
+        """Some of a batch are for later: they are the next of their writers.
+
+        `moved`: something came of it; else another pass at once would find the same files.
+        """
         for one in reversed(batch):
             if one[1] in paths:
                 self._queues[one[0]].insert(0, one)
+        self._moved |= moved
+        if self._behind and self._moved and not any(self._queues.values()):
+            self._behind, self._rung = False, True
 
     def took(self, uid: int, now: Now) -> None:
         """An action of a writer was looked at: it counts."""
@@ -117,7 +125,7 @@ class Crowd:
 
     # A pass over all that lies there.
 
-    def _look(self, now: Now) -> Iterator[None]:
+    def _look(self, now: Now, unready: Container[str]) -> Iterator[None]:
         writers: dict[int, _Writer] = {}
         first: dict[int, list[_Last]] = {}
         behind = False
@@ -129,7 +137,7 @@ class Crowd:
                     if info is None or stat.S_ISDIR(info.mode):
                         continue
                     turn, writer = self._writer(info.uid if owner is None else owner, writers, now)
-                    finished = folder != layout.TMP and not is_unfinished(name)
+                    finished = folder != layout.TMP and is_action(name)
                     rule = writer.too_much(min(info.size, self.settings.max_action_bytes))
                     if not finished and now.wall - info.ctime_us >= DAY_US:
                         rule = "was not finished within a day"
@@ -138,13 +146,13 @@ class Crowd:
                             self.surplus.append((path, info, rule))
                     elif finished:
                         kept = first.setdefault(turn, [])
-                        heapq.heappush(kept, _Last(path))
+                        heapq.heappush(kept, _Last(path, unready=path in unready))
                         if len(kept) > KEPT:
                             heapq.heappop(kept)
                             behind = True
                 yield
         self._queues = {
-            turn: [(turn, path) for path in sorted(last.path for last in kept)]
+            turn: [(turn, path) for path in sorted(last.rank[1] for last in kept)]
             for turn, kept in first.items()
         }
         self._writers, self._behind = writers, behind
@@ -198,15 +206,20 @@ class _Writer:
 
 
 class _Last:
-    """A path in a heap that gives up the last by name first."""
+    """A path in a heap that gives up what is not ready first, then the last by name."""
 
-    __slots__ = ("path",)
+    __slots__ = ("rank",)
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, *, unready: bool) -> None:
+        self.rank = unready, path
 
     def __lt__(self, other: _Last) -> bool:
-        return self.path > other.path
+        return self.rank > other.rank
+
+
+def is_action(name: str) -> bool:
+    """Whether a name is that of a finished action."""
+    return name.upper().endswith(".JSON") and not is_unfinished(name)
 
 
 def is_unfinished(name: str) -> bool:

@@ -40,7 +40,7 @@ from spool.times import FOREVER
 from spoold.core import share
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources import LATEST
-from spoold.sources.crowd import is_unfinished
+from spoold.sources.crowd import is_action, is_unfinished
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
@@ -274,14 +274,15 @@ class Intake:
 
     def _in_turn(self, crowd: Crowd, now: Now) -> list[Arrived | Invalidated]:
         """The same where several users write; what is beyond a quota is refused unread."""
-        batch = crowd.batch(now)
+        batch = crowd.batch(now, self._waiting)
         if crowd.listing != self._listing:
             self._listing = crowd.listing
             known = (*self._waiting, *self._large, *self._ignored)
             self._forget({path for path in known if handed.info(self.disk, path) is not None})
         infos, later = self._share({path: handed.info(self.disk, path) for _, path in batch})
+        before = len(self._waiting)
         found, rest = self._all(infos, now)
-        crowd.back(batch, later | rest)
+        crowd.back(batch, later | rest, moved=bool(found) or len(self._waiting) > before)
         for event in found:
             crowd.took(event.source.uid, now)
         surplus, crowd.surplus = crowd.surplus[:SLICE], crowd.surplus[SLICE:]
@@ -425,7 +426,7 @@ class Intake:
         doc: dict[str, Any] | None = None
         fresh = True  # known tasks that come again are a safe resend, and no second use
         try:
-            if not name.endswith(".json") and not name.upper().endswith(".JSON"):
+            if not is_action(name):
                 self._ignored.add(path)
                 return None
             self._check(name, info)

@@ -19,7 +19,7 @@ from spool.views import task_view
 from spool.why import Why
 from spoold.core import rights, share
 from spoold.core.values import Arrived, Invalidated, Who
-from spoold.sources.crowd import Crowd
+from spoold.sources.crowd import KEPT, Crowd
 from spoold.sources.intake import BURST, LEAST, LONG, SLICE, Intake
 from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, say, submit, wait
@@ -511,6 +511,32 @@ def of_strangers(rules: str) -> World:
     host = here.boot()
     host.intake.crowd = Crowd(host.disk, Strangers(), host.settings)  # type: ignore[arg-type]
     return here
+
+
+@pytest.mark.parametrize("name", ["a{}.json", "a{}.txt", "a{}"])
+def test_what_is_not_ready_neither_keeps_spoold_busy_nor_what_stands_behind_it(name: str) -> None:
+    here = World()
+    settings = load(here.settings)
+    crowd = Crowd(here.disk, Strangers(), settings)  # type: ignore[arg-type]
+    intake = Intake(here.disk, settings, ZoneInfo("UTC"), crowd)
+    for n in range(3 * KEPT):
+        here.writers.put(b'{"task":', name=name.format(n))
+    drop(here, "z.json", {"task": "run.a"})
+    for again in range(2):
+        found, looks = [], 0
+        intake.ring()
+        while intake.busy:
+            for event in intake.look(here.now()):
+                here.disk.remove(event.source.path)
+                found.append(event.source.path)
+            looks += 1
+            assert looks < 100
+        assert found == ["incoming/z.json"] * (not again)
+    here.pass_time(DAY_US + SECOND)
+    intake.ring()
+    refused = [event for _ in range(60) for event in intake.look(here.now())]
+    assert refused
+    assert all(isinstance(event, Invalidated) for event in refused)
 
 
 def test_nothing_waits_for_a_task_that_is_not_allowed() -> None:
