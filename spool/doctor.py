@@ -155,6 +155,8 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
             what = f"handlers with cgroup have none: {node['no_cgroup']}"
             remedy = "memory holds for each of their processes; spool.toml(5) says what a group needs"
             yield Check(WARN, what, remedy)
+        for place, why in (node.get("left_alone") or {}).items():
+            yield Check(WARN, f"{place} {why}", f"see to it in {root}")
         for problem in daemons.broken(node):
             remedy = "mend it, then `spoold --reload`; `spool check-deploy` tells beforehand"
             yield Check(BAD, f"{problem} (node {name})", remedy)

@@ -113,6 +113,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     status = Status(disk, state, now.wall)
     status.workers = handlers.workers.content
     status.groups = groups
+    status.left_alone = lambda: intake.crowd.told if intake.crowd is not None else {}
     packer = Packer(disk, state, root)
     packer.packed = intake.packed
     census = Census(disk, state)

@@ -104,6 +104,8 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
                 yield "python", problem
             if node.get("no_cgroup"):
                 yield "cgroups", f"none, memory holds for each process: {node['no_cgroup']}"
+            for place, why in (node.get("left_alone") or {}).items():
+                yield "incoming", f"{place} {why}"
         elif (seen := daemons.last_seen(node)) is not None:
             yield "daemon", f"node {name}: gone, last seen {render.until(seen, now)}"
 

@@ -40,6 +40,7 @@ class Status:
         self.extra: dict[str, Any] = {}
         self.workers: Callable[[], list[dict[str, Any]]] = list  # the pools of `python` handlers
         self.groups: OwnGroups | None = None
+        self.left_alone: Callable[[], dict[str, str]] = dict  # places of incoming/, and why
         self.others: Callable[[], dict[str, Any]] = dict  # what is known of other nodes
         self._written = -SOON
         self._changed = True
@@ -113,6 +114,7 @@ class Status:
             "lately": state.meter.lately(now.wall),
             "python": self.workers(),
             "no_cgroup": self.groups.problem if self.groups is not None else None,
+            "left_alone": self.left_alone(),
             **self.extra,
             **self.others(),
         }

@@ -16,7 +16,7 @@ from spool import handed, layout
 from spool.knobs import POLICY_ROWS, parse_size
 from spool.names import DAY_US
 from spoold.core import rights
-from spoold.core.turns import Rates, in_turn
+from spoold.core.turns import MINUTE, Rates, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -53,7 +53,8 @@ class Crowd:
         self._behind = False  # there are more files than a pass remembers
         self._moved = False  # something came of what it did
         self._wait: int | None = None
-        self._told: set[str] = set()
+        self.told: dict[str, str] = {}  # what is left alone, and why
+        self._seen: set[str] = set()  # of that, in this pass
 
     def ring(self) -> None:
         """Something may have been dropped."""
@@ -129,33 +130,55 @@ class Crowd:
         writers: dict[int, _Writer] = {}
         first: dict[int, list[_Last]] = {}
         behind = False
-        for folder, owner in self._folders():
-            for names in self._slices(folder):
-                for name in names:
-                    path = f"{folder}/{name}"
-                    info = handed.info(self.disk, path)
-                    if info is None or stat.S_ISDIR(info.mode):
-                        continue
-                    turn, writer = self._writer(info.uid if owner is None else owner, writers, now)
-                    finished = folder != layout.TMP and is_action(name)
-                    rule = writer.too_much(min(info.size, self.settings.max_action_bytes))
-                    if not finished and now.wall - info.ctime_us >= DAY_US:
-                        rule = "was not finished within a day"
-                    if rule:
-                        if len(self.surplus) < SURPLUS:
-                            self.surplus.append((path, info, rule))
-                    elif finished:
-                        kept = first.setdefault(turn, [])
-                        heapq.heappush(kept, _Last(path, unready=path in unready))
-                        if len(kept) > KEPT:
-                            heapq.heappop(kept)
-                            behind = True
-                yield
+        for files in self._files(now):
+            for path, info, uid in files:
+                turn, writer = self._writer(uid, writers, now)
+                folder, _, name = path.rpartition("/")
+                finished = folder != layout.TMP and is_action(name)
+                rule = writer.too_much(min(info.size, self.settings.max_action_bytes))
+                if not finished and now.wall - info.ctime_us >= DAY_US:
+                    rule = "was not finished within a day"
+                if rule:
+                    if len(self.surplus) < SURPLUS:
+                        self.surplus.append((path, info, rule))
+                elif finished:
+                    kept = first.setdefault(turn, [])
+                    heapq.heappush(kept, _Last(path, unready=path in unready))
+                    if len(kept) > KEPT:
+                        heapq.heappop(kept)
+                        behind = True
+            yield
         self._queues = {
             turn: [(turn, path) for path in sorted(last.rank[1] for last in kept)]
             for turn, kept in first.items()
         }
         self._writers, self._behind = writers, behind
+        for path in self.told.keys() - self._seen:
+            del self.told[path]
+        self._seen.clear()
+
+    def _files(self, now: Now) -> Iterator[list[tuple[str, Info, int]]]:
+        """All files, a slice at a time, and in whose quota each counts; directories go, if they can."""
+        for folder, owner in self._folders():
+            for names in self._slices(folder):
+                found = []
+                for name in names:
+                    path = f"{folder}/{name}"
+                    info = handed.info(self.disk, path)
+                    if info is None:
+                        continue
+                    if not stat.S_ISDIR(info.mode):
+                        found.append((path, info, info.uid if owner is None else owner))
+                    elif now.wall - info.ctime_us >= MINUTE and not self._is_removed(path):
+                        self._tell(folder, "has directories that are not empty: rm -r them")
+                yield found
+
+    def _is_removed(self, path: str) -> bool:
+        """Whether a directory is gone, as one that is empty."""
+        try:
+            return self.disk.remove_dir(path)
+        except OSError:
+            return False
 
     def _folders(self) -> Iterator[tuple[str, int | None]]:
         """incoming/ and tmp/, of everybody, then the boxes of single writers."""
@@ -166,10 +189,11 @@ class Crowd:
             info = handed.info(self.disk, path)
             if info is None or not stat.S_ISDIR(info.mode) or info.uid != int(name):
                 self._tell(path, "is left alone: it does not belong to the user it is named after")
+            elif info.mode & stat.S_ISVTX and info.uid != os.geteuid():
+                self._tell(path, "is left alone: it is sticky, so nothing can be removed (chmod -t)")
             elif not _open(self.disk, path):
                 self._tell(path, "is left alone: spoold may not take files from it")
             else:
-                self._told.discard(path)
                 yield path, info.uid
 
     def _slices(self, folder: str) -> Iterator[list[str]]:
@@ -179,8 +203,9 @@ class Crowd:
             self._tell(folder, f"cannot be listed: {problem.strerror}")
 
     def _tell(self, path: str, what: str) -> None:
-        if path not in self._told:
-            self._told.add(path)
+        self._seen.add(path)
+        if self.told.get(path) != what:
+            self.told[path] = what
             log.warning("%s %s", path, what)
 
 

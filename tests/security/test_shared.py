@@ -344,6 +344,24 @@ def test_a_box_that_its_user_closes_stops_nobody(made: Make) -> None:
     assert f"incoming.d/{BOB} is left alone" in spool.says()
 
 
+def test_a_box_that_spoold_can_remove_nothing_from_is_left_alone_until_it_can(made: Make) -> None:
+    """Nothing in it is run: it would be again, for as long as it lies there."""
+    spool = made(f'housekeeping = "1s"\n{NOTE}', writers=(ANN, BOB))
+    box = spool.root / "incoming.d" / str(BOB)
+    box.chmod(0o3770)
+    spool.start()
+    his = spool.submitted(BOB, "note")
+    spool.event("done", spool.submitted(ANN, "note"))
+    why = "is left alone: it is sticky"
+    spool.status(lambda s: why in s["left_alone"].get(f"incoming.d/{BOB}", ""), "it is told")
+    for words in (("status",), ("doctor",)):
+        assert why in spool.spool(0, *words).stdout
+    assert (os.listdir(box), spool.says().count(why)) == ([f"{his}.json"], 1)
+    box.chmod(0o2770)
+    spool.event("done", his)
+    spool.status(lambda s: s["left_alone"] == {}, "nothing is left alone")
+
+
 def test_without_access_control_lists_a_box_is_blind_all_the_same(
     made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -539,6 +539,23 @@ def test_what_is_not_ready_neither_keeps_spoold_busy_nor_what_stands_behind_it(n
     assert all(isinstance(event, Invalidated) for event in refused)
 
 
+def test_directories_in_incoming_go_when_they_are_empty_and_are_told_when_they_are_not() -> None:
+    here = of_strangers("")
+    (host,) = here.hosts.values()
+    crowd = host.intake.crowd
+    assert crowd is not None
+    for name in ("incoming/empty", "incoming/full/x", "tmp/empty"):
+        here.disk.make_dir(name)
+    here.run(30 * SECOND)
+    assert (here.disk.names("incoming"), crowd.told) == (["empty", "full"], {})
+    here.run(90 * SECOND)
+    assert (here.disk.names("incoming"), here.disk.names("tmp")) == (["full"], [])
+    assert list(crowd.told) == ["incoming"]
+    here.disk.remove_dir("incoming/full/x")
+    here.run(180 * SECOND)
+    assert (here.disk.names("incoming"), crowd.told) == ([], {})
+
+
 def test_nothing_waits_for_a_task_that_is_not_allowed() -> None:
     here = of_strangers("")
     drop(here, "a.json", {"task": "run.b", "id": ident(1)})
