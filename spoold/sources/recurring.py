@@ -152,6 +152,8 @@ class Recurring:
 
     def _begin(self, settings: Settings) -> None:
         """From what is on disk, as at a start."""
+        if self._changed:
+            self._save()
         self._settings, self._tables = settings, self.state.schedules
         found, broken = scheduled.also(settings.recurring, self._tables)
         before, self._broken = self._broken, {name: str(why) for name, why in broken.items()}
