@@ -105,6 +105,7 @@ ALERT_ROWS: dict[str, Field] = dict((
 POLICY_ROWS: dict[str, Field] = dict((
     _row("tasks", "patterns", [], _FREE, "names of tasks it may submit"),
     _row("priority", "choice", "medium", _FREE, "the highest class of these", PRIORITIES),
+    _row("front", "flag", _NO, _FREE, "whether they may go in front, or be due before they are dropped"),
     _row("ahead", "duration", "366d", (0, 10 * YEAR), "how far ahead they may be due"),
     _row("outboxes", "patterns", [], _FREE, "parents they may name in notify"),
     _row("parents", "patterns", [], _FREE, "parents whose work it does: ack, fail, extend, progress"),

@@ -127,6 +127,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     who: str
     tasks: tuple[str, ...]
     priority: str
+    front: bool
     ahead: int
     outboxes: tuple[str, ...]
     parents: tuple[str, ...]

@@ -140,6 +140,11 @@ def may_tell(settings: Settings, who: Who, parent: str) -> bool:
     )
 
 
+def may_lead(settings: Settings, who: Who) -> bool:
+    """Whether an `at` before its drop counts: it passes what was dropped meanwhile."""
+    return who.trusted or any(rule.front or rule.admin for rule in rules_of(settings, who))
+
+
 def is_own(who: Who, task: Task) -> bool:
     """Whether a task is of this writer: of his key, else of his uid and of no key."""
     return task.signer == who.key and (who.key is not None or task.uid == who.uid)
@@ -166,7 +171,7 @@ def _not_submit(rule: Rule, *, task: Task, priority: str | None, now: int) -> st
         return f"does not allow {RUN} (run)"
     if task.task != RUN and not _one_of(rule.tasks, task.task):
         return f"does not allow tasks named {task.task} (tasks)"
-    if why := _not_class(rule, priority, task.deadline):
+    if why := _not_class(rule, priority, task.deadline, front=task.front):
         return why
     if task.at - now > rule.ahead:
         return f"allows nothing further ahead than {format_span(rule.ahead)} (ahead)"
@@ -186,7 +191,7 @@ def _not_on(rule: Rule, request: Verb | Move, *, own: bool, now: int) -> str:
     if not own:
         return "does not allow it about tasks of others (admin)"
     if isinstance(request, Move):
-        if why := _not_class(rule, request.priority, request.deadline):
+        if why := _not_class(rule, request.priority, request.deadline, front=bool(request.front)):
             return why
         if request.at is not None and request.at - now > rule.ahead:
             return f"allows nothing further ahead than {format_span(rule.ahead)} (ahead)"
@@ -199,7 +204,9 @@ def _not_answer(rule: Rule, parent: str) -> str:
     return f"does not allow answers for {parent} (parents)"
 
 
-def _not_class(rule: Rule, priority: str | None, deadline: int | None) -> str:
+def _not_class(rule: Rule, priority: str | None, deadline: int | None, *, front: bool) -> str:
+    if front and not rule.front:
+        return "does not allow position front (front)"
     if _above(priority, rule.priority):
         return f"allows no higher priority than {rule.priority}"
     if deadline is not None and rule.priority != "high":

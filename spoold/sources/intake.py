@@ -37,7 +37,7 @@ from spool.names import DAY_US, id_date, id_from, is_id, is_task
 from spool.order import resolved
 from spool.quarantine import quarantine
 from spool.times import FOREVER
-from spoold.core import share
+from spoold.core import rights, share
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources import LATEST
 from spoold.sources.crowd import is_action, is_unfinished
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
     from zoneinfo import ZoneInfo
 
+    from spool.actions import Action as Request
     from spool.actions import Task
     from spool.disk import Disk, Info
     from spool.requests import Word
@@ -435,7 +436,8 @@ class Intake:
             source = source if found.key is None else self._source(path, info, found.key, now)
             self._check_owner(path, info, source, now)
             dropped = min(info.ctime_us, now.wall)
-            request = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
+            asked = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
+            request = self._not_before(dropped, asked, source.who)
             if isinstance(request, Submit):
                 request = _written(request, source.who, counts=self.crowd is not None)
                 if len(request.tasks) > self._room:
@@ -460,6 +462,16 @@ class Intake:
                 raise NotYet(problem, self.settings.settle, refusal) from None
             return refusal
         return Arrived(source, request)
+
+    def _not_before(self, dropped: int, request: Request, who: Who | None) -> Request:
+        """The same; a time before its drop is that of its drop, for whom no rule lets ahead."""
+        if who is None or rights.may_lead(self.settings, who):
+            return request
+        if isinstance(request, Submit):
+            return replace(request, tasks=tuple(replace(t, at=max(t.at, dropped)) for t in request.tasks))
+        if isinstance(request, Move) and request.at is not None:
+            return replace(request, at=max(request.at, dropped))
+        return request
 
     def _check_ids(self, request: Words, source: Source) -> Words:
         """A listing may show an action and not yet the submission it is about: look again.

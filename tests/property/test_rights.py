@@ -27,6 +27,7 @@ rules = st.builds(
     who=whos,
     tasks=some,
     priority=st.sampled_from(PRIORITIES),
+    front=st.booleans(),
     ahead=st.sampled_from([0, HOUR]),
     outboxes=boxes,
     parents=boxes,
@@ -51,6 +52,7 @@ docs = st.fixed_dictionaries(
     {"task": st.sampled_from(TASKS)},
     optional={
         "priority": st.sampled_from(PRIORITIES),
+        "position": st.sampled_from(["front", "back"]),
         "at": st.sampled_from(["+0s", "+30m", "+2h"]),
         "deadline": st.just("+3h"),
         "notify": st.sampled_from(BOXES),
@@ -92,6 +94,7 @@ def allows(rule: Rule, who: Who, task: Task) -> bool:
         and named
         and low
         and (task.deadline is None or rule.priority == "high")
+        and (rule.front or not task.front)
         and task.at <= NOW + rule.ahead
         and (task.notify is None or "*" in rule.outboxes or task.notify in rule.outboxes)
     )
@@ -142,18 +145,23 @@ def test_verbs_are_about_ones_own_tasks_unless_one_is_an_admin(
     assert (rights.why_not_ask(found, who, pause) == "") == admin
 
 
-@given(policies, people, st.sampled_from(PRIORITIES), st.sampled_from([0, 2 * HOUR]))
+@given(policies, people, st.sampled_from(PRIORITIES), st.sampled_from([0, 2 * HOUR]), st.booleans())
 def test_a_move_gives_no_more_than_a_submission_could(
-    policy: tuple[Rule, ...], who: Who, priority: str, at: int
+    policy: tuple[Rule, ...],
+    who: Who,
+    priority: str,
+    at: int,
+    front: bool,
 ) -> None:
     task = task_of({"task": "note"}, signer=who.key, uid=who.uid)
-    move = Move(ids=("x",), match=None, priority=priority, front=None, at=at, deadline=None, why=None)
+    move = Move(ids=("x",), match=None, priority=priority, front=front, at=at, deadline=None, why=None)
     mine = rights.rules_of(settings(policy), who)
     may = any(
         r.admin
         or (
             "move" in r.verbs
             and at <= r.ahead
+            and (r.front or not front)
             and PRIORITIES.index(priority) >= PRIORITIES.index(r.priority)
         )
         for r in mine

@@ -26,13 +26,14 @@ from tests.crash.scenarios import ident, say, submit, wait
 from tests.simulation import invariants
 from tests.simulation.faults import WRITES, Failing, Wrapper
 from tests.simulation.host import LATE_HANDLER, Host, load
-from tests.simulation.world import SECOND, World
+from tests.simulation.world import SECOND, START, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SAME = "same.json"
+EARLY = START // SECOND - 3600
 
 
 def world() -> World:
@@ -562,6 +563,27 @@ def test_nothing_waits_for_a_task_that_is_not_allowed() -> None:
     drop(here, "b.json", {"task": "run.a", "id": ident(2), "after": [ident(1)]})
     here.run(60 * SECOND)
     assert (tasks_of(here), sorted(refused(here))) == ([], ["a.json", "b.json"])
+
+
+@pytest.mark.parametrize("may", [False, True])
+def test_nobody_passes_what_was_dropped_before_without_a_right_to(*, may: bool) -> None:
+    here = of_strangers("front = true\nverbs = ['move', 'hold']" if may else "verbs = ['move', 'hold']")
+    here.pass_time(60 * SECOND)
+    drop(here, "0.json", {"task": "run.a", "id": ident(1), "at": "+1h"})
+    drop(here, "1.json", {"tasks": [{"task": "run.a", "id": ident(2), "at": EARLY}]})
+    drop(here, "2.json", {"action": "hold", "ids": [ident(2)]})
+    drop(here, "3.json", {"task": "run.a", "id": ident(3), "position": "front", "at": "+1h"})
+    drop(here, "4.json", {"action": "move", "ids": [ident(1)], "position": "front"})
+    here.run(SECOND)
+    assert sorted(refused(here)) == ([] if may else ["3.json", "4.json"])
+    drop(here, "5.json", {"action": "move", "ids": [ident(1)], "position": "back"})
+    drop(here, "6.json", {"action": "hold", "ids": [ident(1)]})
+    drop(here, "7.json", {"action": "move", "ids": [ident(1)], "at": EARLY})
+    here.run(SECOND)
+    times = {entry.id: entry.time for _, entry in look.entries(here.disk, ("held", "done"))}
+    assert [times[ident(n)] < START for n in (1, 2)] == [may, may]
+    if not may:
+        assert times[ident(1)] > times[ident(2)] > START + 60 * SECOND
 
 
 def test_what_is_refused_has_replaced_nothing() -> None:
