@@ -88,6 +88,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     if pulse is None:
         circle.start(bringer(disk, node, found), lookout(root))
     state.peers, state.lease = circle.neighbours.live, circle.neighbours.lease
+    state.others = daemons.takes(disk) if len(state.peers) > 1 else {}
     state.reread = pulse is not None or len(state.peers) > 1
     claims.recall(disk, state, now)  # the journal is whole by now
     own = cgroups.groups("")

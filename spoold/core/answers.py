@@ -178,7 +178,7 @@ def registered(state: State, event: Registered) -> list[Action]:
         state.broken.pop(pattern, None)
     known = [state.code.get(pattern) for pattern in event.patterns]
     state.code |= dict.fromkeys(event.patterns, event.takes)
-    state.take_again()
+    state.learn()
     if any(state.asyncs.get(pattern, frozenset()) != event.asyncs for pattern in event.patterns):
         state.asyncs |= dict.fromkeys(event.patterns, event.asyncs)
         state.forget_all()  # other lanes: what waits is sorted anew from the disk

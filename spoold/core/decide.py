@@ -148,10 +148,11 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.broken = {p: one for p, one in state.broken.items() if p in same}
             state.gate.look = 0
             state.limits.apart.clear()
+            state.learn()
             state.forget_all()
             return [Scan("held")]
         case Outboxes():
-            full = state.full
+            full = state.full - {layout.DEFAULT_PARENT}  # which keeps nothing waiting
             state.unread.update(event.counts)
             if full - state.full:
                 state.forget_all()  # what was left on disk because of them is found again
@@ -159,7 +160,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Peers():
             led, state.peers = state.leads, event.live
             state.reread |= state.leads and not led
-            state.left.clear()
+            state.learn()
             state.forget_all()  # what was another one's share may be ours
             return [Scan("held")]  # and what it could not run
         case Stirred():
@@ -170,7 +171,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return []  # the loop looks
         case Takes():
             state.others = event.nodes
-            state.take_again()
+            state.learn()
             return []
         case Repaused():
             control.replace_rows(state, list(event.rows))

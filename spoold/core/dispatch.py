@@ -48,7 +48,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
             break
         if answer == gate.NEVER:
             state.discard(entry)
-            if why != policy.NO_HANDLER or not state.leaves(entry):
+            if entry.task not in state.not_ours:
                 out.append(park(entry, layout.pending(entry), why))
         if answer != gate.YES:
             continue

@@ -131,6 +131,8 @@ def _deadline(state: State, text: str) -> None:
 
 def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
     task, _, rest = name[47:-5].partition(",")  # where it is no entry: found out when the scan has ended
+    if task in state.not_ours or name[14:46] in state.left:
+        return  # nor does what only the code of another node takes
     mark = limitkey.mark_in(name) if "g=" in rest else ""
     if mark and state.is_foreign(task, mark):
         state.passed = True
@@ -235,8 +237,8 @@ def _settle(state: State, window: Window[str], out: list[Action], seen: str | No
         except BadName as problem:
             out.append(Quarantine(f"{layout.PENDING}/{found}", str(problem)))
             continue
-        if entry.id in state.claiming or entry.id in state.runs or entry.id in state.left:
-            continue  # the name is older than the claim, or another node's code is to run it
+        if entry.id in state.claiming or entry.id in state.runs:
+            continue  # the name is older than the claim
         window.add(place, entry)
         state.waiting[entry.id] = entry
         when = order.moment(entry, state.p95(entry.task)) if window is state.future else None

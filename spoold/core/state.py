@@ -90,7 +90,8 @@ class State:
         self.processes = 0
         self.ahead = Ahead()
         self.others: Takers = {}  # `code` by node
-        self.left: set[str] = set()  # what waits, and only the code of another node takes
+        self.not_ours: frozenset[str] = frozenset()  # task names that only the code of other nodes takes
+        self.left: set[str] = set()  # tasks of versions of which the same holds
         self.broken: dict[
             str, Broken
         ] = {}  # handlers whose code cannot be imported; until 0: one may try
@@ -216,23 +217,34 @@ class State:
         handler = self.settings.handler_for(task)
         return handler is None or task in self.code.get(handler.pattern, (task,))
 
-    def leaves(self, entry: Entry, version: int | str | None = None) -> bool:
-        """Whether a task that our code cannot run is left to a node whose code can."""
-        handler = self.handler_of(entry)
-        if handler is None:
-            return False
-        for node in self.peers - {self.node}:
-            versions = self.others.get(node, {}).get(handler.pattern, {}).get(entry.task)
-            if versions is not None and (version is None or version in versions):
-                self.left.add(entry.id)
-                return True
-        return False
-
-    def take_again(self) -> None:
-        """Somebody's code has changed: what was left to others is found again."""
-        if self.left:
+    def learn(self) -> None:
+        """Code has changed, or which nodes there are: what is left to others is found anew."""
+        takes = self._takes_of_others()
+        names = {task for rows in takes for row in rows.values() for task in row}
+        not_ours = frozenset(name for name in names if not self.knows(name) and self._others_take(name))
+        if self.left or not_ours != self.not_ours:
+            self.not_ours = not_ours
             self.left.clear()
             self.forget_all()
+
+    def leaves(self, entry: Entry, version: int | str | None) -> bool:
+        """Whether a task that our code cannot run is left to a node whose code can."""
+        if entry.task in self.not_ours:
+            return True
+        if version is None or not self._others_take(entry.task, version):
+            return False
+        if len(self.left) >= KEPT_NAMES:
+            self.left.clear()
+        self.left.add(entry.id)
+        return True
+
+    def _others_take(self, task: str, version: int | str | None = None) -> bool:
+        handler = self.settings.handler_for(task)
+        rows = (takes.get(handler.pattern, {}) for takes in self._takes_of_others()) if handler else ()
+        return any(task in row and version in (None, *row[task]) for row in rows)
+
+    def _takes_of_others(self) -> list[dict[str, dict[str, frozenset[int | str]]]]:
+        return [self.others[node] for node in self.peers - {self.node} if node in self.others]
 
     def is_beside(self, task: str, handler: Handler | None) -> bool:
         """Whether a task is a coroutine, which shares a worker with others."""
