@@ -38,7 +38,9 @@ class Key(Struct, frozen=True):
             raise NotAllowed("ssh-keygen is not here: install the OpenSSH client to sign") from None
         if done.returncode:
             said = done.stderr.decode(errors="backslashreplace").strip().splitlines()
-            raise NotAllowed(f"cannot sign with {self.path}: {said[-1] if said else 'ssh-keygen failed'}")
+            mode = [f"{line.rstrip('.')}: chmod 600 it" for line in said if "too open" in line]
+            why = [*mode, *said[-1:], "ssh-keygen failed"][0]
+            raise NotAllowed(f"cannot sign with {self.path}: {why}")
         sealed = {"signed": text, "signature": done.stdout.decode()}
         if self.signer is not None:
             sealed["signer"] = self.signer
