@@ -132,13 +132,13 @@ class Signatures:
             signer = found.signer or self._principal(signature, allowed)
             words = ["verify", "-n", NAMESPACE, "-I", signer]
             revoked = os.path.join(self.root, layout.REVOKED)
-            more = ["-r", revoked] if os.path.exists(revoked) else []
+            more = ["-r", revoked] if os.path.lexists(revoked) else []
             good, said = _ssh_keygen([*words, *more], signature, allowed, found.text)
             if good:
                 return signer
             why = _meaning(said)
             if not why and more and _ssh_keygen(words, signature, allowed, found.text)[0]:
-                why = "was made with a key that is revoked"
+                why = f"was made with a key that is revoked, or {layout.REVOKED} cannot be read"
             rule = why or f"is by no key that {layout.SIGNERS} has for {signer}"
         finally:
             os.close(signature)

@@ -200,6 +200,9 @@ def test_where_signatures_are_optional_a_wrong_one_is_refused_all_the_same(
     with Spool(spool.root, key=key(keys, "boss")) as client:
         assert spool.event("done", client.submit("note"))["submitted_by"]["key"] == "boss@x"
     assert "does not fit the text" in why(spool, {**sealed(keys, {"task": "note"}), "signed": "{}"})
+    (spool.root / "revoked_keys").unlink()
+    (spool.root / "revoked_keys").symlink_to("nowhere")
+    assert "or revoked_keys cannot be read" in why(spool, sealed(keys, {"task": "note"}))
     (spool.root / "allowed_signers").unlink()
     assert "this spool has no allowed_signers" in why(spool, sealed(keys, {"task": "note"}))
 
@@ -218,3 +221,6 @@ def test_the_command_signs_and_says_why_where_it_cannot(live: Make, keys: Path) 
     wrong = submit(Path("/no/such/key"))
     assert wrong.returncode == NotAllowed.exit_code
     assert "cannot sign with /no/such/key" in wrong.stderr
+    shutil.copy(keys / "good", spool.place / "open")
+    (spool.place / "open").chmod(0o644)
+    assert "are too open: chmod 600 it" in submit(spool.place / "open").stderr
