@@ -457,8 +457,9 @@ class Loop:
         self.intake.among(state.peers)
         if (self.intake.unsettled or state.later or self.core.look_again) and now.mono >= self._next_look:
             self._next_look = now.mono + (self._wants_look() or 0)
+            later = state.later or self.core.look_again
             state.later = self.core.look_again = False
-            self.intake.ring()
+            (self.intake.ring if later else self.intake.again)()
         if not self.core.state.shut:
             events += self._taken(now)
             events += self.recurring.look(now)

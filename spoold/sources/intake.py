@@ -173,6 +173,13 @@ class Intake:
         if self.crowd is not None:
             self.crowd.ring()
 
+    def again(self) -> None:
+        """Look again at what was not ready; who was only too fast goes on with what is known of his."""
+        if self.crowd is not None and self.crowd.held and not self._waiting and not self._left:
+            self.crowd.held = 0
+        else:
+            self.ring()
+
     def catch_up(self) -> None:
         """Look again, and hear of what nobody has told of: what came behind a listing under way."""
         self.ring()

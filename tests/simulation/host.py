@@ -427,9 +427,10 @@ class Host:
         self.intake.among(self.state.peers)
         waits = self.intake.unsettled or self.state.later or self.core.look_again
         if waits and now.mono >= self._next_later:
+            later = self.state.later or self.core.look_again
             self.state.later = self.core.look_again = False
             self._next_later = now.mono + AGAIN
-            self.intake.ring()
+            (self.intake.ring if later else self.intake.again)()
         if self.intake.busy:
             events += self.intake.look(now)
         events += self.recurring.look(now)

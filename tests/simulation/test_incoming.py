@@ -18,6 +18,7 @@ from spool.times import format_utc
 from spool.views import task_view
 from spool.why import Why
 from spoold.core import rights, share
+from spoold.core.turns import FIRST
 from spoold.core.values import Arrived, Invalidated, Who
 from spoold.sources.crowd import KEPT, Crowd
 from spoold.sources.intake import BURST, LEAST, LONG, SLICE, Intake
@@ -538,6 +539,20 @@ def test_what_is_not_ready_neither_keeps_spoold_busy_nor_what_stands_behind_it(n
     refused = [event for _ in range(60) for event in intake.look(here.now())]
     assert refused
     assert all(isinstance(event, Invalidated) for event in refused)
+
+
+def test_who_is_over_his_rate_goes_on_without_another_look_at_all_that_lies_there() -> None:
+    here = of_strangers("rate = 60")
+    (host,) = here.hosts.values()
+    assert host.intake.crowd is not None
+    for n in range(FIRST + 20):
+        drop(here, f"{n:02}.json", {"task": "run.a", "id": ident(n)})
+    here.run(SECOND)
+    assert host.intake.crowd.held >= 18
+    before = host.intake.crowd.listing
+    here.run(15 * SECOND)
+    assert host.intake.crowd.held < 6
+    assert host.intake.crowd.listing - before < 3
 
 
 def test_directories_in_incoming_go_when_they_are_empty_and_are_told_when_they_are_not() -> None:
