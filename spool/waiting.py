@@ -30,7 +30,8 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
         return packed.attempts[-1]
     end = _end(timeout)
     _taken_in(disk, root, task_id, end)
-    _is_recorded(disk, root, task_id)
+    if (found := _unrecorded(disk, root, task_id)) is not None:
+        return found
     records = layout.parent_of(layout.record(task_id, 1))
     with Watch([f"{root}/{records}", f"{root}/{layout.CORRUPT}"]) as watch:
         while True:
@@ -50,15 +51,20 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             watch.wait(left)
 
 
-def _is_recorded(disk: Disk, root: str, task_id: str) -> None:
-    """Unrecorded where a task stands as ended and nothing says how: no event would come."""
+def _unrecorded(disk: Disk, root: str, task_id: str) -> dict[str, Any] | None:
+    """The end of a task that stands as ended and whose record is gone: it is being packed.
+
+    Unrecorded where nothing says how it has ended: no event would come.
+    """
     try:  # a file server's client may know of the entry first
         place = None if mounts.is_network(root) else look.find(disk, task_id)
     except (OSError, *look.DAMAGED):
-        return
-    ended = place is not None and place.state in layout.ENDED
-    if place is not None and ended and not _tells_end(look.last_record(disk, task_id)):
+        return None
+    if place is None or place.state not in layout.ENDED or _tells_end(look.last_record(disk, task_id)):
+        return None
+    if (packed := packs.find(disk, task_id)) is None or not packed.attempts:
         raise Unrecorded(task_id, place.path)
+    return packed.attempts[-1]
 
 
 def _put_aside(disk: Disk, task_id: str) -> str | None:

@@ -251,16 +251,35 @@ def test_who_waits_hears_of_what_was_packed_or_went_between_two_looks(
     disk: RealDisk, monkeypatch: pytest.MonkeyPatch, days: int, *, packed: bool
 ) -> None:
     task_id = ended(disk, 1, "done", days)
-    record = layout.record(task_id, 1)
-    disk.move(record, f"{record}.yet")
+    place = look.find(disk, task_id)
+    assert place is not None
+    runs = layout.running("n", place.entry)
+    disk.make_dir(layout.parent_of(runs))
+    disk.move(place.path, runs)
 
     def wait(*_: object) -> None:
-        disk.move(f"{record}.yet", record)
+        disk.move(runs, place.path)
         passed(disk, disk.root)
 
     monkeypatch.setattr(waiting.Watch, "wait", wait)
     with nullcontext() if packed else pytest.raises(NoSuchTask):
         assert waiting.ended(disk, disk.root, task_id, 5)["event"] == "done"
+
+
+def test_who_waits_takes_no_task_that_is_being_packed_for_damaged(
+    disk: RealDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = ended(disk, 1, "done", 5)
+    place = look.find(disk, task_id)
+    assert place is not None
+    body = disk.read(place.path, 1 << 20)
+    passed(disk, disk.root)
+    for path in (layout.own_copy(task_id), place.path):  # its record goes first
+        disk.make_dir(layout.parent_of(path))
+        disk.write(path, body)
+    found = [None, packs.find(disk, task_id)]  # nor was it packed when that was asked first
+    monkeypatch.setattr(packs, "find", lambda *_: found.pop(0))
+    assert waiting.ended(disk, disk.root, task_id, 5)["event"] == "done"
 
 
 def test_a_list_of_ids_that_was_cut_off_is_read_as_far_as_it_goes(disk: RealDisk) -> None:
