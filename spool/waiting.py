@@ -23,11 +23,8 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
     """The last record of a task once it has ended; NoSuchTask and its kinds, Refused, TimedOut."""
     if not is_id(task_id):
         raise NoSuchTask(task_id)
-    found = last_word(disk, task_id)
-    if found is not None:
+    if (found := end_of(disk, task_id)) is not None:
         return found
-    if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
-        return packed.attempts[-1]
     end = _end(timeout)
     _taken_in(disk, root, task_id, end)
     if (found := _unrecorded(disk, root, task_id)) is not None:
