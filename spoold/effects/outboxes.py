@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from spool import handed, layout, look
+from spool import layout, look
 from spool.names import parse_event
 from spoold.core.values import Outboxes
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from spoold.core.values import Event, Now
 
 AGAIN = 1_000_000  # how often a full outbox is counted again, us
+AT_ONCE = 100  # events of the default outbox that go in one turn of the loop
 
 
 class OutboxLimits:
@@ -26,43 +26,47 @@ class OutboxLimits:
         self.state = state
         self._started = False
         self._next = 0
+        self._oldest: list[str] = []  # in the default outbox, to go
 
     def look(self, now: Now) -> list[Event]:
         """The true counts of outboxes that look full; of all of them at the first call."""
         if not self._started:
             self._started = True
             return self._counted(look.names(self.disk, layout.OUTBOX))
+        self._forget()
         if now.mono < self._next:
             return []
         full = self.state.full
         if not full:
             return []
         self._next = now.mono + AGAIN
-        if layout.DEFAULT_PARENT in full:
-            self._forget_oldest()
         return self._counted(sorted(full))
 
     def due(self, now: Now) -> int | None:
-        """In how many us a full outbox is to be counted again; None where none is full."""
+        """In how many us there is something to count or to remove; None where there is not."""
+        if self._oldest:
+            return 0
         return max(0, self._next - now.mono) if self.state.full else None
 
     def _counted(self, parents: list[str]) -> list[Event]:
-        counts = {parent: len(self._events(parent)) for parent in parents}
+        counts = {parent: self._count(parent) for parent in parents}
         return [Outboxes(counts)] if counts else []
 
-    def _events(self, parent: str) -> list[str]:
-        """What is to be read in an outbox, oldest first: others can put anything there."""
-        folder = f"{layout.OUTBOX}/{parent}"
-        names = [name for name in look.names(self.disk, folder) if parse_event(name) is not None]
-        if parent != layout.DEFAULT_PARENT:
-            return names  # what is no file holds up nobody else
-        infos = ((name, handed.info(self.disk, f"{folder}/{name}")) for name in names)
-        return [name for name, info in infos if info is not None and stat.S_ISREG(info.mode)]
+    def _count(self, parent: str) -> int:
+        """What is to be read in an outbox, as far as names tell: others can put anything there.
 
-    def _forget_oldest(self) -> None:
-        """Nobody has asked for the default outbox: it keeps the newest events and holds nothing up."""
-        limit = self.state.settings.outbox_limit
-        names = self._events(layout.DEFAULT_PARENT)
-        for name in names[: max(0, len(names) - limit + max(1, limit // 10))]:
+        Nobody has asked for the default one: it keeps the newest events and holds nothing up.
+        """
+        folder, limit = f"{layout.OUTBOX}/{parent}", self.state.settings.outbox_limit
+        names = [name for name in look.names(self.disk, folder) if parse_event(name) is not None]
+        if parent == layout.DEFAULT_PARENT and len(names) >= limit:
+            self._oldest = names[: len(names) - limit + max(1, limit // 10)]
+            return len(names) - len(self._oldest)
+        return len(names)
+
+    def _forget(self) -> None:
+        """Some of what is to go: the rest in the next turns of the loop."""
+        some, self._oldest = self._oldest[:AT_ONCE], self._oldest[AT_ONCE:]
+        for name in some:
             with suppress(OSError):  # read by somebody after all, or in use as something else
                 self.disk.remove(f"{layout.OUTBOX}/{layout.DEFAULT_PARENT}/{name}")

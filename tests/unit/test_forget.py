@@ -1,15 +1,23 @@
-"""When the core reads all that waits anew: that costs a look at every name, and is to be worth it."""
+"""What is forgotten. When the core reads all that waits anew: that costs a look at every name, and is to be worth it."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from spool.layout import DEFAULT_PARENT
-from spool.names import PRIORITIES, Entry, new_id
+from spool.disk import RealDisk
+from spool.init import init
+from spool.layout import DEFAULT_PARENT, OUTBOX
+from spool.names import PRIORITIES, Entry, event_name, new_id
 from spool.settings import load
 from spoold.core.decide import decide
 from spoold.core.state import State
 from spoold.core.values import Now, Outboxes, Takes
+from spoold.effects.outboxes import AT_ONCE, OutboxLimits
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = Now(1_795_305_540_000_000, 0)
 PYTHON = '[handlers."t.*"]\npython = "app"\n'
@@ -44,3 +52,21 @@ def test_what_others_take_is_one_where_it_changes_what_is_ours() -> None:
     state.known = dict.fromkeys(PRIORITIES, True)
     decide(state, Takes({"here": {"t.*": ours}, "gone": {"t.*": ours | theirs}}), NOW)
     assert (state.not_ours, state.known["medium"]) == (frozenset(), False)
+
+
+def test_a_default_outbox_is_cut_a_little_at_a_time(tmp_path: Path) -> None:
+    init(str(tmp_path))
+    disk, state = RealDisk(str(tmp_path)), core("outbox_limit = 200")
+    folder = f"{OUTBOX}/{DEFAULT_PARENT}"
+    disk.make_dir(folder)
+    names = [event_name(NOW.wall + n, new_id(), "t", "done") for n in range(450)]
+    for name in names:
+        disk.write(f"{folder}/{name}", b"")
+    limits, left, now = OutboxLimits(disk, state), len(names), NOW
+    decide(state, *limits.look(now), now)
+    while (wait := limits.due(now)) is not None:
+        now = Now(now.wall + wait, now.mono + wait)
+        assert limits.look(now) == []
+        before, left = left, len(disk.names(folder))
+        assert before - left <= AT_ONCE
+    assert sorted(disk.names(folder)) == names[-180:]
