@@ -226,6 +226,28 @@ def test_what_comes_again_is_let_go_only_when_the_first_has_its_place() -> None:
     assert here.disk.names(layout.INCOMING) == []
 
 
+class Directories(Wrapper):
+    """Where others may write there is a directory in the last moment, of what goes or of what comes."""
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb == "remove" and args[0].startswith(f"{layout.INCOMING}/"):
+            self.disk.remove(args[0])
+            self.disk.make_dir(args[0])
+        elif verb == "move" and args[1].startswith(f"{layout.OUTBOX}/"):
+            self.disk.make_dir(args[1])
+
+
+def test_a_directory_in_the_place_of_an_action_or_of_an_event_stops_nothing() -> None:
+    here = World()
+    here.boot(wrap=Directories)
+    for n in range(3):
+        drop(here, f"{n}.json", {"task": "run.a", "id": ident(n)})
+    drop(here, "bad.json", {"task": "run.a", "prio": 1})
+    here.run(60 * SECOND)
+    assert [state for state, _ in places(here)] == ["done"] * 3
+    assert len(here.disk.names(f"{layout.OUTBOX}/{layout.DEFAULT_PARENT}")) == 4
+
+
 class FailingOn(Wrapper):
     """A write of what is named so fails once."""
 
