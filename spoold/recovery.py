@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from spool import keys, layout, look, records
+from spool import handed, keys, layout, look, records
 from spool.disk import Missing
 from spool.dropped import REASON
 from spool.look import DAMAGED
@@ -229,7 +229,7 @@ def _has_left(disk: Disk, path: str, content: dict[str, Any]) -> bool:
         return True
     except OSError:
         pass  # larger, or not ours to read
-    info = disk.info(path)
+    info = handed.info(disk, path)
     return info is None or format_utc(info.ctime_us) != content.get("submitted_at")
 
 

@@ -9,11 +9,12 @@ happened. An event that its parent had handled just before the cut may come agai
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
-from spool import layout, look, packs
+from spool import handed, layout, look, packs
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.records import decode
@@ -117,10 +118,12 @@ def _record(disk: Disk, path: str, content: bytes) -> None:
 
 
 def _stage(disk: Disk, staged: str, told: str, content: bytes) -> None:
-    """An event that is not in its outbox, whole, is staged again."""
-    if _bytes(disk, told) == content:
-        return
-    _remove(disk, told)
+    """An event that is not in its outbox, whole, is staged again, whatever its parent has put there."""
+    with suppress(PermissionError):
+        if _bytes(disk, told) == content:
+            return
+    with suppress(IsADirectoryError):
+        _remove(disk, told)
     _remove(disk, staged)
     _write(disk, staged, content)
 
@@ -138,10 +141,11 @@ def _journal(disk: Disk, path: str, start: int, lines: bytes) -> None:
 
 
 def _clear(disk: Disk, path: str, ino: int, ctime: int) -> None:
-    """A drop that was cleared is gone, unless it is another file now."""
-    info = disk.info(path)
+    """A drop that was cleared is gone, unless it is another file now, or its box is closed to us."""
+    info = handed.info(disk, path)
     if info is not None and info.ino == ino and info.ctime_us == ctime:
-        _remove(disk, path)
+        with suppress(PermissionError):
+            _remove(disk, path)
 
 
 def _bytes(disk: Disk, path: str, limit: int = look.BODY_LIMIT) -> bytes | None:

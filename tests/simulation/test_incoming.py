@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from random import Random
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -268,6 +269,45 @@ class NoOutbox(Wrapper):
     def before(self, verb: str, args: tuple[Any, ...]) -> None:
         if verb == "move" and args[1].startswith(layout.OUTBOX):
             raise DiskFull(errno.ENOSPC, "full", args[1])
+
+
+class Closed(Wrapper):
+    """A writer has closed his box, until spoold has started."""
+
+    closed = True
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if (
+            self.closed
+            and verb in ("info", "read", "remove")
+            and args[0].startswith(f"{layout.INCOMING}/")
+        ):
+            raise PermissionError(errno.EACCES, "is closed", args[0])
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_what_others_close_or_put_into_an_outbox_keeps_spoold_from_no_start(*, power: bool) -> None:
+    here, box = World(), f"{layout.OUTBOX}/{layout.DEFAULT_PARENT}"
+    here.boot(wrap=None if power else NoOutbox)
+    drop(here, "bad.json", {"task": "run.a", "id": ident(2), "prio": 1})
+    if power:
+        drop(here, "a.json", {"task": "run.a", "id": ident(1)})
+        here.run(SECOND)
+        told = here.disk.names(box)
+        here.power_cut(Random(1))
+        for name in told:
+            if here.disk.info(f"{box}/{name}") is not None:
+                here.disk.remove(f"{box}/{name}")
+            here.disk.make_dir(f"{box}/{name}")
+    else:
+        here.turn()
+        here.crash()
+    closed = Closed(here.disk)
+    here.boot(wrap=lambda _: closed)
+    closed.closed = False
+    here.run(60 * SECOND)
+    assert [state for state, _ in places(here)] == ["done"] * power
+    assert any("rejected" in name for name in here.disk.names(box))
 
 
 @pytest.mark.parametrize("name", ["a.json", "to,n1,a.json", "no name.json"])
