@@ -105,10 +105,16 @@ class Lookout:
         return found
 
     def _changed(self, what: str, folders: list[str]) -> bool:
-        found = ((path, self.disk.stamp(path)) for path in folders)
+        found = ((path, self._stamp(path)) for path in folders)
         before, stamps = self._known.get(what), {path: at for path, at in found if at is not None}
         self._known[what] = stamps
         return stamps != before
+
+    def _stamp(self, path: str) -> int | None:
+        try:
+            return self.disk.stamp(path)
+        except PermissionError:
+            return None  # a box that its writer has closed
 
     def _ends(self) -> list[str]:
         days = sorted({date_of(self.wall() - MIDNIGHT), date_of(self.wall())})

@@ -31,9 +31,12 @@ class Counting(RealDisk):
     """Counts what it is asked."""
 
     calls = 0
+    closed = ""  # a directory that its owner has closed
 
     def stamp(self, path: str) -> int | None:
         self.calls += 1
+        if path == self.closed:
+            raise PermissionError(path)
         return super().stamp(path)
 
     def names(self, path: str) -> list[str]:
@@ -132,6 +135,13 @@ def test_a_shard_that_is_new_is_seen_and_one_for_later_is_not_watched(seen: Spoo
     assert seen.out.all() == [Rung("pending")]
     seen.wall += 2 * DAY_US
     assert seen.out.all() == [Rung("pending")]  # its day has come
+
+
+def test_a_box_that_its_owner_closes_hides_nothing_else(seen: Spool) -> None:
+    seen.disk.closed = BOX
+    assert seen.out.all() == [Rung("incoming")]
+    seen.drop(TODAY)
+    assert seen.out.all() == [Rung("pending")]
 
 
 def test_pending_may_be_gone(seen: Spool) -> None:
