@@ -112,6 +112,15 @@ def test_a_task_is_allowed_where_one_rule_of_its_writer_allows_all_of_it(
     assert rights.why_not_submit(settings(policy), replace(who, trusted=True), [task], NOW, 10**9) == ""
 
 
+@given(policies)
+def test_who_has_a_name_here_or_in_a_rule_has_a_turn_of_his_own(policy: tuple[Rule, ...]) -> None:
+    found = settings(policy)
+    named = any(rule.who == "user:7" for rule in policy)
+    assert rights.turn_of(found, Who(7, "7")) == (7 if named else rights.UNKNOWN)
+    assert rights.turn_of(found, Who(8, "8")) == rights.UNKNOWN
+    assert rights.turn_of(found, Who(8, "zoe")) == rights.turn_of(found, Who(8, "8", trusted=True)) == 8
+
+
 @given(policies, people, st.integers(0, 5), st.integers(1, 3))
 def test_nobody_has_more_tasks_than_the_largest_of_his_quotas(
     policy: tuple[Rule, ...], who: Who, live: int, number: int
