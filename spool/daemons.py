@@ -201,6 +201,11 @@ def _object(disk: Disk, path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def unread_by(status: dict[str, Any]) -> list[str]:
+    """The parents whose tasks a daemon does not start until they have read; the default one is nobody."""
+    return [parent for parent in status.get("full_outboxes") or () if parent != layout.DEFAULT_PARENT]
+
+
 def takes(disk: Disk) -> dict[str, dict[str, dict[str, frozenset[int | str]]]]:
     """What the Python code of the nodes takes, dead ones too: node -> handler -> task -> versions."""
     found: dict[str, dict[str, dict[str, frozenset[int | str]]]] = {}

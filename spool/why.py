@@ -169,7 +169,13 @@ class Why:
             if task.entry is not None and (why := self.held_back.on(status, task.entry)):
                 shut = sentence(status, self.now, self.say)
                 return shut if f": {why}" in shut else why
+            if self._parent(task) in daemons.unread_by(status):
+                return f"outbox {self._parent(task)} is full: it waits until that parent has read"
         return self._shut()
+
+    def _parent(self, task: TaskView) -> str:
+        handler = self.held_back.handler_of(task.task)
+        return task.notify or (handler.notify if handler and handler.notify else layout.DEFAULT_PARENT)
 
     def _broken(self, task: TaskView) -> str:
         """That the module of its function cannot be imported, by any daemon."""

@@ -111,6 +111,7 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
 
 
 def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
+    from spool import daemons
     from spool.command import render
     from spool.gated import sentence
     from spool.heldback import brief
@@ -129,9 +130,13 @@ def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     shut = sentence(node, now, lambda us: render.clock(us, now))
     if shut:
         yield "gate", shut
-    for ready, classes, why in brief(node, lambda us: render.clock(us, now)):
+    held = brief(node, lambda us: render.clock(us, now))
+    for ready, classes, why in held:
         if not shut or why != node["gate"].get("why"):
             yield "held back", f"{ready} {classes}: {why}"
+    for parent in daemons.unread_by(node):
+        if (why := f"outbox {parent} is full") not in (row[2] for row in held):
+            yield "held back", f"tasks of parent {parent}: {why}"
 
 
 def _running(node: dict[str, Any], now: int) -> Iterator[tuple[Any, ...]]:

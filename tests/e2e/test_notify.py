@@ -240,11 +240,16 @@ def test_a_limit_of_attempts_at_once_holds_for_a_parent_too(live: Make) -> None:
 
 
 def test_an_outbox_that_is_not_read_holds_its_tasks_back_and_nobody_elses(live: Make) -> None:
-    spool = live("outbox_limit = 5\n" + SHOP + handler("other", notify="calm"))
+    spool = live("outbox_limit = 5\n" + SHOP + handler("other", notify="calm") + handler("calm", "true"))
     spool.submit_all([{"task": "order.new", "args": n} for n in range(12)])
     spool.status(lambda s: s["full_outboxes"] == ["shop"], "the outbox is known to be full")
     assert 5 <= len(spool.events("shop")) <= 6
     assert spool.count("pending") >= 6
+    said = spool.command("status")
+    assert said.count("medium: outbox shop is full") == said.count("outbox shop is full") == 1
+    waits = spool.submit("calm", notify="shop")  # of a handler that has another parent
+    until(lambda: "outbox shop is full: it waits" in spool.command("why", waits), "why says so")
+    spool.drop({"action": "cancel", "ids": [waits]})
     other = spool.submit("other")
     ready(spool, other, "calm")
     seen = set()
