@@ -8,7 +8,9 @@ everything, and so may root where a uid is no mere claim.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
 
 from spool.actions import (
     Ack,
@@ -22,6 +24,7 @@ from spool.actions import (
     Replay,
     Schedule,
     Submit,
+    Task,
     Verb,
 )
 from spool.names import PRIORITIES, date_of
@@ -34,10 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from spool.actions import Action as Request
-    from spool.actions import Task
     from spool.settings import Rule, Settings
     from spoold.core.state import State
     from spoold.core.values import Action, Now, Who
+
+Led = TypeVar("Led", Task, Move)
 
 ANY = "*"
 KEPT = 1000  # refusals of one writer a day that are kept and told
@@ -140,9 +144,16 @@ def may_tell(settings: Settings, who: Who, parent: str) -> bool:
     )
 
 
-def may_lead(settings: Settings, who: Who) -> bool:
-    """Whether an `at` before its drop counts: it passes what was dropped meanwhile."""
-    return who.trusted or any(rule.front or rule.admin for rule in rules_of(settings, who))
+def led(settings: Settings, who: Who, asked: Led, dropped: int) -> Led:
+    """The same; an `at` before its drop, which passes what came meanwhile, is for who may go in front."""
+    if who.trusted or asked.at is None or asked.at >= dropped:
+        return asked
+    ahead = replace(asked, front=True)
+    if isinstance(ahead, Move):
+        may = any(not _not_on(rule, ahead, own=True, now=dropped) for rule in rules_of(settings, who))
+    else:
+        may = not why_not_submit(settings, who, [ahead], dropped, 0)
+    return asked if may else replace(asked, at=dropped)
 
 
 def is_own(who: Who, task: Task) -> bool:

@@ -471,13 +471,12 @@ class Intake:
         return Arrived(source, request)
 
     def _not_before(self, dropped: int, request: Request, who: Who | None) -> Request:
-        """The same; a time before its drop is that of its drop, for whom no rule lets ahead."""
-        if who is None or rights.may_lead(self.settings, who):
-            return request
-        if isinstance(request, Submit):
-            return replace(request, tasks=tuple(replace(t, at=max(t.at, dropped)) for t in request.tasks))
-        if isinstance(request, Move) and request.at is not None:
-            return replace(request, at=max(request.at, dropped))
+        """The same; a time before its drop is that of its drop, where no rule lets it go ahead."""
+        if who is not None and isinstance(request, Submit):
+            tasks = (rights.led(self.settings, who, task, dropped) for task in request.tasks)
+            return replace(request, tasks=tuple(tasks))
+        if who is not None and isinstance(request, Move):
+            return rights.led(self.settings, who, request, dropped)
         return request
 
     def _check_ids(self, request: Words, source: Source) -> Words:

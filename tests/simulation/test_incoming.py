@@ -663,6 +663,23 @@ def test_nobody_passes_what_was_dropped_before_without_a_right_to(*, may: bool) 
         assert times[ident(1)] > times[ident(2)] > START + 60 * SECOND
 
 
+def test_who_may_go_ahead_with_some_tasks_passes_nobody_with_others() -> None:
+    """One rule must allow it as a whole."""
+    here = of_strangers(
+        "verbs = ['move']\n[policy.'user:1000']\ntasks = ['run.b']\nverbs = []\nfront = true"
+    )
+    here.pass_time(60 * SECOND)
+    early = [
+        {"task": "run.a", "id": ident(1), "at": EARLY},
+        {"task": "run.b", "id": ident(2), "at": EARLY},
+    ]
+    drop(here, "0.json", {"tasks": [*early, {"task": "run.a", "id": ident(3), "at": "+1h"}]})
+    drop(here, "1.json", {"action": "move", "ids": [ident(3)], "at": EARLY})
+    here.run(SECOND)
+    times = {entry.id: entry.time for _, entry in look.entries(here.disk, layout.STATES)}
+    assert ([times[ident(n)] < START for n in (1, 2, 3)], refused(here)) == ([False, True, False], [])
+
+
 def test_what_is_refused_has_replaced_nothing() -> None:
     here = of_strangers('verbs = ["cancel"]')
     later: dict[str, Any] = {"task": "run.a", "at": "+1h"}
