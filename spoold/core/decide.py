@@ -172,7 +172,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Takes():
             state.others = event.nodes
             state.learn()
-            return []
+            return [Scan("held")]  # what was parked before it was known who takes it
         case Repaused():
             control.replace_rows(state, list(event.rows))
             return []

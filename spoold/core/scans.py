@@ -187,11 +187,11 @@ def freed(state: State, found: dict[str, Place | None], now: Now) -> list[Action
 
 
 def _may_run(state: State, entry: Entry) -> bool:
-    """Whether something here knows a task's name; which versions it takes is seen at its claim."""
+    """Whether some node knows a task's name; which versions it takes is seen at its claim."""
     handler = state.settings.handler_for(entry.task)
     if handler is None or handler.python is None:
         return handler is not None
-    return entry.task in state.code.get(handler.pattern, {})
+    return entry.task in state.not_ours or entry.task in state.code.get(handler.pattern, {})
 
 
 def entry_of(text: str) -> Entry:

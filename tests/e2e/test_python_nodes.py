@@ -81,7 +81,6 @@ def both() -> str:
     )
     with second(spool) as process:
         until(lambda: {"t.both"} == set(takes(spool, "there")), "its code is known")
-        time.sleep(2)  # and the other knows of ours
         rows = [{"task": "t.new"}, {"task": "t.both", "version": 2}, {"task": "t.both", "version": 1}]
         ids = spool.submit_all([dict(row) for row in rows * 20])
         assert [spool.end(i)["result"] for i in ids] == ["here", "here", "there"] * 20

@@ -1,0 +1,41 @@
+"""What only the code of other nodes takes: left to them, and theirs as soon as that is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from spool import layout
+from spool.names import Entry, entry_name, new_id
+from spoold.core.decide import decide
+from spoold.core.dispatch import claim
+from spoold.core.values import Scan, Seen, Takes
+from tests.unit.test_forget import NOW, PYTHON, core
+
+
+def held(task: str) -> Seen:
+    entry = Entry(time=NOW.wall, id=new_id(NOW.wall), task=task, why="no-handler")
+    return Seen("held", "", "", [entry_name(entry, dated=True)])
+
+
+def test_what_was_parked_before_it_was_known_who_takes_it_is_given_to_him() -> None:
+    state = core(PYTHON)
+    state.peers = frozenset(("here", "there"))
+    state.code = {"t.*": {"t.old": frozenset({1})}}
+    assert not decide(state, held("t.new"), NOW)
+    assert decide(state, Takes({"there": {"t.*": {"t.new": frozenset({1})}}}), NOW) == [Scan("held")]
+    assert decide(state, held("t.new"), NOW)
+    assert not decide(state, held("t.other"), NOW)
+
+
+@pytest.mark.parametrize(("versions", "left"), [("", True), ("versions = [1]", False)])
+def test_a_version_that_the_settings_leave_out_is_left_to_nobody(versions: str, *, left: bool) -> None:
+    state = core(PYTHON + versions)
+    state.peers = frozenset(("here", "there"))
+    state.code = {"t.*": {"t.new": frozenset({1})}}
+    state.others = {"there": {"t.*": {"t.new": frozenset({1, 2})}}}
+    (entry,) = state.waiting.values()
+    task: Any = SimpleNamespace(task="t.new", version=2, duplicate_of=None, notify=None)
+    assert (not claim(state, entry, task, layout.pending(entry), NOW)) is left
