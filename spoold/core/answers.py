@@ -176,12 +176,11 @@ def registered(state: State, event: Registered) -> list[Action]:
     """Code was imported: what is held for want of it is looked at."""
     for pattern in event.patterns:
         state.broken.pop(pattern, None)
-    known = [state.code.get(pattern) for pattern in event.patterns]
-    state.code |= dict.fromkeys(event.patterns, event.takes)
-    state.learn()
+    same = all(state.code.get(pattern) == event.takes for pattern in event.patterns)
+    if not same:
+        state.code |= dict.fromkeys(event.patterns, event.takes)
+        state.learn()
     if any(state.asyncs.get(pattern, frozenset()) != event.asyncs for pattern in event.patterns):
         state.asyncs |= dict.fromkeys(event.patterns, event.asyncs)
         state.forget_all()  # other lanes: what waits is sorted anew from the disk
-    if not event.asked and all(one == event.takes for one in known):
-        return []
-    return [Scan("held")]
+    return [] if same and not event.asked else [Scan("held")]

@@ -233,7 +233,7 @@ class State:
             return True
         if version is None or not self._others_take(entry.task, version):
             return False
-        if len(self.left) >= KEPT_NAMES:
+        if len(self.left) >= self.settings.window:
             self.left.clear()
         self.left.add(entry.id)
         return True

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from spool import layout
-from spool.names import Entry, entry_name, new_id
+from spool.names import PRIORITIES, Entry, entry_name, new_id
 from spoold.core.decide import decide
 from spoold.core.dispatch import claim
-from spoold.core.values import Scan, Seen, Takes
+from spoold.core.values import Registered, Scan, Seen, Takes
 from tests.unit.test_forget import NOW, PYTHON, core
 
 
@@ -39,3 +39,19 @@ def test_a_version_that_the_settings_leave_out_is_left_to_nobody(versions: str, 
     (entry,) = state.waiting.values()
     task: Any = SimpleNamespace(task="t.new", version=2, duplicate_of=None, notify=None)
     assert (not claim(state, entry, task, layout.pending(entry), NOW)) is left
+
+
+def test_a_worker_with_the_same_code_is_none_and_what_was_left_is_not_looked_at_again() -> None:
+    state = core(PYTHON)
+    state.peers = frozenset(("here", "there"))
+    ours = {"t.new": frozenset({1})}
+    decide(state, Registered(("t.*",), ours), NOW)
+    decide(state, Takes({"there": {"t.*": {"t.new": frozenset({1, 2})}}}), NOW)
+    state.known = dict.fromkeys(PRIORITIES, True)
+    many = [Entry(time=NOW.wall, id=new_id(NOW.wall), task="t.new") for _ in range(2000)]
+    assert all(state.leaves(entry, 2) for entry in many)
+    decide(state, Registered(("t.*",), ours), NOW)
+    assert len(state.left) == 2000
+    assert all(state.known.values())
+    decide(state, Registered(("t.*",), {}), NOW)
+    assert not state.left
