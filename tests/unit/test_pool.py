@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 READY = {"ev": "ready", "takes": {"t.run": [1]}, "asyncs": [], "said": ""}
 NEWER = {**READY, "takes": {"t.run": [1], "t.new": [1]}}
 SECOND = 1_000_000
+NOW = 1_795_240_000_000_000
 
 
 class Keeper:
@@ -75,7 +76,7 @@ def settings(*handlers: Any) -> Any:
 
 
 def start(number: int, of: Any, ahead: int = 0) -> Start:
-    entry = Entry(time=number, id=id_from(number * 1000, bytes(10)), task="t.run", prio="medium")
+    entry = Entry(time=number, id=id_from(NOW + number * 1000, bytes(10)), task="t.run", prio="medium")
     task: Any = SimpleNamespace(version=None, args=number, meta={}, trace=None, recurring=None)
     return Start(entry, task, of, ahead, order.rank(entry))
 

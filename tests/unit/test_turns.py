@@ -47,7 +47,9 @@ class Far:
 
 
 def start(name: str, number: int, prio: str = "medium", *, ahead: int = 0, pattern: str = "t.*") -> Start:
-    entry = Entry(time=number, id=id_from(number * 1000, bytes(10)), task="t.run", prio=prio)
+    entry = Entry(
+        time=number, id=id_from(1_795_240_000_000_000 + number * 1000, bytes(10)), task="t.run", prio=prio
+    )
     task: Any = SimpleNamespace(version=None, args=name, meta={}, trace=None, recurring=None)
     handler: Any = SimpleNamespace(pattern=pattern)
     return Start(entry, task, handler, ahead, order.rank(entry))
