@@ -93,8 +93,13 @@ def test_what_a_node_has_parked_goes_on_where_its_code_is_when_that_node_has_gon
         task_id = spool.submit("t.where", at="+1h")
         entry = spool.entry(task_id, "pending")
         parked = spool.root / layout.held(replace(entry, why="no-handler"))
-        (spool.root / layout.pending(entry)).rename(parked)
-        assert "node here takes it: `spool release" in spool.command("why", task_id)
+
+        def stays() -> bool:
+            if not parked.exists():  # a node has learned what the other takes, and has looked
+                (spool.root / layout.pending(entry)).rename(parked)
+            return "node here takes it: `spool release" in spool.command("why", task_id)
+
+        until(stays, "why tells of it")
         process.terminate()
         assert spool.entry(task_id, "pending").why == ""
 
