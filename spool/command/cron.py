@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         return _set(spool, args)
     if args.what in ("pause", "resume"):
         return _pause(spool, known, args)
-    for schedule in [_named(known, name) for name in args.names]:
+    for schedule in [_named(spool, known, name) for name in args.names]:
         if args.what == "run":
             show_ids([_submit(spool, schedule)], json=args.json)
         else:
@@ -78,12 +78,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _named(known: Settings, name: str) -> Recurring:
+def _named(spool: Spool, known: Settings, name: str) -> Recurring:
     from spool.fields import nearest
+    from spool.scene import recurring
 
     for schedule in known.recurring:
         if schedule.name == name:
             return schedule
+    if (why := recurring.broken(spool.disk, known).get(name)) is not None:
+        raise Invalid("NAME", name, f"is broken: {why}")
     near = nearest(name, [schedule.name for schedule in known.recurring])
     raise Invalid("NAME", name, "is no schedule: `spool cron ls` lists them", near)
 
@@ -101,7 +104,7 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
 
     now = _now()
     found = {row["name"]: row for row in recurring.rows(spool.disk, known, now)}
-    names = [name if name in found else _named(known, name).name for name in args.names]
+    names = [name if name in found else _named(spool, known, name).name for name in args.names]
     rows = [found[name] for name in names or found]
     if args.json:
         for row in rows:
@@ -142,11 +145,16 @@ def _submit(spool: Spool, schedule: Recurring) -> str:
 
 def _pause(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     from spool.body import fields
+    from spool.scene import recurring
 
     if args.until is not None and args.what == "resume":
         options_of.usage(args, "--until goes with pause")
     more = fields(until=args.until, why=args.why)
-    scopes = [f"@{name if '*' in name else _named(known, name).name}" for name in args.names]
+    broken = recurring.broken(spool.disk, known)
+    for name in args.names:
+        if "*" not in name and name not in broken:
+            _named(spool, known, name)
+    scopes = [f"@{name}" for name in args.names]
     stems = [spool.control(args.what, task=scope, **more) for scope in scopes]
     args.verb = args.what
     return see(spool, stems, args, f"{args.what}: asked for {' '.join(scopes)}", {"task": scopes})

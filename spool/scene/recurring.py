@@ -46,7 +46,7 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
     `id` and `state` are those of the task that its last time has made; `problem`: why nothing is made.
     """
     marks = occurrences.marks(disk)
-    scopes = [row["task"] for row in daemons.pauses(disk) if (row.get("task") or "")[:1] == "@"]
+    scopes = [row["task"][1:] for row in daemons.pauses(disk) if (row.get("task") or "")[:1] == "@"]
     for schedule in known.recurring:
         mark = marks.get(schedule.name)
         last = mark.last if mark else None
@@ -65,14 +65,22 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
             "last": last,
             "id": task_id,
             "state": None if place is None else place.state,
-            "paused": any(matches(scope[1:], schedule.name) for scope in scopes),
+            "paused": any(matches(scope, schedule.name) for scope in scopes),
             "problem": None,
         }
     tables = daemons.read_schedules(disk)
-    for name, why in scheduled.also(known.recurring, tables)[1].items():
-        told = {key: str(tables[name].get(key) or "") for key in ("every", "timezone", "task")}
-        no = {"next": None, "last": None, "id": None, "state": None, "paused": False}
-        yield {"name": name, **told, **no, "problem": str(why)}
+    for name, why in broken(disk, known).items():
+        table = tables[name] if isinstance(tables.get(name), dict) else {}
+        told = {key: str(table.get(key) or "") for key in ("every", "timezone", "task")}
+        no = dict.fromkeys(("next", "last", "id", "state"))
+        paused = any(matches(scope, name) for scope in scopes)
+        yield {"name": name, **told, **no, "paused": paused, "problem": why}
+
+
+def broken(disk: Disk, known: Settings) -> dict[str, str]:
+    """Why nothing is made of a schedule that was set by an action, by its name."""
+    found = scheduled.also(known.recurring, daemons.read_schedules(disk))[1]
+    return {name: str(why) for name, why in found.items()}
 
 
 def calendar(

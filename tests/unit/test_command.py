@@ -955,6 +955,26 @@ def test_an_expression_whose_days_are_told_twice_is_explained_as_it_counts(
     assert (status, out.splitlines()[0]) == (OK, sentence)
 
 
+def test_a_schedule_that_is_broken_says_so_wherever_it_is_named_and_can_be_paused(
+    root: Path, say: Any
+) -> None:
+    lost = {"every": "@daily", "task": "a", "timezone": "No/Zone"}
+    rows = [{"name": "lost", "table": lost}, {"name": "odd", "table": []}]
+    (root / "nodes" / "schedules.json").write_text(json.dumps(rows))
+    told = {
+        row["name"]: row["problem"]
+        for row in map(json.loads, say("cron", "ls", "--json")[1].splitlines())
+    }
+    assert "must be a time zone" in told["lost"]
+    assert "must be a table" in told["odd"]
+    for what in ("next", "run"):
+        status, _, err = say("cron", what, "lost")
+        assert (status, err) == (DATAERR, f"spool: NAME `lost`: is broken: {told['lost']}\n")
+    assert say("cron", "pause", "lost")[0] == OK
+    assert [doc["task"] for doc in dropped(root)] == ["@lost"]
+    assert "is no schedule" in say("cron", "pause", "none")[2]
+
+
 @pytest.mark.parametrize(
     ("words", "closed", "status"),
     [
