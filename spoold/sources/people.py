@@ -1,4 +1,4 @@
-"""A uid to a writer: his name and groups as this machine knows them, kept for a minute."""
+"""A uid to a writer: his name and groups as this machine knows them, asked once a minute."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from spool.errors import Invalid
 from spoold.core.values import Who
 
 KEPT = 60_000_000  # us
+LAPSE = 600_000_000  # us for which who is not found any more is who he was: LDAP may not answer
 MOST = 10_000
 
 
@@ -20,7 +21,7 @@ class People:
 
     def __init__(self, *, root_counts: bool) -> None:
         self.root_counts = root_counts
-        self._known: dict[int, tuple[int, Who]] = {}
+        self._known: dict[int, tuple[int, Who, int]] = {}  # when asked, what was said, when that was
         self._nobody = _overflow()
 
     def who(self, uid: int, key: str | None, mono: int, *, strict: bool = True) -> Who:
@@ -30,7 +31,10 @@ class People:
             self._known.pop(uid, None)
             if len(self._known) >= MOST:
                 del self._known[next(iter(self._known))]  # looked up before all others
-            found = self._known[uid] = mono, self._look_up(uid)
+            made, said = self._look_up(uid), mono
+            if found is not None and not made.groups and mono - found[2] <= LAPSE:
+                _, made, said = found
+            found = self._known[uid] = mono, made, said
         if key is not None:
             return Who(uid, found[1].name, (), key)
         if strict and uid == self._nobody:
