@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pwd
-
-import pytest
+from typing import TYPE_CHECKING
 
 from spoold.core import rights
 from spoold.sources.people import KEPT, LAPSE, People
 from tests.simulation.host import load
 from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    import pytest
 
 DAEMON = 1
 
