@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from spool import layout
 from spool.records import error, record
 from spool.times import format_span
-from spoold.core import attempts, order, policy, soon, table, verbs
-from spoold.core.values import Ask, Kill, Message, Move, Tell
+from spoold.core import attempts, dispatch, order, policy, soon, table, verbs
+from spoold.core.values import Kill, Message, Move, Tell
 
 if TYPE_CHECKING:
     from spool.names import Entry
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def due(state: State, now: Now) -> list[Action]:
     """What deadlines have caused by now among what waits and what runs."""
     out: list[Action] = []
-    passed: dict[str, str] = {}
+    passed: list[Entry] = []
     while (place := state.urgent.first()) is not None and place[0] <= now.wall:
         entry = state.urgent.entries[place]
         state.urgent.discard(place)
@@ -30,12 +30,10 @@ def due(state: State, now: Now) -> list[Action]:
             continue  # from before it moved: the usual run time, and so its place, has changed since
         if entry.deadline is not None and entry.deadline <= now.wall:
             state.discard(entry)
-            passed[entry.id] = layout.pending(entry)
-            state.asked[entry.id] = entry
+            passed.append(entry)
         else:
             out.append(lift(state, entry, now))
-    if passed:
-        out.append(Ask("late", tuple(passed), passed))
+    out += dispatch.ask_late(state, passed)
     while (run := state.next_deadline()) is not None and (run.entry.deadline or 0) <= now.wall:
         out.append(_late_run(state, run, now))
     return out

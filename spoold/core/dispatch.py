@@ -30,18 +30,14 @@ def dispatch(state: State, now: Now) -> list[Action]:
     state.ripen(now.wall)
     out: list[Action] = []
     wanted: list[Entry] = []
+    late: list[Entry] = []
     state.gate.look_again(now)
-    while not state.paused() and len(out) + len(wanted) < AT_ONCE:
+    while not state.paused() and len(out) + len(wanted) + len(late) < AT_ONCE:
         found = slots.next_start(state)
         entry, ahead = found or (state.gate.passer(state, now), False)
         if entry is None:
             break
-        if entry.id in state.runs or entry.id in state.claiming:
-            state.discard(entry)  # a name that a scan had seen before it changed
-            continue
-        if entry.time > now.wall:  # the clock was set back
-            state.discard(entry)
-            state.insert(entry, now.wall)
+        if _is_past(state, entry, now, late):
             continue
         answer, why = _may_start(state, entry, now, ahead=ahead)
         if answer == gate.BLIND:
@@ -62,6 +58,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
             out += _ask(wanted)  # they come before it
             out += claim(state, entry, task, layout.pending(entry), now)
     out += _ask(wanted)
+    out += ask_late(state, late)
     out += slots.recall(state)
     out += state.gate.settle(state.counts, now)
     return out + scans.wanted(state, now)
@@ -75,6 +72,28 @@ def _ask(wanted: list[Entry]) -> list[Action]:
     ask = Ask("claim", tuple(paths), paths, entries={entry.id: entry for entry in wanted})
     wanted.clear()
     return [ask]
+
+
+def _is_past(state: State, entry: Entry, now: Now, late: list[Entry]) -> bool:
+    """Whether the next is none that may start; `late` gets those whose deadline has passed."""
+    if entry.id in state.runs or entry.id in state.claiming:
+        state.discard(entry)  # a name that a scan had seen before it changed
+    elif entry.time > now.wall:  # the clock was set back
+        state.discard(entry)
+        state.insert(entry, now.wall)
+    elif entry.miss != "run" and entry.lifted < 2 and (entry.deadline or now.wall + 1) <= now.wall:
+        state.discard(entry)  # more deadlines have passed than there is room for in memory
+        late.append(entry)
+    else:
+        return False
+    return True
+
+
+def ask_late(state: State, passed: list[Entry]) -> list[Action]:
+    """What is to be read of the disk of tasks whose deadline has passed, which are out of the windows."""
+    state.asked |= {entry.id: entry for entry in passed}
+    paths = {entry.id: layout.pending(entry) for entry in passed}
+    return [Ask("late", tuple(paths), paths)] if paths else []
 
 
 def _may_start(state: State, entry: Entry, now: Now, *, ahead: bool) -> tuple[str, str]:

@@ -926,3 +926,22 @@ def test_what_came_while_the_clock_was_ahead_says_so_and_can_be_moved_to_now(
     drop(here, "d.json", {"action": "move", "match": match, "at": "+0s"})
     wait(60)(here)
     assert look.find(here.disk, entry.id).state == "done"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("miss", "ends"), [("drop", "cancelled"), ("fail", "failed")])
+def test_of_more_deadlines_than_memory_has_room_for_none_that_has_passed_starts(
+    miss: str, ends: str
+) -> None:
+    here = World()
+    here.boot()
+    drop(here, "a.json", {"action": "pause"})
+    wait(1)(here)
+    one = {"task": "run.a", "priority": "high", "deadline": "+5s", "on_miss": miss}
+    drop(here, "b.json", {"tasks": [one] * 300})
+    wait(1)(here)
+    here.crash("n1")
+    here.pass_time(10 * SECOND)
+    here.boot()
+    drop(here, "c.json", {"action": "resume"})
+    wait(30)(here)
+    assert {path.split("/")[0] for path, _ in look.entries(here.disk, layout.STATES)} == {ends}
