@@ -61,6 +61,14 @@ class Why:
     def _held(self, task: TaskView) -> str:
         if task.why == AFTER:
             return self._after(task)
+        handler = self.held_back.handler_of(task.task)
+        if (
+            task.why == "version"
+            and handler
+            and handler.versions
+            and task.version not in handler.versions
+        ):
+            return f"its handler takes versions {', '.join(map(str, handler.versions))}; spool.toml(5)"
         nodes = sorted(self._takers(task)) if task.why in ("no-handler", "version") else []
         if nodes:
             return (

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from spool import layout
+from spool.disk import RealDisk
 from spool.names import PRIORITIES, Entry, entry_name, new_id
+from spool.why import Why
 from spoold.core.decide import decide
 from spoold.core.dispatch import claim
 from spoold.core.values import Registered, Scan, Seen, Takes
 from tests.unit.test_forget import NOW, PYTHON, core
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def held(task: str) -> Seen:
@@ -39,6 +44,20 @@ def test_a_version_that_the_settings_leave_out_is_left_to_nobody(versions: str, 
     (entry,) = state.waiting.values()
     task: Any = SimpleNamespace(task="t.new", version=2, duplicate_of=None, notify=None)
     assert (not claim(state, entry, task, layout.pending(entry), NOW)) is left
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"), [("", "node there takes it"), ("versions = [1, 3]", "takes versions 1, 3")]
+)
+def test_why_tells_a_version_that_the_settings_leave_out(
+    tmp_path: Path, versions: str, said: str
+) -> None:
+    (tmp_path / layout.SETTINGS).write_text(PYTHON + versions)
+    why = Why(RealDisk(str(tmp_path)), str(tmp_path), NOW.wall, str)
+    row = {"handlers": ["t.*"], "module": "app", "takes": {"t.new": [1, 2]}}
+    why.alive.append({"node": "there", "python": [row]})
+    task: Any = SimpleNamespace(state="held", why="version", id="x", task="t.new", version=2)
+    assert said in why.line(task)
 
 
 def test_a_worker_with_the_same_code_is_none_and_what_was_left_is_not_looked_at_again() -> None:
