@@ -114,15 +114,20 @@ def allowed(state: State, handler: Handler, mark: str = "") -> int:
     """How many of a handler, or of a key of it, may run here now."""
     limits = state.limits
     most = (handler.concurrency_per_key if mark else handler.concurrency_total) or MANY
-    if len(limits.live) < 2 and not limits.before:
-        return most
-    own = min(_own(handler, mark, state.node, live) for live in (limits.live, *limits.before))
+    own = most
+    if not _is_alone(limits):
+        own = min(_own(handler, mark, state.node, live) for live in (limits.live, *limits.before))
     return min(own, most - limits.elsewhere.get(mark or handler.pattern, 0))
+
+
+def _is_alone(limits: Limits) -> bool:
+    """Whether all places are of this node, but for those where something runs that others started."""
+    return len(limits.live) < 2 and not limits.before
 
 
 def is_sure(state: State, handler: Handler) -> bool:
     """Whether a key of which nothing runs here has a place in any case."""
-    alone = len(state.limits.live) < 2 and not state.limits.before
+    alone = _is_alone(state.limits) and not state.limits.elsewhere
     return handler.concurrency_key is None or (alone and handler.rate_per_key is None)
 
 

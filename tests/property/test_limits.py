@@ -10,8 +10,10 @@ from spool import limitkey
 from spool.errors import ConfigError
 from spool.names import entry_name, parse_entry
 from spool.settings import load
-from spoold.core.limits import heard, places
+from spool.times import SECOND
+from spoold.core.limits import allowed, heard, is_sure, places, shared_by
 from spoold.core.state import State
+from spoold.core.values import Now
 from spoold.core.window import Window, shorten
 from tests.property.test_order import ENTRIES
 
@@ -140,3 +142,24 @@ def test_what_runs_elsewhere_without_a_limit_lets_nobody_look_again():
     assert (state.passed, state.limits.elsewhere) == (False, {})
     heard(state, [name.format("a.x"), name.format("b.x")])
     assert (state.passed, state.limits.elsewhere) == (True, {"a.*": 1})
+
+
+def test_what_runs_on_a_node_that_takes_no_more_takes_places_until_it_ends():
+    """The other one is drained: all places are ours, less those that are still in use there."""
+    key = 'concurrency_key = "args.k"\nconcurrency_per_key = 1\n'
+    state = State("n1", load(f"{BASE}concurrency_total = 2\n{key}"), 2)
+    state.peers, state.lease = frozenset(("n1", "n2")), 4 * SECOND
+    handler = state.settings.handlers["a.*"]
+    mark = limitkey.mark_of("a.*", "args.k", "zoe")
+    shared_by(state, Now(0, 0))
+    state.pauses = [{"kind": "drain", "node": "n2"}]
+    shared_by(state, Now(SECOND, SECOND))
+    shared_by(state, Now(3 * SECOND, 3 * SECOND))
+    assert state.limits.before == ()
+    name = f"120000.000000,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a.x,g={mark}.json"
+    heard(state, [name])
+    assert (allowed(state, handler), allowed(state, handler, mark)) == (1, 0)
+    assert not is_sure(state, handler)
+    heard(state, [])
+    assert (allowed(state, handler), allowed(state, handler, mark)) == (2, 1)
+    assert is_sure(state, handler)
