@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from spool.settings import Settings
 
 SLICE = 500
-AHEAD = -2 * DAY_US  # the age of a date that begins in a day
 CHUNK = 256 * 1024  # bytes of a journal packed in one step
 
 
@@ -121,7 +120,6 @@ def _trailer(root: str, path: str) -> tuple[int, int]:
 def limits(disk: Disk, settings: Settings, now: int) -> Generator[None, None, int]:
     """Where history takes more than keep_bytes, or keep_count tasks are packed: the oldest goes.
 
-    Before it what a clock that was wrong has dated more than a day ahead, which is no younger.
     What may not go does not count for what may. Returns how many files went.
     """
     for sure in (False, True):  # most often there is room for all: none is asked whether it may go
@@ -136,7 +134,7 @@ def limits(disk: Disk, settings: Settings, now: int) -> Generator[None, None, in
                 dates.add(date)
         if size <= settings.keep_bytes and tasks <= settings.keep_count:
             return 0
-    for oldest in sorted(dates, key=lambda date: (retention.age(date, now) >= AHEAD, date)):
+    for oldest in sorted(dates):
         for _, path in _history(disk, oldest):
             if path is None:
                 yield
@@ -183,10 +181,9 @@ def _weighed(disk: Disk, path: str) -> tuple[int, int]:
 
 
 def _may_go(disk: Disk, date: str, path: str, now: int) -> bool:
-    old = retention.age(date, now)
-    if AHEAD <= old < (DAY_US if path.startswith(layout.JOURNAL) else 0):
-        return False
-    return not (path.startswith(layout.LOGS) and _is_live(disk, path.rpartition("/")[2]))
+    if path.startswith(layout.LOGS):
+        return retention.age(date, now) >= 0 and not _is_live(disk, path.rpartition("/")[2])
+    return retention.age(date, now) >= (DAY_US if path.startswith(layout.JOURNAL) else 0)
 
 
 def _empty(disk: Disk, folder: str, spared: Callable[[str], bool]) -> Iterator[None]:

@@ -344,20 +344,6 @@ def test_what_may_not_go_drives_out_nothing_else(disk: RealDisk) -> None:
     assert all(disk.info(layout.log(i, 1)) for i in (old, today))
 
 
-def test_what_a_clock_that_was_ahead_has_dated_goes_first_but_for_what_lives(disk: RealDisk) -> None:
-    old, day = ended(disk, 1, "failed", 5), date_of(NOON + 30 * DAY_US)
-    ahead, living = (id_from(NOON + 30 * DAY_US, chance * 10) for chance in (b"a", b"b"))
-    disk.make_dir(f"{layout.IDS}/{day}")
-    disk.write(layout.own_copy(living), b"")
-    for path in (layout.log(ahead, 1), layout.log(living, 1), f"{layout.JOURNAL}/n/{day}.jsonl"):
-        disk.make_dir(layout.parent_of(path))
-        disk.append(path, bytes(1 << 20))
-    passed(disk, disk.root, toml='keep_bytes = "512KiB"' + TOML)
-    left = [layout.log(ahead, 1), layout.log(living, 1), f"{layout.JOURNAL}/n/{day}.jsonl"]
-    assert [disk.info(path) is not None for path in left] == [False, True, False]
-    assert times_packed(disk, old) == 1
-
-
 THIN = TOML.replace('[handlers."*"]', 'keep = { age = "20d", count = 1 }\n[handlers."*"]')
 THIN = THIN.replace('keep = "3d"\n', "").replace(
     'keep_failed = "20d"', 'keep_failed = { age = "20d", count = 4 }'
