@@ -101,7 +101,7 @@ def admit(machine: Machine, demand: Demand, limits: Limits, now: int) -> Verdict
     if machine.short:
         return no(machine.short, hard=True)
     needs = f"{demand.task} needs about {size(demand.memory)}"
-    if demand.shown and demand.memory > machine.total:
+    if demand.memory > machine.total and (demand.shown or not limits.admission.floor):
         return no(f"{needs}, there are {size(machine.total)} in all", hard=True, never=True)
     free = f"{needs}, {size(machine.available)} free"
     if demand.shown and demand.memory > machine.available:

@@ -100,6 +100,14 @@ def test_a_no_says_why_and_when_it_looks_again(machine: Machine, demand: Demand,
 
 
 @given(machines, demands, gates)
+def test_what_can_never_start_is_told_as_that(machine: Machine, demand: Demand, gate: Limits) -> None:
+    """With a floor, what has not run yet is tried once nothing else runs."""
+    verdict = admit(machine, demand, gate, 0)
+    hopeless = demand.memory > machine.total and (demand.shown or gate.admission.floor == 0)
+    assert verdict.never is (hopeless and not machine.short)
+
+
+@given(machines, demands, gates)
 def test_the_floor_admits_all_but_what_does_harm(machine: Machine, demand: Demand, gate: Limits) -> None:
     few = machine.running < gate.admission.floor
     harm = bool(machine.short) or (demand.shown and demand.memory > machine.available)
