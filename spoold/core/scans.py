@@ -168,7 +168,7 @@ def freed(state: State, found: dict[str, Place | None], now: Now) -> list[Action
     """What still stands in held/ for want of a handler goes on."""
     out: list[Action] = []
     for place in found.values():
-        if place is None:
+        if place is None or _is_for_nobody(state, place):
             continue
         free = replace(place.entry, why="")
         state.insert(free, now.wall)
@@ -184,6 +184,15 @@ def freed(state: State, found: dict[str, Place | None], now: Now) -> list[Action
             )
         )
     return out
+
+
+def _is_for_nobody(state: State, place: Place) -> bool:
+    """Whether a task stands in held/ for want of a version that no node takes yet."""
+    handler = state.handler_of(place.entry)
+    takes = state.code.get(handler.pattern) if handler is not None else None
+    if place.entry.why != policy.VERSION or not policy.unfit(place.task, handler, takes):
+        return False
+    return not state.leaves(place.entry, place.task.version)
 
 
 def _may_run(state: State, entry: Entry) -> bool:

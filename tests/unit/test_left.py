@@ -13,6 +13,7 @@ from spool.names import PRIORITIES, Entry, entry_name, new_id
 from spool.why import Why
 from spoold.core.decide import decide
 from spoold.core.dispatch import claim
+from spoold.core.scans import freed
 from spoold.core.values import Registered, Scan, Seen, Takes
 from tests.unit.test_forget import NOW, PYTHON, core
 
@@ -74,3 +75,16 @@ def test_a_worker_with_the_same_code_is_none_and_what_was_left_is_not_looked_at_
     assert all(state.known.values())
     decide(state, Registered(("t.*",), {}), NOW)
     assert not state.left
+
+
+@pytest.mark.parametrize(("version", "goes"), [(1, True), (2, True), (3, False), (None, True)])
+def test_what_no_node_takes_stays_parked(version: int | None, *, goes: bool) -> None:
+    """Else all of it would come back, and be parked again, whenever a node comes or goes."""
+    state = core(PYTHON)
+    state.peers = frozenset(("here", "there"))
+    state.code = {"t.*": {"t.new": frozenset({1})}}
+    state.others = {"there": {"t.*": {"t.new": frozenset({2})}}}
+    entry = Entry(time=NOW.wall, id=new_id(NOW.wall), task="t.new", why="version")
+    task: Any = SimpleNamespace(task="t.new", version=version, notify=None)
+    place: Any = SimpleNamespace(state="held", path=layout.held(entry), entry=entry, task=task)
+    assert bool(freed(state, {entry.id: place}, NOW)) is goes
