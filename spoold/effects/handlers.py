@@ -127,7 +127,8 @@ class Handlers:
         """What has become of handlers since the last call."""
         ready = {fd for fd, _ in self._epoll.poll(0)}
         found = self.workers.events()  # before any death: what was said before it counts
-        for event in self._runner.events() if self._runner.fileno() in ready else ():
+        wanted = self._runner.fileno() in ready or self._runner.due() == 0
+        for event in self._runner.events() if wanted else ():
             match event:
                 case reports.Exited() if _is_worker(event.key):
                     found += self.workers.died(event.key, _how(event), event.tail)
@@ -165,7 +166,8 @@ class Handlers:
 
     def due(self) -> int | None:
         """In how many us `events` has something to do whether `fd` is readable or not."""
-        return self.workers.due()
+        dues = (self.workers.due(), self._runner.due())
+        return min((due for due in dues if due is not None), default=None)
 
     def pids(self) -> dict[str, int]:
         """The process of every task that runs, by the task's id."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import select
@@ -31,7 +32,7 @@ from spoold import keeper
 from spoold.effects.leftovers import kill_all
 from spoold.effects.reports import Exited, KeeperLost, NotStarted, Returned, Started
 from spoold.keeper.libc import PR_SET_CHILD_SUBREAPER, prctl
-from spoold.keeper.proc import PATIENCE, environ
+from spoold.keeper.proc import PATIENCE, environ, look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from spoold.effects.reports import Event
     from spoold.keeper.proc import Proc
 
+log = logging.getLogger("spoold")
 CLOSING = 2 * PATIENCE  # seconds for the keeper to kill everything and go
 HASTE = 1.0  # a keeper that dies sooner than this many seconds after its start
 DEATHS = 5  # in a row: is not worth starting again
@@ -97,6 +99,7 @@ class Runner:
         self._passing: deque[tuple[int, socket.socket]] = deque()  # place in the outbox, descriptor
         self._armed = False  # does the epoll tell us when the keeper takes more?
         self._live: dict[str, int] = {}  # key -> process id, 0 until it is known
+        self._overdue: dict[str, float] = {}  # those to be killed: when to look what keeps the keeper
         self._born, self._deaths = 0.0, 0
 
     # --- the keeper ---
@@ -170,6 +173,7 @@ class Runner:
         self._kill_orphans()
         lost = KeeperLost(keys=tuple(self._live))
         self._live.clear()
+        self._overdue.clear()
         self._deaths = self._deaths + 1 if time.monotonic() - self._born < HASTE else 0
         if self._deaths > DEATHS:
             raise RunnerError(f"the keeper died {DEATHS} times at once (status {process.returncode})")
@@ -235,6 +239,9 @@ class Runner:
 
         Exited follows, or Returned where it had not begun.
         """
+        if key in self._live:
+            at = time.monotonic() + grace + PATIENCE
+            self._overdue[key] = min(at, self._overdue.get(key, at))
         self._send({"op": "kill", "key": key, "grace": grace})
 
     def _say(self, message: dict[str, Any]) -> None:
@@ -305,9 +312,25 @@ class Runner:
         *lines, rest = self._inbox.split(b"\n")
         self._inbox = rest
         found: list[Event] = [self._event(_message(line)) for line in lines]
-        if gone:
+        if gone or self._stands_still():
             found.append(self._replace())
         return found
+
+    def due(self) -> int | None:
+        """In how many us events() has something to do though fileno() is not readable; None: never."""
+        at = min(self._overdue.values(), default=None)
+        return None if at is None else max(0, int((at - time.monotonic()) * 1e6))
+
+    def _stands_still(self) -> bool:
+        """Whether the keeper is stopped while somebody should be dead: SIGSTOP, a debugger."""
+        now = time.monotonic()
+        late = [key for key, at in self._overdue.items() if at <= now]
+        self._overdue |= dict.fromkeys(late, now + PATIENCE)  # in state D they may never die
+        proc = look(self.keeper_pid) if late else None
+        if proc is None or proc.state not in b"Tt":
+            return False
+        log.error("the keeper of the handlers, pid %d, stands still: it is killed", self.keeper_pid)
+        return True
 
     def _receive(self) -> bool:
         """Read what is there. True: the keeper is gone."""
@@ -335,6 +358,7 @@ class Runner:
         if kind == "protocol":
             raise RunnerError(f"the keeper did not understand: {message['error']}")
         del self._live[message["key"]]
+        self._overdue.pop(message["key"], None)
         return ENDS[kind](**message)
 
 

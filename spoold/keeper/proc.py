@@ -14,14 +14,15 @@ CHUNK = 1 << 16  # bytes read at a time: room for what is rarely there costs mor
 
 
 class Proc:
-    """What /proc/PID/stat says: comm, ppid, pgid, sid, start (clock ticks since boot)."""
+    """What /proc/PID/stat says: comm, state (one letter), ppid, pgid, sid, start (ticks since boot)."""
 
-    __slots__ = ("comm", "pgid", "ppid", "sid", "start")
+    __slots__ = ("comm", "pgid", "ppid", "sid", "start", "state")
 
     def __init__(self, stat: bytes) -> None:
         end = stat.rindex(b")")  # a name may hold brackets and blanks itself
         rest = stat[end + 2 :].split(b" ", 20)
         self.comm = stat[stat.index(b"(") + 1 : end]
+        self.state = rest[0]
         self.ppid, self.pgid, self.sid = int(rest[1]), int(rest[2]), int(rest[3])
         self.start = int(rest[19])
 

@@ -283,6 +283,17 @@ def test_the_handlers_of_a_daemon_are_not_children_that_hold_its_files(live: Mak
     (spool.notes / "open").touch()
 
 
+def test_a_keeper_that_stands_still_does_not_hold_up_a_stop(live: Make) -> None:
+    still = handler("still", "kill -STOP $PPID; echo $$ > $NOTES/pid; exec sleep 1000")
+    spool = live('grace = "50ms"\ndrain_grace = "50ms"\n' + still)
+    task = spool.submit("still")
+    pid = int(spool.note("pid"))
+    assert spool.stop() == 0
+    assert not alive(pid)
+    assert spool.entry(task, "pending").lost == 1
+    assert "stands still" in spool.says()
+
+
 def test_what_the_machine_has_no_process_for_waits_and_has_not_failed(live: Make) -> None:
     spool = live(handler("a", "true", retries=0))
     spool.event("done", spool.submit("a"))

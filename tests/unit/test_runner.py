@@ -801,6 +801,44 @@ def test_kill_9_of_the_keeper_is_told_ends_its_handlers_and_brings_a_new_one(
     assert handlers.exited("a.1").exit == 0
 
 
+def test_a_keeper_that_stands_still_and_kills_nobody_is_killed_itself(
+    handlers: Handlers, fifo: Fifo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spoold.effects.runner.PATIENCE", 0.2)
+    handlers.start("sleep", FOREVER, key="quick.1")
+    handlers.runner.kill("quick.1", 0)
+    handlers.exited("quick.1")
+    assert handlers.runner.due() is None
+    handlers.start(sys.executable, "-S", "-c", DEAF, str(fifo.path), key="deaf.1")
+    handlers.pid("deaf.1")
+    watched, before = fifo.watched(), handlers.runner.keeper_pid
+    handlers.runner.kill("deaf.1", 60)
+    os.kill(before, signal.SIGSTOP)
+    assert handlers.runner.events() == []  # it has time
+    handlers.runner.kill("deaf.1", 0)
+    handlers.runner.kill("deaf.1", 60)
+    until = time.monotonic() + LONG
+    while not (found := handlers.runner.events()) and time.monotonic() < until:
+        time.sleep((handlers.runner.due() or 0) / 1e6)
+    assert found == [KeeperLost(keys=("deaf.1",))]
+    assert all(process.dies_within(0) for process in watched)
+    assert handlers.runner.keeper_pid != before
+    assert handlers.runner.due() is None
+
+
+def test_a_keeper_that_is_at_work_is_left_to_it_however_long_a_death_takes(
+    handlers: Handlers, fifo: Fifo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spoold.effects.runner.PATIENCE", -30)
+    handlers.start(sys.executable, "-S", "-c", DEAF, str(fifo.path), key="deaf.1")
+    handlers.pid("deaf.1")
+    watched = fifo.watched()
+    handlers.runner.kill("deaf.1", 30)
+    assert handlers.runner.due() == 0
+    assert handlers.runner.events() == []
+    assert watched[0].lives()
+
+
 def test_orders_given_to_a_dead_keeper_are_lost_in_words(handlers: Handlers) -> None:
     keeper = Watched(handlers.runner.keeper_pid)
     os.kill(keeper.pid, signal.SIGKILL)
