@@ -565,7 +565,7 @@ class Loop:
                 self.core.handlers.workers.reload()
                 self._zones_anew()
                 events += self._reloaded()
-                self.status.extra["reloads"] = self.status.extra.get("reloads", 0) + 1
+                self.status.extra["reloads"] += 1
                 self.status.change()
             elif self._stop_by is None:
                 grace = self.core.state.settings.drain_grace

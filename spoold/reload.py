@@ -24,8 +24,11 @@ PATIENCE = 90.0  # seconds; a worker that does not import its module is killed a
 def have_reloaded(disk: Disk, root: str, node: str) -> int:
     """0 when settings and code are taken up, 1 where the old ones go on; NotServed, TimedOut."""
     status = _serving(disk, root, node)
-    before, pid = int(status.get("reloads") or 0), status["pid"]
+    before, pid = status.get("reloads"), status["pid"]
     os.kill(pid, signal.SIGHUP)
+    if before is None:
+        log.warning("asked; node %s is of an older version, and does not tell what comes of it", node)
+        return 0
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         time.sleep(LOOK)
@@ -33,7 +36,7 @@ def have_reloaded(disk: Disk, root: str, node: str) -> int:
         if status["pid"] != pid:
             raise NotServed(root, node)
         pools = status.get("python") or []
-        if int(status.get("reloads") or 0) > before and not any(row.get("starting") for row in pools):
+        if status["reloads"] != before and not any(row.get("starting") for row in pools):
             problems = list(_problems(status))
             for problem in problems:
                 log.error("the old goes on: %s", problem)

@@ -37,7 +37,7 @@ class Status:
         self.disk = disk
         self.state = state
         self.started = started
-        self.extra: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {"reloads": 0}
         self.workers: Callable[[], list[dict[str, Any]]] = list  # the pools of `python` handlers
         self.groups: OwnGroups | None = None
         self.left_alone: Callable[[], dict[str, str]] = dict  # places of incoming/, and why
