@@ -147,18 +147,20 @@ class Full(SpoolError):
 
 
 class Busy(SpoolError):
-    """Another daemon serves this spool under this node name. Fields: path, node."""
+    """Another daemon serves this spool under this node name. Fields: path, node, pid (0: not known)."""
 
     exit_code = EX_TEMPFAIL
 
-    def __init__(self, path: str, node: str) -> None:
-        super().__init__(path, node)
+    def __init__(self, path: str, node: str, pid: int = 0) -> None:
+        super().__init__(path, node, pid)
         self.path = path
         self.node = node
+        self.pid = pid
 
     def __str__(self) -> str:
+        who = f" (pid {self.pid})" if self.pid else ""
         return (
-            f"{self.path}: a spoold already runs as node {self.node!r}; stop it, or start this one"
+            f"{self.path}: a spoold already runs as node {self.node!r}{who}; stop it, or start this one"
             " with another --node"
         )
 

@@ -23,7 +23,7 @@ from spool.times import SECOND
 from spoold import away, locks
 from spoold.effects.begun import Begun
 from spoold.effects.fenced import FencedDisk
-from spoold.effects.leftovers import kill_leftovers
+from spoold.effects.leftovers import kill_keeper, kill_leftovers, owners
 from spoold.effects.runner import Runner
 from spoold.guard import guard, read_settings, settings_mark
 from spoold.reload import have_reloaded
@@ -189,7 +189,7 @@ def _lock(root: str, node: str, pulse: Pulse | None) -> int:
         lock = _taken(path, node)
     except TimeoutError:
         if pulse is None or pulse.is_here() or not mounts.is_network(root):
-            raise Busy(root, node) from None
+            raise Busy(root, node, next(iter(owners(path)), 0)) from None
         return os.memfd_create("no lock")
     os.ftruncate(lock, 0)  # who brought something back may have died with its name in it
     return lock
@@ -205,8 +205,11 @@ def _taken(path: str, node: str) -> int:
             return locks.take(path, max(0.0, end - time.monotonic()))
         except TimeoutError:
             if not is_buried(path):  # else it is not for long
-                raise
+                break
             end = time.monotonic() + 1
+    if killed := kill_keeper(path):
+        log.warning("killed a keeper that an earlier spoold had left, %d processes in all", killed)
+    return locks.take(path, 1 if killed else 0)
 
 
 def _checked(node: str) -> str:

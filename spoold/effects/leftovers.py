@@ -9,6 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from spoold import keeper
 from spoold.keeper.proc import PATIENCE, environ, look, processes, strike, trees
 
 if TYPE_CHECKING:
@@ -32,6 +33,29 @@ def kill_leftovers(spool_dir: str, node: str) -> int:
         return wanted.issubset(entries) and any(e.startswith(b"SPOOL_ID=") for e in entries)
 
     return kill_all(is_leftover, spared)
+
+
+def kill_keeper(lock: str) -> int:
+    """Kill a keeper that has the lock of its node though its daemon is gone, as one that is stopped."""
+    found = owners(lock)
+    return kill_all(lambda pid, proc: pid in found and proc.comm == keeper.NAME.encode(), _lineage())
+
+
+def owners(lock: str) -> list[int]:
+    """Who has a lock open: other processes than this one, without those that have it of their parent."""
+    path, me = os.path.realpath(lock), os.getpid()
+    found = {pid: proc for pid, proc in processes().items() if pid != me and path in _opened(pid)}
+    return [pid for pid, proc in found.items() if proc.ppid not in found]
+
+
+def _opened(pid: int) -> set[str]:
+    """What a process has open; nothing where it is gone or another user's."""
+    found, folder = set[str](), f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # the one that lists them
+                found.add(os.readlink(f"{folder}/{name}"))
+    return found
 
 
 def _lineage() -> set[int]:

@@ -29,7 +29,8 @@ NOTE = handler("note", "cat > $SPOOL_RESULT")
 def test_a_second_daemon_on_a_node_is_refused_and_the_first_goes_on(live: Make) -> None:
     spool = live(NOTE)
     assert spool.once() == TEMPFAIL
-    assert "here" in spool.says()
+    assert spool.process is not None
+    assert f"already runs as node 'here' (pid {spool.process.pid})" in spool.says()
     spool.event("done", spool.submit("note"))
 
 

@@ -54,6 +54,18 @@ def test_handlers_die_within_a_second_of_the_daemon(live: Make) -> None:
     until(lambda: not any(alive(pid) for pid in pids), "the handlers are dead", within=1)
 
 
+def test_a_keeper_that_stands_still_when_the_daemon_dies_is_killed_by_the_next(live: Make) -> None:
+    still = "[ ! -e $NOTES/pid ] || exit 0; kill -STOP $PPID; echo $$ > $NOTES/pid; exec sleep 1000"
+    spool = live(handler("still", still))
+    task = spool.submit("still")
+    pid = int(spool.note("pid"))
+    spool.kill9()
+    spool.start()
+    assert not alive(pid)
+    assert spool.event("done", task)["attempt"] == 2
+    assert "killed a keeper" in spool.says()
+
+
 @pytest.mark.parametrize("durability", ["durable", "relaxed"])
 def test_whenever_it_is_killed_every_task_is_in_one_place_and_ends_once(
     live: Make, durability: str
