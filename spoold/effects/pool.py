@@ -78,7 +78,7 @@ class Pool:
         self.turns.add(start)
 
     def kill(self, kill: Kill, now: int) -> list[Event]:
-        """End an attempt: told to stop, then its worker is killed."""
+        """End an attempt: told to stop, then its worker is killed. One that has not begun comes back."""
         key = (kill.id, kill.attempt)
         worker = self._worker_of(key)
         events: list[Event] = []
@@ -87,7 +87,11 @@ class Pool:
             # It may have ended: then it has begun the next.
             events = self._listen(worker, now, to_the_end=True)
         if self.turns.remove(key) is not None:
-            events.append(Answered(id=kill.id, attempt=kill.attempt, outcome="crashed"))
+            events.append(Returned(*key))
+            if worker is not None and not worker.runs and kill.why == "timeout":
+                log.error("%s: a worker begins nothing (is it stopped?); it is killed", self.app.module)
+                worker.leaving = True
+                self._runner.kill(worker.name, 0)
         elif worker is not None and key in worker.runs:
             self._stop(worker, kill, now)
         return events + self.feed(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -327,3 +328,18 @@ def thread() -> int:
 """, recycle_tasks=1)  # fmt: skip
     pid = spool.end(spool.submit("t.thread"))["result"]
     until(lambda: not alive(pid), "the worker is gone", within=60)
+
+
+def test_a_worker_that_is_stopped_is_replaced_and_costs_no_attempt(app) -> None:  # noqa: F811
+    source = """
+@task("t.who")
+def who() -> int:
+    return os.getpid()
+"""
+    spool = app(source, 'grace = "100ms"\n', concurrency=1, timeout="500ms", retries=0)
+    worker = spool.event("done", spool.submit("t.who"))["result"]
+    os.kill(worker, signal.SIGSTOP)
+    for end in [spool.end(one) for one in [spool.submit("t.who") for _ in range(3)]]:
+        assert (end["event"], end["attempt"]) == ("done", 1)
+        assert end["result"] != worker
+    assert not alive(worker)

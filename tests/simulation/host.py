@@ -193,10 +193,7 @@ class FakeHandlers:
                 found.outcome = kill.why if found.python else "SIG15"
         for start in [s for s in self.queue if s.entry.id == kill.id]:
             self.queue.remove(start)
-            if start.handler.python:
-                self.told.append(Answered(id=kill.id, attempt=kill.attempt, outcome="crashed"))
-            else:
-                self.told.append(Returned(kill.id, kill.attempt))
+            self.told.append(Returned(kill.id, kill.attempt))
 
     def events(self) -> list[Event]:
         due = [key for key, r in self.active.items() if r.ends is not None and r.ends <= self.world.mono]

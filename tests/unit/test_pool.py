@@ -298,6 +298,39 @@ def test_the_end_of_a_task_that_is_killed_is_read_whole(pool: Pool, keeper: Keep
     assert not keeper.killed
 
 
+@pytest.mark.parametrize("why", ["timeout", "cancelled", "interrupt"])
+def test_what_a_worker_has_not_begun_is_nobodys_attempt_and_one_that_begins_nothing_is_killed(
+    pool: Pool, keeper: Keeper, why: str
+) -> None:
+    name, before = busy(pool, keeper)
+    keeper.lines[name].send(end(before))
+    hear(pool)
+    one, other = start(2, pool.handlers[0]), start(3, pool.handlers[0])
+    pool.start(one)
+    pool.feed(0)
+    assert pool.kill(Kill(one.entry.id, one.entry.attempt, 0, why), 0) == [
+        Returned(one.entry.id, one.entry.attempt)
+    ]
+    assert keeper.killed == [name] * (why == "timeout")
+    pool.start(other)
+    pool.feed(0)
+    assert len(keeper.lines) == 1 + (why == "timeout"), "it goes to another worker"
+
+
+def test_what_has_begun_goes_on_beside_a_coroutine_that_has_not(pool: Pool, keeper: Keeper) -> None:
+    first, second = start(1, pool.handlers[0]), start(2, pool.handlers[0])
+    pool.start(first)
+    pool.feed(0)
+    name = keeper.begin({**READY, "asyncs": ["t.run"]})
+    hear(pool)
+    assert keeper.lines[name].turn(wait=True) == 1
+    pool.start(second)
+    pool.feed(0)
+    (event,) = pool.kill(Kill(second.entry.id, second.entry.attempt, 0, "timeout"), 0)
+    assert event == Returned(second.entry.id, second.entry.attempt)
+    assert not keeper.killed
+
+
 def test_code_that_cannot_be_imported_costs_no_attempt_while_a_worker_has_the_code_before_it(
     pool: Pool, keeper: Keeper
 ) -> None:
