@@ -14,14 +14,16 @@ MINUTE = 60_000_000  # us
 FIRST = 50  # actions that may come at once, whatever the rate
 
 
-def in_turn(queues: Mapping[int, list[T]], most: int, allowed: Mapping[int, int]) -> list[T]:
+def in_turn(queues: Mapping[int, list[T]], most: int, allowed: Mapping[int, int], last: int) -> list[T]:
     """At most `most` of what waits, the first of each writer, then the second of each, and so on.
 
     They are taken out of the queues. `allowed`: how many each writer may have; left out, any number.
+    `last`: who had the last turn before; those behind him are the first.
     """
     taken: list[T] = []
     left = dict(allowed)
     going = [writer for writer, queue in queues.items() if queue and left.get(writer, 1) > 0]
+    going.sort(key=lambda writer: (writer <= last, writer))
     at = dict.fromkeys(going, 0)
     while going and len(taken) < most:
         for writer in going[: most - len(taken)]:

@@ -50,6 +50,7 @@ class Crowd:
         self._pass: Iterator[None] | None = None
         self._writers: dict[int, _Writer] = {}
         self._queues: dict[int, list[tuple[int, str]]] = {}
+        self._last = rights.UNKNOWN  # who had the last turn
         self._behind = False  # there are more files than a pass remembers
         self._moved = False  # something came of what it did
         self._wait: int | None = None
@@ -83,7 +84,9 @@ class Crowd:
             self.listing += 1
         rates = {w: rate for w in self._queues if (rate := self._writers[w].rate)}
         allowed = {w: self._rates.left(w, rate, now) for w, rate in rates.items()}
-        found = in_turn(self._queues, SLICE, allowed)
+        found = in_turn(self._queues, SLICE, allowed, self._last)
+        if found:
+            self._last = found[-1][0]
         waiting = {w: len(q) for w, q in self._queues.items() if q}
         slow = [w for w in rates.keys() & waiting if self._rates.left(w, rates[w], now) <= 0]
         self.held = sum(waiting[w] for w in slow) if len(slow) == len(waiting) else 0

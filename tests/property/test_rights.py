@@ -182,13 +182,17 @@ def test_a_move_gives_no_more_than_a_submission_could(
     st.dictionaries(st.integers(0, 9), st.integers(0, 400), max_size=9),
     st.integers(0, 300),
     st.dictionaries(st.integers(0, 9), st.integers(0, 50)),
+    st.integers(-2, 9),
 )
 def test_turns_are_fair_and_lose_nothing(
-    waiting: dict[int, int], most: int, allowed: dict[int, int]
+    waiting: dict[int, int], most: int, allowed: dict[int, int], last: int
 ) -> None:
     queues = {writer: [(writer, n) for n in range(number)] for writer, number in waiting.items()}
-    found = in_turn(queues, most, allowed)
+    found = in_turn(queues, most, allowed, last)
     assert len(found) == min(most, sum(min(n, allowed.get(w, n)) for w, n in waiting.items()))
+    able = sorted(w for w, n in waiting.items() if n and allowed.get(w, 1))
+    first = [w for w in able if w > last] + [w for w in able if w <= last]
+    assert [w for w, _ in found[: len(first)]] == first[: len(found)]
     for writer, number in waiting.items():
         mine = [n for w, n in found if w == writer]
         assert mine + [n for _, n in queues[writer]] == list(range(number))

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
-from spool import daemons, keys, layout, look
+from spool import daemons, handed, keys, layout, look
 from spool.actions import Submit, interpret
 from spool.disk import DiskFull
 from spool.names import DAY_US, date_of, id_time
@@ -615,6 +616,23 @@ def test_who_is_over_his_rate_goes_on_without_another_look_at_all_that_lies_ther
     here.run(15 * SECOND)
     assert host.intake.crowd.held < 6
     assert host.intake.crowd.listing - before < 3
+
+
+def test_who_had_no_turn_in_one_round_is_the_first_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = World()
+    for n in range(5):
+        drop(here, f"{n}.json", {"task": "run.a"})
+    found, turns = handed.info, []
+    monkeypatch.setattr(handed, "info", lambda disk, path: replace(found(disk, path), uid=int(path[-6])))
+    monkeypatch.setattr(rights, "turn_of", lambda _, who: who.uid)
+    monkeypatch.setattr("spoold.sources.crowd.SLICE", 3)
+    crowd = Crowd(here.disk, Strangers(), load(here.settings))  # type: ignore[arg-type]
+    for _ in range(3):
+        crowd.ring()  # there is always more
+        while not (batch := crowd.batch(here.now(), ())):
+            pass
+        turns += [uid for uid, _ in batch]
+    assert turns == [0, 1, 2, 3, 4, 0, 1, 2, 3]
 
 
 def test_directories_in_incoming_go_when_they_are_empty_and_are_told_when_they_are_not() -> None:
