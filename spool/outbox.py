@@ -34,7 +34,7 @@ class Outbox:
         self.parent = parent
         self.folder = f"{layout.OUTBOX}/{parent}"
         self._given: set[str] = set()  # already, when keeping
-        self._damaged: dict[str, int] = {}  # names to their ctime: spoold mends them after a power cut
+        self._unreadable: dict[str, int] = {}  # names to their ctime: they may be mended
 
     def events(
         self, *, follow: bool = True, timeout: float | None = None, keep: bool = False
@@ -60,10 +60,10 @@ class Outbox:
             self.acknowledge(event)
 
     def unread(self) -> Iterator[Event]:
-        """The events that are there now, oldest first, but for those given out or damaged."""
+        """The events that are there now, oldest first, but for those given out or unreadable."""
         names = set(self._names())
         self._given &= names
-        self._damaged = {name: at for name, at in self._damaged.items() if name in names}
+        self._unreadable = {name: at for name, at in self._unreadable.items() if name in names}
         for name in sorted(names - self._given):
             event = self._read(name)
             if event is not None:
@@ -84,21 +84,21 @@ class Outbox:
 
     def _read(self, name: str) -> Event | None:
         path = f"{self.folder}/{name}"
-        info = self.disk.info(path) if name in self._damaged else None
-        if info is not None and info.ctime_us == self._damaged[name]:
+        info = self.disk.info(path) if name in self._unreadable else None
+        if info is not None and info.ctime_us == self._unreadable[name]:
             return None
         try:
             data = self.disk.read(path, RECORD_LIMIT)
             return event_of(name, self.parent, decode(data))
         except Missing:
             return None
-        except (Invalid, NotRegular, TooLarge, ValueError) as problem:
+        except (Invalid, NotRegular, TooLarge, PermissionError, ValueError) as problem:
             import logging
 
             info = self.disk.info(path)
-            self._damaged[name] = info.ctime_us if info else 0
+            self._unreadable[name] = info.ctime_us if info else 0
             place = f"{self.root}/{path}"
-            logging.getLogger("spool").warning("%s: skipped, it is damaged: %s", place, problem)
+            logging.getLogger("spool").warning("%s: skipped, it cannot be read: %s", place, problem)
             return None
 
 

@@ -812,6 +812,29 @@ def test_a_damaged_event_is_skipped_with_a_warning_and_kept(
     assert sorted(os.listdir(place)) == sorted([*names[:2], "a stranger"])
 
 
+def test_an_event_that_may_not_be_read_is_skipped_with_a_warning_until_it_may(
+    root: Path, client: Spool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [put_event(root, "shop", NOW + n) for n in range(2)]
+    file = root / "outbox" / "shop" / names[0]
+    file.chmod(0)
+    real = RealDisk.read
+
+    def read(disk: RealDisk, path: str, limit: int) -> bytes:
+        if not os.stat(path, dir_fd=disk.fd).st_mode & 0o777:  # root may
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(disk, path, limit)
+
+    monkeypatch.setattr(RealDisk, "read", read)
+    outbox = client.outbox("shop", timeout=30)
+    assert next(outbox).name == names[1]
+    assert f"{file}: skipped, it cannot be read" in caplog.text
+    file.chmod(0o600)
+    put_event(root, "shop", NOW + 2)
+    assert next(outbox).name == names[0]
+    outbox.close()
+
+
 def test_a_damaged_event_is_given_out_once_it_is_mended(root: Path, client: Spool) -> None:
     name = put_event(root, "shop", NOW)
     file = root / "outbox" / "shop" / name
