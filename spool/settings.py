@@ -40,6 +40,7 @@ PYTHON_ONLY = (
 )  # fmt: skip
 EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes", "cgroup")
 _CACHED = 4096
+TABLES = ("handlers", "admission", "alerts", "policy", "recurring")
 _TABLES = (("handlers.", " of a handler"), ("policy.", " of a rule"), ("recurring.", " of a schedule"))
 _WHO = re.compile(r"""\*|(user|group|key):[^\s\x00-\x1f*?,!"']{1,256}""")
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
@@ -274,7 +275,8 @@ def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str)
         if key not in rows:
             of = next((text for start, text in _TABLES if prefix.startswith(start)), "")
             rule = f"is no setting{of}"
-            raise ConfigError(path, f"{prefix}{label(key)}", None, rule, nearest(key, rows))
+            known = rows if prefix else (*rows, *TABLES)
+            raise ConfigError(path, f"{prefix}{label(key)}", None, rule, nearest(key, known))
     values = {}
     for key, row in rows.items():
         given = table.get(key, row.default)

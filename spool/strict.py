@@ -53,6 +53,17 @@ def decode(data: bytes, *, limit: int = LIMIT, depth: int = DEPTH) -> dict[str, 
     return doc
 
 
+def decode_value(text: str | bytes, name: str) -> Any:
+    """Any JSON value, held to the same rules as the value of the field `name` of an object."""
+    data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    try:
+        orjson.loads(data)  # one value, and nothing behind it
+    except orjson.JSONDecodeError as error:
+        raise Invalid(name, None, f"must be JSON: {error}") from None
+    found = decode(b"{%s:%s}" % (orjson.dumps(name), data), limit=len(data) + LIMIT)
+    return found[name]
+
+
 def label(name: str) -> str:
     """A name from outside as it may stand in a message."""
     return name if _PLAIN.fullmatch(name) else ascii(name[:64])

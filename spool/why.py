@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from spool.views import TaskView
 
 FRONT = ",p=f"
+STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other is a reason
 HELD = {
     "asked": "held because somebody asked; `spool release {id}` lets it go on",
     "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
-    "no-room": "needs more memory than this machine has, as it has shown; spool.toml(5), admission",
+    "no-room": "needs more memory, as shown or declared, than this machine has; spool.toml(5), admission",
     "no-handler": 'no handler for `{task}`: bind one in spool.toml ([handlers."{task}"])',
-    "version": "no code for its version: deploy some that takes it, then HUP to spoold",
+    "version": "no code for its version ({version}): deploy some that takes it, then HUP to spoold",
 }
 
 
@@ -76,7 +77,8 @@ class Why:
             )
         if task.why == "no-handler" and (module := self._module(task.task)):
             return f"module {module} has no function `{task.task}`: deploy one, then HUP to spoold"
-        return HELD.get(task.why, "held: {why}").format(id=task.id, task=task.task, why=task.why)
+        words = HELD.get(task.why, "held: {why}")
+        return words.format(id=task.id, task=task.task, why=task.why, version=task.version)
 
     def _takers(self, task: TaskView) -> Iterator[str]:
         """The nodes that are alive and whose Python code takes a task in its version."""
@@ -172,7 +174,9 @@ class Why:
         return f"{verb}{what} by {who}{since}{until}{why}"
 
     def _held_back(self, task: TaskView) -> str:
-        """What the daemons say about tasks of its handler."""
+        """What the daemons say about tasks of its handler; where none starts anything, that."""
+        if self.alive and not any(status.get("state") in STARTS for status in self.alive):
+            return self._shut()
         for status in self.alive:
             if task.entry is not None and (why := self.held_back.on(status, task.entry)):
                 shut = sentence(status, self.now, self.say)
@@ -194,7 +198,7 @@ class Why:
     def _shut(self) -> str:
         """What keeps a daemon from doing anything, such as a full disk."""
         states = (str(status.get("state")) for status in self.alive)
-        return next((state for state in states if state not in ("running", "pause", "drain")), "")
+        return next((state for state in states if state not in STARTS), "")
 
     def _turns(self, task: TaskView) -> str:
         """Whether those before it may have to let it pass."""

@@ -217,13 +217,18 @@ def pairs(words: list[str], what: str) -> dict[str, Any]:
             raise Invalid(what, word, "must be key=value")
         if key in found:
             raise Invalid(what, key, "must be given once, not twice")
-        found[key] = json_or_text(text)
+        found[key] = json_or_text(text, key)
     return found
 
 
-def json_or_text(text: str) -> Any:
-    """What a text says as JSON, else the text; a number JSON cannot carry exactly stays text."""
+def json_or_text(text: str, name: str) -> Any:
+    """What a text says as JSON, else the text; a number JSON cannot carry exactly stays text.
+
+    Invalid where it is an object or a list that an action would not take; `name`: what it is of.
+    """
     import orjson
+
+    from spool.strict import decode_value
 
     try:
         found = orjson.loads(text)
@@ -231,7 +236,7 @@ def json_or_text(text: str) -> Any:
         return text
     if isinstance(found, float) and not set(text) & set(".eE"):
         return text  # an integer beyond 64 bits
-    return found
+    return decode_value(text, name) if isinstance(found, dict | list) else found
 
 
 _METAVARS = {
@@ -255,7 +260,7 @@ def _value(row: Field, text: Any) -> Any:
         case "time" | "duration" | "count" | "version":
             return _number(text, whole=row.kind == "version")
         case "backoff":
-            return json_or_text(text) if text[:1] == "{" else _number(text)
+            return json_or_text(text, row.name) if text[:1] == "{" else _number(text)
         case "meta":
             return _meta(text)
         case _:
@@ -272,8 +277,13 @@ def _number(text: str, *, whole: bool = False) -> Any:
 
 
 def _meta(texts: list[str]) -> dict[str, Any]:
+    from spool.errors import Invalid
+
     found: dict[str, Any] = {}
     for text in texts:
-        value = json_or_text(text) if text[:1] == "{" else None
-        found |= value if isinstance(value, dict) else pairs([text], "meta")
+        value = json_or_text(text, "meta") if text[:1] == "{" else None
+        more = value if isinstance(value, dict) else pairs([text], "meta")
+        if twice := found.keys() & more.keys():
+            raise Invalid("meta", min(twice), "must be given once, not twice")
+        found |= more
     return found

@@ -102,8 +102,12 @@ def _see_through(spool: Spool, task_id: str) -> int:
     from spool.command.log import follow
 
     note_if_unserved(spool)
-    follow(spool, task_id, 1, raw=False, on=True)
-    record = spool.wait(task_id)
+    try:
+        follow(spool, task_id, 1, raw=False, on=True)
+        record = spool.wait(task_id)
+    except KeyboardInterrupt:
+        print(f"spool: {task_id} goes on; `spool cancel {task_id}` ends it", file=sys.stderr)
+        raise
     if record["event"] == "cancelled":
         return CANCELLED
     if isinstance(record.get("signal"), int):

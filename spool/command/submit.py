@@ -112,13 +112,10 @@ def _args(args: argparse.Namespace) -> Any:
 
 
 def _json(text: str) -> Any:
-    import orjson
+    from spool.strict import decode_value
 
-    data: str | bytes = sys.stdin.buffer.read(LINE_LIMIT) if text == "-" else text
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as problem:
-        raise Invalid("--args", None, f"must be JSON: {problem}") from None
+    data = sys.stdin.buffer.read(LINE_LIMIT) if text == "-" else text
+    return decode_value(data, "args")
 
 
 def _from_file(args: argparse.Namespace) -> int:

@@ -204,6 +204,18 @@ def test_a_command_is_run_here_and_its_end_is_ours(shell: Shell) -> None:
     shell("wait", task_id)
 
 
+def test_who_no_longer_waits_for_a_command_is_told_that_it_goes_on(shell: Shell) -> None:
+    runs = shell.start("run", "--wait", "--", "sh", "-c", "echo here; sleep 99")
+    assert runs.stdout is not None
+    assert runs.stdout.readline() == "here\n"
+    runs.send_signal(signal.SIGINT)
+    said = runs.communicate(timeout=PATIENCE)[1]
+    assert runs.returncode == 130
+    task_id = said.split()[1]
+    assert said == f"spool: {task_id} goes on; `spool cancel {task_id}` ends it\n"
+    shell("cancel", task_id)
+
+
 def test_events_are_watched_as_they_come(shell: Shell) -> None:
     watcher = shell.start("watch", "--json")
     assert watcher.stdout is not None

@@ -165,6 +165,9 @@ def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
     ("text", "key", "near"),
     [
         ("retires = 3", "retires", "retries"),
+        ("[recuring.x]", "recuring", "recurring"),
+        ('[handler."x"]', "handler", "handlers"),
+        ("[admision]", "admision", "admission"),
         ("retries = true", "retries", None),
         ("retries = 3.0", "retries", None),
         ("admission = 3", "admission", None),
