@@ -538,12 +538,15 @@ class State:
         found = next_start(self)
         return found[0] if found is not None else None
 
-    def _first(self) -> Entry | None:
-        """The next that is ready, whatever holds it."""
+    def _first(self, *, paused: bool = False) -> Entry | None:
+        """The next that is ready, whatever holds it; but what is `paused` by name, or that alone."""
         for prio in PRIORITIES:
             if not self.known[prio] or (prio != PRIORITIES[0] and self.lift_unknown):
                 return None
-            firsts = {f: w for w in self.lanes[prio].values() if (f := w.first()) is not None}
+            lanes = self.lanes[prio].items()
+            firsts = {
+                f: w for lane, w in lanes if bool(lane[1]) is paused and (f := w.first()) is not None
+            }
             if firsts:
                 first = min(firsts)
                 return firsts[first].entries[first]
@@ -555,7 +558,7 @@ class State:
         if ready is not None:
             return ready
         first = self.future.first()
-        return self.future.entries[first] if first is not None else None
+        return self.future.entries[first] if first is not None else self._first(paused=True)
 
     def hungry(self) -> list[str]:
         """Which scans are wanted: `due` where a lane or the deadlines run low, `future`."""

@@ -11,6 +11,7 @@ from spool.init import init
 from spool.layout import DEFAULT_PARENT, OUTBOX
 from spool.names import PRIORITIES, Entry, event_name, new_id
 from spool.settings import load
+from spoold.core import control
 from spoold.core.decide import decide
 from spoold.core.state import State
 from spoold.core.values import Now, Outboxes, Takes
@@ -70,3 +71,19 @@ def test_a_default_outbox_is_cut_a_little_at_a_time(tmp_path: Path) -> None:
         before, left = left, len(disk.names(folder))
         assert before - left <= AT_ONCE
     assert sorted(disk.names(folder)) == names[-180:]
+
+
+def test_what_is_paused_comes_next_only_where_nothing_else_does() -> None:
+    state = core(PYTHON)
+    control.replace_rows(state, [{"kind": "pause", "task": "t.n*", "node": None}])
+    state.known = dict.fromkeys(PRIORITIES, True)
+    state.future.bound = state.urgent.bound = None
+    for task, time in (("t.new", NOW.wall - 5), ("t.later", NOW.wall + 5)):
+        state.insert(Entry(time=time, id=new_id(NOW.wall), task=task), NOW.wall)
+    found = state.next_event()
+    assert found is not None
+    assert found.task == "t.later"
+    state.discard(found)
+    found = state.next_event()
+    assert found is not None
+    assert found.task == "t.new"
