@@ -272,8 +272,10 @@ def check_memory(world: World, host: Host, now: Now) -> None:
     found = [e for p in pending(world) if (e := _at(p)) is not None]
     ready = [e for e in found if e.time <= now.wall]
     ready.sort(key=order.rank)
+    ready.sort(key=lambda entry: bool(state.lane_of(entry.task)[1]))  # what is paused by name is last
     future = sorted((e.time, e.id) for e in found if e.time > now.wall)
-    wanted = ready[0].id if ready else future[0][1] if future else None
+    paused = not ready or state.lane_of(ready[0].task)[1]
+    wanted = future[0][1] if paused and future else ready[0].id if ready else None
     known = state.next_event()
     if (known.id if known else None) != wanted:
         raise Broken(f"next on disk is {wanted}, in memory {known}")
