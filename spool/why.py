@@ -27,7 +27,7 @@ STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other
 HELD = {
     "asked": "held because somebody asked; `spool release {id}` lets it go on",
     "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
-    "no-room": "needs more memory, as shown or declared, than this machine has; spool.toml(5), admission",
+    "no-room": "needs more memory than this machine has, as shown or declared; spool.toml(5), admission",
     "no-handler": 'no handler for `{task}`: bind one in spool.toml ([handlers."{task}"])',
     "version": "no code for its version ({version}): deploy some that takes it, then HUP to spoold",
 }
