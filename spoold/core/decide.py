@@ -209,7 +209,7 @@ def elapse(state: State, now: Now) -> list[Action]:
     state.latest = now.wall
     limits.shared_by(state, now)
     for pattern, broken in state.broken.items():
-        if broken.until <= now.mono:
+        if 0 < broken.until <= now.mono:
             state.broken[pattern] = replace(broken, until=0)
     out = [*control.expire(state, now), *deadlines.timeouts(state, now)]
     state.ripen(now.wall)

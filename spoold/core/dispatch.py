@@ -164,8 +164,7 @@ def claim(  # noqa: PLR0911 - one reason each not to
         return [park(entry, path)]
     if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
         unreserve(state, entry.id, now)
-        ours = bool(policy.unfit(task, handler, None))  # as the settings say, for all nodes
-        return [] if not ours and state.leaves(entry, task.version) else [park(entry, path, why)]
+        return [] if state.leaves(entry, task.version) else [park(entry, path, why)]
     parent = policy.parent(task, handler)
     if state.waits_for(parent):
         unreserve(state, entry.id, now)  # stays on disk, and is found again when the parent has read

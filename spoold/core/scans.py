@@ -132,7 +132,7 @@ def _deadline(state: State, text: str) -> None:
 def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
     task, _, rest = name[47:-5].partition(",")  # where it is no entry: found out when the scan has ended
     if task in state.not_ours or name[14:46] in state.left:
-        return  # nor does what only the code of another node takes
+        return  # what only the code of another node takes has no room here
     mark = limitkey.mark_in(name) if "g=" in rest else ""
     if mark and state.is_foreign(task, mark):
         state.passed = True

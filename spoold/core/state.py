@@ -10,7 +10,7 @@ from spool import layout, limitkey
 from spool.names import PRIORITIES
 from spool.patterns import matches
 from spool.times import FOREVER
-from spoold.core import limits, order, share
+from spoold.core import limits, order, policy, share
 from spoold.core.bodies import Bodies
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
@@ -92,9 +92,7 @@ class State:
         self.others: Takers = {}  # `code` by node
         self.not_ours: frozenset[str] = frozenset()  # task names that only the code of other nodes takes
         self.left: set[str] = set()  # tasks of versions of which the same holds
-        self.broken: dict[
-            str, Broken
-        ] = {}  # handlers whose code cannot be imported; until 0: one may try
+        self.broken: dict[str, Broken] = {}  # by handler; until 0: one task may try its code
         self.asyncs: dict[str, frozenset[str]] = {}  # handler -> tasks that are coroutines
         self.beside: dict[str, str] = {}  # coroutines that run, no process each; and their handlers
         self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
@@ -229,6 +227,9 @@ class State:
 
     def leaves(self, entry: Entry, version: int | str | None) -> bool:
         """Whether a task that our code cannot run is left to a node whose code can."""
+        handler = self.handler_of(entry)
+        if handler is not None and policy.leaves_out(handler, version):
+            return False
         if entry.task in self.not_ours:
             return True
         if version is None or not self._others_take(entry.task, version):

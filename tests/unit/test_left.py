@@ -88,3 +88,15 @@ def test_what_no_node_takes_stays_parked(version: int | None, *, goes: bool) -> 
     task: Any = SimpleNamespace(task="t.new", version=version, notify=None)
     place: Any = SimpleNamespace(state="held", path=layout.held(entry), entry=entry, task=task)
     assert bool(freed(state, {entry.id: place}, NOW)) is goes
+
+
+def test_what_the_settings_leave_out_stays_parked_whoever_has_code_for_it() -> None:
+    state = core(PYTHON + "versions = [1]")
+    state.peers = frozenset(("here", "there"))
+    state.code = {"t.*": {"t.new": frozenset({1})}}
+    state.others = {"there": {"t.*": {"t.new": frozenset({1, 2})}}}
+    entry = Entry(time=NOW.wall, id=new_id(NOW.wall), task="t.new", why="version")
+    task: Any = SimpleNamespace(task="t.new", version=2, notify=None)
+    place: Any = SimpleNamespace(state="held", path=layout.held(entry), entry=entry, task=task)
+    assert not freed(state, {entry.id: place}, NOW)
+    assert not state.left
