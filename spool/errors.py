@@ -11,6 +11,7 @@ EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_NOPERM = 77
 EX_CONFIG = 78
+NO_CWD = "the current directory has been removed: cd to one that is there"
 
 
 class SpoolError(Exception):

@@ -56,6 +56,8 @@ def init(path: str) -> bool:
             make_dir(os.path.join(path, name))
         write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
         made = write_new(marker, layout.FORMAT_LINE)
+    except (FileExistsError, NotADirectoryError):
+        raise NotASpool(path, "cannot be made a spool: a file is in the way") from None
     except OSError as problem:
         kind = Full if problem.errno in FULL else NotAllowed
         raise kind(f"cannot make a spool at {path}: {problem.strerror}") from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from spool import layout, mounts
 from spool.command.parser import Parser
 from spool.disk import DiskFull, RealDisk
-from spool.errors import EX_TEMPFAIL, Busy, ConfigError, SpoolError
+from spool.errors import EX_TEMPFAIL, NO_CWD, Busy, ConfigError, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.runargs import RUN
@@ -60,6 +60,7 @@ def parser() -> Parser:
         "--reload", action="store_true", help="have the daemon that serves read settings and code again"
     )
     found.add_argument("--check", action="store_true", help="check spool.toml and exit")
+    found.add_argument("--version", action="store_true", help="print the version and exit")
     found.add_argument("-v", "--verbose", action="store_true", help="say more on standard error")
     found.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
     return found
@@ -75,6 +76,11 @@ class _OneLine(logging.Formatter):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command spoold; returns a sysexits(3) status."""
     args = parser().parse_args(argv)
+    if args.version:
+        from spool import __version__
+
+        print(f"spoold {__version__}")
+        return 0
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("spoold: %(message)s"))
@@ -92,8 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_TEMPFAIL
 
 
+def _root(named: str | None) -> str:
+    try:
+        return os.path.abspath(named or default_dir(os.environ))
+    except FileNotFoundError:
+        raise SpoolError(NO_CWD) from None
+
+
 def _serve(args: argparse.Namespace) -> int:
-    root = os.path.abspath(args.spool or default_dir(os.environ))
+    root = _root(args.spool)
     if is_own(root, os.environ):
         init(root)
     node = _checked(args.node or _host())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from spool import streams
 from spool.command.verbs import SEVERAL, VERBS
-from spool.errors import EX_IOERR, EX_NOPERM, EX_USAGE, SpoolError
+from spool.errors import EX_IOERR, EX_NOPERM, EX_USAGE, NO_CWD, SpoolError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leave:  # argparse: --help, and usage errors
         return leave.code if isinstance(leave.code, int) else 0
     except OSError as problem:
-        complain(f"{problem.filename}: {problem.strerror}" if problem.filename else problem)
+        gone = isinstance(problem, FileNotFoundError) and NO_CWD  # of getcwd(2): it alone names no file
+        complain(f"{problem.filename}: {problem.strerror}" if problem.filename else gone or problem)
         return EX_NOPERM if isinstance(problem, PermissionError) else EX_IOERR
     return status
 

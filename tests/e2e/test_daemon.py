@@ -95,8 +95,37 @@ def test_a_spool_of_its_own_that_cannot_be_made_is_no_trace(tmp_path: Path) -> N
         check=False,
         timeout=60,
     )
-    assert done.returncode == NOPERM
-    assert done.stderr == f"spoold: cannot make a spool at {tmp_path}/file/spool: Not a directory\n"
+    assert done.returncode == NOINPUT
+    place = tmp_path / "file" / "spool"
+    assert done.stderr == f"spoold: {place} cannot be made a spool: a file is in the way\n"
+
+
+@pytest.mark.parametrize("module", ["spool", "spoold"])
+def test_a_directory_that_has_been_removed_is_no_place_to_start_from(tmp_path: Path, module: str) -> None:
+    words = ["-m", module, "--spool", "spool", *(["ls"] if module == "spool" else [])]
+    script = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, sys.orig_argv[:1] + {!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(words)],
+        cwd=(gone := tmp_path / "gone").mkdir() or gone,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert done.stderr == f"{module}: the current directory has been removed: cd to one that is there\n"
+
+
+def test_the_daemon_says_its_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("spoold ")
 
 
 def test_a_link_to_a_spool_is_refused_with_the_place_it_leads_to(spool_at: Make) -> None:
