@@ -65,7 +65,7 @@ def interpret(doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid:
         if "tasks" in doc:
             return Submit(tasks=_batch(doc, moment, uid), batch=True)
         if "every" in doc:
-            return _recurring(doc)
+            return _recurring(doc, moment)
         task = _task(doc, moment, uid)
         check_after((task,), ("",))
         return Submit(tasks=(task,), batch=False)
@@ -115,8 +115,10 @@ def _unknown(kind: str, name: str) -> Invalid:
     return Invalid(label(name), None, rule, nearest(name, (*TAKES[kind], "action")))
 
 
-def _recurring(doc: dict[str, Any]) -> Schedule:
+def _recurring(doc: dict[str, Any], moment: Moment) -> Schedule:
     """A task that comes again and again: a schedule called as its key, else as the task."""
+    if "id" in doc:
+        read(TAKES["submit"]["id"], doc["id"], moment)  # that is all: a schedule has none of its own
     table = {name: value for name, value in doc.items() if name not in ("action", "id", "key", "tz")}
     if "tz" in doc:
         table["timezone"] = doc["tz"]

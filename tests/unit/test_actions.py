@@ -215,6 +215,7 @@ def test_a_task_with_every_is_a_schedule_called_as_its_key_or_as_itself() -> Non
         ({"task": "a", "every": "@daily", "key": None}, "key"),
         ({"task": "a", "every": "@daily", "tz": "Nowhere"}, "tz"),
         ({"task": "a", "every": "@daily", "after": []}, "after"),
+        ({"task": "a", "every": "@daily", "id": "mine"}, "id"),
         ({"tasks": [{"task": "a", "every": "@daily"}]}, "tasks[0].every"),
     ],
 )
