@@ -20,7 +20,7 @@ from spool.fields import (
     VERBS,
     nearest,
 )
-from spool.kinds import Moment, read
+from spool.kinds import Moment, free, read
 from spool.order import check_after
 from spool.owncopy import Task, canonical, decode_task, digest_of, encode_task
 from spool.requests import (
@@ -97,9 +97,7 @@ def _given(kind: str, doc: dict[str, Any], moment: Moment) -> tuple[dict[str, An
         if row is not None:
             given[name] = read(row, value, moment)
         elif name[:2] == "x-":
-            if _has_nul(name) or _has_nul(value):
-                raise Invalid(label(name), None, "must hold no NUL")
-            extra[name] = value
+            extra[name] = free(name, value)
         elif name != "action":
             raise _unknown(kind, name)
     for name in REQUIRED[kind]:
@@ -132,14 +130,6 @@ def _recurring(doc: dict[str, Any], moment: Moment) -> Schedule:
         field = {"timezone": "tz", "recurring": called}.get(problem.field, problem.field)
         raise Invalid(field, problem.value, problem.rule, problem.near) from None
     return Schedule(name=name, table=table, why=None)
-
-
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_nul(name) or _has_nul(inner) for name, inner in value.items())
-    return isinstance(value, list) and any(map(_has_nul, value))
 
 
 def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:

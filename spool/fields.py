@@ -127,6 +127,24 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     action: tuple(row.name for row in rows.values() if row.required) for action, rows in TAKES.items()
 }
 
+# What each task of a schedule carries as a submitted one does, and why it carries nothing else.
+CARRIED = (
+    "priority", "position", "lead", "retries", "backoff", "timeout", "version", "notify", "on_miss",
+    "trace", "meta",
+)  # fmt: skip
+_ALONE = "is for one task, and a schedule makes many"
+_WAITS = "is no matter of a schedule: its tasks wait for their times alone"
+_OVERLAP = "is no matter of a schedule: overlap says what happens while the task before has not ended"
+NOT_CARRIED = {
+    "id": f"{_ALONE}, each with an id made of its time",
+    "at": "is no matter of a schedule: every says when",
+    "tz": "is called timezone in a schedule",
+    **dict.fromkeys(("replay_of", "ref", "then"), _ALONE),
+    **dict.fromkeys(("after", "on_failure"), _WAITS),
+    **dict.fromkeys(("key", "key_for", "on_duplicate"), _OVERLAP),
+    "files": f"{_ALONE}: say in args where they are",
+}
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name someone probably meant."""

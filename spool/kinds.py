@@ -47,6 +47,21 @@ def read(field: Field, value: object, moment: Moment) -> Any:
         raise Invalid(field.name, value, str(error)) from None
 
 
+def free(name: str, value: object) -> Any:
+    """What an x-... field holds; Invalid where it, or its name, has a NUL."""
+    if _has_nul(name) or _has_nul(value):
+        raise Invalid(label(name), None, "must hold no NUL")
+    return value
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(name) or _has_nul(inner) for name, inner in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
 def wrong(rule: str) -> ValueError:
     """The error a reader raises: the rule that was broken, as text."""
     return ValueError(rule)

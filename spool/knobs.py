@@ -7,11 +7,12 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec.structs import replace
 
 from spool import limitkey, times
 from spool.backoff import MAX_WAIT
 from spool.errors import Invalid
-from spool.fields import VERBS, Field, nearest
+from spool.fields import CARRIED, TAKES, VERBS, Field, nearest
 from spool.kinds import Moment, read, wrong
 from spool.limitkey import Rate
 from spool.names import EVENTS, PRIORITIES
@@ -167,12 +168,8 @@ RECURRING_ROWS: dict[str, Field] = dict((
     _row("window", "duration", "1d", (0, 30 * DAY), "missed longer ago they are forgotten"),
     _row("most", "count", 100, (1, 10_000), "so many of them, the newest"),
     _row("spread", "duration", 0, (0, DAY), "they start later by a fixed part of this"),
-    _row("deadline", "duration", None, (1, MAX_WAIT), "so long after their time they should be done"),
-    _row("priority", "choice", None, _FREE, "the class they wait in", PRIORITIES),
-    _row("retries", "count", None, (0, 1000), "attempts after a failed one"),
-    _row("timeout", "duration", None, (1, MAX_WAIT), "how long an attempt may take"),
-    _row("notify", "name", None, _FREE, "the parent whose outbox gets their events"),
-))
+    _row("deadline", "later", None, (1, MAX_WAIT), "so long after their time they should be done"),
+)) | {name: TAKES["submit"][name] for name in CARRIED}
 ADMISSION_ROWS: dict[str, Field] = dict((
     _row("enabled", "flag", _YES, _FREE, "whether the machine is asked before a process starts"),
     _row("floor", "count", 1, (0, 10_000), "so many processes may run whatever the machine says"),
@@ -309,6 +306,17 @@ def _json(row: Field, value: object) -> Any:
         raise Invalid(row.name, None, "must be what JSON can say: write dates as text") from None
 
 
+def _meta(row: Field, value: object) -> Any:
+    return read(row, _json(row, value), _NO_MOMENT)
+
+
+def _later(row: Field, value: object) -> Any:
+    try:
+        return read(replace(row, kind="duration"), value, _NO_MOMENT)
+    except Invalid as error:
+        raise wrong(f"{error.rule}: in a schedule it counts from each of its times") from None
+
+
 def _told(_row: Field, value: object) -> tuple[str, ...]:
     known = [event for event in EVENTS if event not in ("ready", "progress")]
     if not isinstance(value, list) or not value or not all(one in known for one in value):
@@ -361,6 +369,8 @@ _READ: dict[str, Callable[[Field, Any], Any]] = {
     "key": _key,
     "rate": _rate,
     "keep": _keep,
+    "later": _later,
+    "meta": _meta,
     "module": _module,
     "path": _path,
     "place": _place,

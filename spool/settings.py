@@ -11,8 +11,8 @@ from msgspec.structs import force_setattr
 
 from spool import patterns
 from spool.errors import ConfigError, Invalid
-from spool.fields import Field, nearest
-from spool.kinds import NAME_RULE
+from spool.fields import NOT_CARRIED, Field, nearest
+from spool.kinds import NAME_RULE, free
 from spool.knobs import (
     ADMISSION_ROWS,
     ALERT_ROWS,
@@ -156,9 +156,17 @@ class Recurring(Struct, frozen=True, kw_only=True):
     spread: int
     deadline: int | None
     priority: str | None
+    position: str | None
+    lead: int | None
     retries: int | None
+    backoff: Backoff | None
     timeout: int | None
+    version: int | str | None
     notify: str | None
+    on_miss: str
+    trace: str | None
+    meta: dict[str, Any]
+    extra: dict[str, Any]  # the x-... fields
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -274,9 +282,10 @@ def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str)
     for key in table:
         if key not in rows:
             of = next((text for start, text in _TABLES if prefix.startswith(start)), "")
-            rule = f"is no setting{of}"
+            rule = NOT_CARRIED.get(key) if rows is RECURRING_ROWS else None
             known = rows if prefix else (*rows, *TABLES)
-            raise ConfigError(path, f"{prefix}{label(key)}", None, rule, nearest(key, known))
+            near = None if rule else nearest(key, known)
+            raise ConfigError(path, f"{prefix}{label(key)}", None, rule or f"is no setting{of}", near)
     values = {}
     for key, row in rows.items():
         given = table.get(key, row.default)
@@ -347,7 +356,10 @@ def recurring_of(name: str, body: object, path: str) -> Recurring:
         raise ConfigError(path, "recurring", name, NAME_RULE)
     if not isinstance(body, dict):
         raise ConfigError(path, prefix, body, f"must be a table: [{prefix}]")
-    found = Recurring(name=name, **_read(RECURRING_ROWS, body, path, f"{prefix}."))
+    table = {key: value for key, value in body.items() if key[:2] != "x-"}
+    values = _read(RECURRING_ROWS, table, path, f"{prefix}.")
+    extra = {key: _free(key, value, path, prefix) for key, value in body.items() if key not in table}
+    found = Recurring(name=name, extra=extra, **values)
     for key in ("every", "task"):
         if getattr(found, key) is None:
             raise ConfigError(path, f"{prefix}.{key}", None, "is required")
@@ -362,6 +374,13 @@ def recurring_of(name: str, body: object, path: str) -> Recurring:
         rule = f"must not begin with {RESERVED}, but for {RUN}"
         raise ConfigError(path, f"{prefix}.task", found.task, rule)
     return found
+
+
+def _free(key: str, value: object, path: str, prefix: str) -> Any:
+    try:
+        return free(key, read_knob(Field(name=label(key), kind="json", text=""), value))
+    except Invalid as error:
+        raise ConfigError(path, f"{prefix}.{error.field}", error.value, error.rule) from None
 
 
 def schedule_of(name: str, table: dict[str, Any]) -> Recurring:

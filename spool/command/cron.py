@@ -126,21 +126,20 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
 
 def _submit(spool: Spool, schedule: Recurring) -> str:
     """A task as the schedule makes it, but of its own time and id."""
-    from spool.occurrences import OVERLAPS, PREFIX
+    import orjson
+    from msgspec.structs import replace
 
-    more: dict[str, Any] = {}
-    if (choice := OVERLAPS.get(schedule.overlap)) is not None:
-        more = {"key": f"{PREFIX}{schedule.name}", "on_duplicate": choice}
-    spans = {"deadline": schedule.deadline, "timeout": schedule.timeout}
-    found = {name: None if us is None else us / 1e6 for name, us in spans.items()}
-    if found["deadline"] is not None:
-        more["deadline"] = f"+{found['deadline']:f}s"
-    for name in ("priority", "retries", "notify"):
-        if getattr(schedule, name) is not None:
-            more[name] = getattr(schedule, name)
-    if found["timeout"] is not None:
-        more["timeout"] = found["timeout"]
-    return spool.submit(schedule.task, schedule.args, meta={"recurring": schedule.name}, **more)
+    from spool.fields import TAKES
+    from spool.occurrences import made
+    from spool.owncopy import encode_task
+
+    now = _now()
+    task = made(replace(schedule, spread=0), now, now, "", None)
+    known = TAKES["submit"].keys() - {"id", "at"} | task.extra.keys()
+    doc = {name: value for name, value in orjson.loads(encode_task(task)).items() if name in known}
+    if schedule.deadline is not None:
+        doc["deadline"] = f"+{schedule.deadline / 1e6:f}s"
+    return spool.submit_one({**doc, "meta": {**task.meta, "recurring": schedule.name}})
 
 
 def _pause(spool: Spool, known: Settings, args: argparse.Namespace) -> int:

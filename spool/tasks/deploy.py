@@ -134,9 +134,9 @@ class _Comparison:
         for made in self.found.recurring:
             code = self._ours(made.task)
             if code is not None:
-                reason = self._unbound(made.task) or code.reasons([(made.task, None, made.args)])[0]
-                if reason:
-                    yield Problem(made.task, None, f"schedule {made.name}: {reason}")
+                one = (made.task, made.version, made.args)
+                if reason := self._unbound(*one[:2]) or code.reasons([one])[0]:
+                    yield Problem(*one[:2], f"schedule {made.name}: {reason}")
 
     def _ours(self, name: str) -> Code | None:
         """What is to run a task: the module of its handler; where it has none, whichever knows it."""

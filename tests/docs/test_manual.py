@@ -109,7 +109,7 @@ def bounds(row: Field) -> list[str]:
         return []
     if row.kind == "size":
         return [_size(row.low), _size(row.high)]
-    if row.kind in ("duration", "keep"):
+    if row.kind in ("duration", "keep", "later"):
         low = "more than 0" if row.low == 1 else times.format_span(row.low) if row.low else "0"
         return [low, times.format_span(row.high)]
     return [str(row.low), str(row.high)]

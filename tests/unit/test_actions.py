@@ -7,11 +7,14 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from spool import actions, times
+from spool import actions, occurrences, settings, times
 from spool.actions import Incomplete, Schedule, decode, interpret
 from spool.backoff import Backoff
 from spool.errors import Invalid
+from spool.fields import NOT_CARRIED, TAKES
+from spool.knobs import RECURRING_ROWS
 from spool.names import id_from
 
 NOW = times.parse_utc("2026-11-21T12:00:00Z")
@@ -221,6 +224,34 @@ def test_a_task_with_every_is_a_schedule_called_as_its_key_or_as_itself() -> Non
 )
 def test_a_task_with_every_is_refused_by_its_fields(doc: dict[str, Any], field: str) -> None:
     assert refused(doc).field == field
+
+
+FIELDS_OF_TASKS: dict[str, Any] = {
+    "args": {"a": 1}, "priority": "high", "position": "front", "lead": "5m", "retries": 7,
+    "backoff": {"base": "1s", "factor": 3, "max": "1m"}, "timeout": "9s", "version": "1.4", "notify": "shop",
+    "on_miss": "drop", "trace": TRACE, "meta": {"a": None}, "x-note": ["kept"],
+}  # fmt: skip
+
+
+def test_each_task_of_a_schedule_carries_what_one_that_comes_alone_does() -> None:
+    found = ask({"task": "a", "every": "@daily", **FIELDS_OF_TASKS, "deadline": "2h"})
+    made = occurrences.made(settings.schedule_of(found.name, found.table), NOW, DROPPED, "", 1000)
+    alone = one(task="a", **FIELDS_OF_TASKS, at=NOW // times.SECOND, deadline="2026-11-21T14:00:00Z")
+    own = ("id", "digest", "recurring", "key")
+    assert replace(made, **{name: getattr(alone, name) for name in own}) == alone
+
+
+def test_every_field_of_a_task_is_one_of_a_schedule_or_refused_with_the_reason() -> None:
+    known = RECURRING_ROWS.keys() & TAKES["submit"].keys()
+    assert known | NOT_CARRIED.keys() == TAKES["submit"].keys() | {"then"}
+    assert not known & NOT_CARRIED.keys()
+    for name, rule in NOT_CARRIED.items():
+        with pytest.raises(Invalid) as caught:
+            settings.schedule_of("a", {"task": "a", "every": "@daily", name: 1})
+        assert (caught.value.field, caught.value.rule) == (name, rule)
+    deadline = refused({"task": "a", "every": "@daily", "deadline": "2026-11-21T14:00:00Z"})
+    assert "such as 90s, 2h30m, 3d or 500ms: in a schedule it counts from" in str(deadline)
+    assert refused({"task": "a", "every": "@daily", "x-a": "\0"}).field == "x-a"
 
 
 @pytest.mark.parametrize(

@@ -983,6 +983,17 @@ def test_a_schedule_that_is_broken_says_so_wherever_it_is_named_and_can_be_pause
     assert "is no schedule" in say("cron", "pause", "none")[2]
 
 
+def test_cron_run_submits_what_the_schedule_says_of_its_tasks(root: Path, say: Any) -> None:
+    body = {"backoff": {"base": 1, "factor": 3.0, "max": 60}, "lead": 5, "version": 3, "on_miss": "drop",
+            "position": "front", "x-note": [1]}  # fmt: skip
+    table = {"every": "@daily", "task": "a", "deadline": "2h", "meta": {"a": 1}, "spread": "1h", **body}
+    (root / "nodes" / "schedules.json").write_text(json.dumps([{"name": "n", "table": table}]))
+    assert say("cron", "run", "n")[0] == OK
+    (doc,) = dropped(root)
+    more = {"deadline": "+7200.000000s", "key": "recurring n", "meta": {"a": 1, "recurring": "n"}}
+    assert doc == {"id": doc["id"], "task": "a", "args": {}, **body, **more}
+
+
 @pytest.mark.parametrize(
     ("words", "closed", "status"),
     [

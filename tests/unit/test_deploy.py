@@ -144,6 +144,10 @@ def test_the_tasks_of_schedules_are_looked_at(place: Place) -> None:
         ("a.nosuch", 0, "schedule n: no function is marked @task('a.nosuch')"),
         ("b.keep", 0, "schedule set: args.x: is no parameter of b.keep"),
     ]
+    place.settings(TOML.replace('cwd = "/srv/one"', "versions = [2]"))
+    table = {"every": "1h", "task": "a.keep", "version": 1}
+    (place.root / layout.SCHEDULES).write_text(json.dumps([{"name": "set", "table": table}]))
+    assert place.check()[1] == [("a.keep", 0, "schedule set: its handler takes versions 2")]
 
 
 def test_a_handler_can_be_chosen(place: Place) -> None:

@@ -50,7 +50,7 @@ def test_every_line_of_the_sample_file_is_true() -> None:
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
     public = {name for name in Settings.__struct_fields__ if not name.startswith("_")}
     assert public == {*knobs.ROWS, "handlers", "admission", "alerts", "policy", "recurring"}
-    assert set(Recurring.__struct_fields__) == {*knobs.RECURRING_ROWS, "name"}
+    assert set(Recurring.__struct_fields__) == {*knobs.RECURRING_ROWS, "name", "extra"}
     assert set(Rule.__struct_fields__) == {*knobs.POLICY_ROWS, "who"}
     assert set(Admission.__struct_fields__) == set(knobs.ADMISSION_ROWS)
     assert set(Alerts.__struct_fields__) == set(knobs.ALERT_ROWS)
