@@ -23,7 +23,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit with EX_USAGE."""
-        self.exit(EX_USAGE, f"{self.prog.split()[0]}: {message}; see `{self.prog} --help`\n")
+        near = self._meant(message)
+        hint = f"did you mean {near}?" if near else f"see `{self.prog} --help`"
+        self.exit(EX_USAGE, f"{self.prog.split()[0]}: {message}; {hint}\n")
+
+    def _meant(self, message: str) -> str | None:
+        """The option that somebody probably meant by the first one that is none."""
+        from spool.fields import nearest
+
+        head, _, words = message.partition("arguments: ")
+        wrong = next((word for word in words.split() if word.startswith("--")), "")
+        if head != "unrecognized " or not wrong:
+            return None
+        known = [name for name in self._option_string_actions if "_" not in name]
+        return nearest(wrong.partition("=")[0].lower(), known)
 
 
 def verb_parser(verb: str) -> Parser:
@@ -168,7 +181,7 @@ def instant(text: str | None, option: str, spool: Spool) -> int | None:
     except ValueError:
         pass
     try:
-        return parse_time(_number(text), now_us=now, zone=spool.zone or zone_of(""))
+        return parse_time(number(text), now_us=now, zone=spool.zone or zone_of(""))
     except ValueError as problem:
         raise Invalid(option, text, f"{problem}, or a duration, that long ago") from None
 
@@ -185,13 +198,15 @@ def add_fields(parser: argparse.ArgumentParser, action: str, leave: tuple[str, .
     for row in TAKES[action].values():
         if row.name in leave:
             continue
-        parser.add_argument(
+        option = parser.add_argument(
             f"--{row.name.replace('_', '-')}",
             dest=f"field_{row.name}",
             metavar="|".join(row.choices) or _METAVARS.get(row.kind, "TEXT"),
             action="append" if row.kind in ("meta", "after") else "store",
             help=row.text.replace("%", "%%"),
         )
+        # Spelt as the field it is taken as well; argparse would show a second name in every help.
+        parser._option_string_actions[f"--{row.name}"] = option  # noqa: SLF001
 
 
 def given_fields(args: argparse.Namespace, action: str) -> dict[str, Any]:
@@ -258,16 +273,16 @@ _METAVARS = {
 def _value(row: Field, text: Any) -> Any:
     match row.kind:
         case "time" | "duration" | "count" | "version":
-            return _number(text, whole=row.kind == "version")
+            return number(text, whole=row.kind == "version")
         case "backoff":
-            return json_or_text(text, row.name) if text[:1] == "{" else _number(text)
+            return json_or_text(text, row.name) if text[:1] == "{" else number(text)
         case "meta":
             return _meta(text)
         case _:
             return text
 
 
-def _number(text: str, *, whole: bool = False) -> Any:
+def number(text: str, *, whole: bool = False) -> Any:
     """A number where it is one; any other text stays, and the rule of the field decides."""
     if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18:
         return int(text)

@@ -21,11 +21,13 @@ LINE_LIMIT = 64 << 20
 EPILOG = """
 A value that is JSON is that, any other is text: n=3 is a number, to=zoe is text, 'n="3"' is text.
 Prints the id and nothing else, once the task is safe on disk; with --file one id a line.
+With --every a schedule is set, and its name is printed, which is --key, else TASK: `spool cron`.
 
 examples:
   spool submit email.welcome to=zoe@example.org
   spool submit report.daily --at '2026-11-21 07:30' --tz Europe/Rome --deadline +1d --priority low
   spool submit thumb.make --args '{"src": "a.jpg", "sizes": [64, 128]}' --front
+  spool submit report.daily --every '30 2 * * *' --tz Europe/Rome
   generate-tasks | spool submit --file -        # NDJSON: one task a line
 """
 
@@ -39,6 +41,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="TASK", help="name of the task")
     parser.add_argument("pairs", nargs="*", metavar="key=value", help="arguments of the task")
     parser.add_argument("--args", metavar="JSON|-", help="arguments as JSON; - reads them")
+    parser.add_argument(
+        "--every", metavar="CRON", help="again and again: a cron expression, @daily, or a duration"
+    )
     parser.add_argument("--front", action="store_true", help="short for --position front")
     parser.add_argument(
         "--file", metavar="FILE|-", help="a whole action, or tasks as NDJSON; - reads them"
@@ -62,13 +67,23 @@ def run(args: argparse.Namespace) -> int:
     if args.task is None:
         options_of.usage(args, "name the task, or --file")
     doc = body(args, _args(args))
+    if args.every is not None:
+        doc["every"] = options_of.number(args.every)
     spools = options_of.open_spools(args)
     if args.dry_run:
         named = {"id": new_id(), **doc, "files": list(doc["files"])} if args.attach else doc
         print(spools.spools[0].preview(named).decode())
     else:
-        show_ids([spools.submit_one(doc)], json=args.json)
+        _submit(args, spools, doc)
     return 0
+
+
+def _submit(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> None:
+    found = spools.submit_one(doc)
+    if "every" not in doc:
+        show_ids([found], json=args.json)
+    else:  # no task yet, so no id of one
+        print(f'{{"schedule":"{found}"}}' if args.json else safe(found))
 
 
 def body(args: argparse.Namespace, task_args: Any) -> dict[str, Any]:
@@ -119,7 +134,8 @@ def _json(text: str) -> Any:
 
 
 def _from_file(args: argparse.Namespace) -> int:
-    if args.task is not None or args.args is not None or options_of.given_fields(args, "submit"):
+    fields = options_of.given_fields(args, "submit")
+    if fields or any(given is not None for given in (args.task, args.args, args.every)):
         options_of.usage(args, "--file says everything itself: no TASK and no fields beside it")
     spools = options_of.open_spools(args)
     if args.file == "-":
@@ -153,9 +169,6 @@ def _one(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> int:
         if len(spools.spools) > 1:
             raise Invalid("action", action, "goes to one spool: name it with --spool")
         show_ids([spools.spools[0].act(doc)], json=args.json)
-    elif "every" in doc:  # no task yet, so no id of one
-        name = safe(spools.submit_one(doc))
-        print(f'{{"schedule":"{name}"}}' if args.json else name)
     elif isinstance(doc.get("tasks"), list):
         bodies = [{"id": new_id(), **b} if isinstance(b, dict) else b for b in doc["tasks"]]
         then = [{"id": new_id(), **doc["then"]}] if isinstance(doc.get("then"), dict) else []
@@ -165,7 +178,7 @@ def _one(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> int:
         show_ids([body["id"] for body in bodies + then], json=args.json)
     else:
         doc.pop("action", None)
-        show_ids([spools.submit_one(doc)], json=args.json)
+        _submit(args, spools, doc)
     return 0
 
 

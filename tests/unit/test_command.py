@@ -134,6 +134,47 @@ def test_every_field_of_a_submission_has_its_option(root: Path, say: Any) -> Non
     assert dropped(root) == [{"task": "a", **{name: value for name, (_, value) in values.items()}}]
 
 
+def test_a_submission_with_every_sets_a_schedule_and_prints_its_name(root: Path, say: Any) -> None:
+    words = ("submit", "a", "n=1", "--every", "30 2 * * *", "--tz", "Europe/Rome", "--deadline", "2h")
+    assert say(*words) == (OK, "a\n", "")
+    assert dropped(root) == [
+        {"task": "a", "args": {"n": 1}, "every": "30 2 * * *", "tz": "Europe/Rome", "deadline": "2h"}
+    ]
+    assert say("submit", "a", "--every", "90", "--key", "k", "--json") == (OK, '{"schedule":"k"}\n', "")
+    assert dropped(root)[1]["every"] == 90
+    assert say("submit", "--file", "-", "--every", "@daily", stdin='{"task": "a"}')[0] == USAGE
+    status, out, err = say("submit", "a", "--every", "@daily", "--at", "+1h")
+    assert (status, out, "every says when" in err) == (DATAERR, "", True)
+
+
+def test_an_option_may_be_spelt_as_its_field(root: Path, say: Any) -> None:
+    assert say("submit", "a", "--key", "k", "--on_duplicate=replace", "--on_miss", "drop")[0] == OK
+    assert {**dropped(root)[0], "id": ""} == {
+        "id": "", "task": "a", "key": "k", "on_duplicate": "replace", "on_miss": "drop"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["submit", "a", "--prioritty", "high"], "--priority"),
+        (["submit", "a", "--PRIORITY=high"], "--priority"),
+        (["submit", "a", "--on_mis", "drop"], "--on-miss"),
+        (["ls", "--tsk", "a"], "--task"),
+        (["run", "--wiat"], "--wait"),
+        (["--spol"], "--spool"),
+        (["submit", "a", "--qqqqqqqqqq"], None),
+        (["ls", "-x"], None),
+    ],
+)
+def test_of_a_mistyped_option_the_one_that_was_meant_is_told(
+    say: Any, words: list[str], near: str | None
+) -> None:
+    status, out, err = say(*words)
+    assert (status, out, err.count("\n")) == (USAGE, "", 1)
+    assert f"did you mean {near}?" in err if near else "--help`" in err
+
+
 def test_a_version_with_dots_is_a_name_and_meta_adds_up(root: Path, say: Any) -> None:
     assert (
         say(
