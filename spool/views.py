@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spool import layout
 from spool.times import format_utc, parse_utc
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ class Listed:
 
     `state`: pending, held, running, done, failed or cancelled. `priority` is the class it stands
     in. `at` is its next run (for what has ended, its last). `attempt` is the number of the attempt
-    that runs or comes next. `why` says why it is held. `path` is relative to the spool.
+    that runs or comes next; of what has failed, of the last that ran. `why` says why it is held. `path` is
+    relative to the spool.
     """
 
     id: str
@@ -153,7 +155,7 @@ def listed(path: str, entry: Entry) -> Listed:
         priority=entry.prio,
         at=entry.time,
         deadline=entry.deadline,
-        attempt=entry.attempt,
+        attempt=attempt(parts[0], entry),
         why=entry.why,
         node=parts[1] if parts[0] == "running" else None,
         path=path,
@@ -173,7 +175,7 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         priority=entry.prio,
         at=entry.time,
         deadline=entry.deadline,
-        attempt=entry.attempt,
+        attempt=attempt(place.state, entry),
         attempts=tuple(records),
         result=last.get("result"),
         error=last.get("error"),
@@ -239,6 +241,11 @@ def event_of(name: str, parent: str, record: dict[str, Any]) -> Event:
         parent=parent,
         record=record,
     )
+
+
+def attempt(state: str, entry: Entry) -> int:
+    """The number of the attempt that runs or comes next; of what has failed, the last that ran."""
+    return entry.attempt - (state == layout.FAILED and entry.fails > 0)
 
 
 def _maybe(us: int | None) -> str | None:

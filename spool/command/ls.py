@@ -122,10 +122,8 @@ def _print(
 
 def _row(spool: Spool, one: Listed, now: int, *, few: bool) -> tuple[Any, ...]:
     when = _when(spool, one, now)
-    spent = one.state == layout.FAILED and one.entry.fails > 0  # no other attempt is to come
-    attempt = one.attempt - spent
     why = ", ".join(filter(None, _why(one, now, _told(spool, one) if few else [])))
-    return (one.state, when, one.priority, one.id, one.task, attempt, why)
+    return (one.state, when, one.priority, one.id, one.task, one.attempt, why)
 
 
 def _told(spool: Spool, one: Listed) -> list[str]:

@@ -64,7 +64,7 @@ def told(disk: Disk, rows: list[Listed]) -> list[Listed]:
 
 def _told(disk: Disk, one: Listed) -> Listed:
     try:
-        error = look.record(disk, one.id, one.attempt - (one.entry.fails > 0)).get("error")
+        error = look.record(disk, one.id, one.attempt).get("error")
     except (OSError, Invalid):
         return one
     message = error.get("message") or error.get("type") if isinstance(error, dict) else None

@@ -125,16 +125,14 @@ def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:
     for one in listed:
         late = one.deadline is not None and one.deadline < moment.now and view in ("waiting", "held")
         deadline = "" if one.deadline is None else when(one.deadline, moment.now)
-        spent = one.state == layout.FAILED and one.entry.fails > 0
-        why = HELD.get(one.why, one.why) or (
-            f"failed {one.entry.fails} times" if one.entry.fails and not spent else ""
-        )
+        waits = one.entry.fails and one.state != layout.FAILED
+        why = HELD.get(one.why, one.why) or (f"failed {one.entry.fails} times" if waits else "")
         rows.append(
             _row(
                 one.id,
                 one.task,
                 _tail(one.id),
-                one.attempt - spent,
+                one.attempt,
                 (one.priority, "bold" if one.priority == "high" else ""),
                 when(one.at, moment.now, ready=view == "waiting"),
                 *(() if ended else ((deadline, "red" if late else ""),)),

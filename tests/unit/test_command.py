@@ -339,6 +339,17 @@ def test_ls_shows_what_is_to_come_in_the_order_it_will_run(root: Path, say: Any)
     assert say("ls", "--task", "*.high", "--ids")[1].split() == [ids["first.high"]]
 
 
+def test_what_has_failed_has_the_number_of_its_last_attempt(root: Path, say: Any) -> None:
+    task_id = new_id()
+    path = take_in(root, task_id, state="failed", fails=2)
+    put_record(root, task_id, path, event="failed", attempt=2)
+    assert json.loads(say("ls", "failed", "--json")[1])["attempt"] == 2
+    assert json.loads(say("show", task_id, "--json")[1])["attempt"] == 2
+    assert say("ls", "failed")[1].split()[-1] == "2"
+    expired = take_in(root, new_id(), state="cancelled", fails=1)
+    assert json.loads(say("ls", "cancelled", "--json")[1])["attempt"] == 2, expired
+
+
 def test_ls_is_a_table_with_whole_ids(root: Path, say: Any) -> None:
     ids = queue(root)
     lines = say("ls", "--all")[1].splitlines()
