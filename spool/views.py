@@ -21,8 +21,8 @@ class Listed:
 
     `state`: pending, held, running, done, failed or cancelled. `priority` is the class it stands
     in. `at` is its next run (for what has ended, its last). `attempt` is the number of the attempt
-    that runs or comes next; of what has failed, of the last that ran. `why` says why it is held. `path` is
-    relative to the spool.
+    that runs or comes next; of what has failed, of the last that ran. `why` says why it is held.
+    `path` is relative to the spool.
     """
 
     id: str
