@@ -15,7 +15,8 @@ UNFIT = 1
 EPILOG = """
 Run it where the new code is, before the switch: it imports MODULE (default: those that handlers
 name) and holds the name, version and args of every task that is dropped, waits, is held or runs,
-or that a schedule makes, against the module of its handler. No task is run and no daemon is needed.
+or that a schedule makes, against its handler and the module of that. What neither a handler nor a
+parent takes is listed too. No task is run and no daemon is needed.
 
 exit status:
   0    the code can run them all
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         if bar.shown:
             counts, _ = look.count(spool.disk, WAITING, limit=sys.maxsize)
             bar.total = sum(counts.values())
-        report = check(bar.reads(spool.disk), args.modules, args.handler, args.interpreter)
+        report = check(bar.names(spool.disk), args.modules, args.handler, args.interpreter)
     if args.json:
         for one in report.problems:
             print(

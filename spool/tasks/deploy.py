@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,18 +15,22 @@ from spool.disk import Missing
 from spool.errors import Invalid
 from spool.fields import nearest
 from spool.names import id_and_task
+from spool.runargs import RUN
 from spool.scene import recurring
 from spool.tasks.code import imported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from spool.disk import Disk
     from spool.settings import Handler, Settings
     from spool.tasks.code import Code
 
+    Body = Callable[[], dict[str, Any] | None]
+
 SHOWN = 5  # ids of each reason
 AT_ONCE = 256  # tasks in one question to a module
+UNBOUND = ""  # in place of a pattern: what no handler takes
 WAITING = (layout.PENDING, layout.HELD, layout.RUNNING)
 
 
@@ -54,13 +59,14 @@ def check(
 ) -> Report:
     """Every task that is dropped, waits, is held or runs, against the code as it can be imported now.
 
-    Each is held against the module of its handler, and so are those that schedules make. `modules`:
-    those whose tasks are looked at; none: all that handlers name. `handlers`: patterns, only the tasks
+    Each is held against its handler and that one's module, and so are those that schedules make.
+    `modules`: those whose tasks are looked at; none: all tasks. `handlers`: patterns, only the tasks
     of these. `interpreter`: the Python that imports, in place of those of the handlers. Raises Invalid
     where a module cannot be imported, or could have nothing to run.
     """
     found = recurring.settings_of(disk)
-    chosen = _chosen(found, tuple(handlers))
+    handlers = tuple(handlers)
+    chosen = _chosen(found, handlers)
     apps = {pattern: _app(one, interpreter) for pattern, one in chosen.items() if one.python}
     bound = {app.module for app in apps.values()}
     wanted = {app for app in apps.values() if not modules or app.module in modules}
@@ -71,7 +77,10 @@ def check(
             if app.module not in bound and not one.names:
                 raise Invalid("module", app.module, "must mark a task, or be named by a handler")
         served = {pattern: code[app] for pattern, app in apps.items() if app in code}
-        return _Comparison(found, served, list(code.values())).report(disk)
+        others = {pattern for pattern, one in chosen.items() if not one.python}
+        if not handlers:
+            others.add(UNBOUND)
+        return _Comparison(found, served, list(code.values()), set() if modules else others).report(disk)
 
 
 def _app(handler: Handler, interpreter: str | None) -> App:
@@ -89,34 +98,44 @@ def _chosen(found: Settings, patterns: tuple[str, ...]) -> dict[str, Handler]:
 
 
 class _Comparison:
-    """All that waits, and makes tasks, against the code of each handler, by its pattern."""
+    """All that waits, and makes tasks, against the code of each handler, by its pattern.
 
-    def __init__(self, found: Settings, code: dict[str, Code], all_code: list[Code]) -> None:
-        self.found, self.code = found, code
+    `others`: the handlers without code whose tasks are looked at too, and UNBOUND, of no handler.
+    """
+
+    def __init__(
+        self, found: Settings, code: dict[str, Code], all_code: list[Code], others: set[str]
+    ) -> None:
+        self.found, self.code, self.others = found, code, others
         self.checked = 0
         self._known: dict[tuple[Any, ...], Problem] = {}
         self._asked: dict[Code, list[tuple[str, str, Any, Any]]] = {one: [] for one in all_code}
 
     def report(self, disk: Disk) -> Report:
-        for name, task_id, doc in _tasks(disk):
-            self._one(name, task_id, doc)
+        for name, task_id, body in _tasks(disk):
+            self._one(name, task_id, body)
         for code in self._asked:
             self._ask(code)
         problems = [*self._known.values(), *self._schedules()]
         return Report(self.checked, sorted(problems, key=lambda p: (p.task, str(p.version), p.reason)))
 
-    def _one(self, name: str, task_id: str, doc: dict[str, Any]) -> None:
-        code = self._ours(name)
-        if code is None:
+    def _one(self, name: str, task_id: str, body: Body) -> None:
+        code, handler = self._ours(name), self.found.handler_for(name)
+        if not self._meant(name, code, handler):
             return
         self.checked += 1
-        version = doc.get("version")
-        if reason := self._unbound(name, version):
-            self._add(task_id, name, version, reason)
+        if code is None and handler is not None and not handler.versions:
+            return  # its name says it all
+        doc = body()
+        if doc is None:
             return
-        self._asked[code].append((task_id, name, version, doc.get("args", {})))
-        if len(self._asked[code]) >= AT_ONCE:
-            self._ask(code)
+        version = doc.get("version")
+        if reason := _unfit(handler, version, doc.get("notify")):
+            self._add(task_id, name, version, reason)
+        elif code is not None and handler is not None:
+            self._asked[code].append((task_id, name, version, doc.get("args", {})))
+            if len(self._asked[code]) >= AT_ONCE:
+                self._ask(code)
 
     def _ask(self, code: Code) -> None:
         tasks, self._asked[code] = self._asked[code], []
@@ -132,11 +151,14 @@ class _Comparison:
 
     def _schedules(self) -> Iterator[Problem]:
         for made in self.found.recurring:
-            code = self._ours(made.task)
-            if code is not None:
-                one = (made.task, made.version, made.args)
-                if reason := self._unbound(*one[:2]) or code.reasons([one])[0]:
-                    yield Problem(*one[:2], f"schedule {made.name}: {reason}")
+            code, handler = self._ours(made.task), self.found.handler_for(made.task)
+            if not self._meant(made.task, code, handler):
+                continue
+            reason = _unfit(handler, made.version, made.notify)
+            if not reason and code is not None and handler is not None:
+                reason = code.reasons([(made.task, made.version, made.args)])[0]
+            if reason:
+                yield Problem(made.task, made.version, f"schedule {made.name}: {reason}")
 
     def _ours(self, name: str) -> Code | None:
         """What is to run a task: the module of its handler; where it has none, whichever knows it."""
@@ -145,29 +167,34 @@ class _Comparison:
             return next((one for one in self._asked if name in one.names), None)
         return self.code.get(handler.pattern)
 
-    def _unbound(self, name: str, version: Any = None) -> str:
-        """Why no code is asked about a task; empty where its handler takes it."""
-        handler = self.found.handler_for(name)
-        if handler is None:
-            return "no handler in spool.toml is bound to its name"
-        if version is not None and handler.versions and version not in handler.versions:
-            return f"its handler takes versions {', '.join(map(str, handler.versions))}"
-        return ""
+    def _meant(self, name: str, code: Code | None, handler: Handler | None) -> bool:
+        """Whether a task is looked at; one of spool's own needs no handler."""
+        if name == RUN and self.found.allow_run:
+            return False
+        return code is not None or (handler.pattern if handler else UNBOUND) in self.others
 
 
-def _tasks(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(name, id, body) of all tasks that have not ended; of what moves meanwhile, some twice."""
+def _unfit(handler: Handler | None, version: Any, parent: Any) -> str:
+    """Why neither handler nor parent takes a task; empty where one does."""
+    if handler is None:
+        return "" if isinstance(parent, str) else "no handler in spool.toml is bound to its name"
+    if version is not None and handler.versions and version not in handler.versions:
+        return f"its handler takes versions {', '.join(map(str, handler.versions))}"
+    return ""
+
+
+def _tasks(disk: Disk) -> Iterator[tuple[str, str, Body]]:
+    """(name, id, what reads its body) of all that has not ended; of what moves meanwhile, some twice."""
     yield from _dropped(disk)
     for folder in look.folders(disk, WAITING):
         for batch in disk.slices(folder, look.SLICE):
             for name in batch:
                 task_id, task = id_and_task(name)
-                doc = _read(disk, f"{folder}/{name}") if task else None
-                if doc:
-                    yield task, task_id, doc
+                if task:
+                    yield task, task_id, partial(_read, disk, f"{folder}/{name}")
 
 
-def _dropped(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _dropped(disk: Disk) -> Iterator[tuple[str, str, Body]]:
     paths = [f"{folder}/{name}" for folder in dropped.folders(disk) for name in look.names(disk, folder)]
     for path in paths:
         doc = _read(disk, path) if path.endswith(".json") else None
@@ -177,7 +204,7 @@ def _dropped(disk: Disk) -> Iterator[tuple[str, str, dict[str, Any]]]:
             continue
         for body in [*doc["tasks"], doc.get("then")] if isinstance(doc.get("tasks"), list) else [doc]:
             if isinstance(body, dict) and isinstance(body.get("task"), str):
-                yield body["task"], str(body.get("id") or path.rpartition("/")[2]), body
+                yield body["task"], str(body.get("id") or path.rpartition("/")[2]), partial(dict, body)
 
 
 def _read(disk: Disk, path: str) -> dict[str, Any] | None:

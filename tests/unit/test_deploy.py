@@ -14,6 +14,7 @@ import pytest
 from spool import layout
 from spool.client import Spool
 from spool.init import init
+from spool.names import Entry, id_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,6 +149,29 @@ def test_the_tasks_of_schedules_are_looked_at(place: Place) -> None:
     table = {"every": "1h", "task": "a.keep", "version": 1}
     (place.root / layout.SCHEDULES).write_text(json.dumps([{"name": "set", "table": table}]))
     assert place.check()[1] == [("a.keep", 0, "schedule set: its handler takes versions 2")]
+
+
+def test_what_neither_a_handler_nor_a_parent_takes_is_listed(place: Place) -> None:
+    place.settings(
+        '[handlers."e.*"]\nexec = ["true"]\nversions = [2]\n[handlers."f.*"]\nnotify = "shop"\n'
+    )
+    place.spool.submit("spool.run", {"argv": ["true"]})
+    place.spool.submit("ours", notify="shop")
+    place.spool.submit("f.any", version=1)
+    for version in (1, 2, None):
+        place.spool.submit("e.x", version=version)
+    for task, why in (("e.x", "version"), ("lost", "no-handler"), ("lost", "")):
+        task_id = place.spool.submit(task, version=1)
+        entry = Entry(time=id_time(task_id), id=task_id, task=task, why=why)
+        path = place.root / (layout.held(entry) if why else layout.pending(entry))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (place.root / layout.INCOMING / f"{task_id}.json").rename(path)
+    place.spool.submit("lost", version=1)
+    left_out = ("e.x", 2, "its handler takes versions 2")
+    lost = ("lost", 3, "no handler in spool.toml is bound to its name")
+    assert place.check() == (1, [left_out, lost], "")
+    assert place.check("--handler", "e.*") == (1, [left_out], "")
+    assert place.check("--handler", "f.*") == (0, [], "")
 
 
 def test_a_handler_can_be_chosen(place: Place) -> None:
