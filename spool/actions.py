@@ -99,18 +99,19 @@ def _given(kind: str, doc: dict[str, Any], moment: Moment) -> tuple[dict[str, An
         elif name[:2] == "x-":
             extra[name] = free(name, value)
         elif name != "action":
-            raise _unknown(kind, name)
+            raise _unknown(kind, name, value)
     for name in REQUIRED[kind]:
         if name not in given:
             raise Invalid(name, None, "is required")
     return given, extra
 
 
-def _unknown(kind: str, name: str) -> Invalid:
+def _unknown(kind: str, name: str, value: object) -> Invalid:
+    others = _BESIDE if kind == "submit" else {}
+    if name in others:
+        return Invalid(name, value, others[name])
     rule = f"is no field of {kind}; free fields go into meta or are called x-..."
-    if (kind, name) == ("submit", "every"):
-        rule = "stands in a task that comes alone, or in a schedule"
-    return Invalid(label(name), None, rule, nearest(name, (*TAKES[kind], "action")))
+    return Invalid(label(name), value, rule, nearest(name, (*TAKES[kind], *others, "action")))
 
 
 def _recurring(doc: dict[str, Any], moment: Moment) -> Schedule:
@@ -185,9 +186,11 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
 
 
 def _batch(doc: dict[str, Any], moment: Moment, uid: int | None) -> tuple[Task, ...]:
-    for name in doc:
+    for name, value in doc.items():
         if name not in ("action", "tasks", "then"):
-            raise Invalid(label(name), None, "must stand in each task: tasks stands alone, or with then")
+            near = None if name in TAKES["submit"] else nearest(name, ("action", "tasks", "then"))
+            rule = "must stand in each task: tasks stands alone, or with then"
+            raise Invalid(label(name), value, rule, near)
     bodies = doc["tasks"]
     if not isinstance(bodies, list) or not 1 <= len(bodies) <= MAX_TASKS:
         raise Invalid("tasks", None, f"must be a list of 1 to {MAX_TASKS} tasks")
@@ -266,6 +269,11 @@ def _made(kind: str, given: dict[str, Any]) -> Action:
     return made
 
 
+_BESIDE = {
+    "every": "stands in a task that comes alone, or in a schedule",
+    "tasks": "stands alone, or with then",
+    "then": "stands beside tasks, and in no task",
+}
 _SHAPES: dict[str, Any] = {
     **dict.fromkeys(VERBS, Verb),
     **dict.fromkeys(CONTROLS, Control),

@@ -12,7 +12,7 @@ from spool.times import DAY, HOUR, SECOND, parse_duration
 MAX_WAIT = 30 * DAY
 MAX_FACTOR = 100
 DEFAULT_FACTOR = 2.0
-_PARTS = ("base", "factor", "max")
+PARTS = ("base", "factor", "max")
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ def parse_backoff(value: object, name: str = "backoff") -> Backoff:
         base = _wait(value, name)
         return Backoff(base=base, factor=DEFAULT_FACTOR, max=max(base, HOUR))
     for part in value:
-        if part not in _PARTS:
+        if part not in PARTS:
             raise Invalid(name, part, "must be a duration, or an object of base, factor and max")
     if "base" not in value:
         raise Invalid(f"{name}.base", None, "is required")

@@ -147,11 +147,12 @@ NOT_CARRIED = {
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name someone probably meant."""
+    """The known name someone probably meant, in whatever case of letters."""
     import difflib  # only a refusal needs it
 
-    found = difflib.get_close_matches(name[:64], list(known), 1)
-    return found[0] if found else None
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name[:64].lower(), list(by_lower), 1)
+    return by_lower[found[0]] if found else None
 
 
 def schema() -> dict[str, Any]:

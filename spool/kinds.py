@@ -9,6 +9,7 @@ import orjson
 from msgspec import Struct
 
 from spool import layout, names, patterns, times
+from spool.backoff import PARTS as BACKOFF_PARTS
 from spool.backoff import Backoff, parse_backoff
 from spool.errors import Invalid
 from spool.fields import MAX_KEY, nearest
@@ -192,7 +193,7 @@ def _match(field: Field, value: object, moment: Moment) -> Match:
     found: dict[str, Any] = {}
     for name, part in value.items():
         if name not in _PARTS:
-            raise _unknown(field, name, _PARTS)
+            raise _unknown(field, name, part, _PARTS)
         try:
             found[name] = _PARTS[name](field, part, moment)
         except ValueError as error:
@@ -200,10 +201,9 @@ def _match(field: Field, value: object, moment: Moment) -> Match:
     return Match(**found)
 
 
-def _unknown(field: Field, part: str, known: Iterable[str]) -> Invalid:
-    return Invalid(
-        f"{field.name}.{label(part)}", None, f"is no part of {field.name}", nearest(part, known)
-    )
+def _unknown(field: Field, part: str, value: object, known: Iterable[str]) -> Invalid:
+    rule = f"is no part of {field.name}"
+    return Invalid(f"{field.name}.{label(part)}", value, rule, nearest(part, known))
 
 
 def _state(_field: Field, value: object, _moment: Moment) -> str:
@@ -248,6 +248,10 @@ def _key(field: Field, value: object, _moment: Moment) -> str:
 
 
 def _backoff(field: Field, value: object, _moment: Moment) -> Backoff:
+    parts = value if isinstance(value, dict) else {}
+    for part, inner in parts.items():
+        if part not in BACKOFF_PARTS:
+            raise _unknown(field, part, inner, BACKOFF_PARTS)
     return parse_backoff(value, field.name)
 
 
@@ -281,7 +285,7 @@ def _error(field: Field, value: object, _moment: Moment) -> dict[str, str]:
     made = {"type": "error", "message": "", "trace": ""}
     for part, text in given.items():
         if part not in ERROR_PARTS:
-            raise _unknown(field, part, ERROR_PARTS)
+            raise _unknown(field, part, text, ERROR_PARTS)
         try:
             made[part] = bounded(text, ERROR_PARTS[part])
         except ValueError as error:

@@ -275,7 +275,8 @@ def _keep(row: Field, value: object) -> Keep:
         )
     for name in value:
         if name not in _KEEPS:
-            raise Invalid(f"{row.name}.{label(name)}", None, "is no part of it", nearest(name, _KEEPS))
+            near = nearest(name, _KEEPS)
+            raise Invalid(f"{row.name}.{label(name)}", value[name], "is no part of it", near)
     table = {"age": row.default, **value}
     parts: dict[str, int | None] = {}
     for name, (kind, high) in _KEEPS.items():

@@ -279,13 +279,13 @@ def load(text: str, *, path: str = FILE) -> Settings:
 
 def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str) -> dict[str, Any]:
     """Every row's value: what the table says, else the default; unknown keys are refused."""
-    for key in table:
+    for key, value in table.items():
         if key not in rows:
             of = next((text for start, text in _TABLES if prefix.startswith(start)), "")
             rule = NOT_CARRIED.get(key) if rows is RECURRING_ROWS else None
             known = rows if prefix else (*rows, *TABLES)
             near = None if rule else nearest(key, known)
-            raise ConfigError(path, f"{prefix}{label(key)}", None, rule or f"is no setting{of}", near)
+            raise ConfigError(path, f"{prefix}{label(key)}", value, rule or f"is no setting{of}", near)
     values = {}
     for key, row in rows.items():
         given = table.get(key, row.default)

@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         if head != "unrecognized " or not wrong:
             return None
         known = [name for name in self._option_string_actions if "_" not in name]
-        return nearest(wrong.partition("=")[0].lower(), known)
+        return nearest(wrong.partition("=")[0], known)
 
 
 def verb_parser(verb: str) -> Parser:

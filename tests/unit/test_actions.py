@@ -279,6 +279,31 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:
     assert refused({"action": "cancle", "ids": [ID]}).near == "cancel"
     assert refused({"action": "hold", "match": {"tsk": "a"}}).near == "task"
     assert refused({"task": "a", "z" * 100_000: 1}).near is None
+    assert refused({"task": "a", "PRIORITY": "high"}).near == "priority"
+    assert refused({"task": "a", "evry": "@daily"}).near == "every"
+    assert refused({"task": "a", "taks": []}).near in ("task", "tasks")
+    assert refused({"tasks": [{"task": "a"}], "Then": {}}).near == "then"
+    assert refused({"tasks": [{"task": "a"}], "priority": "high"}).near is None
+
+
+@pytest.mark.parametrize(
+    ("doc", "field", "value", "near"),
+    [
+        ({"task": "a", "prioritty": "high"}, "prioritty", "high", "priority"),
+        ({"task": "a", "every": "@daily", "prioritty": "high"}, "prioritty", "high", "priority"),
+        ({"task": "a", "then": {"task": "b"}}, "then", {"task": "b"}, None),
+        ({"tasks": [{"task": "a", "every": "@daily"}]}, "tasks[0].every", "@daily", None),
+        ({"tasks": [{"task": "a"}], "key": 7}, "key", 7, None),
+        ({"task": "a", "backoff": {"base": 1, "facter": 3}}, "backoff.facter", 3, "factor"),
+        ({"action": "hold", "match": {"stat": "done"}}, "match.stat", "done", "state"),
+        ({"action": "fail", "id": ID, "attempt": 1, "error": {"typ": "E"}}, "error.typ", "E", "type"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_its_value(
+    doc: dict[str, Any], field: str, value: object, near: str | None
+) -> None:
+    error = refused(doc)
+    assert (error.field, error.value, error.near) == (field, value, near)
 
 
 def test_a_task_without_a_name_is_refused() -> None:
