@@ -98,5 +98,16 @@ def brief(status: dict[str, Any], clock: Callable[[int], str]) -> list[tuple[int
     return [(ready, "/".join(classes), why) for why, (ready, classes) in found.items()]
 
 
+def of_all(alive: list[dict[str, Any]], clock: Callable[[int], str]) -> dict[str, int]:
+    """Why -> how many are ready, where no gate is the reason. Each node tells of the same queue."""
+    found: dict[str, int] = {}
+    for status in alive:
+        shut = (status.get("gate") or {}).get("why")
+        for many, _, why in brief(status, clock):
+            if why != shut:
+                found[why] = max(many, found.get(why, 0))
+    return found
+
+
 def _timed(why: str, clock: Callable[[int], str]) -> str:
     return _INSTANT.sub(lambda found: clock(parse_utc(found[0])), why)

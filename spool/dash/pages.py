@@ -14,7 +14,7 @@ from spool.dash.flows import RANGES, clocks, flow
 from spool.dash.plots import Frame, Series
 from spool.errors import NoSuchTask, SpoolError
 from spool.gated import sentence
-from spool.heldback import HeldBack, brief
+from spool.heldback import HeldBack, of_all
 from spool.journal import Filter
 from spool.names import PRIORITIES, id_time, is_id
 from spool.scene import due, lists, past, recurring
@@ -87,12 +87,6 @@ def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     moment = source.moment
     chosen = query.get("range", "1h")
     chosen = chosen if chosen in RANGES else "1h"
-    waits: dict[str, int] = {}
-    for node in moment.alive:
-        shut = (node.get("gate") or {}).get("why")
-        for many, _, why in brief(node, lambda us: clock(us, moment.now)):
-            if why != shut:
-                waits[why] = waits.get(why, 0) + many
     return {
         "range": chosen,
         "ranges": RANGES,
@@ -100,7 +94,7 @@ def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         "next": [{**node["next"], "node": node.get("node")} for node in moment.alive if node.get("next")],
         "runs": [run(row, moment) for row in moment.running[:12]],
         "runs_more": max(0, sum(n.get("running_total", 0) for n in moment.alive) - 12),
-        "waits": waits,
+        "waits": of_all(moment.alive, lambda us: clock(us, moment.now)),
         "groups": [g for g in moment.groups if g.state == "open"][:6],
         "outboxes": {p: n for p, n in moment.status["outboxes"].items() if n},
         "reading": source.left if source.left > 1 << 20 else 0,

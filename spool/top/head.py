@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool.gated import sentence
-from spool.heldback import brief
+from spool.heldback import of_all
 from spool.names import PRIORITIES
 from spool.scene.flow import quantile, total
 from spool.scene.words import number, seconds, short, spark
@@ -103,17 +103,13 @@ def _next(moment: Moment) -> Line:
 def _holds(moment: Moment, clock: Callable[[int], str]) -> Line:
     """What keeps ready tasks from starting: pauses, the gate, full outboxes, slots."""
     said = [_pause(row) for row in moment.status["pauses"]]
-    ready: dict[str, int] = {}
     for node in moment.alive:
         if node.get("settings_error"):
             said.append(f"settings not read again: {node['settings_error']}")
         shut = sentence(node, moment.now, clock)
         if shut:
             said.append(shut)
-        for many, _, why in brief(node, clock):
-            if why != (node.get("gate") or {}).get("why"):
-                ready[why] = ready.get(why, 0) + many
-    said += [f"{number(many)} ready: {why}" for why, many in ready.items()]
+    said += [f"{number(many)} ready: {why}" for why, many in of_all(moment.alive, clock).items()]
     said = list(dict.fromkeys(said))
     if said:
         return [("held up ", "dim"), ("; ".join(said), "yellow")]

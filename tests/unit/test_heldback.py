@@ -8,7 +8,7 @@ import pytest
 
 from spool import layout
 from spool.disk import RealDisk
-from spool.heldback import HeldBack, brief
+from spool.heldback import HeldBack, brief, of_all
 from spool.init import init
 from spool.names import MARK, Entry, new_id
 from spool.times import format_utc
@@ -74,3 +74,10 @@ def test_what_two_handlers_wait_for_is_told_once() -> None:
     rows = [{**full, "handler": "a", "ready": 5, "classes": ["medium", "low"]}]
     rows += [{**full, "handler": "b", "ready": 1, "classes": ["high", "medium"]}]
     assert brief({"held_back": rows}, str) == [(6, "medium/low/high", "outbox p is full")]
+
+
+def test_what_every_node_says_of_the_same_queue_is_counted_once() -> None:
+    full = {"held_back": [row("k.* is full"), {**row("k.* is full"), "handler": "o.*", "ready": 8}]}
+    behind = {"held_back": [row("k.* is full")]}
+    shut = {"held_back": [row("load 3.1")], "gate": {"open": False, "why": "load 3.1"}}
+    assert of_all([behind, full, full, shut], str) == {"k.* is full": 10}

@@ -259,6 +259,10 @@ def test_the_head_says_what_holds_the_queue() -> None:
     told = ["".join(text for text, _ in one) for one in head(moment(**shut), Flow(), 200, str)]
     assert "4 ready, held since" in told[3]
     assert "5 ready: full" in told[3]
+    three = moment(**shut)
+    three.status["nodes"] |= {name: three.status["nodes"]["host-a"] | {"node": name} for name in "bc"}
+    told = ["".join(text for text, _ in one) for one in head(three, Flow(), 200, str)]
+    assert "15 ready" not in told[3]
     none = moment()
     none.status["nodes"]["host-a"]["alive"] = False
     assert "no spoold" in "".join(text for text, _ in head(none, Flow(), 80, str)[0])
