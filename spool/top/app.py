@@ -79,7 +79,6 @@ class Top(App[None]):
         self._picture: Picture | None = None
         self._drawn: tuple[Any, ...] = ()
         self._widths: list[int] = []
-        self._keys: list[str] = []
         self._looking = Lock()
 
     def compose(self) -> ComposeResult:
@@ -146,7 +145,7 @@ class Top(App[None]):
         if (self._view, found.rows, self.size.width) == self._drawn:
             return
         grid = self.query_one(DataTable)
-        old: list[Row] = self._drawn[1] if self._drawn[:1] == (self._view,) else []
+        old = self._rows()
         wide = widths(found, max(1, self.size.width - grid.styles.scrollbar_size_vertical))
         same = bool(old) and [row.key for row in old] == [row.key for row in found.rows]
         same = same and wide == self._widths
@@ -155,7 +154,7 @@ class Top(App[None]):
         if same:
             self._change(grid, old, found.rows)
         else:
-            self._anew(grid, found, kept=bool(old))
+            self._anew(grid, old, found)
 
     def _change(self, grid: DataTable[Text], old: list[Row], new: list[Row]) -> None:
         """Other cells in the same lines: only those are sent to the terminal."""
@@ -164,10 +163,10 @@ class Top(App[None]):
                 if text != row.cells[column]:
                     grid.update_cell_at(Coordinate(number, column), cell)
 
-    def _anew(self, grid: DataTable[Text], found: Table, *, kept: bool) -> None:
+    def _anew(self, grid: DataTable[Text], old: list[Row], found: Table) -> None:
         """Other lines: the cursor stays with what it stood on, where that is still there."""
-        at, before = grid.cursor_row, self._key()
-        offset = int(grid.scroll_offset.y) if kept else 0
+        at = grid.cursor_row if old else 0
+        offset = int(grid.scroll_offset.y) if old else 0
         grid.clear(columns=True)
         heads = zip(found.heads, self._widths, strict=True) if found.rows else [("", self.size.width)]
         for name, width in heads:  # of its own accord the grid measures cells after it has shown them
@@ -176,16 +175,20 @@ class Top(App[None]):
             grid.add_row(*_cells(row))
         if not found.rows:
             grid.add_row(Text(f"{found.empty}{' that is asked for' if self._wanted else ''}", "dim"))
-        self._keys = [row.key for row in found.rows]
-        if before in self._keys:
-            at = self._keys.index(before)
-        grid.move_cursor(row=min(at, max(0, len(self._keys) - 1)) if kept else 0, scroll=False)
+        keys = [row.key for row in found.rows]
+        if 0 <= at < len(old) and old[at].key in keys:
+            at = keys.index(old[at].key)
+        grid.move_cursor(row=min(at, max(0, len(keys) - 1)), scroll=False)
         grid.scroll_to(y=offset, animate=False, force=True)
+
+    def _rows(self) -> list[Row]:
+        """What the grid shows; none until it shows the view one is in."""
+        return self._drawn[1] if self._drawn[:1] == (self._view,) else []
 
     def _key(self) -> str | None:
         """What the line under the cursor stands for."""
-        at = self.query_one(DataTable).cursor_row
-        return self._keys[at] if 0 <= at < len(self._keys) else None
+        at, rows = self.query_one(DataTable).cursor_row, self._rows()
+        return rows[at].key if 0 <= at < len(rows) else None
 
     def _task_id(self) -> str | None:
         """The task under the cursor; of an error, its newest example."""
@@ -198,7 +201,7 @@ class Top(App[None]):
     # Keys.
 
     def action_view(self, number: int) -> None:
-        self._view, self._keys = VIEWS[number], []
+        self._view = VIEWS[number]
         self._look()
         self._draw()
 
@@ -271,7 +274,7 @@ class Top(App[None]):
         self._ask_and_do(f"{verb} the whole spool?", verb)
 
     def _called(self, task_id: str) -> str:
-        row = next((r for r in self._drawn[1] if r.key == task_id), None) if self._drawn else None
+        row = next((r for r in self._rows() if r.key == task_id), None)
         return f"{row.cells[0][0]} {task_id}" if row else task_id
 
     def _ask_and_do(self, question: str, verb: str, **more: Any) -> None:

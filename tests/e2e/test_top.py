@@ -175,6 +175,19 @@ def test_columns_are_as_wide_as_their_cells_from_the_first_picture_on(live: Make
     assert asyncio.run(shown())[:4] == [9, 11, 5, 8]
 
 
+def test_the_number_of_the_view_one_is_in_changes_nothing(live: Make, screen: Screen) -> None:
+    spool = live(HANDLERS)
+    spool.entry(spool.submit("bad.one"), "failed")
+    screen.start(spool, "failed", "--interval", "1h")
+    screen.shows("bad.one ", "1 failures")
+    screen.keys("4", "c")
+    screen.shows("cancel bad.one")
+    screen.keys("n")
+    screen.lacks("y/n")
+    screen.keys("5", "4", "Enter")
+    screen.shows("log of try 1")
+
+
 def test_a_hostile_note_is_shown_and_does_nothing(live: Make, screen: Screen) -> None:
     spool = live(HANDLERS)
     shop = spool.submit("shop.one")
