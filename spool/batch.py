@@ -66,7 +66,7 @@ def _parted(
 
 
 def _body(doc: dict[str, Any], index: int, limit: int, encode: Encode) -> bytes:
-    for name in ("action", "tasks"):
+    for name in ("action", "tasks", "every"):
         if name in doc:
             raise Invalid(f"tasks[{index}].{name}", None, "must not stand in a task of a batch")
     try:

@@ -299,6 +299,7 @@ def test_durations_may_be_timedeltas(root: Path, client: Spool) -> None:
         ("percent", lambda c: c.progress(new_id(), 1, 101)),
         ("tasks[1].task", lambda c: c.submit_many([{"task": "a"}, {"task": "?"}])),
         ("tasks[1200].task", lambda c: c.submit_many([{"task": "a"}] * 1200 + [{}])),
+        ("tasks[1].every", lambda c: c.submit_many([{"task": "a"}, {"task": "b", "every": "1h"}])),
         ("tasks[0].action", lambda c: c.submit_many([{"action": "cancel", "ids": []}])),
         (
             "tasks[1].id",
