@@ -49,12 +49,13 @@ def _parted(
 ) -> Iterator[bytes]:
     bodies: list[bytes] = []
     size = ENVELOPE
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for index, doc in enumerate(tasks):
         body = _body(doc, index, limit - ENVELOPE, encode)
-        if doc["id"] in seen:
-            raise Invalid(f"tasks[{index}].id", doc["id"], "must not occur twice")
-        seen.add(doc["id"])
+        for name in {"id", "key"} & doc.keys():
+            if (name, doc[name]) in seen:
+                raise Invalid(f"tasks[{index}].{name}", doc[name], "must not occur twice")
+            seen.add((name, doc[name]))
         if bodies and (len(bodies) >= BATCH or size + len(body) > limit):
             yield OPEN + b",".join(bodies) + CLOSE
             bodies, size = [], ENVELOPE

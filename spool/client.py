@@ -169,11 +169,12 @@ class Spool(Control):
     ) -> list[str]:
         """Submit tasks, each a mapping of the fields of `submit` (and `x-...`), and return their ids.
 
-        Up to 1000 go into one file, and those are taken in all or none. All files become visible
-        together, with one sync. `then`: one more that waits for all of them (or, with `on_failure`
-        only, for the first that fails), the last of the ids. With it, or where a task has a `ref`
-        that others name in `after` or `args`, all go into one file: at most 10,000, of at most
-        `max_action_bytes` together. Raises as `submit` does, Invalid naming `tasks[N].field`.
+        No id and no `key` occurs twice. Up to 1000 go into one file, and those are taken in all or
+        none. All files become visible together, with one sync. `then`: one more that waits for all
+        of them (or, with `on_failure` only, for the first that fails), the last of the ids. With it,
+        or where a task has a `ref` that others name in `after` or `args`, all go into one file: at
+        most 10,000, of at most `max_action_bytes` together. Raises as `submit` does, Invalid naming
+        `tasks[N].field`.
         """
         ids: list[str] = []
         with self._drops() as drops:

@@ -300,6 +300,10 @@ def test_durations_may_be_timedeltas(root: Path, client: Spool) -> None:
         ("tasks[1].task", lambda c: c.submit_many([{"task": "a"}, {"task": "?"}])),
         ("tasks[1200].task", lambda c: c.submit_many([{"task": "a"}] * 1200 + [{}])),
         ("tasks[1].every", lambda c: c.submit_many([{"task": "a"}, {"task": "b", "every": "1h"}])),
+        (
+            "tasks[2].key",
+            lambda c: c.submit_many([{"task": t, "key": "k" + t[0]} for t in ("a", "b", "a.b")]),
+        ),
         ("tasks[0].action", lambda c: c.submit_many([{"action": "cancel", "ids": []}])),
         (
             "tasks[1].id",
