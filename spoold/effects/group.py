@@ -34,7 +34,7 @@ class Group:
         self.refuges: dict[int, str] = {}  # where refused files go
         self.files: dict[str, None] = {}  # staged, to be synced
         self.dirs: dict[str, None] = {}  # changed, to be synced
-        self.taken: dict[int, str] = {}  # where what ends without having run stands meanwhile
+        self.taken: dict[int, str] = {}  # where what ends or is late without having run stands
         self.given: dict[str, str] = {}  # files that come with tasks, and where they come from
         self.lines: list[tuple[str, int, bytes]] = []  # of which journal, from where on, which
         self.logged = False  # whether the redo log knows of it

@@ -475,11 +475,11 @@ class Store:
         group.dirs[layout.parent_of(path)] = None
 
     def _take(self, group: Group, move: Move) -> bool:
-        """Whether what is to end without having run is ours to end.
+        """Whether what is to end without having run, or is told of while it waits, is ours.
 
         Another node may start it, or move it, at this moment: who can rename its entry into his own
-        directory has it, as with a claim. A crash before the record leaves it there: `recover` puts it
-        back.
+        directory has it, as with a claim. A crash before the next step leaves it there: `recover` puts
+        it back.
         """
         source = move.source
         if not self.shared or source is None or layout.parent_of(source) == self.stage_dir:
@@ -499,8 +499,11 @@ class Store:
     def _carry(self, group: Group, move: Move, target: str) -> None:
         if move.source is None or move.source == target:
             return
+        told = move.message is not None and layout.parent_of(target) != self.stage_dir
+        if told and not self._take(group, move):
+            return  # every node gives it the same name: who has it tells
         try:
-            self._name(self.disk.move, group, move.source, target)
+            self._name(self.disk.move, group, group.taken.get(id(move), move.source), target)
         except Missing:
             if self.disk.info(target) is None:
                 # Someone was faster: a person, or another node.

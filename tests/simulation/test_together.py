@@ -144,3 +144,38 @@ def test_what_one_node_ends_is_not_had_by_another(other: str, dies: int | None) 
         begun = any(end["started_at"] for end in ends)
         assert begun == bool(made.watch.starts), (number, ends)
     assert had
+
+
+@pytest.mark.parametrize("dies", [None, 0, 1, 2, 3], ids=["goes on", "0", "1", "2", "3"])
+@pytest.mark.parametrize("miss", ["run", "drop", "fail"])
+def test_what_is_late_is_told_by_the_node_that_has_it(miss: str, dies: int | None) -> None:
+    """Two nodes see a deadline pass; before each write of one the other has its turn."""
+    for number in range(14):
+        made = World(nodes=2, lease=10)
+        one, two = made.boot("n1"), made.boot("n2")
+        made.writers.drop({"action": "pause"})
+        made.run(SECOND)
+        made.writers.submit({"task": "run.a", "deadline": "+4s", "lead": 0, "on_miss": miss})
+        made.run(2 * SECOND)
+        made.pass_time(3 * SECOND)
+
+        def meanwhile(made: World = made, one: Host = one, two: Host = two) -> None:
+            for _ in range(TURNS):
+                two.turn()
+            if dies is not None:
+                one.disk.swap(Hooked(made.disk, dies, _die))
+
+        one.disk.swap(Hooked(one.disk.disk, number, meanwhile))
+        with suppress(Crash):
+            for _ in range(TURNS):
+                one.turn()
+        one.disk.swap(made.disk)
+        if dies is not None:
+            made.crash("n1")
+        made.run(20 * SECOND)
+        late = [path for path in made.disk.walk(layout.OUTBOX) if path.endswith(",late.json")]
+        assert late
+        assert len(late) == 1 or dies is not None, (number, late)
+        made.writers.drop({"action": "resume"})
+        made.drain()
+        invariants.at_end(made)
