@@ -8,7 +8,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from spool import daemons, layout, modes, probes
+from spool import daemons, layout, modes, probes, strays
 from spool.disk import RealDisk
 from spool.errors import NotAllowed, SpoolError
 from spool.init import check_format
@@ -38,10 +38,12 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     is_shared = _is_shared(disk)
     yield from _tree(root, is_shared=is_shared, fix=fix)
     yield from probes.file_system(root)
-    if os.geteuid() not in (0, serving := _serving(disk)):
+    if os.geteuid() not in (0, serving := modes.serving(root, is_shared=is_shared)):
         what = f"uid {os.geteuid()} may not try it out nor read all of it: the rest is left out"
         yield Check(WARN, what, f"run it as root, or as uid {serving}")
         return
+    if serving or not is_shared:
+        yield from strays.check(root, serving, is_shared=is_shared, fix=fix)
     tried = list(probes.steps(disk))
     yield from tried
     works = all(check.level != BAD for check in tried)
@@ -65,8 +67,8 @@ def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
     absent = list(modes.missing(root, is_shared=is_shared))
     yield from absent
     well = not absent
-    if any(check.what.startswith(f"{root}/{layout.PENDING} ") for check in absent):
-        return  # who serves a shared spool is told by it
+    if absent and is_shared:
+        return  # who may do what is told when all of it is there
     for check in modes.check(root, is_shared=is_shared, fix=fix):
         well = well and check.level == OK
         yield check
@@ -86,13 +88,7 @@ def _is_shared(disk: RealDisk) -> bool:
     try:
         return load(disk.read(layout.SETTINGS, 1 << 20).decode()).shared
     except (SpoolError, OSError, UnicodeDecodeError):
-        return os.fstat(disk.fd).st_uid == 0 != _serving(disk)
-
-
-def _serving(disk: RealDisk) -> int:
-    """The uid whose the state is."""
-    info = disk.info(layout.PENDING)
-    return os.fstat(disk.fd).st_uid if info is None else info.uid
+        return os.fstat(disk.fd).st_uid == 0 != modes.serving(disk.root, is_shared=True)
 
 
 def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | None]:

@@ -11,6 +11,8 @@ import os
 import pwd
 import shlex
 import stat
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -43,7 +45,7 @@ def private(uid: int) -> dict[str, Want]:
     return {**dict.fromkeys(folders, folder), **dict.fromkeys(files, file)}
 
 
-def shared(uid: int) -> dict[str, Want]:
+def shared(uid: int | None) -> dict[str, Want]:
     """A spool of several writers, served by `uid`. Groups are what they are: who is in them decides."""
     state = Want(mode=0o2750, most=0o2750, least=0o700, uid=uid)
     box = Want(mode=0o3770, most=0o3770, least=0o1730, uid=uid)
@@ -60,16 +62,26 @@ def shared(uid: int) -> dict[str, Want]:
     }
 
 
+def serving(root: str, *, is_shared: bool) -> int:
+    """Whose the state is, as most of its directories say; 0 of a shared spool: root has all of them."""
+    owners: Counter[int] = Counter()
+    for name in ("", *layout.TREE):
+        with suppress(OSError):
+            owners[os.lstat(os.path.join(root, name)).st_uid] += 1
+    if is_shared:
+        del owners[0]  # it serves none
+    return max(owners, key=owners.__getitem__, default=0)
+
+
 def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:
     """What is not as it should be; with `fix` it is mended where this process may."""
     top = os.stat(root)
-    serving = top.st_uid
-    if is_shared:
-        serving = os.lstat(os.path.join(root, layout.PENDING)).st_uid
-        if serving == 0:
-            what = f"{root}/{layout.PENDING} belongs to root: spoold must have a user of its own"
-            yield Check(BAD, what, _again(root))
-    for name, want in (shared if is_shared else private)(serving).items():
+    whose = serving(root, is_shared=is_shared)
+    if is_shared and whose == 0:
+        what = f"all of {root} belongs to root: spoold must have a user of its own"
+        remedy = f"spool init --system --owner USER {shlex.quote(root)}, then spool doctor --fix"
+        yield Check(BAD, what, remedy)
+    for name, want in (shared(whose or None) if is_shared else private(whose)).items():
         path = os.path.join(root, name).rstrip("/")
         try:
             found = os.lstat(path)
@@ -80,9 +92,9 @@ def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:
             what = f"{path} is on another file system: a task cannot be renamed into it"
             yield Check(BAD, what, "keep the whole spool on one file system")
     if is_shared:
-        yield from _boxes(root, serving)
+        yield from _boxes(root, whose)
         yield from _writers(root, fix=fix)
-        yield from _outboxes(root, serving, fix=fix)
+        yield from _outboxes(root, whose, fix=fix)
     yield from ancestors(root, is_shared=is_shared)
 
 
@@ -134,7 +146,7 @@ def _by_descriptor(path: str, change: Callable[[str], None]) -> None:
         os.close(fd)
 
 
-def _boxes(root: str, serving: int) -> Iterator[Check]:
+def _boxes(root: str, whose: int) -> Iterator[Check]:
     """Writers may drop, and neither list nor read what others have dropped."""
     ours = os.lstat(os.path.join(root, layout.SETTINGS)).st_gid
     for name in BOXES:
@@ -148,10 +160,8 @@ def _boxes(root: str, serving: int) -> Iterator[Check]:
         elif not rows and found.st_gid != ours:
             what = f"{path} has no access control list: who guesses the name of a file can read it"
             yield Check(WARN, what, "a file system with ACLs, or spool init --system --writer USER")
-            if not _member(serving, found.st_gid):
-                what = (
-                    f"uid {serving} is not in group {found.st_gid}: spoold cannot read what is in {path}"
-                )
+            if not _member(whose, found.st_gid):
+                what = f"uid {whose} is not in group {found.st_gid}: spoold cannot read what is in {path}"
                 yield Check(
                     BAD, what, f"add it to {_name_of(found.st_gid)} with usermod -aG, start it again"
                 )
@@ -193,9 +203,9 @@ def _writers(root: str, *, fix: bool) -> Iterator[Check]:
             yield Check(WARN, what, f"chgrp {ours} {shlex.quote(path)}; chmod 2770 {shlex.quote(path)}")
 
 
-def _outboxes(root: str, serving: int, *, fix: bool) -> Iterator[Check]:
+def _outboxes(root: str, whose: int, *, fix: bool) -> Iterator[Check]:
     place = os.path.join(root, layout.OUTBOX)
-    want = Want(mode=0o2770, most=0o2770, least=0o700, uid=serving)
+    want = Want(mode=0o2770, most=0o2770, least=0o700, uid=whose or None)
     for name in sorted(_names(place)):
         path = os.path.join(place, name)
         yield from _place(path, os.lstat(path), want, grave=True, fix=fix)

@@ -56,16 +56,15 @@ def group_id(name: str) -> int:
 
 
 def found_users(path: str) -> Users:
-    """Whose a shared spool is that was made before."""
+    """Whose a shared spool is that was made before; `uid` is 0 where root has all of it."""
     check_format(path)
-    state = os.lstat(os.path.join(path, layout.PENDING))
     box = os.path.join(path, layout.INCOMING)
     named = [row.number for row in acl.read(box) if row.tag == acl.GROUP and row.may & acl.WRITE]
     return Users(
-        uid=state.st_uid,
+        uid=modes.serving(path, is_shared=True),
         gid=os.lstat(os.path.join(path, layout.SETTINGS)).st_gid,
         submit=named[0] if named else os.lstat(box).st_gid,
-        read=state.st_gid,
+        read=os.lstat(os.path.join(path, layout.PENDING)).st_gid,
     )
 
 
@@ -81,6 +80,8 @@ def init_system(path: str, users: Users) -> bool:
         check_format(path)
         if os.stat(path).st_uid != 0:
             raise NotASpool(path, f"is the own spool of uid {os.stat(path).st_uid}; name another place")
+        if not modes.serving(path, is_shared=True) and not _is_shared(path):
+            raise NotASpool(path, "is root's own spool; name another place")
     elif os.path.isdir(path) and set(os.listdir(path)) - {*_folders(), layout.SETTINGS}:
         raise NotASpool(path, "has other files in it; a spool wants a directory of its own")
     make_dir(os.path.dirname(path), 0o755)
@@ -126,7 +127,7 @@ def add_outbox(path: str, text: str) -> str:
         os.mkdir(box, 0o700)  # and nothing more by its name: the directory above is spoold's
     except FileExistsError:
         pass  # to be set right
-    settle(box, os.lstat(os.path.join(path, layout.PENDING)).st_uid, gid, 0o2770)
+    settle(box, modes.serving(path, is_shared=True), gid, 0o2770)
     return box
 
 
@@ -160,6 +161,17 @@ def _box(path: str, users: Users) -> None:
     files = [acl.Row(acl.OWNER, 6), acl.Row(acl.GROUP_OWNER, 4), acl.Row(acl.OTHER, 0)]
     if not (acl.write(path, may) and acl.write(path, files, acl.DEFAULT)):
         settle(path, users.uid, users.submit, 0o3730)
+
+
+def _is_shared(path: str) -> bool:
+    from spool.settings import load
+
+    place = os.path.join(path, layout.SETTINGS)
+    try:
+        with open(place, encoding="utf-8") as file:
+            return load(file.read(), path=place).shared
+    except FileNotFoundError:
+        return False
 
 
 def _settings() -> str:

@@ -57,7 +57,7 @@ def guard(root: str, found: Settings) -> None:
     place = os.path.join(root, layout.PENDING) if is_shared else root
     if not os.path.isdir(place):
         raise NotASpool(root, f"has no {layout.PENDING}/; complete it with `spool init`")
-    serving = os.stat(place).st_uid
+    serving = modes.serving(root, is_shared=is_shared)
     for check in modes.check(root, is_shared=is_shared):
         if check.level == BAD:
             raise NotAllowed(f"{check.what}; {check.remedy}")

@@ -17,7 +17,9 @@ EPILOG = "Exit status: 0 where nothing is bad, 69 where something is."
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
-    parser.add_argument("--fix", action="store_true", help="mend modes that are wrong")
+    parser.add_argument(
+        "--fix", action="store_true", help="mend modes that are wrong, as root also owners"
+    )
     options_of.add_json(parser, "print one JSON object a check: level, what, remedy")
 
 

@@ -62,9 +62,8 @@ def _system(args: argparse.Namespace, path: str) -> bool:
 
     from spool import sysinit
 
-    if os.path.exists(os.path.join(path, "format")):
-        users = sysinit.found_users(path)
-    else:
+    users = sysinit.found_users(path) if os.path.exists(os.path.join(path, "format")) else None
+    if users is None or not users.uid:
         uid, gid = sysinit.user(args.owner or sysinit.OWNER)
         submit = sysinit.group_id(args.submit or sysinit.SUBMIT)
         read = sysinit.group_id(args.read or sysinit.READ)

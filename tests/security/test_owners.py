@@ -1,0 +1,102 @@
+"""A spool that root has touched: restored, written into, repaired. Whose it is stays, and spoold can work."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spool import modes
+from spool.command.main import main
+from spool.doctor import examine
+from spool.probes import BAD
+from tests.e2e.live import handler
+from tests.security.shared import ANN, READ, SPOOLD, SUBMIT, Shared, made, needs_users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Make = Callable[..., Shared]
+
+pytestmark = [pytest.mark.root, needs_users]
+NOTE = f'[policy."user:{ANN}"]\ntasks = ["note"]\n' + handler("note", "true")
+__all__ = ["made"]
+
+
+def owners(root: Path, *, but: tuple[str, ...] = ("incoming.d", "spool.toml", "format")) -> set[int]:
+    """Whose is what stands in a spool, aside from what is root's in a shared one."""
+    found = (path for path in root.rglob("*") if path.relative_to(root).parts[0] not in but)
+    return {path.lstat().st_uid for path in found}
+
+
+def mended(root: Path) -> list[str]:
+    """What is bad after the doctor has mended what he can."""
+    list(examine(str(root), fix=True))
+    return [check.what for check in examine(str(root)) if check.level == BAD]
+
+
+def test_where_root_has_the_directory_of_what_waits_the_others_tell_whose_it_is(made: Make) -> None:
+    spool = made(NOTE)
+    os.chown(spool.root / "pending", 0, 0)
+    assert modes.serving(str(spool.root), is_shared=True) == SPOOLD
+    assert mended(spool.root) == []
+    assert owners(spool.root) == {SPOOLD}
+
+
+def test_where_all_is_roots_nothing_is_given_away_and_the_remedy_makes_it_well(
+    made: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `cp -r` by root: files deep inside and outboxes too."""
+    spool = made(NOTE).start()
+    task = spool.submitted(ANN, "note")
+    spool.event("done", task, take=False)
+    spool.stop()
+    for path in (spool.root, *spool.root.rglob("*")):
+        os.chown(path, 0, 0)
+    (bad, *_) = mended(spool.root)
+    assert bad == f"all of {spool.root} belongs to root: spoold must have a user of its own"
+    assert owners(spool.root) == {0}
+    remedies = [c.remedy for c in examine(str(spool.root)) if c.what == bad]
+    assert remedies == [f"spool init --system --owner USER {spool.root}, then spool doctor --fix"]
+    words = ["init", "--system", "--owner", str(SPOOLD), "--submit", str(SUBMIT), "--read", str(READ)]
+    assert main([*words, str(spool.root)]) == 0
+    capsys.readouterr()
+    assert any("journal/" in check.what for check in examine(str(spool.root)) if check.level == BAD)
+    assert mended(spool.root) == []
+    assert owners(spool.root) == {SPOOLD}
+    spool.start()
+    spool.event("done", spool.submitted(ANN, "note"))
+    assert spool.spool(ANN, "show", task, groups=(READ,)).returncode == 0
+
+
+def test_a_private_spool_keeps_its_owner_whose_top_is_roots(tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    main(["init", str(root)])
+    for path in root.rglob("*"):
+        os.chown(path, ANN, ANN)
+    stray = root / "attempts" / "2026-11-21"
+    stray.mkdir()
+    (root / "nodes" / "vm.lock").touch(0o600)
+    assert mended(root) == []
+    assert owners(root, but=()) == {ANN}
+    assert root.stat().st_uid == ANN
+
+
+def test_the_own_spool_of_root_is_not_made_one_of_several_users(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "spool"
+    main(["init", str(root)])
+    numbers = ["--owner", str(SPOOLD), "--submit", str(SUBMIT), "--read", str(READ)]
+    assert main(["init", "--system", *numbers, str(root)]) == 66
+    assert "root's own spool" in capsys.readouterr().err
+    assert owners(root, but=()) == {0}
+
+
+def test_what_writers_have_dropped_stays_theirs(made: Make) -> None:
+    spool = made(NOTE)
+    name = f"{spool.submitted(ANN, 'note')}.json"
+    assert mended(spool.root) == []
+    assert (spool.root / "incoming" / name).stat().st_uid == ANN
