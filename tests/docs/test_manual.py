@@ -489,6 +489,16 @@ def test_a_reason_has_the_fields_the_manual_shows(run: Live) -> None:
     assert shape(shown("A refusal")) == shape(read(run, "rejected/*/*.reason.json"))
 
 
+def test_a_refusal_is_told_with_what_the_manual_says_of_its_reason(run: Live) -> None:
+    kept = read(run, "rejected/*/*.reason.json")
+    told = read(run, "outbox/default/*rejected*")["error"]["reason"]
+    assert told.pop("file") == f"incoming/{kept['name']}"
+    assert told == {name: value for name, value in kept.items() if name not in {"id", "name", "uid"}}
+    text = section("spool.5", "An attempt record and an event", below="Ss")
+    text = re.split(r"^\.Cm reason", text, flags=re.MULTILINE)[1]
+    assert words(text, "Cm") == {*told, "action", "file"}
+
+
 def test_a_record_has_the_fields_the_manual_shows(run: Live) -> None:
     title = "An attempt record and an event"
     found = read(run, "attempts/*/*.json")
