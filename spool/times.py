@@ -124,9 +124,13 @@ def _written(text: str, zone: tzinfo) -> int:
 
 
 def _wall(match: re.Match[str]) -> datetime:
+    """What the clock shows; a leap second, :60, is the first instant of the next minute."""
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    leap = second == 60 and not int(match[7] or 0)
     try:
-        return datetime(*(int(part or 0) for part in match.groups()[:6]))  # type: ignore[arg-type]  # noqa: DTZ001
-    except ValueError:
+        wall = datetime(year, month, day, hour, minute, second - leap)  # noqa: DTZ001
+        return wall + timedelta(seconds=leap)
+    except (ValueError, OverflowError):
         raise ValueError(_NO_SUCH_TIME) from None
 
 
