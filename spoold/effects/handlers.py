@@ -19,6 +19,7 @@ from spool.runargs import RUN
 from spool.times import format_utc
 from spoold.core.values import Begun, Crashed, Exited, NotStarted, Returned
 from spoold.effects import reports
+from spoold.effects.reports import FULL
 from spoold.effects.runner import Place
 from spoold.effects.workers import Workers
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-FULL = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # of the machine, not of a program
 OUT_OF_MEMORY = "the kernel killed in its control group: its processes took more than memory allows"
 
 

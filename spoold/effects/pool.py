@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +21,12 @@ from spoold.core.values import (
     Returned,
     Tick,
 )
+from spoold.effects.reports import FULL
 from spoold.effects.turns import Turns, key_of
-from spoold.effects.worker import Key, Worker
+from spoold.effects.worker import Key, Worker, pair
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
     from spool.apps import App
@@ -115,10 +116,10 @@ class Pool:
         for worker in self.workers.values():
             worker.send({"op": "drain"})
 
-    def reload(self, now: int) -> None:
+    def reload(self, now: int) -> list[Event]:
         """New code: a new worker imports it; when it is ready the others finish and leave."""
         self._failures = self._again = 0
-        self._next = self._spawn(now)
+        return self._spawn(now, asked=True)
 
     def retire(self, now: int) -> list[Event]:
         """No handler is bound to this application any more: what has begun ends, the rest comes back."""
@@ -150,7 +151,8 @@ class Pool:
                 case "ready":
                     events += self._ready(worker, message, now)
                 case _:  # broken
-                    events += self._broken(worker, message["error"], now)
+                    worker.leaving = worker.broken = True
+                    events += self._broken(message["error"], now)
         if closed and not worker.closed:
             worker.closed = True
             worker.gone_by = now + LEAVING
@@ -191,10 +193,7 @@ class Pool:
         worker.close()
         if not worker.ready and not worker.broken:
             last = tail.strip().rpartition("\n")[2]
-            text = (
-                f"the worker for {self.app.module} did not start: {': '.join(filter(None, [how, last]))}"
-            )
-            events += self._broken(worker, error("worker", text, tail or None), now, full=full)
+            events += self._not_started(": ".join(filter(None, [how, last])), tail, now, full=full)
         if worker is self._next:
             self._next = None
         return events + self.feed(now)
@@ -229,20 +228,21 @@ class Pool:
         patterns = tuple(handler.pattern for handler in self.handlers)
         return [] if self.takes is None else [Registered(patterns, self.takes, self.turns.asyncs, asked)]
 
-    def _broken(
-        self, worker: Worker, problem: dict[str, Any], now: int, *, full: bool = False
-    ) -> list[Event]:
+    def _not_started(self, how: str, tail: str, now: int, *, full: bool) -> list[Event]:
+        text = f"the worker for {self.app.module} did not start: {how}"
+        return self._broken(error("worker", text, tail or None), now, full=full)
+
+    def _broken(self, problem: dict[str, Any], now: int, *, full: bool = False) -> list[Event]:
         """The module cannot be imported: whatever waits for it has a failed attempt.
 
         Not so where the machine is `full`.
         """
-        worker.leaving = worker.broken = True
         self._again = now + min(LONGEST, SHORTEST << self._failures)
         self._failures = min(self._failures + 1, 16)
         self.problem = problem
         log.error("%s: %s: %s", self.app.module, problem["type"], problem["message"])
-        if any(one.able for one in self.workers.values()):
-            return [Tick()]  # new code that does not work: the old goes on
+        if any(one.able or (full and one.coming) for one in self.workers.values()):
+            return [Tick()]  # new code that does not work: the old goes on; or fewer do all of it
         patterns = tuple(handler.pattern for handler in self.handlers)
         said = f"{problem['type']}: {problem['message']}".partition("\n")[0]
         why = f"module {self.app.module} cannot be imported: {said}"
@@ -294,15 +294,14 @@ class Pool:
 
     # Growing and shrinking.
 
-    def warm(self, now: int) -> None:
+    def warm(self, now: int) -> list[Event]:
         """At least one worker: it says what its code takes."""
-        if not self.workers:
-            self._spawn(now)
+        return [] if self.workers else self._spawn(now)
 
     def due(self, now: int) -> int | None:
         """In how many us `tend` has something to do; None where it has not."""
         moments = [at for worker in self.workers.values() for at in worker.deadlines.values()]
-        moments += [w.born + PATIENCE for w in self.workers.values() if not w.ready and not w.leaving]
+        moments += [w.born + PATIENCE for w in self.workers.values() if w.coming]
         moments += [worker.since + LOOK for worker in self.workers.values() if worker.runs]
         moments += [w.gone_by for w in self.workers.values() if w.gone_by is not None and not w.runs]
         moments += [w.since + SLOW for w in self.workers.values() if len(w.runs) > 1 and w.is_plain]
@@ -321,7 +320,7 @@ class Pool:
             if now - worker.since >= self.handlers[0].idle:
                 self._dismiss(worker, now)
         for worker in self.workers.values():
-            if not worker.ready and not worker.leaving and now - worker.born >= PATIENCE:
+            if worker.coming and now - worker.born >= PATIENCE:
                 worker.leaving = True
                 self._runner.kill(worker.name, 0)
             if worker.gone_by is not None and not worker.runs and worker.gone_by <= now:
@@ -350,19 +349,16 @@ class Pool:
         for worker in self.workers.values():
             if worker.wants_write:
                 self._watch(worker)
-        self._grow(now)
+        for _ in range(self._missing()):
+            if now >= self._again:  # what waits until then does so without using an attempt
+                events += self._spawn(now)
         return events
-
-    def _grow(self, now: int) -> None:
-        if now >= self._again:  # what waits until then does so without using an attempt
-            for _ in range(self._missing()):
-                self._spawn(now)
 
     def _missing(self) -> int:
         """One worker for each task that waits and has none on its way."""
         if not self.turns.waiting:
             return 0
-        coming = sum(1 for w in self.workers.values() if not w.ready and not w.leaving)
+        coming = sum(1 for w in self.workers.values() if w.coming)
         return max(0, self.turns.wanted(self.handlers[0].async_tasks) - coming)
 
     def _worn(self, worker: Worker, rss: int, now: int) -> bool:
@@ -385,10 +381,20 @@ class Pool:
         if worker.wants_write:
             self._watch(worker)
 
-    def _spawn(self, now: int) -> Worker:
-        ours, theirs = socket.socketpair()
+    def _spawn(self, now: int, *, asked: bool = False) -> list[Event]:
+        """One more worker; `asked`: at a reload."""
         name = f"worker-{os.getpid()}-{next(_NUMBERS)}"
         scratch = os.path.join(self._root, layout.RUNNING, self._node, f".{name}.out")
+        made: tuple[socket.socket, ...] = ()
+        try:
+            ours, theirs = made = pair()
+            worker = Worker(name, ours, now, scratch)
+        except OSError as problem:
+            for one in made:
+                one.close()
+            if problem.errno not in FULL:
+                raise
+            return self._not_started(str(problem.strerror), "", now, full=True)
         env = {
             **self._base,
             "SPOOL_ID": name,
@@ -397,7 +403,8 @@ class Pool:
             "SPOOL_NODE": self._node,
             **dict(self.app.env),
         }
-        worker = self.workers[name] = Worker(name, ours, now, scratch)
+        self.workers[name] = worker
+        self._next = worker if asked else self._next
         self._watch(worker)
         argv = command(self.app.interpreter, "spool.worker.__main__")
         cwd = self.app.cwd or self._base["HOME"]
@@ -418,7 +425,7 @@ class Pool:
             },
             self._runner.lease,
         )
-        return worker
+        return []
 
     # Output.
 
@@ -459,7 +466,7 @@ class Pool:
             "module": self.app.module,
             "handlers": sorted(handler.pattern for handler in self.handlers),
             "workers": len(workers),
-            "starting": sum(1 for w in workers if not w.ready and not w.leaving),
+            "starting": sum(1 for w in workers if w.coming),
             "busy": sum(1 for w in workers if w.runs),
             "leaving": sum(1 for w in workers if w.leaving),
             "tasks": None if self.takes is None else len(self.takes),

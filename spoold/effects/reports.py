@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 from msgspec import Struct
+
+FULL = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # of the machine, not of a program
 
 
 class Started(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,9 @@ there: a number that we take back first has not begun, and never will. 0 is no t
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,18 @@ MOST = 1 << 27  # bytes of one message; a result is 64 MiB at most
 EVENTS = ("end", "progress", "ready", "broken")
 TURN = 8  # bytes
 BELL = bytes(TURN)
+SPARE = 24  # descriptors that no worker gets: up to 17 files are open while a group is synced
 Key = tuple[str, int]  # id, attempt
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a line. OSError with EMFILE where too few descriptors would be left."""
+    ends = socket.socketpair()
+    if max(end.fileno() for end in ends) + SPARE < resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        return ends
+    for end in ends:
+        end.close()
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 class Worker:
@@ -51,7 +65,7 @@ class Worker:
         self._numbers: dict[int, Key] = {}
         self._number = 0
         self._due = bytearray()  # turns to be given
-        self._turns, self._far = socket.socketpair()
+        self._turns, self._far = pair()
         sock.setblocking(False)  # noqa: FBT003 - takes no keyword
 
     def greet(self, message: dict[str, Any], lease: int | None = None) -> None:
@@ -171,3 +185,8 @@ class Worker:
     def able(self) -> bool:
         """Whether it may be given tasks at all."""
         return self.ready and not self.leaving and not self.closed
+
+    @property
+    def coming(self) -> bool:
+        """Whether it is on its way: it imports the application."""
+        return not self.ready and not self.leaving

@@ -50,7 +50,7 @@ class Workers:
             if found is None:
                 found = self._pools[app] = Pool(app, handlers, *self._made, settings, self._watch)
             found.handlers, found.settings, found.retired = handlers, settings, False
-            found.warm(_now())
+            self._events += found.warm(_now())
             self._events += found.registered()
 
     def start(self, start: Start) -> None:
@@ -95,7 +95,7 @@ class Workers:
     def reload(self) -> None:
         """There may be new code."""
         for pool in self._pools.values():
-            pool.reload(_now())
+            self._events += pool.reload(_now())
 
     def drain(self) -> None:
         """A stop is near."""

@@ -343,3 +343,13 @@ def who() -> int:
         assert (end["event"], end["attempt"]) == ("done", 1)
         assert end["result"] != worker
     assert not alive(worker)
+
+
+def test_where_there_are_descriptors_for_few_workers_these_do_all_of_it(spool_at, tmp_path: Path) -> None:
+    write(tmp_path, OK)
+    spool = spool_at("concurrency = 40\n" + python(tmp_path, concurrency=40))
+    spool.submit_all([{"task": "t.ok"} for _ in range(40)])
+    few = spool.spoold("--until-idle", before=["sh", "-c", 'ulimit -n 60; exec "$@"', "sh"])
+    assert few.wait(60) == 0
+    assert spool.count("done") == 40
+    assert "did not start: Too many open files" in spool.says()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,11 @@ from spoold.core.answers import registered
 from spoold.core.state import State
 from spoold.core.values import Answered, Kill, NotStarted, Registered, Returned, Scan, Start
 from spoold.effects.pool import Pool
-from spoold.effects.worker import CHUNK
+from spoold.effects.worker import CHUNK, SPARE
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from spoold.core.values import Event
@@ -162,6 +163,52 @@ def test_what_waits_for_a_worker_that_the_machine_cannot_start_has_not_failed(
         "the worker for app did not start: Resource temporarily unavailable",
         full=True,
     )
+
+
+@pytest.fixture
+def few() -> Iterator[Callable[[], None]]:
+    """Leaves one pair of descriptors for workers, who take two; files may be opened all the same."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def leave() -> None:
+        ends = socket.socketpair()
+        last = max(end.fileno() for end in ends)
+        for end in ends:
+            end.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + SPARE + 1, files[1]))
+
+    yield leave
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+
+def test_what_waits_for_a_worker_that_no_descriptors_are_left_for_has_not_failed(
+    pool: Pool, keeper: Keeper, few: Callable[[], None]
+) -> None:
+    one = start(1, pool.handlers[0])
+    pool.start(one)
+    few()
+    (event,) = (found for found in pool.feed(0) if isinstance(found, NotStarted))
+    assert (event.id, event.full) == (one.entry.id, True)
+    assert "Too many open files" in event.error
+    assert not keeper.lines
+
+
+def test_where_there_are_descriptors_for_some_workers_only_these_do_all_of_it(
+    pool: Pool, keeper: Keeper, few: Callable[[], None]
+) -> None:
+    pool.warm(0)
+    one, other = start(1, pool.handlers[0]), start(2, pool.handlers[0])
+    for each in (one, other):
+        pool.start(each)
+    few()
+    assert not [event for event in pool.feed(0) if isinstance(event, NotStarted)]
+    assert len(pool.workers) == 1
+    name = keeper.begin()
+    hear(pool)
+    assert [key[0] for key in pool.workers[name].runs] == [one.entry.id]
+    keeper.lines[name].send(end(one))
+    hear(pool)
+    assert [key[0] for key in pool.workers[name].runs] == [other.entry.id]
 
 
 GARBAGE = [
