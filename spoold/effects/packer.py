@@ -19,15 +19,17 @@ from __future__ import annotations
 
 import logging
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+import msgspec
 import orjson
 
 from spool import layout, look, oldfiles, packs, retention
-from spool.disk import Exists, Missing
+from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.due import Dues, awaited
 from spool.look import DAMAGED
 from spool.names import date_of, id_date
+from spool.quarantine import quarantine
 from spool.weigh import expired, weigh
 from spoold.effects import oldnodes
 from spoold.effects.keys import Keys
@@ -46,6 +48,13 @@ BUSY = 500_000  # the same while tasks are ready to start
 EVERY = 600_000_000  # us between two passes
 HANDOVER = 60_000_000  # us after another node did it
 PROMISE = f"{layout.PACKED}/packing.json"
+
+
+class Promise(TypedDict):
+    """What packing.json holds: staged files and their places, and all that goes after that."""
+
+    moves: list[tuple[str, str]]
+    remove: list[str]
 
 
 class Packer:
@@ -68,10 +77,14 @@ class Packer:
         """What an earlier daemon has promised is done, what it has only begun is forgotten."""
         self.disk.make_dir(layout.PACKED)
         try:
-            promise = orjson.loads(self.disk.read(PROMISE, 64 << 20))
+            promise = msgspec.json.decode(self.disk.read(PROMISE, 64 << 20), type=Promise)
         except Missing:
-            promise = None
-        if promise is not None:
+            pass
+        except (msgspec.MsgspecError, NotRegular, TooLarge) as problem:
+            # Nothing is lost with it: what is removed stood in its pack before, or is not removed.
+            log.warning("%s is damaged: %s", PROMISE, problem)
+            quarantine(self.disk, PROMISE, str(problem))
+        else:
             self._keep(promise)
         for name in look.names(self.disk, layout.PACKED):
             if name.startswith("."):
@@ -234,7 +247,7 @@ class Packer:
                 text = zlib.compressobj(wbits=31)
                 data = b"".join(text.compress(line) for _, _, line in rows) + text.flush()
                 moves.append(self._stage(day, f"{stem}{packs.PACK}", data))
-        promise = {"moves": moves, "remove": remove}
+        promise = Promise(moves=moves, remove=remove)
         staged = f"{layout.PACKED}/.packing.json"
         self._write(staged, orjson.dumps(promise))
         self.disk.sync([*(path for path, _ in moves), staged])
@@ -263,7 +276,7 @@ class Packer:
             self.disk.remove(path)
             self.disk.write(path, data)
 
-    def _keep(self, promise: dict[str, Any]) -> None:
+    def _keep(self, promise: Promise) -> None:
         """Steps 2 to 5, as often as it takes."""
         self.disk.sync_dirs([layout.PACKED])
         dirs = {layout.PACKED}

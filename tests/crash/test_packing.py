@@ -580,6 +580,19 @@ def test_a_promise_waits_where_the_disk_is_full(disk: RealDisk) -> None:
     assert packer.resumed
 
 
+@pytest.mark.parametrize(
+    "data", [b"", b'{"moves":[', bytes(600), b"[]", b"null", b"{}", b'{"moves":[["a"]],"remove":[]}']
+)
+def test_a_damaged_promise_is_put_aside_and_packing_goes_on(disk: RealDisk, data: bytes) -> None:
+    old = ended(disk, 1, "done", 5)
+    disk.make_dir(layout.PACKED)
+    disk.write("packed/packing.json", data)
+    passed(disk, disk.root)
+    assert times_packed(disk, old) == 1
+    assert disk.read(f"{layout.CORRUPT}/packed_packing.json", 1000) == data
+    assert b"packing.json" in disk.read(f"{layout.CORRUPT}/packed_packing.json.reason.json", 1000)
+
+
 class Full:
     """No directory can be made."""
 
