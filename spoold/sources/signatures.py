@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from spool import layout
+from spool import layout, look
 from spool.disk import Exists, Missing, NotRegular, TooLarge
 from spool.envelope import NAMESPACE, SIGNER, SKEW, envelope_of, opened
 from spool.errors import Invalid
@@ -109,13 +110,11 @@ class Signatures:
     def tidy(self, now: Now) -> None:
         """What has expired is forgotten, some of it at a time."""
         today = date_of(now.wall)
-        try:
-            days = sorted(day for day in self.disk.names(layout.SIGNED) if day < today)
-        except Missing:
-            return
+        days = [day for day in look.names(self.disk, layout.SIGNED) if day < today]
         for day in days[:1]:
-            for name in self.disk.names(f"{layout.SIGNED}/{day}")[:SLICE]:
-                self.disk.remove(f"{layout.SIGNED}/{day}/{name}")
+            for name in look.names(self.disk, f"{layout.SIGNED}/{day}")[:SLICE]:
+                with suppress(Missing):  # another daemon has
+                    self.disk.remove(f"{layout.SIGNED}/{day}/{name}")
             self.disk.remove_dir(f"{layout.SIGNED}/{day}")
 
     # ssh-keygen.

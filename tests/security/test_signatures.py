@@ -14,10 +14,14 @@ import pytest
 from msgspec.structs import replace
 
 from spool import Spool, envelope
+from spool.disk import RealDisk
 from spool.errors import NotAllowed
 from spool.names import new_id
+from spool.settings import load
 from spool.signing import Key
-from spool.times import DAY, MINUTE
+from spool.times import DAY, MINUTE, parse_utc
+from spoold.core.values import Now
+from spoold.sources.signatures import Signatures
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
@@ -224,3 +228,30 @@ def test_the_command_signs_and_says_why_where_it_cannot(live: Make, keys: Path) 
     shutil.copy(keys / "good", spool.place / "open")
     (spool.place / "open").chmod(0o644)
     assert "are too open: chmod 600 it" in submit(spool.place / "open").stderr
+
+
+class Beside(RealDisk):
+    """Another daemon forgets the same signatures, as soon as this one has listed a directory."""
+
+    def __init__(self, root: str, listed: str) -> None:
+        super().__init__(root)
+        self.listed = listed
+
+    def names(self, path: str) -> list[str]:
+        found = super().names(path)
+        if path == self.listed:
+            tidied(RealDisk(self.root))
+        return found
+
+
+def tidied(disk: RealDisk) -> None:
+    Signatures(disk, disk.root, load("")).tidy(Now(parse_utc("2026-11-21T12:00:00Z"), 0))
+
+
+@pytest.mark.parametrize("listed", ["signed", "signed/2026-01-01"])
+def test_two_daemons_forget_the_same_signatures(disk: RealDisk, listed: str) -> None:
+    disk.make_dir("signed/2026-01-01")
+    for number in range(3):
+        disk.write(f"signed/2026-01-01/{number}.json", b"{}")
+    tidied(Beside(disk.root, listed))
+    assert disk.names("signed") == []
