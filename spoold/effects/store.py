@@ -171,7 +171,13 @@ class Store:
             if found is not None:
                 text.insert(0, b"\n")  # its last line may be torn: what follows stays whole
         lines_ = b"".join(text)
-        self.disk.append(path, lines_)
+        try:
+            self.disk.append(path, lines_)
+        except Missing:
+            if not self._tidied(group, path):
+                raise
+            size = 0
+            self.disk.append(path, lines_)
         self._sizes[path] = size + len(lines_)
         group.files[path] = None
         group.lines = [(path, size, lines_)]

@@ -110,7 +110,11 @@ class Gauge:
 
     def _disk(self) -> str:
         """What is short on the file system of the logs, in words; that of the spool has its own watch."""
-        found, settings = os.statvfs(self.logs), self.state.settings
+        try:
+            found = os.statvfs(self.logs)
+        except FileNotFoundError:  # removed: it is made again where the spool is
+            found = os.statvfs(os.path.dirname(self.logs))
+        settings = self.state.settings
         margin = ROOM_AGAIN if self._short else 1
         free, inodes = found.f_bavail * found.f_frsize, found.f_favail
         why = ""

@@ -1,6 +1,7 @@
 """What is damaged or strange is kept with a reason, and never blocks what stands behind it."""
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -162,3 +163,12 @@ def test_a_damaged_task_that_a_verb_meets_is_put_aside(spool_at, body, verb):
     (reason,) = (live.root / "corrupt").glob(f"*{task_id}*.reason.json")
     assert path in reason.read_text()
     assert live.end(live.submit("ok.y"))["event"] == "done"
+
+
+def test_a_journal_that_is_removed_while_it_serves_is_made_again(live):
+    spool = live(handler("say.*", "echo said"))
+    spool.end(spool.submit("say.one"))
+    shutil.rmtree(spool.root / layout.JOURNAL)
+    task = spool.submit("say.two")
+    assert spool.end(task)["event"] == "done"
+    assert task in {line["id"] for line in spool.journal("succeed")}

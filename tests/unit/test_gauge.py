@@ -211,6 +211,12 @@ def test_a_full_file_system_of_the_logs_is_told(tmp_path: Path) -> None:
     assert "min_free_bytes" in found
 
 
+def test_logs_that_were_removed_are_on_the_file_system_of_the_spool(tmp_path: Path) -> None:
+    found = gauge(tree(tmp_path, BARE), settings="min_free_inodes = 1")
+    found.logs = str(tmp_path / "logs")
+    assert found.look(5).short == ""
+
+
 def test_the_memory_of_a_run_is_that_of_its_tree(tmp_path: Path) -> None:
     page = os.sysconf("SC_PAGE_SIZE")
     files = {
