@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 from watchdog.observers.inotify_c import (
@@ -43,9 +44,12 @@ BOXES = "boxes"  # the place where a box for one writer is made, and then given 
 class _Ring:
     """What watchdog calls: any news is a ring, an overflow too."""
 
-    def __init__(self, rung: set[str], latest: deque[str], name: str) -> None:
+    def __init__(
+        self, rung: set[str], latest: deque[str], seen: dict[str, tuple[int, int]], name: str
+    ) -> None:
         self.rung = rung
         self.latest = latest
+        self.seen = seen
         self.name = name
 
     def on_event(self, event: InotifyEvent) -> None:
@@ -56,6 +60,7 @@ class _Ring:
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         del wd
         self.rung.add(self.name)
+        self.seen.pop(self.name, None)
 
     def on_queue_overflow(self) -> None:
         self.rung.add(self.name)
@@ -69,11 +74,12 @@ class Doorbell:
 
         `more`: the places that there are now; asked when there may be others.
         """
-        self._places: dict[str, str] = {}
+        self._places = places
         self._more = more
         self.latest: deque[str] = deque(maxlen=LATEST)  # that came into incoming/, for who takes them
         self._rung: set[str] = set()
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}  # which directories it watches
+        self._numbers = count()
         self._inotify = InotifyFD()
         self.fd: int = self._inotify._inotify_fd  # noqa: SLF001 - watchdog lends it to its own thread only
         os.set_inheritable(self.fd, False)  # noqa: FBT003 - watchdog leaves it to be inherited
@@ -83,26 +89,25 @@ class Doorbell:
         self.grow()
 
     def grow(self) -> None:
-        """Watch what has come since, and ring for it: something may lie there already."""
+        """Watch what has come since, or was made again, and ring for it: something may lie there."""
         found = 1 if self._more is not None else 0
         while found:  # what is made while it looks is found by another look
             found = 0
             for name, path in (self._more() if self._more is not None else {}).items():
-                if name not in self._places:
-                    with suppress(OSError):
+                with suppress(OSError):
+                    if self._seen.get(name) != _which(path):
                         self._watch(name, path)
                         self._rung.add(name)
                         found += 1
 
     def _watch(self, name: str, path: str) -> None:
         os.scandir(path).close()  # watchdog swallows EACCES
-        found = os.stat(path)
-        ring = _Ring(self._rung, self.latest, name)
+        found = _which(path)
+        ring = _Ring(self._rung, self.latest, self._seen, name)
         mask = MASK | InotifyConstants.IN_ATTRIB if name == BOXES else MASK
-        number = CallbackId(len(self._places))
+        number = CallbackId(next(self._numbers))
         self._inotify.add_callback(os.fsencode(path), Mask(mask), ring, number)
-        self._places[name] = path
-        self._seen[name] = (found.st_dev, found.st_ino)
+        self._seen[name] = found
 
     def answer(self) -> set[str]:
         """Who rang since the last answer; many rings are one. Call it when `fd` is readable."""
@@ -116,13 +121,17 @@ class Doorbell:
 
     @property
     def sound(self) -> bool:
-        """Whether the directories are still the ones it watches."""
+        """Whether the directories it was made for are still the ones it watches."""
         try:
-            now = {n: (s.st_dev, s.st_ino) for n, p in self._places.items() for s in [os.stat(p)]}
+            return all(self._seen.get(name) == _which(path) for name, path in self._places.items())
         except OSError:
             return False
-        return now == self._seen
 
     def close(self) -> None:
         """Stop watching."""
         self._inotify.close()
+
+
+def _which(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino

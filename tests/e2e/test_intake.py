@@ -6,9 +6,11 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from spool import layout
 from spool.names import new_id
-from spoold.sources.doorbell import Doorbell
+from spoold.sources.doorbell import BOXES, Doorbell
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
@@ -193,5 +195,37 @@ def test_the_doorbell_tells_the_names_that_came(tmp_path: Path) -> None:
         )
         assert bell.answer() == {"incoming", "root"}
         assert list(dict.fromkeys(bell.latest)) == ["a.json", "\udcff.json"]
+    finally:
+        bell.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_a_box_that_was_made_again_rings_and_one_that_is_gone_is_no_trouble(
+    tmp_path: Path, how: str
+) -> None:
+    boxes = tmp_path / layout.WRITERS
+    box = boxes / "1001"
+    for folder in (tmp_path / layout.INCOMING, boxes, box):
+        folder.mkdir()
+
+    def more() -> dict[str, str]:
+        return {BOXES: str(boxes), **{path.name: str(path) for path in boxes.iterdir()}}
+
+    bell = Doorbell({"incoming": str(tmp_path / layout.INCOMING), "root": str(tmp_path)}, more)
+    try:
+        (box / "x.json").touch()
+        assert "1001" in bell.answer()
+        (box / "x.json").unlink()
+        box.rmdir() if how == "removed" else box.rename(tmp_path / "old")
+        (tmp_path / "ring").touch()
+        bell.answer()
+        assert bell.sound
+        box.mkdir()
+        assert bell.answer() >= {BOXES, "1001"}
+        (box / "y.json").touch()
+        assert bell.answer() == {"1001"}
+        (tmp_path / layout.INCOMING).rmdir()
+        bell.answer()
+        assert not bell.sound
     finally:
         bell.close()
