@@ -141,7 +141,6 @@ def _serve(args: argparse.Namespace) -> int:
             if pulse is not None:
                 pulse.join()
                 disk.check = pulse.check
-                pulse.start(service.bringer(disk, node, found), service.lookout(root))
             circle = pulse or _circle(root, node)
             service.run(disk, root, node, found, runner, circle, mark, until_idle=args.until_idle)
     except (Fenced, OSError) as problem:

@@ -76,8 +76,10 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     signals = Signals()  # first: a signal during start-up must not be lost
     now = clock()
     state = State(node, found, machine.usable_cpus())
-    state.pauses = read_pauses(disk)
     pulse = circle if isinstance(circle, Pulse) else None
+    if pulse is not None:  # the others are waiting for a beat
+        pulse.start(bringer(disk, node, state), lookout(root))
+    state.pauses = read_pauses(disk)
     usage = UsageFile(disk, node, state.history)
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
@@ -86,7 +88,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     if runner.begun is not None:
         runner.begun.renew(begun.keys(events))
     if pulse is None:
-        circle.start(bringer(disk, node, found), lookout(root))
+        circle.start(bringer(disk, node, state), lookout(root))
     state.peers, state.lease = circle.neighbours.live, circle.neighbours.lease
     state.others = daemons.takes(disk) if len(state.peers) > 1 else {}
     state.reread = pulse is not None or len(state.peers) > 1
@@ -185,10 +187,11 @@ def _crowd(disk: RealDisk, root: str, found: Settings, old: Crowd | None = None)
     return Crowd(disk, People(root_counts=not mounts.is_network(root)), found)
 
 
-def bringer(disk: FencedDisk, node: str, found: Settings) -> Callable[[str], Iterator[Event]]:
+def bringer(disk: FencedDisk, node: str, state: State) -> Callable[[str], Iterator[Event]]:
     """What brings back the tasks of a dead node, and tells of those that this one has to look after.
 
-    In a thread, over a disk of its own: the first rename of a dead host's file may take minutes.
+    In a thread, over a disk of its own: the first rename of a dead host's file may take minutes. Of the
+    state it takes the settings, as they are then.
     """
 
     def bring_back(dead: str) -> Iterator[Event]:
@@ -196,7 +199,7 @@ def bringer(disk: FencedDisk, node: str, found: Settings) -> Callable[[str], Ite
         own.check, own.file_mode, own.dir_mode = disk.check, disk.file_mode, disk.dir_mode
         try:
             kill_leftovers(disk.root, dead)  # where it was on this host
-            yield from reclaim(own, dead, node, found, clock(), begun.read(disk.root, dead))
+            yield from reclaim(own, dead, node, state.settings, clock(), begun.read(disk.root, dead))
         finally:
             own.close()
 

@@ -12,7 +12,12 @@ from spool import layout
 from spool.beats import Beat, Death
 from spool.disk import DiskFull, RealDisk
 from spool.init import init
-from spoold import daemon, locks
+from spool.names import new_id, parse_entry
+from spool.owncopy import decode_task, encode_task, first_entry
+from spool.settings import load
+from spoold import daemon, locks, service
+from spoold.core.state import State
+from spoold.effects.fenced import FencedDisk
 from spoold.sources.housemates import ALONE, PATIENCE, TOGETHER, Housemates, is_buried
 from spoold.sources.pulse import Circle
 
@@ -156,3 +161,19 @@ def test_a_daemon_waits_while_its_tasks_are_brought_back(
     with pytest.raises(TimeoutError):
         daemon._taken(path, "two")
     held.die()
+
+
+def test_what_a_dead_node_left_goes_by_the_settings_of_now(disk: RealDisk) -> None:
+    doc = b'{"v":1,"id":"%s","task":"t.x","args":{},"at":"%s","submitted_at":"%s"}'
+    body = decode_task(doc % (new_id().encode(), *[b"2026-11-21T12:00:00.000000Z"] * 2))
+    path = layout.running("dead", first_entry(body))
+    for target in (path, layout.own_copy(body.id or "")):
+        disk.make_dir(layout.parent_of(target))
+    disk.write(path, encode_task(body))
+    disk.link(path, layout.own_copy(body.id or ""))
+    state = State("here", load("poison_after = 9"), 2)
+    bring_back = service.bringer(FencedDisk(disk.root), "here", state)
+    state.settings = load("poison_after = 1")
+    assert list(bring_back("dead")) == []
+    (name,) = disk.names(layout.HELD)
+    assert parse_entry(name).why == "poison"
