@@ -455,7 +455,8 @@ class Loop:
             events += self._care(now)
         state = self.core.state
         self.intake.among(state.peers)
-        if (self.intake.unsettled or state.later or self.core.look_again) and now.mono >= self._next_look:
+        waits = self.intake.unsettled or self.intake.short or state.later or self.core.look_again
+        if waits and now.mono >= self._next_look:
             self._next_look = now.mono + (self._wants_look() or 0)
             later = state.later or self.core.look_again
             state.later = self.core.look_again = False

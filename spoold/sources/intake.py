@@ -71,6 +71,7 @@ PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
 LEFT = 2_000_000  # for what another node should have taken, us
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
+SHORT = 1_000_000  # the same for one that there was no room for
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
 UNKNOWN = "unknown"
 BOUND = {"action", "tasks", "key", "after"}  # fields of what keeps its place among the others
@@ -175,7 +176,11 @@ class Intake:
 
     def again(self) -> None:
         """Look again at what was not ready; who was only too fast goes on with what is known of his."""
-        if self.crowd is not None and self.crowd.held and not self._waiting and not self._left:
+        if (
+            self.crowd is not None
+            and self.crowd.held
+            and not (self._waiting or self._left or self._large)
+        ):
             self.crowd.held = 0
         else:
             self.ring()
@@ -208,10 +213,15 @@ class Intake:
         """How many files are not ready yet."""
         return len(self._waiting) + self._left + (self.crowd.held if self.crowd is not None else 0)
 
+    @property
+    def short(self) -> bool:
+        """Whether there was no room for what lies there."""
+        return bool(self._large)
+
     def next_look(self) -> int | None:
         """In how many us files that are not ready want another look; None where there are none."""
         slow = self.crowd.next_look() if self.crowd is not None else None
-        return AGAIN if self._waiting or self._left else slow
+        return AGAIN if self._waiting or self._left else SHORT if self._large else slow
 
     def look(self, now: Now, room: int = FOREVER) -> list[Arrived | Invalidated]:
         """The next slice of files as events, in the order they were dropped in.
@@ -398,8 +408,8 @@ class Intake:
             found = later.then
         except NoRoom as short:
             if path not in self._large:
-                words = "%s waits: it brings %d tasks, and there is room for %d (min_free_inodes)"
-                log.warning(words, name, short.tasks, self._room)
+                words = "%s waits: it brings %d task%s, and there is room for %d (min_free_inodes)"
+                log.warning(words, name, short.tasks, "s" * (short.tasks != 1), self._room)
             self._large[path] = short.tasks
             return None
         except (Missing, TooMany, DiskFull) as why:

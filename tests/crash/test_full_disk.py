@@ -1,6 +1,7 @@
 """A file system that really fills: intake stops and says so, nothing is lost, it goes on by itself."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -117,7 +118,7 @@ def test_the_status_is_fresh_though_not_one_inode_is_left(small):
 
 
 def test_a_batch_of_more_tasks_than_inodes_waits_and_holds_up_nobody(small):
-    toml = 'min_free_bytes = 0\nmin_free_inodes = 40\nhousekeeping = "200ms"\n'
+    toml = "min_free_bytes = 0\nmin_free_inodes = 40\n"
     live = small("size=8m,nr_inodes=300", toml + handler("ok.*", "true"))
     live.start()
     full = live.place / "many"
@@ -132,6 +133,24 @@ def test_a_batch_of_more_tasks_than_inodes_waits_and_holds_up_nobody(small):
     for path in full.iterdir():
         path.unlink()
     live.wait_count(len(ids), "pending")
+
+
+def test_one_task_that_there_are_no_inodes_for_is_taken_as_soon_as_there_are(small):
+    toml = "min_free_bytes = 0\nmin_free_inodes = 40\n"
+    live = small("size=8m,nr_inodes=300", toml + handler("ok.*", "true"))
+    live.start()
+    assert live.end(live.submit("ok.before"))["event"] == "done"
+    full = live.place / "many"
+    full.mkdir()
+    live.signal(signal.SIGSTOP)
+    task_id = live.submit("ok.during")
+    for i in range(os.statvfs(live.place).f_favail - 41):
+        (full / str(i)).touch()
+    live.signal(signal.SIGCONT)
+    until(lambda: "it brings 1 task, and there is room for 0" in live.says(), "it says what waits")
+    for path in full.iterdir():
+        path.unlink()
+    assert live.end(task_id)["event"] == "done"
 
 
 def test_a_service_manager_sees_that_a_daemon_without_room_lives(small, tmp_path):
