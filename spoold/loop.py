@@ -26,6 +26,7 @@ from spoold.core.once import wants_key
 from spoold.core.soon import SOON
 from spoold.core.values import (
     Ask,
+    Brought,
     Drop,
     Forward,
     FreeKeys,
@@ -187,7 +188,10 @@ class Core:
         that is to be cancelled, say, would else be on disk first.
         """
         while self._events:
-            self._actions += decide(self.state, self._events.popleft(), now)
+            event = self._events.popleft()
+            if isinstance(event, Peers | Brought):
+                self.after.again()  # another node had taken in what waits
+            self._actions += decide(self.state, event, now)
             self._changed |= bool(self._actions)
             self._perform(now)
 
@@ -473,10 +477,8 @@ class Loop:
         """News of the other nodes; what they have changed is read when it is worth it."""
         events: list[Event] = []
         for event in self.circle.events():
-            if isinstance(event, Peers):
-                self.core.after.again()  # what has gone may have taken in what waits
-                if len(event.live) > 1:
-                    self.core.store.end_log()
+            if isinstance(event, Peers) and len(event.live) > 1:
+                self.core.store.end_log()
             if not isinstance(event, Rung):
                 events.append(event)
             elif event.where == "incoming":

@@ -49,6 +49,7 @@ from spoold.core.values import (
     Arrived,
     Begun,
     Broken,
+    Brought,
     Crashed,
     Drop,
     Exited,
@@ -167,6 +168,9 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.stirs += 1
             state.forget_all()
             return []
+        case Brought():
+            state.forget_all()
+            return [Scan("held")]
         case Rung():
             return []  # the loop looks
         case Takes():

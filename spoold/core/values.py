@@ -302,6 +302,10 @@ class Stirred(Struct, frozen=True):
     """Somebody else may have changed pending/: what is known of it is not all."""
 
 
+class Brought(Struct, frozen=True):
+    """What a dead node had left is back, in pending/ and held/."""
+
+
 class Rung(Struct, frozen=True):
     """Something has changed in `incoming` or `pending`, or has `ended`, by whom ever."""
 
@@ -365,6 +369,7 @@ Event = (
     | Outboxes
     | Peers
     | Stirred
+    | Brought
     | Rung
     | Repaused
     | Takes

@@ -21,7 +21,7 @@ from spool.beats import Beat
 from spool.disk import RealDisk
 from spool.errors import Busy
 from spool.mounts import is_network
-from spoold.core.values import Peers, Stirred
+from spoold.core.values import Brought, Peers
 from spoold.sources.neighbours import SECOND, Fenced, Neighbours, Taken
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Circle:
             try:
                 for event in self._bring_back(node):
                     self._tell(event)
-                self._tell(Stirred())
+                self._tell(Brought())
             except Fenced:
                 return
             except OSError as problem:

@@ -20,6 +20,7 @@ from spoold.core.state import Lane, State
 from spoold.core.values import (
     Answered,
     Begun,
+    Brought,
     Crashed,
     Exited,
     Kill,
@@ -29,7 +30,6 @@ from spoold.core.values import (
     Reloaded,
     Repaused,
     Returned,
-    Stirred,
     Stop,
     Tick,
 )
@@ -386,7 +386,7 @@ class Host:
         for node in list(self.neighbours.deaths):
             events += reclaim(self.store.disk, node, self.node, self.settings, now)
             self.neighbours.buried(node)
-            events.append(Stirred())
+            events.append(Brought())
         return events
 
     def _rows_of_others(self) -> list[Repaused]:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from spool import layout, look
 from spool.times import SECOND
 from spoold.core import share
+from spoold.core.values import Brought
 from tests.crash.scenarios import ident
 from tests.simulation import invariants
 from tests.simulation.faults import Crash, Hooked
@@ -179,3 +180,19 @@ def test_what_is_late_is_told_by_the_node_that_has_it(miss: str, dies: int | Non
         made.writers.drop({"action": "resume"})
         made.drain()
         invariants.at_end(made)
+
+
+def test_what_waits_for_others_and_is_brought_back_later_goes_on_when_those_have_ended() -> None:
+    made = World(nodes=2, lease=10)
+    one = made.boot("n1")
+    made.writers.submit({"task": "run.a", "id": ident(1), "at": "+20s"})
+    made.writers.submit({"task": "run.a", "id": ident(2), "after": [ident(1)]})
+    made.run(SECOND)
+    (held,) = made.disk.walk(layout.HELD)
+    elsewhere = f"{layout.TMP}/{held.rpartition('/')[2]}"
+    made.disk.move(held, elsewhere)
+    made.run(30 * SECOND)
+    made.disk.move(elsewhere, held)
+    one.first.append(Brought())
+    made.run(SECOND)
+    assert [task_id for task_id, _, _ in made.watch.starts] == [ident(1), ident(2)]
