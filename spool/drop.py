@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 class Box(Struct, frozen=True):
-    """Where a writer prepares a file and where he drops it; `blind`: he may not list it."""
+    """Where a writer prepares a file and where he drops it; `blind`: he may not list it.
+
+    `whose`: the uid of another user, who alone reads what is dropped.
+    """
 
     tmp: str = layout.TMP
     incoming: str = layout.INCOMING
     blind: bool = False
+    whose: int | None = None
 
 
 OWN = Box()
@@ -33,10 +37,17 @@ SHARED = "are not taken in a spool of several users: give a path in args"
 
 
 def box_of(disk: RealDisk) -> Box:
-    """The box for this user; where it is not his spool, what he writes is for another user to read."""
+    """The box for this user; where it is not his spool, what he writes is for another user to read.
+
+    What root drops into a private one becomes its user's; that of anybody else would be read by nobody.
+    """
     info, uid = disk.info(layout.INCOMING), os.geteuid()
     if info is None or info.uid == uid:
         return OWN
+    top = os.fstat(disk.fd)
+    if top.st_uid == info.uid:
+        disk.owner = top.st_uid, top.st_gid
+        return Box(whose=top.st_uid)
     disk.file_mode, disk.others = 0o640, True
     own = f"{layout.WRITERS}/{uid}"
     if disk.info(own) is not None:
@@ -85,7 +96,7 @@ class Drops:
         """
         if not is_id(task_id) or not is_task(name):
             return
-        if self.box is not OWN:
+        if self.box.blind or self.box.tmp != OWN.tmp:
             raise Invalid("files", None, SHARED)
         path = f"{self.box.tmp}/.{new_id()}.given"
         with open(source, "rb") as given:
@@ -148,8 +159,13 @@ class Drops:
             why = f"has no {self.box.tmp}/ or {self.box.incoming}/ any more; mend it with `spool init`"
             return NotASpool(self.root, why)
         if isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
-            denied = isinstance(problem, PermissionError) and self.box.blind
-            who = who_drops(self.root) if denied else f": {problem.strerror}"
+            denied = isinstance(problem, PermissionError)
+            who = f": {problem.strerror}"
+            if denied and self.box.blind:
+                who = who_drops(self.root)
+            elif denied and self.box.whose is not None:
+                way = "spool init --system makes one for several users"
+                who = f": it is the own spool of uid {self.box.whose}; {way}"
             return NotAllowed(f"{place}: uid {os.geteuid()} may not write there{who}")
         return problem
 

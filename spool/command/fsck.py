@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, and mend where asked to."""
+    from spool import layout
     from spool.command import render
     from spool.command.bar import Bar
     from spool.fsck import check
@@ -41,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     if why:
         print(f"spool: {safe(spool.path)}: {why}", file=sys.stderr)
         return EX_TEMPFAIL
+    if os.geteuid() == 0:  # what it makes is for spoold
+        serves = os.stat(f"{spool.path}/{layout.PENDING}")
+        spool.disk.owner = serves.st_uid, serves.st_gid
     bad = total = 0
     with Bar("fsck", of="files") as bar:
         bar.total = _files(spool.disk) if bar.shown else None

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spool import modes
+from spool import Spool, modes
 from spool.command.main import main
 from spool.doctor import examine
+from spool.init import init
 from spool.probes import BAD
 from tests.e2e.live import handler
-from tests.security.shared import ANN, READ, SPOOLD, SUBMIT, Shared, made, needs_users
+from tests.security.shared import ANN, BOB, READ, SPOOLD, SUBMIT, Shared, made, needs_users, python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,59 @@ def mended(root: Path) -> list[str]:
     """What is bad after the doctor has mended what he can."""
     list(examine(str(root), fix=True))
     return [check.what for check in examine(str(root)) if check.level == BAD]
+
+
+@pytest.fixture
+def anns(tmp_path: Path) -> Path:
+    """A user's own spool."""
+    root = tmp_path / "spool"
+    init(str(root))
+    for path in (root, *root.rglob("*")):
+        os.chown(path, ANN, ANN)
+    return root
+
+
+def test_what_root_drops_into_the_spool_of_a_user_is_that_users(anns: Path) -> None:
+    given = anns.parent / "given"
+    given.write_text("x")
+    with Spool(anns) as spool:
+        task = spool.submit("note", files={"a": given})
+        spool.submit_many([{"task": "note"}])
+        spool.cancel(task)
+    assert main(["--spool", str(anns), "submit", "note"]) == 0
+    dropped = [path.stat() for path in (*(anns / "incoming").iterdir(), *(anns / "tmp").iterdir())]
+    assert [(info.st_uid, info.st_gid, info.st_mode & 0o777) for info in dropped] == [
+        (ANN, ANN, 0o600)
+    ] * 5
+
+
+def test_what_the_user_of_a_spool_could_not_read_is_refused_at_once(made: Make) -> None:
+    spool = made()
+    own = spool.root.parent / "own"
+    init(str(own))
+    for path in (own, *own.rglob("*")):
+        os.chown(path, ANN, ANN)
+    for path in (own, own / "incoming", own / "tmp"):
+        path.chmod(0o777)
+    (own / "format").chmod(0o644)
+    done = spool.run(BOB, python(), "-m", "spool", "--spool", str(own), "submit", "note")
+    assert (done.returncode, done.stdout) == (77, "")
+    assert f"it is the own spool of uid {ANN}; spool init --system" in done.stderr
+    assert os.listdir(own / "tmp") == os.listdir(own / "incoming") == []
+
+
+def test_what_root_drops_into_a_spool_of_several_users_is_read(made: Make) -> None:
+    spool = made(NOTE + '[policy."user:root"]\ntasks = ["*"]\n').start()
+    assert spool.event("done", spool.submitted(0, "note", groups=()))["submitted_by"]["uid"] == 0
+
+
+def test_what_root_repairs_stays_of_the_user_of_the_spool(anns: Path) -> None:
+    (anns / "held" / "nonsense").touch()
+    os.chown(anns / "held" / "nonsense", ANN, ANN)
+    (anns / "corrupt").rmdir()
+    assert main(["--spool", str(anns), "fsck", "--repair"]) == 0
+    assert os.listdir(anns / "corrupt")
+    assert owners(anns, but=()) == {ANN}
 
 
 def test_where_root_has_the_directory_of_what_waits_the_others_tell_whose_it_is(made: Make) -> None:
