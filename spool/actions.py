@@ -116,8 +116,9 @@ def _unknown(kind: str, name: str, value: object) -> Invalid:
 
 def _recurring(doc: dict[str, Any], moment: Moment) -> Schedule:
     """A task that comes again and again: a schedule called as its key, else as the task."""
-    if "id" in doc:
-        read(TAKES["submit"]["id"], doc["id"], moment)  # that is all: a schedule has none of its own
+    for field in ("id", "tz"):
+        if field in doc:  # of the id that is all: a schedule has none of its own
+            read(TAKES["submit"][field], doc[field], moment)
     table = {name: value for name, value in doc.items() if name not in ("action", "id", "key", "tz")}
     if "tz" in doc:
         table["timezone"] = doc["tz"]
@@ -128,7 +129,7 @@ def _recurring(doc: dict[str, Any], moment: Moment) -> Schedule:
     try:
         scheduled.checked(name, table)
     except Invalid as problem:
-        field = {"timezone": "tz", "recurring": called}.get(problem.field, problem.field)
+        field = called if problem.field == "recurring" else problem.field
         raise Invalid(field, problem.value, problem.rule, problem.near) from None
     return Schedule(name=name, table=table, why=None)
 

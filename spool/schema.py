@@ -3,7 +3,7 @@
 It cannot say what depends on the clock or on other fields: whether a date exists and lies in
 range, the size of meta and of text durations, all-zero trace ids, the date inside an id, NUL in
 x-... fields, characters of a key that cannot be printed, node beside task, twice the same id or key
-in a batch, the arguments of spool.run, the names that begin with spool. and are ours.
+in a batch, the arguments of spool.run, the names that begin with spool. and are ours, what cron takes.
 An integer written as 1.0 passes here and is refused there.
 """
 
@@ -15,8 +15,10 @@ from spool.backoff import DEFAULT_FACTOR, MAX_FACTOR, MAX_WAIT
 from spool.fields import ACTIONS, CONTROLS, MAX_KEY, MAX_TASKS, REQUIRED, TAKES
 from spool.fingerprint import FINGERPRINT
 from spool.kinds import ERROR_PARTS, MAX_VERSION, TRACE
+from spool.knobs import RECURRING_ROWS
 from spool.layout import STATES
 from spool.patterns import PATTERN
+from spool.schedule import MAX_TEXT
 from spool.times import DURATION, SECOND, TIME
 
 if TYPE_CHECKING:
@@ -34,13 +36,13 @@ _TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "on_failure": ["after"
 
 
 def build() -> Schema:
-    """The schema, draft 2020-12: one branch per action, and one for a batch."""
+    """The schema, draft 2020-12: one branch per action, one for a batch and one for what recurs."""
     task = _open(_properties("submit"), REQUIRED["submit"])
     branches = [_action(action) for action in ACTIONS]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "spool action, format 1",
-        "oneOf": [*branches, _batch()],
+        "oneOf": [*branches, _batch(), _again()],
         "$defs": {"task": {**task, "dependentRequired": _TOGETHER}},
     }
 
@@ -79,6 +81,26 @@ def _batch() -> Schema:
     return {"title": "submit, many", **_closed(properties, ("tasks",))}
 
 
+def _again() -> Schema:
+    """A task that comes again and again: the table of a schedule, and what stands beside it."""
+    tasks = TAKES["submit"]
+    beside = {name: _described(tasks[name]) for name in ("id", "tz")}
+    name = {**_described(TAKES["schedule"]["name"]), "description": "what the schedule is called"}
+    more = {"action": {"const": "submit"}, **beside, "key": name}
+    made = _schedule()
+    return {"title": "submit, again and again", **made, "properties": {**made["properties"], **more}}
+
+
+def _schedule() -> Schema:
+    properties = {name: _described(row) for name, row in RECURRING_ROWS.items()}
+    return _open(properties, ("every", "task"))
+
+
+def _described(row: Field) -> Schema:
+    found = {**_SCHEMAS[row.kind](row), "description": row.text}
+    return found if row.default in (None, ()) else {**found, "default": row.default}
+
+
 def _closed(properties: Schema, required: tuple[str, ...] = ()) -> Schema:
     """An object of these properties and no others."""
     return {
@@ -95,12 +117,7 @@ def _open(properties: Schema, required: tuple[str, ...]) -> Schema:
 
 
 def _properties(action: str) -> Schema:
-    found: Schema = {}
-    for row in TAKES[action].values():
-        found[row.name] = {**_SCHEMAS[row.kind](row), "description": row.text}
-        if row.default not in (None, ()):
-            found[row.name]["default"] = row.default
-    return found
+    return {name: _described(row) for name, row in TAKES[action].items()}
 
 
 def _duration(low: int, high: int) -> Schema:
@@ -191,16 +208,20 @@ _SCHEMAS: dict[str, Callable[[Field], Schema]] = {
     "duration": lambda row: _duration(row.low or 0, row.high or 0),
     "error": _error,
     "errors": _errors,
+    "every": lambda _row: {"type": ["string", "number"], "maxLength": MAX_TEXT},
     "flag": lambda _row: {"type": "boolean"},
     "id": _pattern(_ID),
     "ids": _ids,
+    "json": lambda _row: {},
     "key": lambda row: {"type": "string", "minLength": 1, "maxLength": row.high},
+    "later": lambda row: _duration(row.low or 0, row.high or 0),
     "match": _match,
     "meta": lambda _row: {"type": "object"},
     "name": _pattern(_NAME),
     "percent": lambda _row: {"type": "number", "minimum": 0, "maximum": 100},
+    "place": lambda _row: {"type": "string", "maxLength": 255},
     "scope": _pattern(f"^@?{PATTERN}$"),
-    "table": lambda _row: {"type": "object"},
+    "table": lambda _row: _schedule(),
     "text": _text,
     "time": _time,
     "trace": _pattern(f"^{TRACE}$"),

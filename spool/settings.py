@@ -288,9 +288,11 @@ def _read(rows: dict[str, Field], table: dict[str, Any], path: str, prefix: str)
             raise ConfigError(path, f"{prefix}{label(key)}", value, rule or f"is no setting{of}", near)
     values = {}
     for key, row in rows.items():
-        given = table.get(key, row.default)
         try:
-            values[key] = None if given is None else read_knob(row, given)
+            if key in table or row.default is not None:
+                values[key] = read_knob(row, table.get(key, row.default))
+            else:
+                values[key] = None
         except Invalid as error:
             raise ConfigError(
                 path, f"{prefix}{error.field}", error.value, error.rule, error.near

@@ -16,6 +16,7 @@ from spool import fields, times
 from spool.actions import Incomplete, decode, decode_task, encode_task, interpret
 from spool.backoff import Backoff, parse_backoff, plain_backoff
 from spool.errors import Invalid
+from spool.knobs import RECURRING_ROWS
 from spool.names import EARLIEST, LATEST, id_from
 from spool.owncopy import Task
 
@@ -377,6 +378,23 @@ def test_the_schema_and_the_dispatcher_agree(doc: dict[str, Any]) -> None:
 @given(documents(jsons))
 def test_what_the_dispatcher_takes_the_schema_allows(doc: dict[str, Any]) -> None:
     assert VALIDATOR.is_valid(doc) or not accepted(doc)
+
+
+WEEKLY = {"task": "a", "every": "@weekly"}
+
+
+@pytest.mark.parametrize(
+    "name", [*fields.TAKES["submit"], "overlap", "timezone", "then", "x-a", "nosuch"]
+)
+def test_the_schema_and_the_dispatcher_agree_on_what_recurs(name: str) -> None:
+    row = RECURRING_ROWS.get(name) or fields.TAKES["submit"].get(name)
+    kinds = [] if row is None else [*row.choices, *GOOD.get(row.kind, []), *BAD.get(row.kind, [])]
+    for value in (*kinds, None, 1, "UTC", {}):
+        if (name, value) != ("task", "a"):
+            doc = {**WEEKLY, name: value}
+            assert VALIDATOR.is_valid(doc) == accepted(doc), doc
+        table = {"action": "schedule", "name": "n", "table": {**WEEKLY, name: value}}
+        assert VALIDATOR.is_valid(table) == accepted(table), table
 
 
 def test_the_schema_is_one() -> None:
