@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from spool import layout
@@ -33,6 +33,20 @@ def closed(root: str, problem: PermissionError) -> NotAllowed | None:
     if os.access(path, os.R_OK):
         return NotAllowed(f"{path}: uid {os.geteuid()} may not change it")
     return unread(root, top, path)
+
+
+def kept_out(root: str, problem: PermissionError) -> NotAllowed | None:
+    """What spoold says of it, whose all of it is to be; None where it is about no place of this spool."""
+    named = [os.path.join(root, os.fsdecode(n)) for n in (problem.filename, problem.filename2) if n]
+    ours = [path.removeprefix(f"{root}/").split("/") for path in named if path.startswith(f"{root}/")]
+    for parts in ours:
+        for path in (os.path.join(root, *parts[: i + 1]) for i in range(len(parts))):
+            with suppress(OSError):
+                if (uid := os.lstat(path).st_uid) != os.geteuid():
+                    way = f"chown {os.geteuid()} {shlex.quote(path)}, or spool doctor --fix, as root"
+                    return NotAllowed(f"{path} belongs to uid {uid}, not to uid {os.geteuid()}; {way}")
+    why = f"{problem.strerror} for uid {os.geteuid()}; spool doctor may tell more"
+    return NotAllowed(f"{named[0]}: {why}") if ours else None
 
 
 def unread(root: str, top: str, path: str) -> NotAllowed:

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from spool import layout, mounts
+from spool.closed import kept_out
 from spool.command.parser import Parser
 from spool.disk import DiskFull, RealDisk
 from spool.errors import EX_TEMPFAIL, NO_CWD, Busy, ConfigError, SpoolError
@@ -92,6 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpoolError as problem:
         print(f"spoold: {safe(problem)}", file=sys.stderr)
         return problem.exit_code
+    except PermissionError as problem:
+        if (told := kept_out(_root(args.spool), problem)) is None:
+            raise
+        print(f"spoold: {safe(told)}", file=sys.stderr)
+        return told.exit_code
     except DiskFull as problem:
         said = "the disk is full: what ended meanwhile may not be on record, and would run again"
         print(f"spoold: stopped while {said} ({safe(problem)})", file=sys.stderr)

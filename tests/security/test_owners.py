@@ -154,3 +154,35 @@ def test_what_writers_have_dropped_stays_theirs(made: Make) -> None:
     name = f"{spool.submitted(ANN, 'note')}.json"
     assert mended(spool.root) == []
     assert (spool.root / "incoming" / name).stat().st_uid == ANN
+
+
+@pytest.mark.parametrize(
+    "name", ["nodes/vm.lock", "nodes/redo", "pending/2026-11-21", "running/vm", "journal/vm"]
+)
+def test_what_is_not_spoolds_ends_it_with_one_line_that_says_what_to_do(made: Make, name: str) -> None:
+    spool = made(NOTE)
+    spool.node = "vm"
+    place = spool.root / name
+    place.touch(0o600) if name.startswith("nodes") else place.mkdir(0o700)
+    assert spool.once("--until-idle") == 77
+    *_, line = spool.says().splitlines()
+    assert "Traceback" not in spool.says()
+    way = f"chown {SPOOLD} {place}, or spool doctor --fix, as root"
+    assert line == f"spoold: {place} belongs to uid 0, not to uid {SPOOLD}; {way}"
+    assert mended(spool.root) == []
+    assert spool.once("--until-idle") == 0
+
+
+def test_what_is_not_spoolds_ends_it_in_the_middle_of_its_work_as_well(made: Make) -> None:
+    spool = made(NOTE).start()
+    task = spool.submitted(ANN, "note")
+    spool.event("done", task)
+    (day,) = (spool.root / "attempts").iterdir()
+    os.chown(day, 0, 0)
+    task = spool.submitted(ANN, "note")
+    assert spool.wait_exit() == 77
+    assert f"{day} belongs to uid 0" in spool.says()
+    assert "Traceback" not in spool.says()
+    assert mended(spool.root) == []
+    spool.start()
+    spool.event("done", task)
