@@ -8,7 +8,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from spool import daemons, layout, modes, probes, strays
+from spool import daemons, layout, look, modes, probes, strays
 from spool.disk import RealDisk
 from spool.errors import NotAllowed, SpoolError
 from spool.init import check_format
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 STALE = 150  # seconds; a living daemon writes its status once a minute
+NEWEST, SLICE = 10_000, 1000  # own copies that are looked at, at once
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"  # what handlers get
 
 
@@ -166,7 +167,25 @@ def _trouble(disk: RealDisk) -> Iterator[Check]:
     if kept:
         what = f"{len(kept)} damaged files were put aside in {layout.CORRUPT}/"
         yield Check(WARN, what, "see the .reason.json beside each; remove them when you are done")
+    if count := _alone(disk):
+        what = (
+            f"{count} of the newest tasks in {layout.IDS}/ stand nowhere else, or a copy lost hard links"
+        )
+        yield Check(WARN, what, "stop spoold, then spool fsck --repair")
     for parent, count in daemons.unread(disk).items():
         if count >= 1000 and parent != layout.DEFAULT_PARENT:
             what = f"{count} events for {parent} are unread"
             yield Check(WARN, what, f"start {parent}, or read them: spool watch {parent} --once --ack")
+
+
+def _alone(disk: RealDisk) -> int:
+    """How many of the newest own copies have no second name, as after a copy of a spool at work."""
+    left, found = NEWEST, 0
+    for date in sorted(look.names(disk, layout.IDS), reverse=True):
+        for names in disk.slices(f"{layout.IDS}/{date}", SLICE):
+            paths = [f"{layout.IDS}/{date}/{name}" for name in names if not name.startswith(".")]
+            found += sum((info := disk.info(path)) is not None and info.nlink == 1 for path in paths)
+            left -= len(paths)
+            if left <= 0:
+                return found
+    return found

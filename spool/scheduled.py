@@ -28,7 +28,9 @@ def also(
     found, broken = list(known), {}
     for name, table in tables.items():
         if name not in names:
-            given = {key: value for key, value in table.items() if value is not None}  # null once was none
+            given = {
+                key: value for key, value in table.items() if value is not None
+            }  # null once was none
             try:
                 found.append(checked(name, given))
             except Invalid as problem:  # of a newer spool, by hand, or in a zone not known here

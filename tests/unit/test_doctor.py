@@ -77,6 +77,19 @@ def test_a_wrong_mode_is_named_with_its_command_and_mended(
     assert path.stat().st_mode & 0o7777 == (0o600 if name == "spool.toml" else 0o700)
 
 
+def test_a_task_that_stands_nowhere_is_told(root: Path) -> None:
+    """As in a copy that was made while it moved."""
+    task = "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"
+    own, place = root / layout.own_copy(task), root / "held" / f"143000.123456,{task},note.json"
+    own.parent.mkdir()
+    own.touch()
+    place.hardlink_to(own)
+    assert not [check for check in examine(str(root)) if "stand nowhere" in check.what]
+    place.unlink()
+    (found,) = [check for check in examine(str(root)) if "stand nowhere" in check.what]
+    assert (found.level, found.remedy) == (WARN, "stop spoold, then spool fsck --repair")
+
+
 def test_a_directory_that_is_missing_is_named(root: Path) -> None:
     (root / "held").rmdir()
     assert any("held is missing" in c.what for c in bad(root))
