@@ -25,7 +25,7 @@ OLD = OLD and not find_spec("django.tasks")
 PROJECT = f"""\
 USE_TZ = True
 SECRET_KEY = "for a test alone"
-INSTALLED_APPS = ["letters"{', "django_tasks"' if OLD else ""}]
+INSTALLED_APPS = ["letters", "spool.django"{', "django_tasks"' if OLD else ""}]
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}}}
 """
 ASK = """

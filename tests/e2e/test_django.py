@@ -347,3 +347,19 @@ def test_check_names_a_queue_that_no_worker_of_django_runs(
     [warning] = SpoolBackend("default", {"QUEUES": ["default", "fast"]}).check()
     assert "queue fast" in warning.msg
     assert '[handlers."fast.*"]\npython = "spool.django.worker"' in warning.hint
+
+
+def test_check_asks_the_backend_of_a_project_that_imports_no_tasks_yet(tmp_path: Any) -> None:
+    (tmp_path / "fresh.py").write_text(
+        'SECRET_KEY = "for a test alone"\n'
+        'INSTALLED_APPS = ["spool.django"]\n'
+        'TASKS = {"default": {"BACKEND": "spool.django.SpoolBackend", "OPTIONS": {"spool": "/nowhere"}}}\n'
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    env = {**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "fresh"}
+    checked = subprocess.run(
+        [sys.executable, "-m", "django", "check"], env=env, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 1
+    assert "spool.E001" in checked.stderr
+    assert "/nowhere" in checked.stderr
