@@ -42,13 +42,23 @@ def encoded(doc: dict[str, Any], limit: int, now: int, zone: tzinfo | None = Non
     try:
         data = orjson.dumps(doc)
     except TypeError as problem:
-        raise Invalid("document", None, f"must be JSON: {problem}") from None
+        raise Invalid(_no_json(doc), None, f"must be JSON: {problem}") from None
     if b"null" in data:
         _refuse_nan(doc, "")
     from spool.actions import decode, interpret  # milliseconds that who only looks need not spend
 
     interpret(decode(data, limit=limit), now=now, dropped=now, zone=zone or LAST_ZONE, uid=None)
     return data
+
+
+def _no_json(doc: dict[str, Any]) -> str:
+    """The first field that cannot be written; where they all can, it is their names that cannot."""
+    for name, value in doc.items():
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            return str(name)
+    return "document"
 
 
 def _field(name: str, value: Any) -> Any:
