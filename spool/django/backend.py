@@ -72,12 +72,7 @@ class SpoolBackend(tasks.BaseTaskBackend):
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
-        self.options = dict(params.get("OPTIONS") or {})
-        for name in self.options:
-            if name not in OPTIONS:
-                near = nearest(name, OPTIONS)
-                hint = f"; did you mean {near}?" if near else ""
-                raise tasks.InvalidTaskBackend(f"TASKS[{alias!r}]: no option {name!r}{hint}")
+        self.options = self._checked(params.get("OPTIONS") or {})
         self.passed_on = fields(**{name: self.options.get(name) for name in PASSED_ON})
         try:  # as the first submission would find out
             encoded({"task": "any", **self.passed_on}, MAX_ACTION_BYTES, time.time_ns() // 1000)
@@ -89,6 +84,21 @@ class SpoolBackend(tasks.BaseTaskBackend):
             if not is_task(queue) or len(queue) > 40:
                 rule = "must be 1 to 40 letters, digits, dots, dashes or underscores"
                 raise tasks.InvalidTaskBackend(f"TASKS[{alias!r}]: queue {queue!r}: {rule}")
+
+    def _checked(self, options: Any) -> dict[str, Any]:
+        where = f"TASKS[{self.alias!r}]"
+        if not isinstance(options, dict):
+            raise tasks.InvalidTaskBackend(f"{where}: OPTIONS must be a dict")
+        for name in options:
+            if name not in OPTIONS:
+                near = nearest(str(name), OPTIONS)
+                hint = f"; did you mean {near}?" if near else ""
+                raise tasks.InvalidTaskBackend(f"{where}: no option {name!r}{hint}")
+        if not isinstance(options.get("spool", ""), str | os.PathLike | None):
+            raise tasks.InvalidTaskBackend(f"{where}: spool must be a path, not {options['spool']!r}")
+        if not isinstance(options.get("on_commit", False), bool):
+            raise tasks.InvalidTaskBackend(f"{where}: on_commit must be True or False")
+        return dict(options)
 
     @property
     def spool(self) -> Spool:
@@ -107,6 +117,9 @@ class SpoolBackend(tasks.BaseTaskBackend):
         Raises InvalidTask, TypeError for what is no JSON, spool.Invalid; Full, NotAllowed, NotASpool.
         """
         self.validate_task(task)
+        if task.func.__module__ == "__main__":
+            rule = "is of the program itself, which no worker imports: define it in a module"
+            raise tasks.InvalidTask(f"{task.module_path} {rule} tasks of an application")
         result = tasks.TaskResult(
             task=task, id=new_id(), status=READY, enqueued_at=None, started_at=None, finished_at=None,
             last_attempted_at=None, args=list(args), kwargs=kwargs, backend=self.alias, errors=[],

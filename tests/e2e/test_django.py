@@ -160,8 +160,20 @@ def test_what_is_wrong_is_told_at_once_and_submits_nothing(spool: Live) -> None:
         tasks.add.enqueue(object())
     with pytest.raises(framework.InvalidTask, match="Queue 'nowhere'"):
         tasks.add.using(queue_name="nowhere")
+    for value in ({1: 2}, 1 << 64, "\ud800"):
+        with pytest.raises(Invalid, match="args: must be JSON"):
+            tasks.add.enqueue(value)
     with transaction.atomic(), pytest.raises(Invalid, match="bytes"):
         tasks.committed.enqueue("x" * (2 << 20))
+    assert list((spool.root / "incoming").iterdir()) == []
+
+
+def test_a_task_of_the_program_itself_is_refused_for_no_worker_would_know_it(
+    spool: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.add.func, "__module__", "__main__")
+    with pytest.raises(framework.InvalidTask, match=r"__main__\.add .* no worker imports"):
+        tasks.add.enqueue(1)
     assert list((spool.root / "incoming").iterdir()) == []
 
 
@@ -324,6 +336,10 @@ def test_settings_that_are_wrong_are_refused_by_name(spool: Live, tmp_path: Any)
         ({"OPTIONS": {"timeout": "soon"}}, "timeout"),
         ({"OPTIONS": {"notify": "a b"}}, "notify"),
         ({"OPTIONS": {"backoff": {"first": 1}}}, "backoff"),
+        ({"OPTIONS": ["x"]}, "OPTIONS must be a dict"),
+        ({"OPTIONS": {7: 1}}, "no option 7"),
+        ({"OPTIONS": {"spool": 3}}, "spool must be a path, not 3"),
+        ({"OPTIONS": {"on_commit": "no"}}, "on_commit must be True or False"),
         ({"QUEUES": []}, "QUEUES"),
         ({"QUEUES": ["a b"]}, "'a b'"),
     ):
