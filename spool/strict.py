@@ -59,7 +59,7 @@ def decode_value(text: str | bytes, name: str) -> Any:
     try:
         orjson.loads(data)  # one value, and nothing behind it
     except orjson.JSONDecodeError as error:
-        raise Invalid(name, None, f"must be JSON: {error}") from None
+        raise Invalid(name, data.decode(errors="replace"), f"must be JSON: {error}") from None
     found = decode(b"{%s:%s}" % (orjson.dumps(name), data), limit=len(data) + LIMIT)
     return found[name]
 
@@ -170,7 +170,7 @@ def _unwritable(value: object, path: str) -> Invalid | None:
         except UnicodeEncodeError:
             return Invalid(path, None, "must hold no lone surrogate (half of a \\uXXXX pair)")
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return Invalid(path, None, "must be an integer within 64 bits")
+        return Invalid(path, value, "must be an integer within 64 bits")
     found = None
     if isinstance(value, dict):
         for name, inner in value.items():
