@@ -75,7 +75,24 @@ def run(args: argparse.Namespace) -> int:
         print(spools.spools[0].preview(named).decode())
     else:
         _submit(args, spools, doc)
+    if "deadline" in doc and "every" not in doc and not args.json:
+        _tell_late(doc, spools)
     return 0
+
+
+def _tell_late(doc: dict[str, Any], spools: Spools) -> None:
+    """It is taken, for on_miss says what becomes of it; but more often it is a slip."""
+    import time
+
+    from spool.actions import Submit, interpret
+    from spool.machine import zone_of
+
+    now = time.time_ns() // 1000
+    times: dict[str, Any] = {name: doc[name] for name in ("task", "at", "deadline", "tz") if name in doc}
+    action = interpret(times, now=now, dropped=now, zone=spools.spools[0].zone or zone_of(""), uid=None)
+    if isinstance(action, Submit) and (task := action.tasks[0]).deadline and task.deadline < task.at:
+        what = "is before at" if "at" in doc else "has passed"
+        print(f"spool: deadline {what}: late from the start", file=sys.stderr)
 
 
 def _submit(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> None:

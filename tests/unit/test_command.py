@@ -66,6 +66,30 @@ def dropped(root: Path) -> list[dict[str, Any]]:
 # submit
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--at", "+1h", "--deadline", "+40s"], "deadline is before at: late from the start"),
+        (["--deadline", "2020-01-01"], "deadline has passed: late from the start"),
+        (["--dry-run", "--deadline", "2020-01-01"], "deadline has passed: late from the start"),
+        (
+            ["--attach", "a=/dev/null", "--deadline", "2020-01-01"],
+            "deadline has passed: late from the start",
+        ),
+        (["--json", "--deadline", "2020-01-01"], ""),
+        (["--at", "+1h", "--deadline", "+2h"], ""),
+        (["--deadline", "+1s"], ""),
+        (["--every", "1h", "--deadline", "1s"], ""),
+    ],
+)
+def test_submit_tells_of_a_task_that_is_late_from_the_start(
+    say: Any, words: list[str], told: str
+) -> None:
+    status, out, err = say("submit", "mail.welcome", *words)
+    assert (status, err) == (0, f"spool: {told}\n" if told else "")
+    assert out.count("\n") == 1
+
+
 def test_submit_prints_the_id_and_nothing_else(root: Path, say: Any) -> None:
     status, out, err = say("submit", "mail.welcome", "to=zoe")
     (doc,) = dropped(root)
