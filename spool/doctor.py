@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spool import daemons, layout, look, modes, probes, strays
 from spool.disk import RealDisk
 from spool.errors import NotAllowed, SpoolError
-from spool.init import check_format
+from spool.init import check_format, outer
 from spool.probes import BAD, OK, WARN, Check
 from spool.settings import Handler, Settings, load
 from spool.times import SECOND, format_span, parse_utc
@@ -30,7 +30,8 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         check_format(root)
         disk = RealDisk(root)
     except (SpoolError, OSError) as problem:
-        remedy = f"spool init {shlex.quote(root)}"
+        around = outer(root)
+        remedy = f"spool doctor --spool {around}" if around else f"spool init {shlex.quote(root)}"
         if isinstance(problem, NotAllowed | PermissionError) and os.path.isdir(root):
             remedy = f"as uid {os.stat(root).st_uid}, whose it is, or root; or another --spool"
         yield Check(BAD, str(problem), remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool import layout
@@ -48,8 +49,8 @@ def init(path: str) -> bool:
     complete = os.path.exists(marker)
     if complete:
         check_format(path)
-    elif os.path.isdir(path) and set(os.listdir(path)) - {*layout.TREE, layout.SETTINGS}:
-        raise NotASpool(path, "has other files in it; a spool wants a directory of its own")
+    else:
+        refuse_place(path, {*layout.TREE, layout.SETTINGS})
     try:
         make_dir(path)
         for name in layout.TREE:
@@ -65,6 +66,25 @@ def init(path: str) -> bool:
     return made
 
 
+def refuse_place(path: str, known: set[str]) -> None:
+    """NotASpool where no spool is to be made: in another one, or among files other than `known`."""
+    if around := outer(path):
+        raise NotASpool(path, f"is in the spool {around}; take a directory outside")
+    if os.path.isdir(path) and set(os.listdir(path)) - known:
+        raise NotASpool(path, "has other files in it; a spool wants a directory of its own")
+
+
+def outer(path: str) -> str | None:
+    """The spool a path lies in, None where it is in none."""
+    from pathlib import Path
+
+    for place in Path(path).resolve().parents:
+        with suppress(OSError), (place / layout.FORMAT).open("rb") as file:
+            if file.read(64).startswith(b"spool "):
+                return str(place)
+    return None
+
+
 def check_format(path: str) -> None:
     """NotASpool where path is none, or one of a format this code does not know."""
     try:
@@ -72,6 +92,8 @@ def check_format(path: str) -> None:
             line = file.read(64)
     except (FileNotFoundError, NotADirectoryError):
         remedy = "name one of these" if ":" in path else f"make one with `spool init {path}`"
+        if around := outer(path):
+            remedy = f"it is in one: {around}"
         raise NotASpool(path, f"is not a spool; {remedy}") from None
     except PermissionError:
         raise NotAllowed(f"{path} may not be read by uid {os.getuid()}") from None

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from spool import acl, layout, modes
 from spool.errors import Invalid, NotAllowed, NotASpool
-from spool.init import check_format, make_dir, sync_dir, write_new
+from spool.init import check_format, make_dir, refuse_place, sync_dir, write_new
 from spool.names import is_task
 
 DEFAULT_DIR = "/var/spool/spool"
@@ -82,8 +82,8 @@ def init_system(path: str, users: Users) -> bool:
             raise NotASpool(path, f"is the own spool of uid {os.stat(path).st_uid}; name another place")
         if not modes.serving(path, is_shared=True) and not _is_shared(path):
             raise NotASpool(path, "is root's own spool; name another place")
-    elif os.path.isdir(path) and set(os.listdir(path)) - {*_folders(), layout.SETTINGS}:
-        raise NotASpool(path, "has other files in it; a spool wants a directory of its own")
+    else:
+        refuse_place(path, {*_folders(), layout.SETTINGS})
     make_dir(os.path.dirname(path), 0o755)
     make_dir(path)  # closed until all is in place
     wanted = modes.shared(users.uid)

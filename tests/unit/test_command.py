@@ -885,6 +885,22 @@ def test_init_says_why_no_spool_can_be_made(
     )  # fmt: skip
 
 
+def test_no_spool_is_made_in_a_spool_nor_is_it_advised(tmp_path: Path, say: Any) -> None:
+    say("init", str(tmp_path / "S"))
+    (tmp_path / "link").symlink_to(tmp_path / "S" / "pending")
+    for inner in ("S/pending", "S/done/2026-11-21", "link"):
+        path = tmp_path / inner
+        code, _, told = say("init", str(path))
+        assert (code, told) == (
+            66,
+            f"spool: {path} is in the spool {tmp_path}/S; take a directory outside\n",
+        )
+        code, _, told = say("status", "--spool", str(path))
+        assert (code, told) == (66, f"spool: {path} is not a spool; it is in one: {tmp_path}/S\n")
+        assert f"spool doctor --spool {tmp_path}/S" in say("doctor", "--spool", str(path))[1]
+    assert os.listdir(tmp_path / "S" / "pending") == []
+
+
 def test_init_can_be_told_whose_spool_to_make(
     tmp_path: Path, say: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
