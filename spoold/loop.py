@@ -557,6 +557,7 @@ class Loop:
                     raise
                 continue
             log.warning("there is room on the disk again")
+            self.core.again = True  # the round may have stopped before it looked at what may start
             return
 
     # Being told.

@@ -27,10 +27,11 @@ def test_where_the_disk_has_room_the_other_causes_are_named(
     loop: Any = Loop.__new__(Loop)
     state = SimpleNamespace(settings=load(toml))
     loop.core = SimpleNamespace(
-        disk=SimpleNamespace(free=lambda: free), state=state, finish=lambda _now: None
+        disk=SimpleNamespace(free=lambda: free), state=state, finish=lambda _now: None, again=False
     )
     loop.manager = SimpleNamespace(step=lambda _now: None)
     monkeypatch.setattr("spoold.loop.time.sleep", lambda _seconds: None)
     loop._wait_for_room("ids/2026-11-21/x: no space")
     assert "ids/2026-11-21/x: no space" in caplog.text
     assert (NOT_SHORT in caplog.text) is told
+    assert loop.core.again, "what may start is looked at once more"
