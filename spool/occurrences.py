@@ -8,7 +8,7 @@ import orjson
 from msgspec import Struct
 
 from spool import layout
-from spool.disk import Exists, Missing, NotRegular, TooLarge
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
 from spool.machine import zone_of
 from spool.owncopy import Task, canonical, digest_of
 from spool.schedule import ON_TIME, occurrence_id, shift
@@ -123,6 +123,8 @@ def seed(disk: Disk, chance: str) -> str:
         disk.write(layout.SEED, chance.encode())
     except Exists:
         pass
+    except DiskFull:
+        return chance  # for as long as this daemon lives, or until it asks again
     try:
         return disk.read(layout.SEED, LIMIT).decode("ascii", "replace")
     except (Missing, NotRegular, TooLarge):

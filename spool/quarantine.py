@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import orjson
 
 from spool import layout
-from spool.disk import Exists, Missing
+from spool.disk import DiskFull, Exists, Missing
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -45,3 +46,9 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
             return None
         return target
     return None
+
+
+def aside(disk: Disk, path: str, why: str) -> None:
+    """The same where there is room for the reason; else it stays where it is, for who reads it next."""
+    with suppress(DiskFull):
+        quarantine(disk, path, why)

@@ -18,7 +18,7 @@ from spool import group, layout, look
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, is_id
-from spool.quarantine import quarantine
+from spool.quarantine import aside
 from spool.times import parse_utc
 from spoold.core import alerts, care
 from spoold.effects.rewrite import rewrite
@@ -63,7 +63,7 @@ class ErrorFiles:
             try:
                 found.append(group.decode(self.disk.read(path, LIMIT)))
             except (Invalid, NotRegular, TooLarge) as problem:
-                quarantine(self.disk, path, str(problem))
+                aside(self.disk, path, str(problem))
                 noted = None  # the journal may know what it said
             except Missing:
                 continue

@@ -14,7 +14,7 @@ import orjson
 
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
-from spool.quarantine import quarantine
+from spool.quarantine import aside
 from spool.runargs import RUN
 from spool.times import format_utc
 from spoold.core.values import Begun, Crashed, Exited, NotStarted, Returned
@@ -262,7 +262,7 @@ class Handlers:
         except Missing:
             pass  # it wrote none
         except OSError as problem:  # a directory
-            quarantine(self.disk, path, f"a handler put it where its result belongs: {problem}")
+            aside(self.disk, path, f"a handler put it where its result belongs: {problem}")
 
 
 def _niceness(handler: Handler) -> dict[str, int | str]:

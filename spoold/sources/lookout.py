@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spool import daemons, layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.names import DAY_US, PRIORITIES, date_of
-from spool.quarantine import quarantine
+from spool.quarantine import aside
 from spoold.core.values import Repaused, Rung, Stirred, Takes
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def read_pauses(disk: Disk) -> list[dict[str, Any]]:
     except Missing:
         return []
     except (ValueError, TypeError, NotRegular, TooLarge) as problem:
-        log.error("nothing is paused: %s is damaged, and in corrupt/ now: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
-        quarantine(disk, layout.PAUSES, str(problem))
+        log.error("nothing is paused: %s is damaged, and goes to corrupt/: %s", layout.PAUSES, problem)  # noqa: TRY400 - no bug of ours
+        aside(disk, layout.PAUSES, str(problem))
         return []
 
 

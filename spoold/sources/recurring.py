@@ -17,7 +17,7 @@ from spool.disk import DiskFull, Exists, Missing
 from spool.errors import Invalid
 from spool.occurrences import Mark
 from spool.patterns import matches
-from spool.quarantine import quarantine
+from spool.quarantine import aside
 from spool.schedule import due, occurrence_id
 from spool.schedule import occurrences as instants
 from spool.times import format_utc
@@ -133,8 +133,8 @@ class Recurring:
         try:
             tables = daemons.read_schedules(self.disk)
         except Invalid as problem:
-            log.error("schedules set by actions are in corrupt/ now: %s", problem)  # noqa: TRY400 - no bug of ours
-            quarantine(self.disk, layout.SCHEDULES, str(problem))
+            log.error("schedules set by actions are damaged, and go to corrupt/: %s", problem)  # noqa: TRY400 - no bug of ours
+            aside(self.disk, layout.SCHEDULES, str(problem))
             return
         if tables != self.state.schedules:
             self.state.schedules = tables

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from spool.disk import RealDisk
+from spool import layout
+from spool.disk import DiskFull, RealDisk
 from spool.init import init
+from spool.occurrences import seed
+from spool.settings import load
+from spoold.core.state import State
+from spoold.core.values import Now
+from spoold.effects.errorfiles import ErrorFiles
+from spoold.effects.handlers import Handlers
 from spoold.effects.store import Store
+from spoold.sources.lookout import read_pauses
+from spoold.sources.recurring import Recurring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,3 +50,45 @@ def test_a_directory_that_another_node_has_made_of_a_file_stays(
     kept = {path.name: path.read_text() for path in (root / "corrupt").iterdir()}
     assert [text for name, text in kept.items() if "reason" not in name] == ["x"]
     assert len(kept) == 2
+
+
+class Full(RealDisk):
+    """A disk on which nothing can be made."""
+
+    def write(self, path: str, data: bytes) -> None:
+        raise DiskFull(errno.EDQUOT, os.strerror(errno.EDQUOT), path)
+
+
+def result(disk: RealDisk) -> None:
+    handlers = Handlers.__new__(Handlers)
+    handlers.disk, handlers.node, handlers.settings = disk, "n", load("")
+    handlers._take_result("x", 1)
+
+
+READERS: dict[str, Callable[[RealDisk], object]] = {
+    layout.PAUSES: read_pauses,
+    layout.SCHEDULES: lambda disk: Recurring(disk, State("n", load(""), 2)).look(Now(1, 1)),
+    "errors/x.json": lambda disk: ErrorFiles(disk, State("n", load(""), 2), disk.root).load(1),
+    "running/n/.x.1.result": result,
+}
+
+
+@pytest.mark.parametrize("path", READERS)
+def test_what_is_damaged_stays_where_it_is_while_there_is_no_room_for_the_reason(
+    disk: RealDisk, path: str
+) -> None:
+    if path.endswith(".result"):
+        disk.make_dir(f"{path}/what")
+    else:
+        disk.make_dir(layout.parent_of(path))
+        disk.write(path, b"{")
+    READERS[path](Full(disk.root))
+    assert disk.info(path) is not None
+    READERS[path](disk)
+    assert disk.info(path) is None
+    assert len(disk.names(layout.CORRUPT)) == 2
+
+
+def test_a_spool_without_room_for_its_seed_has_one_all_the_same(disk: RealDisk) -> None:
+    assert seed(Full(disk.root), "one") == "one"
+    assert seed(disk, "two") == "two"
