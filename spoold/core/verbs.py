@@ -15,7 +15,7 @@ from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error, record
 from spool.times import format_utc
-from spoold.core import attempts, dispatch, policy, rights, table
+from spoold.core import attempts, policy, rights, table
 from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, Tell
 
 if TYPE_CHECKING:
@@ -334,8 +334,6 @@ def _on_place(  # noqa: PLR0911, PLR0913 - one more than usual, each
     if place.state == table.RUNNING:
         _check_runs_elsewhere(request, place)
         return []
-    dispatch.unreserve(state, task_id, now)  # it was about to start, or to be told late
-    state.asked.pop(task_id, None)
     if isinstance(request, Ack | Fail | Extend | Progress):
         return _late_word(request, place)
     kind = request.kind if isinstance(request, Verb) else "move"
