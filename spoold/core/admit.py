@@ -63,7 +63,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Verdict(Struct, frozen=True, kw_only=True):
     """`yes`, or why not. `hard`: not even a deadline changes it; `never`: no waiting does.
 
-    `floor`: yes only because so few run. `closed` are the signals that are beyond their threshold.
+    `closed` are the signals that are beyond their threshold.
     """
 
     yes: bool
@@ -71,7 +71,6 @@ class Verdict(Struct, frozen=True, kw_only=True):
     why: str = ""
     hard: bool = False
     never: bool = False
-    floor: bool = False
     look: int = 0  # monotonic instant of the next look, where the answer is no
 
 
@@ -110,7 +109,7 @@ def admit(machine: Machine, demand: Demand, limits: Limits, now: int) -> Verdict
     if not reasons:
         return Verdict(yes=True, closed=closed)
     if machine.running < limits.admission.floor:
-        return Verdict(yes=True, closed=closed, why="; ".join(reasons), floor=True)
+        return Verdict(yes=True, closed=closed, why="; ".join(reasons))
     return no("; ".join(reasons))
 
 

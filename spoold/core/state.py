@@ -206,10 +206,6 @@ class State:
             found = self._lane_of[task] = (handler.pattern if handler else "", paused, beside, "")
         return found
 
-    def lane_at(self, entry: Entry) -> Lane:
-        """The lane that a task would have if its key had lanes of its own."""
-        return (*self.lane_of(entry.task)[:3], entry.mark)
-
     def knows(self, task: str) -> bool:
         """Whether the Python code for a task name has it, as far as that is known."""
         handler = self.settings.handler_for(task)

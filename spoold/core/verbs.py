@@ -429,8 +429,7 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
         spent = entry.interrupted
         if place.state in table.TERMINAL and place.last:
             spent = max(spent, int(place.last.get("attempt") or 0))
-        lifted = entry.lifted
-        entry = replace(entry, prio=entry.base, interrupted=spent, time=now.wall, lifted=lifted)
+        entry = replace(entry, prio=entry.base, interrupted=spent, time=now.wall)
     state.insert(entry, now.wall)
     return Move(
         event=kind,

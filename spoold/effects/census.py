@@ -44,7 +44,6 @@ class Census:
         self.state = state
         self.last: Shape | None = None
         self.seen = 0  # transitions, when the last one began
-        self.listed = 0  # directories that were read
         self._kept: dict[str, tuple[Mark, Shape]] = {}
         self._next = 0
         self._spent = 0  # us of work, by the one that is under way
@@ -108,7 +107,6 @@ class Census:
 
     def _look(self, folder: str, part: Shape) -> Iterator[None]:
         state = folder.partition("/")[0]
-        self.listed += 1
         for names in self.disk.slices(folder, SLICE if state == layout.PENDING else 5 * SLICE):
             if state != layout.PENDING:
                 part.count(state, sum(1 for name in names if not name.startswith(".")))

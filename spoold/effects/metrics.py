@@ -108,8 +108,7 @@ class Metrics:
         yield _gauge("spool_paused", "Whether nothing at all may start.", bool(state.paused()))
         yield _gauge("spool_gate_open", "Whether admission lets tasks start.", not state.gate.shut)
         for name, text in COUNTS.items():
-            if name in state.counts:
-                yield _family(f"spool_{name}_total", "counter", text, [("", {}, state.counts[name])])
+            yield _family(f"spool_{name}_total", "counter", text, [("", {}, state.counts[name])])
         rows = [
             ("", {"task": task, "event": event}, float(n))
             for (task, event), n in sorted(meter.transitions.items())

@@ -38,7 +38,6 @@ class Exited(Struct, frozen=True, kw_only=True):
     since: float
     seconds: float
     logged: int
-    truncated: bool
     tail: str
     log_error: str | None
 

@@ -253,11 +253,6 @@ class Runner:
         self._say(message)
         self.flush()
 
-    @property
-    def wants_write(self) -> bool:
-        """Are there orders the keeper has not taken yet? fileno() gets readable when it can."""
-        return bool(self._outbox)
-
     def flush(self) -> None:
         """Hand over what the keeper takes now."""
         if self._sock is None:

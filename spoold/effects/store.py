@@ -69,11 +69,11 @@ ENDING = "ending"  # why what waits stands in running/ for a moment
 class Store:
     """Performs groups on a disk for one node."""
 
-    def __init__(self, disk: Disk, node: str, *, durable: bool, redo: Redo | None = None) -> None:
+    def __init__(self, disk: Disk, node: str, *, durable: bool) -> None:
         self.disk = disk
         self.node = node
         self.durable = durable
-        self.redo = redo
+        self.redo: Redo | None = None
         self.shared = False  # other nodes may want what waits here
         self.stage_dir = f"{layout.RUNNING}/{node}"
         self.immovable: set[tuple[str, int]] = set()  # done with, and still in incoming/: path, inode

@@ -55,11 +55,7 @@ class Workers:
 
     def start(self, start: Start) -> None:
         """Run a claimed task."""
-        pool = self._pools.get(app_of(start.handler))
-        if pool is None:  # claimed a moment before its handler went away
-            pool = Pool(app_of(start.handler), [start.handler], *self._made, self._any(), self._watch)
-            self._pools[app_of(start.handler)] = pool
-        pool.start(start)
+        self._pools[app_of(start.handler)].start(start)
 
     def flush(self) -> None:
         """Hand over what was started, all of it at once."""
@@ -164,9 +160,6 @@ class Workers:
         else:
             self._watched[fd] = worker
             self._epoll.register(fd, mask)
-
-    def _any(self) -> Settings:
-        return next(iter(self._pools.values())).settings
 
 
 def _now() -> int:

@@ -15,7 +15,7 @@ line each, right before it begins. FD is a socket to spoold; JSON objects, one a
     quit                                                         -> end of file
 
     started  key pid since ahead                                 with the next report, or soon, or never
-    exit     key exit signal rss cpu since seconds logged truncated tail log_error
+    exit     key exit signal rss cpu since seconds logged tail log_error
     refused  key errno error                                     it was never started
     returned key                                                 nor was this, as it had to wait
     protocol error                                               the line was not understood

@@ -90,7 +90,6 @@ class Attempt:
             "since": self.since,
             **(_end(*self.ended) if self.ended else {}),
             "logged": self.log.logged,
-            "truncated": self.log.truncated,
             "log_error": self.log.error,
             "tail": self.log.tail.decode("utf-8", "backslashreplace"),
         }

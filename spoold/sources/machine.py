@@ -42,7 +42,6 @@ class Gauge:
         self.logs = logs
         self.pids = pids
         self.system = system
-        self.looks = 0
         self._ps = ps
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._short = False
@@ -57,7 +56,6 @@ class Gauge:
 
     def look(self, mono: int) -> Machine:
         """The machine now, at this monotonic instant (us)."""
-        self.looks += 1
         ps = self._ps = self._ps or _psutil()
         self._sense(ps, mono)
         groups, quota, mine = self._groups, self._quota, self._mine

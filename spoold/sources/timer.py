@@ -46,11 +46,6 @@ class Timer:
         except OSError:  # ECANCELED: the clock was set
             self._watch_steps()
 
-    def close(self) -> None:
-        """Let go of both."""
-        os.close(self.fd)
-        os.close(self.stepped_fd)
-
     def _create(self, clock: int) -> int:
         fd = self._libc.timerfd_create(clock, TFD_CLOEXEC_NONBLOCK)
         if fd < 0:

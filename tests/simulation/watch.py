@@ -187,7 +187,7 @@ class Watch:
             if (entry := _at(path)) is not None
             and entry.time <= now.wall
             and order.rank(entry) < order.rank(last)
-            and not host.state.blocked(host.state.lane_at(entry))
+            and not host.state.blocked((*host.state.lane_of(entry.task)[:3], entry.mark))
             and layout.pending(entry) == path
             and not _takes_turns(host, entry)
             and not (host.core.again and _is_limited(host, entry))  # a token was kept, as the slot above
