@@ -83,7 +83,7 @@ def test_another_process_s_watchdog_is_not_fed(spool_at: Make, manager: Manager)
 @pytest.mark.parametrize("kind", ["system", "user"])
 def test_the_units_are_ones_that_systemd_understands(kind: str, tmp_path: Path) -> None:
     for unit in (UNITS / kind).iterdir():
-        text = re.sub(r"ExecStart=\S+", f"ExecStart={sys.executable} -m spoold", unit.read_text())
+        text = re.sub(r"(Exec\w+)=\S*spoold", rf"\1={sys.executable} -m spoold", unit.read_text())
         place = tmp_path / (unit.name if unit.suffix != ".conf" else f"spoold.service.d/{unit.name}")
         place.parent.mkdir(exist_ok=True)
         place.write_text(text)
@@ -94,6 +94,18 @@ def test_the_units_are_ones_that_systemd_understands(kind: str, tmp_path: Path) 
     )  # fmt: skip
     ours = [line for line in done.stderr.splitlines() if "spoold" in line]
     assert (done.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_a_reload_by_systemd_tells_what_has_come_of_it(kind: str) -> None:
+    """As `spoold --reload` does, of the spool that the unit serves; HUP alone tells nothing."""
+    text = (UNITS / kind / "spoold.service").read_text()
+    start, reload = (
+        re.search(rf"^{key}=(.*)$", text, re.MULTILINE) for key in ("ExecStart", "ExecReload")
+    )
+    assert start is not None
+    assert reload is not None
+    assert reload[1] == f"{start[1]} --reload"
 
 
 @needs_systemd
