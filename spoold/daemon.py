@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from spool import layout, mounts
 from spool.closed import kept_out
@@ -68,10 +68,33 @@ def parser() -> Parser:
 
 
 class _OneLine(logging.Formatter):
-    """What is said takes one line, whatever names are in it; a traceback of ours those it needs."""
+    """What is said takes one line, whatever names are in it; a traceback of ours those it needs.
+
+    To the journal of systemd each line tells its level first, as sd-daemon(3) has it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.levels = _is_journal(sys.stderr)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the library
         return safe(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self.levels:
+            return text
+        level = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4}.get(record.levelno, 3)
+        return "\n".join(f"<{level}>{line}" for line in text.splitlines())
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether a stream is the one that systemd has connected with its journal."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,18 +113,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until there is somebody to hear it
     try:
         return _serve(args)
-    except SpoolError as problem:
-        print(f"spoold: {safe(problem)}", file=sys.stderr)
-        return problem.exit_code
-    except PermissionError as problem:
-        if (told := kept_out(_root(args.spool), problem)) is None:
+    except (SpoolError, DiskFull, PermissionError) as problem:
+        if (told := _told(args, problem)) is None:
             raise
-        print(f"spoold: {safe(told)}", file=sys.stderr)
-        return told.exit_code
-    except DiskFull as problem:
+    level, text, code = told
+    log.log(level, "%s", text)
+    return code
+
+
+def _told(args: argparse.Namespace, problem: Exception) -> tuple[int, str, int] | None:
+    """What to say of an end that is no bug: level, text, exit status."""
+    if isinstance(problem, PermissionError):
+        closed = kept_out(_root(args.spool), problem)
+        return None if closed is None else (logging.ERROR, str(closed), closed.exit_code)
+    if isinstance(problem, DiskFull):
         said = "the disk is full: what ended meanwhile may not be on record, and would run again"
-        print(f"spoold: stopped while {said} ({safe(problem)})", file=sys.stderr)
-        return EX_TEMPFAIL
+        return logging.ERROR, f"stopped while {said} ({problem})", EX_TEMPFAIL
+    if isinstance(problem, Busy) and args.until_idle:  # from cron: the run before takes longer
+        who = f" (pid {problem.pid})" if problem.pid else ""
+        text = f"{problem.path}: served as node {problem.node!r} already{who}, which does what there is"
+        return logging.INFO, text, problem.exit_code
+    return logging.ERROR, str(problem), problem.exit_code if isinstance(problem, SpoolError) else 1
 
 
 def _root(named: str | None) -> str:

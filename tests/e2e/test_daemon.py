@@ -249,6 +249,16 @@ def test_a_handler_that_goes_away_parks_what_waits_for_it(live: Make) -> None:
     assert spool.entry(task_id, "held").why == "no-handler"
 
 
+def test_a_run_from_cron_that_finds_the_one_before_at_work_leaves_it_to_that_quietly(
+    spool_at: Make,
+) -> None:
+    spool = spool_at(handler("a", "true")).start("-q")
+    assert spool.once("--until-idle", "--quiet") == TEMPFAIL
+    assert spool.says() == ""
+    assert spool.once("--until-idle") == TEMPFAIL
+    assert "served as node 'here' already" in spool.says()
+
+
 def test_until_idle_runs_what_is_ready_waits_for_what_it_started_and_ends(spool_at: Make) -> None:
     spool = spool_at(
         handler("note", "sleep 0.2; cat > $SPOOL_RESULT")

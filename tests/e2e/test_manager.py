@@ -55,6 +55,20 @@ def test_it_tells_when_it_serves_reloads_lives_and_stops(spool_at: Make, manager
     assert spool.wait_exit() == 0
 
 
+def test_in_the_journal_each_line_has_its_level(spool_at: Make, tmp_path: Path) -> None:
+    spool = spool_at("colour = 1")
+    with (tmp_path / "journal").open("wb") as stream:
+        info = os.fstat(stream.fileno())
+        for name in (f"{info.st_dev}:{info.st_ino}", "1:1"):
+            subprocess.run(
+                [sys.executable, "-m", "spoold", "--spool", spool.root], stderr=stream, check=False,
+                cwd=ROOT, env={**os.environ, "JOURNAL_STREAM": name},
+            )  # fmt: skip
+    first, second = (tmp_path / "journal").read_text().splitlines()
+    assert second.startswith("spoold: ")
+    assert first == f"<3>{second}"
+
+
 def test_a_manager_that_is_gone_does_no_harm(spool_at: Make, tmp_path: Path) -> None:
     spool = spool_at(handler("a", "true"))
     spool.process = spool.spoold(
