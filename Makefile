@@ -60,7 +60,7 @@ mutation: $(READY) ## does a test fail when a line of the store or the core is d
 	$(BIN)/python tools/mutation.py
 
 dist: $(READY) ## a wheel and a source archive
-	$(BIN)/python -m pip wheel --no-deps -w dist .
+	$(BIN)/python -m hatchling build -d dist
 
 deb: $(READY) ## a Debian package with all it needs, for this machine's Python
 	$(BIN)/python tools/deb.py dist

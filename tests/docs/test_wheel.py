@@ -1,4 +1,4 @@
-"""A wheel that is installed has manual pages, completions and units where they are looked for."""
+"""What `make dist` makes can be installed: manual pages, completions and units where they are looked for."""
 
 from __future__ import annotations
 
@@ -15,12 +15,21 @@ from tests.docs.mdoc import PAGES, ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+MAKEFILE = (ROOT / "Makefile").read_text()
+
 
 def test_what_is_installed_works_and_has_all_that_belongs_to_it(tmp_path: Path) -> None:
+    recipe = re.search(r"^dist:.*\n\t\$\(BIN\)/python (.*) dist( |$)", MAKEFILE, re.MULTILINE)
+    assert recipe is not None
+    made = tmp_path / "made"
+    dist = [sys.executable, *recipe[1].split(), str(made)]
+    subprocess.run(dist, cwd=ROOT, check=True, capture_output=True)
+    assert list(made.glob("spool-*.whl"))
+    [archive] = made.glob("spool-*.tar.gz")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     quiet = ["-q", "--no-deps", "--no-index"]
     subprocess.run(
-        [*pip, "wheel", *quiet, "--no-build-isolation", "-w", str(tmp_path), str(ROOT)],
+        [*pip, "wheel", *quiet, "--no-build-isolation", "-w", str(tmp_path), str(archive)],
         check=True, capture_output=True,
     )  # fmt: skip
     [wheel] = tmp_path.glob("spool-*.whl")
