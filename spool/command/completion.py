@@ -10,22 +10,35 @@ from msgspec import Struct, field
 from spool import layout
 from spool.command import parser as options_of
 from spool.command.verbs import VERBS
+from spool.journal import EVENTS
 
 if TYPE_CHECKING:
     import argparse
 
 IDS = "ids"
+LIVE = "live"  # ids of what has not ended
 NAMES = "names"
+PARENTS = "parents"
+SCHEDULES = "schedules"
 DIRS = "dirs"
-ASK = {IDS: "ls --all --ids -n 200", NAMES: "completion names"}
-KINDS = {"ID": IDS, "TASK": NAMES, "PATTERN": NAMES, "DIR": DIRS, "STATE": " ".join(layout.STATES)}
+ASK = {
+    IDS: "ls --all --ids -n 200",
+    LIVE: "ls --ids -n 200",
+    **{what: f"completion {what}" for what in (NAMES, PARENTS, SCHEDULES)},
+}
+KINDS = {
+    "ID": IDS, "TASK": NAMES, "PATTERN": NAMES, "PARENT": PARENTS, "SCHEDULE": SCHEDULES, "DIR": DIRS,
+    "STATE": " ".join(layout.STATES), "EVENT": " ".join(EVENTS),
+}  # fmt: skip
+UNENDED = ("cancel", "hold", "release", "move", "edit")
 EPILOG = """
 bash:  spool completion bash > ~/.local/share/bash-completion/completions/spool
 zsh:   spool completion zsh > ~/.spool-completion; echo '. ~/.spool-completion' >> ~/.zshrc
        or as the file _spool in a directory of $fpath
 fish:  spool completion fish > ~/.config/fish/completions/spool.fish
 
-`names` prints the task names that are known here; the completions ask it.
+`names` prints the task names that are known here, `parents` and `schedules` these: what the
+completions ask for.
 """
 
 
@@ -33,25 +46,26 @@ class Known(Struct):
     """What may follow a verb.
 
     `options`: name -> (help, kind of its value: "" where it is not known, None where it takes none);
-    `words`: the kind of the other words.
+    `words`: the kind of the other words; `then`: of those behind the first, where that is one of a few.
     """
 
     options: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     words: str = ""
+    then: str | None = None
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
-    parser.add_argument("shell", choices=("bash", "zsh", "fish", NAMES))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish", NAMES, PARENTS, SCHEDULES))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    if args.shell == NAMES:
-        from spool.scene.known import names
+    if args.shell in (NAMES, PARENTS, SCHEDULES):
+        from spool.scene import known
 
-        print("\n".join(names(options_of.open_spool(args))))
+        print("\n".join(getattr(known, args.shell)(options_of.open_spool(args))))
     else:
         print({"bash": _bash, "zsh": _zsh, "fish": _fish}[args.shell](), end="")
     return 0
@@ -67,8 +81,12 @@ def _verbs() -> dict[str, Known]:
             kind = None if action.nargs == 0 else _kind(action)
             for name in action.option_strings:
                 known.options[name] = ((action.help or "").replace("%%", "%"), kind)
-            if not action.option_strings and not known.words:
-                known.words = kind or ""
+            if action.option_strings:
+                continue
+            if not known.words:
+                known.words = LIVE if kind == IDS and verb in UNENDED else kind or ""
+            elif " " in known.words:
+                known.then = kind
     return found
 
 
@@ -85,7 +103,10 @@ def _bash() -> str:
     cases = []
     for verb, known in verbs.items():
         long = " ".join(name for name in known.options if name.startswith("--"))
-        cases.append(f"    {verb}) opts='{long}' words={_quoted(_bash_words(known.words))} ;;\n")
+        words = f"words={_quoted(_bash_words(known.words))}"
+        if known.then is not None:
+            words += f'; [ -z "$first" ] || words={_quoted(_bash_words(known.then))}'
+        cases.append(f"    {verb}) opts='{long}' {words} ;;\n")
     values = {
         f"{verb}:{name}": kind
         for verb, known in verbs.items()
@@ -101,7 +122,8 @@ def _bash() -> str:
     )
     return f"""\
 _spool_words() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} verb= opts= words= at= word i
+  local cur=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}}
+  local verb= first= opts= words= at= whole= word i
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}
     case $word in
@@ -110,17 +132,18 @@ _spool_words() {{
         i=$((i + 1)); at=${{COMP_WORDS[i]}} ;;
       --spool=*) at=${{word#*=}} ;;
       -*) ;;
-      *) [ -n "$verb" ] || verb=$word ;;
+      *) if [ -z "$verb" ]; then verb=$word; else first=${{first:-$word}}; fi ;;
     esac
   done
   if [ "$cur" = = ]; then cur=; elif [ "$before" = = ]; then before=${{COMP_WORDS[COMP_CWORD-2]}}; fi
+  case $cur in --*=*) before=${{cur%%=*}} whole=${{cur%%=*}}= cur=${{cur#*=}} ;; esac  # zsh cuts no words
   local SPOOL_DIR=${{at:-$SPOOL_DIR}}
   [ -z "$SPOOL_DIR" ] && unset SPOOL_DIR || export SPOOL_DIR
   case $verb in
     '') opts='--spool --help --version' words='{" ".join(verbs)}' ;;
 {"".join(cases)}  esac
-  [ "$before" = --spool ] && {{ COMPREPLY=($(compgen -d -- "$cur")); return; }}
   case $verb:$before in
+    *:--spool) words='{DIRS}' opts= ;;
 {after}  esac
   case $cur in -*) COMPREPLY=($(compgen -W "$opts" -- "$cur")); return ;; esac
   case $words in
@@ -128,6 +151,7 @@ _spool_words() {{
     '$ '*) COMPREPLY=($(compgen -W "$(${{words#??}} 2>/dev/null)" -- "$cur")) ;;
     *) COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;
   esac
+  [ -z "$whole" ] || COMPREPLY=("${{COMPREPLY[@]/#/$whole}}")
 }}
 complete -o default -F _spool_words spool
 """
@@ -149,8 +173,8 @@ autoload -U +X bashcompinit && bashcompinit
 
 
 FISH = """\
-function __spool_is -d 'whether this is the verb; without a word, whether there is none yet'
-  set -l verb
+function __spool_is -d 'whether this is the verb, or there is none; eq: with no word yet, gt: with some'
+  set -l words
   set -l skip 1
   for word in (commandline -opc)
     if test $skip = 1
@@ -158,11 +182,11 @@ function __spool_is -d 'whether this is the verb; without a word, whether there 
     else if test "$word" = --spool
       set skip 1
     else if not string match -q -- '-*' $word
-      set verb $word
-      break
+      set -a words $word
     end
   end
-  test "$verb" = "$argv"
+  test "$words[1]" = "$argv[1]"; or return
+  test -z "$argv[2]"; or test (count $words) -$argv[2] 1
 end
 function __spool_asked -d 'what spool prints, of the spool that is named'
   set -l before
@@ -188,8 +212,11 @@ def _fish() -> str:
         lines.append(f"complete -c spool -n __spool_is -a {verb} -d {_quoted(text)}")
     for verb, known in _verbs().items():
         seen = f"-n '__spool_is {verb}'"
+        first = seen if known.then is None else f"-n '__spool_is {verb} eq'"
         if known.words:
-            lines.append(f"complete -c spool {seen} -a {_fish_words(known.words)}")
+            lines.append(f"complete -c spool {first} -a {_fish_words(known.words)}")
+        if known.then:
+            lines.append(f"complete -c spool -n '__spool_is {verb} gt' -a {_fish_words(known.then)}")
         for name, (said, kind) in known.options.items():
             if not name.startswith("--"):
                 continue

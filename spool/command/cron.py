@@ -42,7 +42,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
     parser.add_argument("what", nargs="?", choices=WHAT, default="ls", help="what to do (default: ls)")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="schedules; an expression; a file, or -")
+    parser.add_argument("names", nargs="*", metavar="SCHEDULE", help="or an expression; a file, or -")
     parser.add_argument("-n", "--count", metavar="N", type=int, default=COUNT, help="so many times")
     parser.add_argument("--timezone", metavar="ZONE", help="of explain: where the clock stands")
     parser.add_argument("--system", action="store_true", help="of import: with a column for the user")

@@ -1,4 +1,4 @@
-"""The task names that are known to a spool: bound to handlers, seen to run, seen to wait."""
+"""The names that are known to a spool: of tasks (bound, seen to run or to wait), parents, schedules."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from spool import daemons, layout, settings
+from spool import daemons, layout, look, settings
 from spool.errors import SpoolError
 from spool.names import is_task
+from spool.scene import recurring
 
 if TYPE_CHECKING:
     from spool.client import Spool
@@ -31,3 +32,16 @@ def names(spool: Spool) -> list[str]:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
     return sorted(filter(is_task, found))  # a shell expands them
+
+
+def parents(spool: Spool) -> list[str]:
+    """Those that have an outbox."""
+    return sorted(filter(is_task, look.names(spool.disk, layout.OUTBOX)))
+
+
+def schedules(spool: Spool) -> list[str]:
+    """Of spool.toml, and those set by actions; none where it cannot be read."""
+    try:
+        return [schedule.name for schedule in recurring.settings_of(spool.disk).recurring]
+    except (OSError, SpoolError):
+        return []

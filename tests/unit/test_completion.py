@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 NOW = 1_795_000_000_000_000
 ENTRY = Entry(time=NOW, id=new_id(NOW), task="mail.send")
+GONE = Entry(time=NOW, id=new_id(NOW - 10**12), task="mail.send")
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -37,7 +38,12 @@ def root(tmp_path: Path) -> Path:
     init(str(root))
     (root / "spool.toml").write_text(
         '[handlers."thumb.make"]\nexec = ["true"]\n[handlers."x.*"]\nexec = ["true"]\n'
+        '[recurring.nightly]\nevery = "1d"\ntask = "mail.send"\n'
     )
+    (root / "outbox/shop").mkdir()
+    (root / "outbox/$(touch evil)").mkdir()
+    (root / layout.ended("done", NOW, GONE)).parent.mkdir(parents=True)
+    (root / layout.ended("done", NOW, GONE)).write_text("")
     (root / layout.pending(ENTRY)).parent.mkdir(parents=True)
     (root / layout.pending(ENTRY)).write_text("")
     (root / "nodes/n.lock").write_text("")
@@ -99,7 +105,12 @@ def test_words_are_what_the_verb_takes(complete: Callable[..., list[str]]) -> No
     assert complete("submit", "") == ["mail.send", "thumb.make"]
     assert complete("submit", "th") == ["thumb.make"]
     assert complete("cancel", "") == [ENTRY.id]
-    assert complete("show", ENTRY.id[:5]) == [ENTRY.id]
+    assert complete("retry", "") == complete("show", "") == [ENTRY.id, GONE.id]
+    assert complete("watch", "") == ["shop"]
+    assert complete("cron", "r") == ["run", "rm", "resume"]
+    assert complete("cron", "run", "") == complete("cron", "--json", "run", "") == ["nightly"]
+    assert complete("cron", "run", "x", "--why", "no", "r") == []
+    assert complete("show", ENTRY.id[:9]) == [ENTRY.id]
     assert complete("ls", "f") == ["failed"]
     assert complete("top", "err") == ["errors"]
     assert complete("completion", "f") == ["fish"]
@@ -113,6 +124,10 @@ def test_values_are_what_the_option_takes(complete: Callable[..., list[str]]) ->
     assert complete("submit", "x", "--priority", "=", "h") == ["high"]
     assert complete("submit", "x", "--priority", "=") == ["high", "medium", "low"]
     assert complete("submit", "--timeout", "") == []
+    assert complete("history", "--event", "ca") == ["cancel"]
+    assert complete("submit", "x", "--priority=h") == ["--priority=high"]  # as zsh has it
+    assert complete("submit", "x", "--timeout=h") == []
+    assert complete("--spool=bi") == ["--spool=bin"]
 
 
 def test_the_spool_that_is_named_is_the_one_that_is_asked(
@@ -145,6 +160,11 @@ def test_fish_offers_the_same(env: dict[str, str], tmp_path: Path) -> None:
     assert complete("spool submit ") == ["mail.send", "thumb.make"]
     assert complete("spool submit x --priority ") == ["high", "low", "medium"]
     assert complete("spool cancel ") == [ENTRY.id]
+    assert complete("spool retry ") == sorted([ENTRY.id, GONE.id])
+    assert complete("spool watch ") == ["shop"]
+    assert complete("spool cron ru") == ["run"]
+    assert complete("spool cron run ") == ["nightly"]
+    assert complete("spool history --event ca") == ["cancel"]
     assert complete("spool submit x --prio") == ["--priority"]
     assert complete("spool pause --task ") == ["mail.send", "thumb.make"]
     assert complete("spool cron run --e") == []  # that is of another `run`
@@ -185,6 +205,7 @@ def test_zsh_completes_what_is_typed(env: dict[str, str], tmp_path: Path, place:
             "spool subm": "> spool submit",
             "th": "submit thumb.make",
             "--priority h": "make --priority high",
+            "--on-miss=f": "high --on-miss=fail",
         }.items():
             run("send-keys", "-l", "--", typed)
             run("send-keys", "Tab")
