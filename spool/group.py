@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from spool.errors import Invalid
 from spool.times import DAY, HOUR, MINUTE, format_utc, parse_utc
@@ -61,6 +62,45 @@ class Group(Struct, kw_only=True):
             buckets[start] = buckets.get(start, 0) + 1
             while len(buckets) > kept:
                 del buckets[min(buckets)]
+
+    def blank(self) -> Group:
+        """The same kind of failures, and none of them counted."""
+        return Group(
+            fingerprint=self.fingerprint,
+            task=self.task,
+            type=self.type,
+            message=self.message,
+            place=self.place,
+            first=self.first,
+            last=self.last,
+        )
+
+    def joined(self, theirs: Group, fresh: Group, node: str) -> Group:
+        """What the file of a group says (`theirs`), and what this node knows besides.
+
+        `fresh`: what it has counted that no file tells yet. Its own number in `nodes` is its own word,
+        so a file that another node wrote at the same moment takes none of `count` along for good.
+        """
+        nodes = _sum(theirs.nodes, fresh.nodes)
+        if node in self.nodes and (node in nodes or len(nodes) < NAMED):
+            nodes[node] = max(nodes.get(node, 0), self.nodes[node])
+        both = (*theirs.examples, *self.examples)
+        examples = {(one.get("id"), one.get("attempt")): one for one in both}
+        newest = sorted(examples.values(), key=lambda one: str(one.get("at")), reverse=True)
+        return replace(
+            theirs,
+            first=min(self.first, theirs.first),
+            last=max(self.last, theirs.last),
+            count=sum(nodes.values()),
+            failed=theirs.failed + fresh.failed,
+            versions=_sum(theirs.versions, fresh.versions),
+            nodes=nodes,
+            examples=newest[:EXAMPLES],
+            histogram={
+                name: _newest(theirs.histogram.get(name, {}), fresh.histogram.get(name, {}), kept)
+                for name, _, kept in SPANS
+            },
+        )
 
     def within(self, span: int, now: int) -> int:
         """How many failures the last `span` us saw; an hour to 5 minutes, a day to an hour, else days."""
@@ -132,6 +172,19 @@ def decode(data: bytes) -> Group:
         raise Invalid("error group", None, f"is damaged: {problem!r}") from None
 
 
-def _named(counts: dict[str, int], name: str) -> None:
+def _named(counts: dict[str, int], name: str, many: int = 1) -> None:
     name = name if name in counts or len(counts) < NAMED else OTHER
-    counts[name] = counts.get(name, 0) + 1
+    counts[name] = counts.get(name, 0) + many
+
+
+def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    found = dict(one)
+    for name, many in other.items():
+        _named(found, name, many)
+    return found
+
+
+def _newest(one: dict[int, int], other: dict[int, int], kept: int) -> dict[int, int]:
+    """The newest buckets of both."""
+    starts = sorted(one.keys() | other.keys())[-kept:]
+    return {start: one.get(start, 0) + other.get(start, 0) for start in starts}

@@ -13,21 +13,26 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from spool import look
+from spool.actions import Care
 from spool.disk import DiskFull, Missing
 from spool.look import DAMAGED
 from spool.machine import zone_of
 from spool.names import date_of
 from spool.place import Place
 from spool.times import SECOND, format_span
-from spoold.core import deadlines
+from spoold.core import attempts, deadlines
+from spoold.core import groups as failures
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
 from spoold.core.soon import SOON
+from spoold.core.table import RUNNING
 from spoold.core.values import (
+    Arrived,
     Ask,
     Brought,
     Drop,
+    Failed,
     Forward,
     FreeKeys,
     KeysTaken,
@@ -50,6 +55,7 @@ from spoold.core.values import (
     TakeKeys,
     Tick,
 )
+from spoold.effects.errorfiles import meet
 from spoold.effects.group import groups
 from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
@@ -176,6 +182,9 @@ class Core:
         self._perform(now)
         self._decide(now)
         self._write(now)
+        while self._actions:  # events that tell of what was written
+            self._perform(now)
+            self._write(now)
         for recall in self._recalls:
             self.handlers.recall(recall)
         self._recalls.clear()
@@ -191,6 +200,8 @@ class Core:
             event = self._events.popleft()
             if isinstance(event, Peers | Brought):
                 self.after.again()  # another node had taken in what waits
+            if isinstance(event, Arrived) and isinstance(event.request, Care):
+                self._meet(event.request.errors)
             self._actions += decide(self.state, event, now)
             self._changed |= bool(self._actions)
             self._perform(now)
@@ -210,9 +221,10 @@ class Core:
             case Move():
                 self._touched.add(action.entry.id)
                 self.after.see(action)
-                self.state.meter.see(action, now.wall)
                 self.state.count_live(action)
                 self._writes.append(action)
+                if not self._is_unsure(action):
+                    self._count(action, now)
             case Start():
                 self._starts[action.entry.id] = action
             case Drop():
@@ -278,12 +290,36 @@ class Core:
             group = self.unfinished[0]
             undone = self.store.perform(group, now.wall, self._established)
             self.unfinished.popleft()
+            for move in group.moves:
+                self.state.meter.see(move, now.wall)
+                attempts.count(self.state, move)
+                if self._is_unsure(move):
+                    self._count(move, now)
             for event in undone:
                 self._starts.pop(event.move.entry.id, None)
                 decide(self.state, event, now)
                 self.again = True
         self.keys.settle(self._touched)
         self._touched.clear()
+
+    def _is_unsure(self, move: Move) -> bool:
+        """Whether another node may be about to do the same: it counts when it stands.
+
+        What a crash just then takes along is the event that tells of its group.
+        """
+        return self.store.shared and move.before != RUNNING
+
+    def _count(self, move: Move, now: Now) -> None:
+        """A failure counts in its group, as all nodes know that."""
+        if mark := failures.mark(move):
+            self._meet([mark])
+            told = decide(self.state, Failed(move), now)
+            self.state.groups.said |= self.store.shared and bool(told)  # that no other node tells it too
+            self._actions.extendleft(reversed(told))
+
+    def _meet(self, marks: Iterable[str]) -> None:
+        if self.store.shared:
+            meet(self.disk, self.state, marks)
 
     def _established(self, group: Group) -> None:
         """The claims of a group stand: their handlers start while the directories are synced."""

@@ -277,7 +277,6 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
         note |= {"error": mark, "type": content["error"]["type"]}
     if after == table.PENDING:
         state.insert(moved, now.wall)
-    _count(state, after)
     if by:
         note["by"] = by
     return Move(
@@ -339,7 +338,8 @@ def _target(after: str, entry: Entry, now: Now) -> str:
     return layout.ended(after, now.wall, entry)
 
 
-def _count(state: State, after: str) -> None:
-    name = {table.DONE: "done", table.FAILED: "failed", table.PENDING: "retried"}.get(after)
-    if name:
+def count(state: State, move: Move) -> None:
+    """An attempt has ended, on disk too."""
+    name = {table.DONE: "done", table.FAILED: "failed", table.PENDING: "retried"}.get(move.after)
+    if name and move.record is not None:
         state.counts[name] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool.group import SAID
-from spool.times import format_utc
+from spool.times import format_utc, parse_utc
 from spoold.core.values import Drop, Note
 from spoold.core.verbs import id_of, refuse
 
@@ -37,5 +37,5 @@ def say(groups: Groups, fingerprint: str, kind: str, by: dict[str, Any], until: 
     group = groups.table[fingerprint]
     group.state = SAID[kind]
     group.until, group.by = until, by
-    groups.dirty[fingerprint] = None
+    groups.news(fingerprint).changed = parse_utc(by["at"])
     groups.said = True

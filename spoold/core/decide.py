@@ -53,6 +53,7 @@ from spoold.core.values import (
     Crashed,
     Drop,
     Exited,
+    Failed,
     Invalidated,
     KeysTaken,
     Kill,
@@ -127,6 +128,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return _recovered(state, event, now)
         case Undone():
             return _undone(state, event, now)
+        case Failed():
+            return groups.failed(state, event.move, now)
         case Seen():
             if event.scan == "held":
                 return scans.released(state, event)
@@ -196,8 +199,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
 
 
 def _told(state: State, actions: list[Action], now: Now) -> list[Action]:
-    """Count failures and what is about to be told, but for what was counted when it was decided."""
-    actions += groups.told(state, actions, now)
+    """Count what is about to be told, but for what was counted when it was decided."""
     actions += alerts.raised(state, actions, now)
     for action in actions:
         message = getattr(action, "message", None)

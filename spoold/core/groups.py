@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from spool.fingerprint import place
 from spool.group import KEPT, MESSAGE, Group
-from spool.times import DAY, HOUR, format_utc
-from spoold.core.values import Message, Move, Tell
+from spool.times import DAY, HOUR, format_utc, parse_utc
+from spoold.core.values import Message, Tell
 
 if TYPE_CHECKING:
     from spoold.core.state import State
-    from spoold.core.values import Action, Now
+    from spoold.core.values import Action, Move, Now
 
 COUNTED = ("fail", "give_up", "poison", "expire")  # transitions that are failures of the task
+
+
+class News(Struct):
+    """What the file of a group does not tell yet: failures here, and when its state changed (us)."""
+
+    fresh: Group
+    changed: int | None = None
 
 
 class Groups:
@@ -26,7 +35,7 @@ class Groups:
 
     def __init__(self) -> None:
         self.table: OrderedDict[str, Group] = OrderedDict()
-        self.dirty: dict[str, None] = {}
+        self.dirty: dict[str, News] = {}
         self.said = False  # to be written at once: somebody says something of one, and will look
         self.gone: list[str] = []  # fingerprints whose files may go
         self._lately: dict[str, deque[int]] = {}
@@ -42,6 +51,23 @@ class Groups:
             self.dirty.pop(oldest, None)
             self.gone.append(oldest)
 
+    def news(self, fingerprint: str) -> News:
+        """What is to be written of a group."""
+        if fingerprint not in self.dirty:
+            self.dirty[fingerprint] = News(self.table[fingerprint].blank())
+        return self.dirty[fingerprint]
+
+    def joined(self, theirs: Group, node: str) -> Group:
+        """A group as its file, whose content was `theirs`, should tell it: the newest word counts."""
+        mine = self.table.get(theirs.fingerprint)
+        if mine is None:
+            return theirs
+        news = self.dirty.get(theirs.fingerprint)
+        found = mine.joined(theirs, mine.blank() if news is None else news.fresh, node)
+        if news is not None and news.changed is not None and news.changed > _said(theirs):
+            found.state, found.until, found.by = mine.state, mine.until, mine.by
+        return found
+
     def count(self, content: dict[str, Any], at: int, limits: tuple[int, int]) -> str:
         """One failure, as its record tells it; why its parent should hear of it, or nothing.
 
@@ -55,14 +81,16 @@ class Groups:
             self.put(found)
         elif found.state == "resolved":
             found.state, found.by, why = "open", None, "back"
+            self.news(found.fingerprint).changed = at
         elif found.state == "muted" and not found.muted(at):
             found.state, found.until, found.by = "open", None, None
+            self.news(found.fingerprint).changed = at
         self.table.move_to_end(found.fingerprint)
         example = {"id": content["id"], "attempt": content["attempt"], "at": format_utc(at)}
         final = content["event"] == "failed"
-        found.add(at, final=final, version=content["version"], node=content["node"], example=example)
+        for one in (found, self.news(found.fingerprint).fresh):
+            one.add(at, final=final, version=content["version"], node=content["node"], example=example)
         frequent = self._frequent(found.fingerprint, at, *limits)
-        self.dirty[found.fingerprint] = None
         return "" if found.muted(at) else why or frequent
 
     def _frequent(self, fingerprint: str, at: int, many: int, window: int) -> str:
@@ -80,6 +108,14 @@ class Groups:
         return "frequent"
 
 
+def _said(group: Group) -> int:
+    """When somebody gave it its state, us; 0 where nobody has."""
+    try:
+        return parse_utc((group.by or {})["at"])
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
 def _new(content: dict[str, Any], at: int) -> Group:
     error = content["error"]
     return Group(
@@ -93,18 +129,23 @@ def _new(content: dict[str, Any], at: int) -> Group:
     )
 
 
-def told(state: State, actions: list[Action], now: Now) -> list[Action]:
-    """Count the failures among these actions; the events that tell of groups worth it."""
-    out: list[Action] = []
-    for move in actions:
-        if not isinstance(move, Move) or move.record is None or move.event not in COUNTED:
-            continue
-        settings = state.settings
-        limits = (settings.recurring_count, settings.recurring_window)
-        why = state.groups.count(move.record, now.wall, limits)
-        if why and move.event != "poison":  # that is told as a recurring error already
-            out.append(_tell(state, move.record, why, now))
-    return out
+def mark(move: Move) -> str:
+    """The fingerprint of a failure; nothing where a transition is none."""
+    if move.record is None or move.event not in COUNTED:
+        return ""
+    return str(move.record["error"]["fingerprint"])
+
+
+def failed(state: State, move: Move, now: Now) -> list[Action]:
+    """Count a failure; the event that tells of its group, if that is worth it."""
+    if move.record is None:
+        return []
+    settings = state.settings
+    limits = (settings.recurring_count, settings.recurring_window)
+    why = state.groups.count(move.record, now.wall, limits)
+    if why and move.event != "poison":  # that is told as a recurring error already
+        return [_tell(state, move.record, why, now)]
+    return []
 
 
 def _tell(state: State, record: dict[str, Any], why: str, now: Now) -> Tell:

@@ -36,7 +36,7 @@ class Histogram:
 
 
 class Meter:
-    """Sees every transition once; a transition that the disk undoes is counted all the same."""
+    """Sees every transition that stands once."""
 
     def __init__(self) -> None:
         self.changed = True

@@ -280,6 +280,12 @@ class Undone(Struct, frozen=True):
     why: str
 
 
+class Failed(Struct, frozen=True):
+    """A transition that is a failure of its task is on its way to the disk, or on it."""
+
+    move: Move
+
+
 class Reloaded(Struct, frozen=True):
     """spool.toml was read again."""
 
@@ -365,6 +371,7 @@ Event = (
     | Crashed
     | Recovered
     | Undone
+    | Failed
     | Reloaded
     | Outboxes
     | Peers

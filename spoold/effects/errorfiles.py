@@ -1,9 +1,12 @@
 """The groups of errors as files errors/FINGERPRINT.json: written late, read at start, never waited for.
 
-A file is behind what is in memory by a second at most. What a crash took along is made again at start
-from the end of the journal, whose lines were there before the failures they tell of. How far the files
-tell what it says is noted in nodes/NODE.errors, so that no start reads a day's work; and what was
-alerted last, so that no start alerts again.
+A file is behind what is in memory by a second at most. Several nodes write it: each reads what stands
+there, and adds what it has counted since. Of two that do so at the same moment one takes the addition of
+the other along, of `count` and `nodes` until that writes again.
+
+What a crash took along is made again at start from the end of the journal, whose lines were there before
+the failures they tell of. How far the files tell what it says is noted in nodes/NODE.errors, so that no
+start reads a day's work; and what was alerted last, so that no start alerts again.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from spoold.core import alerts, care
 from spoold.effects.rewrite import rewrite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from spool.disk import Disk
     from spool.group import Group
@@ -114,10 +117,12 @@ class ErrorFiles:
         """Some of them; False where there is no room."""
         groups = self.state.groups
         for name in list(groups.dirty)[:most]:
-            del groups.dirty[name]
-            if not rewrite(self.disk, path_of(name), group.encode(groups.table[name])):
-                groups.dirty[name] = None
+            theirs = _file(self.disk, name)
+            found = groups.table[name] if theirs is None else groups.joined(theirs, self.state.node)
+            if not rewrite(self.disk, path_of(name), group.encode(found), self.state.node):
                 return False
+            groups.table[name] = found
+            del groups.dirty[name]
         while groups.gone:
             try:
                 self.disk.remove(path_of(groups.gone.pop()))
@@ -191,6 +196,23 @@ def _noted(note: dict[str, Any]) -> tuple[str, int] | None:
         return str(note["journal"]), int(note["size"])
     except (ValueError, TypeError, LookupError):
         return None  # nothing is noted: all that is read is compared
+
+
+def meet(disk: Disk, state: State, names: Iterable[str]) -> None:
+    """Know what other nodes have counted and heard of these groups; just before it matters."""
+    for name in names:
+        if name in state.groups.dirty:
+            continue  # read a moment ago, and soon again
+        if (theirs := _file(disk, name)) is not None:
+            state.groups.put(state.groups.joined(theirs, state.node))
+
+
+def _file(disk: Disk, fingerprint: str) -> Group | None:
+    """What the file of a group says; None where it is not there, or is damaged."""
+    try:
+        return group.decode(disk.read(path_of(fingerprint), LIMIT))
+    except (Missing, Invalid, NotRegular, TooLarge):
+        return None
 
 
 def path_of(fingerprint: str) -> str:

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from spool.disk import Disk
 
 
-def rewrite(disk: Disk, path: str, data: bytes) -> bool:
-    """A file gets another content; whether there was room for it."""
+def rewrite(disk: Disk, path: str, data: bytes, node: str = "") -> bool:
+    """A file gets another content; whether there was room for it. `node`: who does, where others may."""
     folder, _, name = path.rpartition("/")
-    staged = f"{folder}/.{name}"
+    staged = f"{folder}/.{node}{name}"
     try:
         try:
             disk.write(staged, data)

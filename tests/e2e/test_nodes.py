@@ -188,3 +188,37 @@ def test_nodes_are_shown_to_people_and_programs(
     assert "None" not in lines[2]
     with Spool(str(live.root)) as spool:
         assert daemons.any_alive(spool.disk, spool.path)
+
+
+def test_failures_on_several_nodes_are_one_group_and_what_is_said_of_it_holds_on_all(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live = spool_at(LEASE + 'retries = 0\n[handlers.bad]\nexec = ["false"]\n')
+    node(live, "one")
+    node(live, "two")
+
+    def fail(many: int) -> None:
+        for task_id in live.submit_all([{"task": "bad"} for _ in range(many)]):
+            live.entry(task_id, "failed")
+
+    def group() -> dict[str, Any]:
+        found = [p for p in (live.root / layout.ERRORS).iterdir() if p.name[0] != "."]
+        return json.loads(found[0].read_bytes()) if found else {}
+
+    def told() -> list[str]:
+        paths = sorted((live.root / "outbox" / "default").glob("*,recurring-error.json"))
+        return [json.loads(path.read_bytes())["group"]["why"] for path in paths]
+
+    fail(1)
+    until(lambda: group().get("count") == 1, "it is known")
+    fail(12)
+    until(lambda: group()["count"] == sum(group()["nodes"].values()) == 13, "all are counted")
+    assert told() == ["new"]
+    live.do({"action": "resolve", "errors": [group()["fingerprint"]]})
+    until(lambda: group()["state"] == "resolved", "it is resolved")
+    fail(1)
+    until(lambda: group()["state"] == "open", "it is back")
+    until(lambda: group()["count"] == 14, "and counted")
+    fail(6)
+    until(lambda: group()["count"] == 20, "and so is what follows")
+    assert told() == ["new", "back"]

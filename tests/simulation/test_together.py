@@ -176,7 +176,14 @@ def test_what_is_late_is_told_by_the_node_that_has_it(miss: str, dies: int | Non
         made.run(20 * SECOND)
         late = [path for path in made.disk.walk(layout.OUTBOX) if path.endswith(",late.json")]
         assert late
-        assert len(late) == 1 or dies is not None, (number, late)
+        if dies is None:
+            assert len(late) == 1, (number, late)
+            failed = int(miss == "fail")
+            groups = [g for host in (one, two) for g in host.state.groups.table.values()]
+            counts = [host.state.counts["failed"] for host in (one, two)]
+            assert sum(g.count for g in groups) == sum(counts) == failed, number
+            told = [path for path in made.disk.walk(layout.OUTBOX) if "recurring" in path]
+            assert len(told) == failed, number
         made.writers.drop({"action": "resume"})
         made.drain()
         invariants.at_end(made)

@@ -12,17 +12,18 @@ import pytest
 
 from spool import layout, occurrences, oldfiles
 from spool.disk import DiskFull, RealDisk
-from spool.group import KEPT
+from spool.group import KEPT, decode
 from spool.names import new_id
 from spool.settings import load
 from spool.times import format_utc
 from spoold import locks
 from spoold.core import alerts
+from spoold.core.care import say
 from spoold.core.state import State
 from spoold.core.values import Message, Now, Tell
 from spoold.effects import oldnodes
 from spoold.effects.census import Census
-from spoold.effects.errorfiles import ErrorFiles
+from spoold.effects.errorfiles import ErrorFiles, meet
 from spoold.effects.metrics import Metrics
 from spoold.effects.packer import Packer
 from tests.e2e.live import until
@@ -116,6 +117,78 @@ def test_a_start_reads_of_the_journal_what_the_files_do_not_tell(disk: RealDisk)
     disk.remove(f"errors/{0:016x}.json")
     disk.write(f"errors/{0:016x}.json", b"{")
     assert sorted(told_again(disk)) == [f"{number:016x}" for number in range(6)]
+
+
+def test_what_several_nodes_count_is_added_up_whoever_writes(disk: RealDisk) -> None:
+    states = [State(node, load(""), 2) for node in ("n1", "n2")]
+    files = [ErrorFiles(disk, state, disk.root) for state in states]
+    for number in range(12):
+        which = number % 3 // 2  # two of three are of n1
+        for _ in range(number % 4):
+            fail_on(disk, states[which], NOON + number)
+        if number % 5:
+            files[which].close(NOON)
+    for one in files:
+        one.close(NOON)
+    found = decode(disk.read(f"errors/{7:016x}.json", 1 << 20))
+    by_node = {"n1": 12, "n2": 6}
+    assert (found.count, found.failed, found.nodes) == (18, 18, by_node)
+    assert (found.first, found.last, found.versions) == (NOON + 1, NOON + 11, {"none": 18})
+    assert [sum(buckets.values()) for buckets in found.histogram.values()] == [18, 18, 18]
+    assert len(found.examples) == 5
+    assert found.examples[0]["at"] == format_utc(NOON + 11)
+
+
+def test_a_node_whose_number_was_written_over_says_it_again(disk: RealDisk) -> None:
+    one, two = State("n1", load(""), 2), State("n2", load(""), 2)
+    fail_on(disk, one, NOON)
+    ErrorFiles(disk, one, disk.root).close(NOON)
+    before = disk.read(f"errors/{7:016x}.json", 1 << 20)
+    fail_on(disk, two, NOON)
+    ErrorFiles(disk, two, disk.root).close(NOON)
+    disk.remove(f"errors/{7:016x}.json")
+    disk.write(f"errors/{7:016x}.json", before)
+    fail_on(disk, two, NOON)
+    ErrorFiles(disk, two, disk.root).close(NOON)
+    found = decode(disk.read(f"errors/{7:016x}.json", 1 << 20))
+    assert (found.count, found.nodes) == (3, {"n1": 1, "n2": 2})
+
+
+def test_what_is_said_of_a_group_on_one_node_holds_on_all(disk: RealDisk) -> None:
+    one, two = State("n1", load(""), 2), State("n2", load(""), 2)
+    files = [ErrorFiles(disk, state, disk.root) for state in (one, two)]
+
+    def said(state: State, kind: str, at: int) -> None:
+        meet(disk, state, [f"{7:016x}"])
+        by = {"who": "me", "at": format_utc(at)}
+        say(state.groups, f"{7:016x}", kind, by, None)
+
+    assert fail_on(disk, one, NOON) == "new"
+    assert fail_on(disk, two, NOON) == "new"  # at the same moment: nothing was written yet
+    for file in files:
+        file.close(NOON)
+    said(one, "resolve", NOON + 10)
+    files[0].close(NOON)
+    assert fail_on(disk, two, NOON + 20) == "back"
+    files[1].close(NOON)
+    assert fail_on(disk, one, NOON + 30) == ""
+    files[0].close(NOON)
+    said(two, "mute", NOON + 40)
+    fail_on(disk, one, NOON + 41)  # before it hears of it
+    files[1].close(NOON)
+    files[0].close(NOON)
+    found = decode(disk.read(f"errors/{7:016x}.json", 1 << 20))
+    assert (found.count, found.state) == (5, "muted")
+    new = State("n3", load(""), 2)  # has never read it
+    said(new, "reopen", NOON + 50)
+    ErrorFiles(disk, new, disk.root).close(NOON)
+    assert decode(disk.read(f"errors/{7:016x}.json", 1 << 20)).state == "open"
+
+
+def fail_on(disk: RealDisk, state: State, at: int) -> str:
+    """One more failure of a kind on a node; why its parent hears of it."""
+    meet(disk, state, [f"{7:016x}"])
+    return state.groups.count({**failure(7), "node": state.node}, at, LIMITS)
 
 
 @pytest.mark.parametrize(
