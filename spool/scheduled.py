@@ -20,6 +20,13 @@ def checked(name: str, table: dict[str, Any]) -> Recurring:
     return schedule_of(name, table)
 
 
+def _given(table: Any) -> Any:
+    """Without null, which once was a value; what is no table is told as broken."""
+    if not isinstance(table, dict):
+        return table
+    return {key: value for key, value in table.items() if value is not None}
+
+
 def also(
     known: tuple[Recurring, ...], tables: Tables
 ) -> tuple[tuple[Recurring, ...], dict[str, Invalid]]:
@@ -28,9 +35,8 @@ def also(
     found, broken = list(known), {}
     for name, table in tables.items():
         if name not in names:
-            given = {key: value for key, value in table.items() if value is not None}  # null once was
             try:
-                found.append(checked(name, given))
+                found.append(checked(name, _given(table)))
             except Invalid as problem:  # of a newer spool, by hand, or in a zone not known here
                 broken[name] = problem
     return tuple(found), broken
