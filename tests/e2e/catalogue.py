@@ -187,7 +187,7 @@ FIELDS = [
     _task("timeout", "soon", "must be"),
     _task("at", "2026-02-30", "exist"),
     _task("at", "2026-11-21T24:00:00Z", "exist"),
-    _task("at", "2026-11-21T12:00:60Z", "exist"),
+    _task("at", "2026-11-21T12:00:61Z", "exist"),
     _task("at", "9999-12-31T23:59:59-14:00", "must"),
     _task("at", "0001-01-01T00:00:00+14:00", "must"),
     _task("at", "2300-01-01", "must"),
