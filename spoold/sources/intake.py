@@ -396,6 +396,7 @@ class Intake:
         name = path.rpartition("/")[2]
         if (path, info.ino) in self.immovable or self._large.get(path, 0) > self._room:
             return None  # it is done with, or there is no room for it yet
+        known = self._large.pop(path, None)  # what it waits for from here on is something else
         if stat.S_ISDIR(info.mode):
             self._ignored.add(path)  # a directory cannot be refused, only left alone
             return None
@@ -407,7 +408,7 @@ class Intake:
                 return None
             found = later.then
         except NoRoom as short:
-            if path not in self._large:
+            if known is None:
                 words = "%s waits: it brings %d task%s, and there is room for %d (min_free_inodes)"
                 log.warning(words, name, short.tasks, "s" * (short.tasks != 1), self._room)
             self._large[path] = short.tasks
@@ -415,7 +416,6 @@ class Intake:
         except (Missing, TooMany, DiskFull) as why:
             self._later(why, path, info, now)
             return None
-        self._large.pop(path, None)
         self._waiting.pop(path, None)
         return found
 

@@ -197,6 +197,24 @@ def test_a_batch_waits_until_there_is_an_inode_for_each_of_its_tasks() -> None:
     assert names(room=5) == ["a.json", "c.json"]
 
 
+def test_what_there_was_no_room_for_does_not_wait_for_itself_once_there_is() -> None:
+    """What it names nobody knows; and nobody waits for it for ever to bring what another one names."""
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    drop(here, "a.json", {"tasks": [{"task": "run.a", "after": [ident(1)]}, {"task": "run.a"}]})
+    drop(here, "b.json", {"action": "cancel", "ids": [ident(2)]})
+
+    def refused(room: int) -> set[str]:
+        intake.ring()
+        here.pass_time(SECOND)
+        events = intake.look(here.now(), room)
+        assert all(isinstance(event, Invalidated) for event in events)
+        return {event.source.path.rpartition("/")[2] for event in events}
+
+    assert not any(refused(room=1) for _ in range(10))
+    assert set().union(*(refused(room=10) for _ in range(4))) == {"a.json", "b.json"}
+
+
 def test_slices_are_small_while_rounds_take_long_and_large_again_after() -> None:
     here = World()
     intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
