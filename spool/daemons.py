@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
 
 STATUS_LIMIT = 64 << 20
+UNITS = "/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"
 SILENT = 150.0  # seconds without a status file after which a daemon that cannot be asked counts as gone
 
 
@@ -63,11 +65,18 @@ def any_alive(disk: Disk, root: str) -> bool:
     return any(alive(root, name.removesuffix(".lock")) for name in names if name.endswith(".lock"))
 
 
-def start_hint(root: str) -> str:
-    """The command that serves this spool, as the user whose it is."""
+def start_hint(root: str, units: tuple[str, ...] = UNITS, systemd: str = "/run/systemd/system") -> str:
+    """The command that serves this spool: by its unit, else as the user whose it is."""
     import pwd
     import shlex
 
+    for place in units if os.path.isdir(systemd) else ():
+        with (
+            suppress(OSError, UnicodeDecodeError),
+            open(f"{place}/spoold.service", encoding="utf-8") as file,
+        ):
+            if root in file.read().split():
+                return "systemctl start spoold"
     command = f"spoold --spool {shlex.quote(root)}"
     try:
         owner = os.lstat(f"{root}/{layout.PENDING}").st_uid

@@ -19,7 +19,7 @@ from spool.init import check_format, make_dir, refuse_place, sync_dir, write_new
 from spool.names import is_task
 
 DEFAULT_DIR = "/var/spool/spool"
-OWNER, SUBMIT, READ, ADMIN = "spool", "spool-submit", "spool-read", "spool-admin"
+OWNER, SUBMIT, READ = "spool", "spool-submit", "spool-read"
 
 
 class Users(Struct, frozen=True, kw_only=True):
@@ -181,8 +181,9 @@ def _settings() -> str:
     start, _, rest = DEFAULT_TOML.partition(line)
     rest = rest.partition("\n")[2]
     rules = (
-        '\n[policy."group:spool-admin"]\nadmin = true\n'
         "\n# What members of a group may submit; without a rule nobody may anything.\n"
         '# [policy."group:spool-submit"]\n# tasks = ["thumb.*"]\n'
+        "\n# Who may change what others have submitted.\n"
+        '# [policy."user:root"]\n# admin = true\n'
     )
     return f"{start}shared = true\n{rest}{rules}"

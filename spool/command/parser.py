@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,6 +35,8 @@ class Parser(argparse.ArgumentParser):
 
         head, _, words = message.partition("arguments: ")
         wrong = next((word for word in words.split() if word.startswith("--")), "")
+        if head == "unrecognized " and not wrong and os.path.isdir(words):
+            return f"--spool {shlex.quote(words)}"
         if head != "unrecognized " or not wrong:
             return None
         known = [name for name in self._option_string_actions if "_" not in name]

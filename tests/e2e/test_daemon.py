@@ -249,6 +249,17 @@ def test_a_handler_that_goes_away_parks_what_waits_for_it(live: Make) -> None:
     assert spool.entry(task_id, "held").why == "no-handler"
 
 
+def test_a_directory_that_is_named_alone_was_meant_as_the_spool(spool_at: Make) -> None:
+    spool = spool_at()
+    for module, words in (("spoold", ()), ("spool", ("status",))):
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words, str(spool.root)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 64
+        assert f"did you mean --spool {spool.root}?" in done.stderr
+
+
 def test_a_run_from_cron_that_finds_the_one_before_at_work_leaves_it_to_that_quietly(
     spool_at: Make,
 ) -> None:

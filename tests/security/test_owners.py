@@ -138,6 +138,13 @@ def test_a_private_spool_keeps_its_owner_whose_top_is_roots(tmp_path: Path) -> N
     assert root.stat().st_uid == ANN
 
 
+def test_a_new_spool_of_several_users_names_nobody_that_is_not_there(tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    numbers = ["--owner", str(SPOOLD), "--submit", str(SUBMIT), "--read", str(READ)]
+    assert main(["init", "--system", *numbers, str(root)]) == 0
+    assert not [check.what for check in examine(str(root)) if "policy" in check.what]
+
+
 def test_the_own_spool_of_root_is_not_made_one_of_several_users(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from spool import layout
 from spool.command.main import main
+from spool.daemons import start_hint
 from spool.disk import DiskFull, Exists, Info, RealDisk
 from spool.doctor import examine
 from spool.errors import NotAllowed
@@ -75,6 +76,17 @@ def test_a_wrong_mode_is_named_with_its_command_and_mended(
     assert found[0].remedy.startswith("chmod 0")
     assert not [c for c in examine(str(root), fix=True) if c.level == BAD]
     assert path.stat().st_mode & 0o7777 == (0o600 if name == "spool.toml" else 0o700)
+
+
+def test_the_unit_that_serves_a_spool_is_what_starts_it(tmp_path: Path) -> None:
+    (tmp_path / "spoold.service").write_text("[Service]\nExecStart=/usr/bin/spoold --spool /srv/spool\n")
+
+    def hint(root: str, systemd: Path = tmp_path) -> str:
+        return start_hint(root, units=("/nowhere", str(tmp_path)), systemd=str(systemd))
+
+    assert hint("/srv/spool") == "systemctl start spoold"
+    assert "spoold --spool /srv/other" in hint("/srv/other")
+    assert "spoold --spool /srv/spool" in hint("/srv/spool", tmp_path / "not-booted-with-it")
 
 
 def test_a_task_that_stands_nowhere_is_told(root: Path) -> None:
