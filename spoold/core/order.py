@@ -63,6 +63,12 @@ def lifted(entry: Entry) -> Entry:
     return replace(entry, prio=PRIORITIES[0], lifted=1)
 
 
+def unlifted(entry: Entry) -> Entry:
+    """The entry before another deadline: what the last one has lifted is in its base class again."""
+    raised = entry.lifted > 0 and entry.prio == PRIORITIES[0]  # else it has failed since
+    return replace(entry, prio=entry.base if raised else entry.prio, lifted=0)
+
+
 def demoted(prio: str) -> str:
     """One class lower, the lowest stays."""
     return PRIORITIES[min(PRIORITIES.index(prio) + 1, len(PRIORITIES) - 1)]

@@ -15,7 +15,7 @@ from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error, record
 from spool.times import format_utc
-from spoold.core import attempts, policy, rights, table
+from spoold.core import attempts, order, policy, rights, table
 from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, Tell
 
 if TYPE_CHECKING:
@@ -452,7 +452,7 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
     if request.at is not None:
         entry = replace(entry, time=request.at)
     if request.deadline is not None:
-        entry = replace(entry, deadline=whole_second(request.deadline), lifted=0)
+        entry = replace(order.unlifted(entry), deadline=whole_second(request.deadline))
     if request.front is not None:
         entry = replace(entry, front=request.front)
         if request.at is None and entry.time <= now.wall:
