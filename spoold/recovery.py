@@ -91,10 +91,14 @@ def recover(disk: Disk, store: Store, begun: Container[str] | None = None) -> li
     if store.durable:
         disk.sync_dirs(_all_dirs(disk))
     live = {event.place.entry.id: event.place.entry.attempt for event in found}
-    for name in names:
-        if name.startswith("."):
-            _staged(disk, store, name, live)
+    # Whether a task was late is seen by its name, which its end may yet change.
+    for name in sorted((name for name in names if name.startswith(".")), key=_tells_late):
+        _staged(disk, store, name, live)
     return found
+
+
+def _tells_late(name: str) -> bool:
+    return name.endswith(",late.json")
 
 
 def _all_dirs(disk: Disk) -> list[str]:

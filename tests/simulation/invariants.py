@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -241,6 +241,7 @@ def _counts(life: Entry | None, records: dict[int, dict[str, Any]]) -> tuple[int
 def _told(world: World, found: Survey) -> None:
     """Each record was told to a parent as an event, once; nothing else was told."""
     _groups_told(world)
+    _told_late(world)
     told = {key for key in world.watch.told if key[2] in (*ENDS, "retrying", "recurring-error")}
     recorded = {
         (task_id, attempt, record["event"])
@@ -264,6 +265,20 @@ def _told(world: World, found: Survey) -> None:
             )
             if works and (task_id, attempt, "ready") not in world.watch.told:
                 raise Broken(f"{task_id} ran as attempt {attempt} and its parent never heard of it")
+
+
+def _told_late(world: World) -> None:
+    """That its deadline has passed is told of a task once, but for another deadline or a power cut.
+
+    A node that dies while another one is faster leaves the same event, and nothing says whose is true.
+    """
+    most = 1 + world.cuts + (world.crashes + world.deaths_of_nodes if world.nodes > 1 else 0)
+    many: Counter[str] = Counter()
+    for (task_id, _, event), found in world.watch.told.items():
+        many[task_id] += len(found) if event == "late" else 0
+    for task_id, count in many.items():
+        if count > most and "move" not in world.writers.asked.get(task_id, ()):
+            raise Broken(f"{task_id} is told {count} times that it is late")
 
 
 def _groups_told(world: World) -> None:
