@@ -60,6 +60,11 @@ class Why:
                 return self._ended(task)
 
     def _held(self, task: TaskView) -> str:
+        passed = task.entry is not None and task.entry.lifted > 1 and task.entry.deadline
+        late = f"; its deadline passed, {self.say(passed)}" if passed else ""
+        return self._held_for(task) + late
+
+    def _held_for(self, task: TaskView) -> str:
         if task.why == AFTER:
             return self._after(task)
         handler = self.held_back.handler_of(task.task)

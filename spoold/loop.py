@@ -100,6 +100,7 @@ NOT_SHORT = (
 SEE = "see ASSUMPTIONS in spool(7)"
 LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
+PLAIN = ("claim", "release", "strand", SOON, deadlines.OVERDUE)  # asked of a name, whoever has it else
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 
 
@@ -221,6 +222,7 @@ class Core:
             case Move():
                 self._touched.add(action.entry.id)
                 self.after.see(action)
+                self.state.overdue.see(action)
                 self.state.count_live(action)
                 self._writes.append(action)
                 if not self._is_unsure(action):
@@ -337,7 +339,7 @@ class Core:
             path = ask.paths.get(task_id)
             place: Place | None
             try:
-                if ask.why in ("claim", "release", "strand", SOON) and path is not None:
+                if ask.why in PLAIN and path is not None:
                     place = _plain(self.disk, path, ask.entries.get(task_id))
                 elif ask.why == "match" and path is not None:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant

@@ -97,7 +97,6 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     groups = OwnGroups(f"{os.path.realpath(root)}/{node}", own.memory, own.unified)
     handlers = Handlers(disk, root, node, found, runner, groups)
     backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
-    backlog.start("held")
     gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))

@@ -9,18 +9,21 @@ from msgspec.structs import replace
 from spool import layout
 from spool.records import error, record
 from spool.times import format_span
-from spoold.core import attempts, dispatch, order, policy, soon, table, verbs
-from spoold.core.values import Kill, Message, Move, Tell
+from spoold.core import attempts, dispatch, order, policy, scans, soon, table, verbs
+from spoold.core.values import Ask, Kill, Message, Move, Seen, Tell
 
 if TYPE_CHECKING:
     from spool.names import Entry
     from spool.place import Place
     from spoold.core.state import State
-    from spoold.core.values import Action, Now, Run
+    from spoold.core.values import Action, Looked, Now, Run
+
+
+OVERDUE = "overdue"  # what is asked of the disk about what is held
 
 
 def due(state: State, now: Now) -> list[Action]:
-    """What deadlines have caused by now among what waits and what runs."""
+    """What deadlines have caused by now among what waits, what is held and what runs."""
     out: list[Action] = []
     passed: list[Entry] = []
     while (place := state.urgent.first()) is not None and place[0] <= now.wall:
@@ -34,6 +37,9 @@ def due(state: State, now: Now) -> list[Action]:
         else:
             out.append(lift(state, entry, now))
     out += dispatch.ask_late(state, passed)
+    if held := {entry.id: entry for entry in state.overdue.due(now.wall)}:
+        paths = {task_id: layout.held(entry) for task_id, entry in held.items()}
+        out.append(Ask(OVERDUE, tuple(paths), paths, entries=held))
     while (run := state.next_deadline()) is not None and (run.entry.deadline or 0) <= now.wall:
         out.append(_late_run(state, run, now))
     return out
@@ -54,48 +60,58 @@ def lift(state: State, entry: Entry, now: Now) -> Move:
     )
 
 
-def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Action]:
+def looked(state: State, event: Looked, now: Now) -> list[Action]:
     """The bodies of tasks whose deadline has passed: told, then run, dropped or failed."""
     out: list[Action] = []
-    for task_id, place in found.items():
-        known = state.asked.pop(task_id, None) is not None
-        if known and place is not None and place.state == table.PENDING:
+    where = table.HELD if event.ask.why == OVERDUE else table.PENDING
+    for task_id, place in event.found.items():
+        known = event.ask.why == OVERDUE or state.asked.pop(task_id, None) is not None
+        if known and place is not None and place.state == where:
             out += _late(state, place, now)
     return out
 
 
 def _late(state: State, place: Place, now: Now) -> list[Action]:
-    entry, task = place.entry, place.task
+    entry, task, held = place.entry, place.task, place.state == table.HELD
+    if entry.lifted > 1 or entry.deadline is None or entry.deadline > now.wall:
+        if not held:
+            state.insert(entry, now.wall)  # another node has told it, or changed its deadline
+        return []
     parent = policy.parent(task, state.settings.handler_for(task.task))
     if state.waits_for(parent):
+        state.overdue.unheard |= held
         return []  # stays on disk, and is found again when the parent has read
     told = _message(state, entry, place.task, parent, now)
     if entry.miss == "run":
         moved = replace(order.lifted(entry), lifted=2)
-        state.insert(moved, now.wall)
-        return [
-            Move(
-                event="late",
-                entry=moved,
-                before=table.PENDING,
-                after=table.after(table.PENDING, "late"),
-                source=place.path,
-                target=layout.pending(moved),
-                message=told,
-            )
-        ]
+        if not held:
+            state.insert(moved, now.wall)
+        target = layout.held(moved) if held else layout.pending(moved)
+        move = Move(
+            event="late",
+            entry=moved,
+            before=place.state,
+            after=table.after(place.state, "late"),
+            source=place.path,
+            target=target,
+            message=told,
+        )
+        if not held:
+            return [move]
+        # A scan that looks for what may go on may come by with its old name.
+        return [move, *scans.released(state, Seen("held", "", "", [target.rpartition("/")[2]]))]
     event = "expire" if entry.miss == "fail" else "drop"
     move = attempts.ending(
         state,
         event,
         entry,
         task,
-        before=table.PENDING,
+        before=place.state,
         source=place.path,
         outcome="error" if event == "expire" else "cancelled",
         now=now,
         parent=parent,
-        to=replace(entry, lifted=2),
+        to=replace(entry, lifted=2, why=""),
         error=error("deadline", "its deadline passed before it could start"),
     )
     return [Tell(told), move]
@@ -145,6 +161,8 @@ def next_wake(state: State, now: Now) -> int:
     urgent = state.urgent.first()
     if urgent is not None:
         waits.append(urgent[0] - now.wall)
+    if (passes := state.overdue.wake()) is not None:
+        waits.append(passes - now.wall)
     if (run := state.next_limit()) is not None:
         waits.append(run.limit - now.mono)
     if (run := state.next_deadline()) is not None and run.entry.deadline is not None:

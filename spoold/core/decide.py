@@ -132,9 +132,13 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return groups.failed(state, event.move, now)
         case Seen():
             if event.scan == "held":
+                state.overdue.seen(event.names)
                 return scans.released(state, event)
             if event.scan in state.scanning:
                 scans.seen(state, event, now)
+            return []
+        case Scanned(scan="held"):
+            state.overdue.scanned()
             return []
         case Scanned():
             # One that began before all was forgotten has not told us what it saw.
@@ -154,18 +158,22 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.limits.apart.clear()
             state.learn()
             state.forget_all()
+            state.forget_held()
             return [Scan("held")]
         case Outboxes():
             full = state.full - {layout.DEFAULT_PARENT}  # which keeps nothing waiting
             state.unread.update(event.counts)
             if full - state.full:
                 state.forget_all()  # what was left on disk because of them is found again
+                if state.overdue.unheard:
+                    state.forget_held()
             return []
         case Peers():
             led, state.peers = state.leads, event.live
             state.reread |= state.leads and not led
             state.learn()
             state.forget_all()  # what was another one's share may be ours
+            state.forget_held()
             return [Scan("held")]  # and what it could not run
         case Stirred():
             state.stirs += 1
@@ -173,6 +181,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             return []
         case Brought():
             state.forget_all()
+            state.forget_held()
             return [Scan("held")]
         case Rung():
             return []  # the loop looks
@@ -261,8 +270,8 @@ def _looked(state: State, event: Looked, now: Now) -> list[Action]:  # noqa: PLR
         return scans.freed(state, event.found, now)
     if event.ask.why == "strand":
         return after.looked(state, event.found, now)
-    if event.ask.why == "late":
-        return deadlines.looked(state, event.found, now)
+    if event.ask.why in ("late", deadlines.OVERDUE):
+        return deadlines.looked(state, event, now)
     if event.ask.why == "rival":
         return once.looked(state, event, now)
     if event.ask.why == "match":

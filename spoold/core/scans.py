@@ -27,7 +27,7 @@ HELP = 8  # every so many readings no share is left to others
 
 def wanted(state: State, now: Now) -> list[Action]:
     """The scans that windows are hungry for; each window gathers from this moment on."""
-    out: list[Action] = []
+    out: list[Action] = [Scan("held")] if state.overdue.wanted() else []
     for kind in state.hungry():
         state.scanning[kind] = set()
         edge = date_of(now.wall)

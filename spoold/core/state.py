@@ -15,6 +15,7 @@ from spoold.core.bodies import Bodies
 from spoold.core.gate import Gate
 from spoold.core.groups import Groups
 from spoold.core.meter import Meter
+from spoold.core.overdue import Overdue
 from spoold.core.slots import Ahead, next_start
 from spoold.core.table import NEW, TERMINAL
 from spoold.core.usage import History
@@ -97,7 +98,12 @@ class State:
         self.beside: dict[str, str] = {}  # coroutines that run, no process each; and their handlers
         self._limits: list[tuple[int, str]] = []  # heaps; rows of runs that have ended stay a while
         self._deadlines: list[tuple[int, str]] = []
+        self.forget_held()
         self.forget_all()
+
+    def forget_held(self) -> None:
+        """Deadlines of what is held are only on disk until it has been scanned."""
+        self.overdue = Overdue(self.settings.window // 4)
 
     def forget_all(self) -> None:
         """Start from what is on disk: nothing is known until it has been scanned."""

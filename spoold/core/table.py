@@ -37,6 +37,9 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "retry": PENDING,  # already retried
     },
     HELD: {
+        "late": HELD,
+        "expire": FAILED,
+        "drop": CANCELLED,
         "release": PENDING,
         "move": HELD,
         "cancel": CANCELLED,

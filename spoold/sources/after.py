@@ -159,7 +159,9 @@ class After:
         try:
             task = look.read_task(self.disk, waiter.path)
         except (Missing, *look.DAMAGED):
-            self._waits.pop(waiter.id, None)  # released, cancelled, or damaged: not ours to say
+            known = self._waits.get(waiter.id)
+            if known is not None and known.path == waiter.path:  # else it has another name by now
+                del self._waits[waiter.id]  # released, cancelled, or damaged: not ours to say
             return
         self._looks -= len(task.after) // MANY
         bad, waiter.bad = waiter.bad, ""

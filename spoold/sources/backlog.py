@@ -97,6 +97,7 @@ class Backlog:
     def _held(self) -> Iterator[Seen | Scanned]:
         for names in self.disk.slices(layout.HELD, min(self.size, HELD)):
             yield Seen("held", "", "", names)
+        yield Scanned("held", None)
 
 
 def _next(rows: list[R], steps: Callable[[R], Iterator[E]]) -> Iterator[E]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GATE = "cat >> $NOTES/order; while [ ! -e $NOTES/open ]; do sleep 0.02; done"
 ONE = "concurrency = 1\n" + handler("note", GATE)
+MISSED = {"run": "late", "drop": "drop", "fail": "expire"}
 
 
 def busy(spool: Live) -> None:
@@ -89,6 +90,47 @@ def test_a_deadline_that_passes_while_it_waits_is_told_once(live: Make, miss: st
         event = spool.event(state, task_id)
         assert event["error"]["type"] == "deadline"
         assert opened(spool, 1) == []
+    assert spool.events("default", "late") == []
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["goes on", "restarted"])
+@pytest.mark.parametrize("miss", ["run", "drop", "fail"])
+def test_a_deadline_that_passes_while_it_waits_for_another_task_is_told_once(
+    live: Make, miss: str, *, again: bool
+) -> None:
+    spool = live(handler("note", GATE))
+    first = spool.submit("note", args="first")
+    spool.wait_lines("order", 1)
+    task_id = spool.submit("note", args="waits", after=[first], deadline="+2s", on_miss=miss)
+    spool.entry(task_id, "held")
+    if again:
+        spool.kill9()
+        spool.start()
+    assert spool.event("late", task_id)["outcome"] is None
+    if miss == "run":
+        entry = spool.entry(task_id, "held", where=lambda e: e.lifted == 2)
+        assert (entry.why, entry.prio, entry.base) == ("after", "high", "medium")
+        said = spool.command("why", task_id)
+        assert "waits for" in said
+        assert "; its deadline passed, " in said
+    else:
+        ended = spool.event({"drop": "cancelled", "fail": "failed"}[miss], task_id)
+        assert ended["error"]["type"] == "deadline"
+    (spool.notes / "open").touch()
+    assert spool.event("done", first)
+    if miss == "run":
+        assert spool.event("done", task_id)
+    assert spool.events("default", "late") == []
+    assert [line["from"] for line in spool.journal(MISSED[miss])] == ["held"]
+
+
+def test_a_task_that_waits_for_a_handler_is_told_late_before_there_is_one(live: Make) -> None:
+    spool = live(handler("note", GATE))
+    task_id = spool.submit("other", deadline="+1s")
+    spool.event("late", task_id)
+    (spool.notes / "open").touch()
+    spool.settings(handler("other", "cat >> $NOTES/order"))
+    assert spool.event("done", task_id)
     assert spool.events("default", "late") == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout
@@ -159,6 +160,23 @@ def test_a_verb_about_a_task_of_another_node_is_carried_out_by_that_one(
         live.entry(task, "done")
     until(lambda: not list(live.paths("incoming")), "every action is carried out")
     assert not list(live.paths("rejected"))
+
+
+def test_of_what_is_held_past_its_deadline_one_node_tells(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live = spool_at(LEASE + handler("order", notify="shop"))
+    node(live, "one")
+    deadline = time.time() + 4
+    tasks = live.submit_all([{"task": "unbound", "deadline": deadline} for _ in range(30)])
+    live.wait_count(30, "held")
+    two = node(live, "two")
+    until(lambda: status(live, "one").get("peers") == ["one", "two"], "they see each other")
+    until(lambda: all(e.lifted == 2 for _, e in live.entries("held")), "all were told")
+    assert live.count("held") == 30
+    until(lambda: len(live.events("default", "late")) >= 30, "all events are there")
+    assert two.process.poll() is None
+    assert [len(live.events("default", "late", task)) for task in tasks] == [1] * 30
 
 
 def test_the_same_name_a_second_time_is_refused(

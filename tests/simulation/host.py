@@ -323,7 +323,6 @@ class Host:
         state = self.state
         size = 3 if world.tiny else 2000
         backlog = Backlog(usual, lambda: len(state.future.gathered or ()) > state.future.limit, size)
-        backlog.start("held")
         self.gauge = FakeGauge(world, self)
         self.core = Core(
             state,

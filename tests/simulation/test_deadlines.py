@@ -1,14 +1,19 @@
-"""Deadlines in a simulated daemon: told once; what they lift, and another takes back."""
+"""Deadlines in a simulated daemon: told once, of what is held too; what they lift, and another takes back."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from spool import layout, look
+from spoold.core import share
+from spoold.core.decide import decide
+from spoold.core.values import Brought
 from tests.crash.scenarios import ident, submit
+from tests.simulation import invariants
 from tests.simulation.faults import Crash, Dying, Hooked
 from tests.simulation.world import SECOND, World
 
@@ -78,7 +83,49 @@ def test_what_failed_after_its_lift_keeps_its_class_when_its_deadline_is_put_off
     assert (entry(made).prio, entry(made).base, entry(made).lifted) == ("medium", "low", 0)
 
 
-ENDS = {"run": "pending", "drop": "cancelled", "fail": "failed"}
+# Held past its deadline.
+
+
+def handlers(made: World) -> None:
+    """There is a handler for what had none."""
+    made.learn()
+    for host in made.up():
+        host.reload()
+
+
+def release(made: World) -> None:
+    made.writers.drop({"action": "release", "ids": [ident(1)]})
+
+
+def asked(made: World, doc: dict[str, Any]) -> None:
+    submit({**doc, "at": "+1s"})(made)
+    made.writers.drop({"action": "hold", "ids": [ident(1)]})
+
+
+def after(made: World, doc: dict[str, Any]) -> None:
+    submit({"task": "run.a", "n": 2, "run": [["ok", 60]]}, batch=False)(made)
+    submit({**doc, "after": [ident(2)]})(made)
+
+
+def unbound(made: World, doc: dict[str, Any]) -> None:
+    submit({**doc, "task": "later.a"})(made)
+
+
+def poison(made: World, doc: dict[str, Any]) -> None:
+    submit({**doc, "run": [["crash", 1]] * 3})(made)
+
+
+def none(_: World) -> None:
+    """It goes on by itself."""
+
+
+HOLDS = {
+    "asked": (asked, release),
+    "after": (after, none),
+    "no-handler": (unbound, handlers),
+    "poison": (poison, release),
+}
+ENDS = {"run": ("held", "done"), "drop": ("cancelled", "cancelled"), "fail": ("failed", "failed")}
 WAITS: dict[str, Any] = {"task": "run.a", "n": 1, "deadline": "+20s", "priority": "low"}
 
 
@@ -94,13 +141,54 @@ def state(made: World, number: int = 1) -> str:
     return found.split("/")[0]
 
 
-@pytest.mark.parametrize("lease", [0, 10], ids=["alone", "with a lease"])
 @pytest.mark.parametrize("miss", ENDS)
-def test_wherever_the_daemon_dies_it_is_told_once(miss: str, lease: int) -> None:
+@pytest.mark.parametrize("why", HOLDS)
+def test_a_deadline_that_passes_while_a_task_is_held_is_told_then_and_never_again(
+    why: str, miss: str
+) -> None:
+    hold, go_on = HOLDS[why]
+    made = world()
+    hold(made, {**WAITS, "on_miss": miss})
+    made.run(15 * SECOND)
+    assert (state(made), entry(made).why, told(made)) == ("held", why, [])
+    made.run(6 * SECOND)
+    then, at_last = ENDS[miss]
+    assert (state(made), entry(made).lifted) == (then, 2)
+    assert told(made) == ["late", *([then] if then != "held" else [])]
+    if miss == "run":
+        assert (entry(made).why, entry(made).prio, entry(made).base) == (why, "high", "low")
+    go_on(made)
+    made.run(60 * SECOND)
+    assert state(made) == at_last
+    made.drain()
+    invariants.at_end(made)
+    assert told(made) == ["late", at_last]
+
+
+@pytest.mark.parametrize("again", [5, 15, 25, 45], ids="after {} s".format)
+def test_what_is_held_is_told_late_once_whenever_the_daemon_is_started_again(again: int) -> None:
+    made = world()
+    asked(made, WAITS)
+    made.run(again * SECOND)
+    made.crash()
+    made.pass_time(10 * SECOND)
+    made.boot()
+    made.run(30 * SECOND)
+    assert (state(made), told(made)) == ("held", ["late"])
+    release(made)
+    made.run(30 * SECOND)
+    assert told(made) == ["late", "done"]
+
+
+@pytest.mark.parametrize("lease", [0, 10], ids=["alone", "with a lease"])
+@pytest.mark.parametrize("hold", [asked, after, submit], ids=["asked", "after", "pending"])
+@pytest.mark.parametrize("miss", ENDS)
+def test_wherever_the_daemon_dies_it_is_told_once(hold: Any, miss: str, lease: int) -> None:
     for number in range(40):
         made = world(lease=lease)
         made.writers.drop({"action": "pause", "task": "run.*"})
-        submit({**WAITS, "on_miss": miss})(made)
+        doc = {**WAITS, "on_miss": miss}
+        hold(made, doc) if hold is not submit else submit(doc)(made)
         made.run(15 * SECOND)
         made.pass_time(6 * SECOND)
         (host,) = made.up()
@@ -113,20 +201,23 @@ def test_wherever_the_daemon_dies_it_is_told_once(miss: str, lease: int) -> None
         made.crash()
         made.boot()
         made.run(5 * SECOND)
-        events = told(made)
-        assert (state(made), events[:1], events.count("late")) == (ENDS[miss], ["late"], 1), number
+        assert (state(made), told(made)[:1], told(made).count("late")) == (
+            ENDS[miss][0] if hold is not submit or miss != "run" else "pending", ["late"], 1
+        ), number  # fmt: skip
         if dying.left > 0:
             break
     assert number > 4
 
 
+@pytest.mark.parametrize("hold", [asked, after, submit], ids=["asked", "after", "pending"])
 @pytest.mark.parametrize("miss", ENDS)
-def test_of_two_nodes_one_tells(miss: str) -> None:
+def test_of_two_nodes_one_tells(hold: Any, miss: str) -> None:
     """Both know of it, for the second began later; it has its turns before any write of the first."""
     for number in range(14):
         made = world(nodes=2, lease=10)
         made.writers.drop({"action": "pause", "task": "run.*"})
-        submit({**WAITS, "on_miss": miss})(made)
+        doc = {**WAITS, "on_miss": miss}
+        hold(made, doc) if hold is not submit else submit(doc)(made)
         made.run(5 * SECOND)
         one, two = made.up()[0], made.boot("n2")
         made.run(10 * SECOND)
@@ -142,4 +233,110 @@ def test_of_two_nodes_one_tells(miss: str) -> None:
         one.disk.swap(made.disk)
         made.run(20 * SECOND)
         assert (told(made).count("late"), entry(made).lifted) == (1, 2), number
-        assert state(made) == ENDS[miss]
+        assert state(made) == ("pending" if (hold, miss) == (submit, "run") else ENDS[miss][0])
+
+
+def test_what_only_a_dead_node_knew_to_be_held_is_told_by_another() -> None:
+    made = world(nodes=2, lease=10)
+    two = made.boot("n2")
+    made.run(2 * SECOND)
+    nodes = frozenset(("n1", "n2"))
+    ours = next(name for n in range(99) if share.first(name := f"c{n}.json", nodes) == "n1")
+    doc = {"task": "later.a", "id": ident(1), "deadline": "+20s"}
+    made.writers.put(orjson.dumps(doc), name=ours)
+    made.run(5 * SECOND)
+    assert state(made) == "held"
+    assert two.state.overdue.wake() is None
+    made.crash("n1")
+    made.run(60 * SECOND)
+    assert told(made) == ["late"]
+
+
+def test_of_more_than_memory_has_room_for_each_is_told_and_none_is_looked_for_all_the_time() -> None:
+    made = World(window=16)
+    host = made.boot()
+    scans: list[str] = []
+    start = host.core.backlog.start
+
+    def counted(kind: str, *edges: str) -> None:
+        scans.append(kind)
+        start(kind, *edges)
+
+    host.core.backlog.start = counted  # type: ignore[method-assign]
+    numbers = range(1, 13)
+    docs = [{"task": "later.a", "n": n, "deadline": f"+{20 + n * 7 % 13}s"} for n in numbers]
+    made.run(SECOND)
+    submit(*docs)(made)
+    made.run(10 * SECOND)
+    before = scans.count("held")
+    for _ in range(50):
+        made.turn()
+    assert scans.count("held") == before
+    assert len(host.state.overdue.window) == 4
+    made.run(60 * SECOND)
+    assert [told(made, n) for n in numbers] == [["late"]] * 12
+    assert scans.count("held") - before <= 4
+    assert len(host.state.overdue.window) == 0
+
+
+def test_a_parent_that_does_not_read_is_told_when_it_has() -> None:
+    made = World(more="outbox_limit = 3")
+    made.boot()
+    submit(*({"task": "order.a"} for _ in range(3)))(made)
+    submit({**WAITS, "task": "later.a", "notify": "shop"})(made)
+    made.writers.drop({"action": "hold", "ids": [ident(1)]})
+    made.run(30 * SECOND)
+    assert (state(made), entry(made).lifted) == ("held", 0)
+    made.parents.read()
+    made.run(5 * SECOND)
+    assert (told(made), entry(made).lifted) == (["late"], 2)
+
+
+def test_a_deadline_that_is_put_off_while_it_is_held_is_told_when_it_passes() -> None:
+    made = world()
+    asked(made, WAITS)
+    made.run(10 * SECOND)
+    made.writers.drop({"action": "move", "ids": [ident(1)], "deadline": "+30s"})
+    made.run(15 * SECOND)
+    assert told(made) == []
+    made.run(20 * SECOND)
+    assert told(made) == ["late"]
+    made.writers.drop({"action": "move", "ids": [ident(1)], "deadline": "+30s"})
+    made.run(5 * SECOND)
+    assert (entry(made).prio, entry(made).lifted) == ("low", 0)
+    made.run(30 * SECOND)
+    assert told(made) == ["late", "late"]
+
+
+def test_what_is_told_late_while_a_scan_looks_for_what_may_go_on_goes_on() -> None:
+    """The scan has its name from before; what is late in this very turn is known by another since."""
+    made = world()
+    submit({**WAITS, "task": "py.late"})(made)
+    made.run(15 * SECOND)
+    assert (state(made), entry(made).why) == ("held", "no-handler")
+    (host,) = made.up()
+    step, seen = host.core.backlog.step, []
+
+    def slow() -> list[Any]:
+        seen.append(step())
+        return seen[-2] if len(seen) > 1 else []
+
+    host.core.backlog.step = slow  # type: ignore[method-assign]
+    made.learn()
+    host.handlers.ready = made.mono
+    made.turn()
+    made.pass_time(6 * SECOND)
+    made.run(20 * SECOND)
+    assert (state(made), told(made)) == ("done", ["late", "done"])
+
+
+def test_what_was_held_when_a_dead_node_was_brought_back_is_looked_for() -> None:
+    made = world()
+    (host,) = made.up()
+    asked(made, WAITS)
+    made.run(5 * SECOND)
+    assert not host.state.overdue.window.hungry
+    decide(host.state, Brought(), made.now())
+    assert host.state.overdue.window.hungry
+    made.run(30 * SECOND)
+    assert told(made) == ["late"]

@@ -34,6 +34,7 @@ class Watch:
         self.seen: Counter[tuple[str, str, int]] = Counter()  # parent, event file, power cuts
         self._pending: set[str] = set()
         self._running: set[str] = set()
+        self._held: set[str] = set()
         self._elsewhere: set[str] = set()  # what runs on any node: it may come to another one
         self._paused = ""
         self.full_at: dict[str, int] = {}  # of buckets of tokens, monotonic
@@ -148,6 +149,7 @@ class Watch:
         """A turn begins."""
         self._pending = set(pending(self.world))
         self._running = running(self.world, host.node)
+        self._held = {*self.world.disk.names(layout.HELD)}
         self._elsewhere = {n for node in self.world.hosts for n in running(self.world, node)}
         self._paused = host.state.paused()
 
@@ -164,10 +166,24 @@ class Watch:
         if self.world.nodes == 1 and claims and (self.world.durable or not self.world.cuts):
             self._order(host, claims, now)
         check_memory(self.world, host, now)
+        self._passed(host, now)
         if claims and self._paused and state.paused() and not state.stopping:
             fresh = [e for e in claims if not any(e.id in n for n in self._elsewhere)]
             if fresh:
                 raise Broken(f"{fresh[0]} starts although {self._paused}")
+
+    def _passed(self, host: Host, now: Now) -> None:
+        """What was held before this turn is told late in it, if its deadline has passed."""
+        world, known = self.world, host.state.overdue
+        full = host.state.full - {layout.DEFAULT_PARENT}
+        quiet = not (full or known.unheard or known.window.unknown or known.window.gathered is not None)
+        if world.nodes > 1 or world.strangers or not quiet or not (world.durable or not world.cuts):
+            return
+        for name in self._held & {*world.disk.names(layout.HELD)}:
+            entry = _at(f"{layout.HELD}/{name}")
+            late = entry is not None and entry.deadline is not None and entry.deadline <= now.wall
+            if entry is not None and late and entry.lifted < 2:
+                raise Broken(f"{name} is held past its deadline, and nobody was told")
 
     def _order(self, host: Host, claims: list[Entry], now: Now) -> None:
         was_running = " ".join(self._running)

@@ -159,6 +159,22 @@ def test_what_another_node_had_taken_in_is_found_when_that_is_gone() -> None:
     assert after.said == {late.id: ""}
 
 
+def test_a_name_that_is_old_forgets_nobody() -> None:
+    """A scan may come by with the name from before its deadline was told."""
+    after = Told(task := waits(100, [named(1)], "run"))
+    old = first_path(task)
+    new = old.replace(",w=", ",u=2,w=")
+    after.rest()
+    after.files.held[new] = after.files.held.pop(old)
+    entry: Any = type("Entry", (), {"id": task.id, "why": "after"})
+    after.see(Move(event="late", entry=entry, before="held", after="held", source=old, target=new))
+    after._found(old.rpartition("/")[2])
+    after.rest()
+    after.end(named(1), "done")
+    after.rest()
+    assert after.said == {task.id: ""}
+
+
 def test_the_more_is_waited_for_the_more_seldom_is_it_looked_at() -> None:
     ids = [named(number) for number in range(3000)]
     after = Told(*(waits(10_000 + number, [one], "run") for number, one in enumerate(ids)))
