@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look
 from spool.disk import Missing, NotRegular, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spool.disk import Disk
 
 SUFFIX = ".metrics"
 LIMIT = 16 << 20
 UP = ("# HELP spool_up Whether a daemon serves the node.\n", "# TYPE spool_up gauge\n")
+
+SAMPLE = re.compile(r"(\w+)\{(.*)\} ([0-9.e+-]+|-?inf|nan)")
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def samples(written: str) -> Iterator[dict[str, Any]]:
+    """The name, labels and value of each sample of such a text; what is none is left out."""
+    for line in written.splitlines():
+        if (match := SAMPLE.fullmatch(line)) is None:
+            continue
+        labels = {name: re.sub(r"\\(.)", _unescaped, label) for name, label in LABEL.findall(match[2])}
+        try:
+            yield {"name": match[1], "labels": labels, "value": float(match[3])}
+        except ValueError:
+            continue
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return "\n" if match[1] == "n" else match[1]
 
 
 def text(disk: Disk, root: str) -> str:

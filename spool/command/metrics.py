@@ -27,16 +27,25 @@ def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
     parser.add_argument("--listen", metavar="[ADDRESS:]PORT", help="serve them over HTTP")
+    options_of.add_json(parser, "print one JSON object a sample")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print them, or serve them."""
-    from spool.scrape import text
+    from spool.command.render import json_line
+    from spool.scrape import samples, text
 
     if args.listen is None:
         spool = options_of.open_spool(args)
-        sys.stdout.write(text(spool.disk, spool.path))
+        found = text(spool.disk, spool.path)
+        if not args.json:
+            sys.stdout.write(found)
+        else:
+            for sample in samples(found):
+                print(json_line(sample))
         return 0
+    if args.json:
+        options_of.usage(args, "--listen serves the text of Prometheus: no --json beside it")
     from spool.scraped import Server
 
     host, port = address(args.listen)

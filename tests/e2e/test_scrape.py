@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from spool.command.metrics import address
 from spool.errors import Invalid
+from spool.scrape import samples as in_json
 from spool.scraped import AT_ONCE
 from tests.e2e.live import ROOT, Live, handler, until
 
@@ -94,6 +96,20 @@ def test_what_is_served_is_what_prometheus_reads_of_every_node(live: Make) -> No
         assert ask(where, "/metrics", "POST")[0] == 501
     printed = subprocess.run(command(spool), capture_output=True, text=True, cwd=ROOT, check=True)
     assert samples(printed.stdout).keys() == found.keys()
+    asked = subprocess.run(command(spool, "--json"), capture_output=True, text=True, cwd=ROOT, check=True)
+    rows = [json.loads(line) for line in asked.stdout.splitlines()]
+    assert {(row["name"], tuple(sorted(row["labels"].items()))) for row in rows} == found.keys()
+    assert {"name": "spool_up", "labels": {"node": "gone"}, "value": 0} in rows
+
+
+def test_a_label_is_in_json_what_it_was() -> None:
+    written = (
+        '# HELP a b\na{node="n",task="x\\"\\\\ } 7\\n"} 2.0\n'
+        'a{node="n"} +-\nb 1\na{le="+Inf"} 1e-05\na{node="m"} nan\n'
+    )
+    found = [(row["labels"], row["value"]) for row in in_json(written)]
+    assert found[:2] == [({"node": "n", "task": 'x"\\ } 7\n'}, 2.0), ({"le": "+Inf"}, 1e-05)]
+    assert len(found) == 3
 
 
 def test_who_holds_connections_and_says_nothing_does_not_shut_others_out(spool_at: Make) -> None:
