@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from spool.client import Spool
     from spool.journal import Filter
 
+ENDS = ("succeed", "fail", "give_up", "interrupt")
+AGAIN = ("snooze", "return")  # behind them an attempt may have the same number
 TOLD = ("at", "event", "id", "task", "from", "to", "entry", "node", "by")
 EPILOG = """
 One line for each transition, oldest first, packed days as well. TIME is a time, or a duration such
-as 2h: that long ago. A line may come twice where the daemon was killed.
+as 2h: that long ago. A line may come twice where the daemon was killed. Of an ID the claims that
+another node was faster with are left out, but with --json.
 
 examples:
   spool history --since 2h --state failed
@@ -58,11 +61,28 @@ def run(args: argparse.Namespace) -> int:
     if args.follow and (status := _check_known(spool, set(ids))):
         return status
     unseen = set(ids)
-    for line in _lines(spool.path, wanted, args):
+    lines = _lines(spool.path, wanted, args)
+    for line in _settled(list(lines)) if ids and not (args.follow or args.json) else lines:
         _show(line, json=args.json)
         if unseen:
             unseen.discard(line["id"])
     return _check_known(spool, unseen)
+
+
+def _settled(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Without the claims that came to nothing: another node has claimed that attempt, and ended it.
+
+    A claim is written before the rename that decides which node has it.
+    """
+    told = [tuple(str(line.get(name)) for name in ("event", "node", "id", "attempt")) for line in lines]
+    claims = {tuple(rest) for event, *rest in told if event == "claim"}
+    again = {task_id for event, _, task_id, _ in told if event in AGAIN}
+    ended = {(task_id, attempt): node for event, node, task_id, attempt in told if event in ENDS}
+    for line, (event, node, task_id, attempt) in zip(lines, told, strict=True):
+        who = ended.get((task_id, attempt), node)
+        known = (who, task_id, attempt) in claims and task_id not in again
+        if event != "claim" or who == node or not known:
+            yield line
 
 
 def _check_known(spool: Spool, ids: set[str]) -> int:

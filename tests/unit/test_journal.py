@@ -190,6 +190,29 @@ def test_the_command_prints_lines_for_people_and_for_programs(
     assert "one of submit, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ([], ["claim b", "claim a"]),  # one of them runs
+        ([("succeed", "b", 1)], ["claim b", "succeed b"]),
+        ([("fail", "b", 1), ("claim", "a", 2)], ["claim b", "fail b", "claim a"]),
+        ([("fail", "c", 1)], ["claim b", "claim a", "fail c"]),  # by who found it ended
+        ([("return", "c", 1), ("succeed", "b", 1)], ["claim b", "claim a", "return c", "succeed b"]),
+    ],
+)
+def test_a_claim_that_another_node_was_faster_with_is_not_shown(
+    root: Path, capsys: pytest.CaptureFixture[str], more: list[tuple[str, str, int]], shown: list[str]
+) -> None:
+    task_id = new_id()
+    for at, (event, node, attempt) in enumerate([("claim", "b", 1), ("claim", "a", 1), *more]):
+        one = line(NOON + at, id=task_id, event=event, node=node, attempt=attempt, told=f"{event} {node}")
+        put(root, f"{at}/2026-11-21.jsonl", [one])
+    assert main(["--spool", str(root), "history", task_id, "--json"]) == 0
+    assert capsys.readouterr().out.count("\n") == 2 + len(more)
+    assert main(["--spool", str(root), "history", task_id]) == 0
+    assert [text.rpartition("told ")[2] for text in capsys.readouterr().out.splitlines()] == shown
+
+
 def test_what_is_no_line_or_no_file_of_ours_ends_no_reading(root: Path) -> None:
     odd, good = line(NOON, by=7, reason=[]), line(NOON + 1, by={"uid": 3})
     put(root, "a/2026-11-21.jsonl", [odd, {**odd, "id": ["x"]}, good])
