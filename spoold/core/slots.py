@@ -153,7 +153,6 @@ def occupy(state: State, entry: Entry, now: Now, *, ahead: bool) -> None:
     if state.is_beside(entry.task, handler):
         state.beside[entry.id] = handler.pattern
     elif not handler.notify:
-        state.processes += 1
         state.gate.book(entry.id, gate.demand(state, entry, handler), now)
 
 
@@ -170,7 +169,6 @@ def vacate(state: State, task_id: str, handler: Handler | None, now: Now) -> Non
     elif not handler.notify:
         heir = state.ahead.drop(handler.pattern, task_id)
         if heir is None:
-            state.processes -= 1
             state.gate.unbook(task_id, now)
         else:
             state.gate.pass_on(task_id, heir, _demand(state, heir, handler))

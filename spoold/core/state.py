@@ -88,7 +88,6 @@ class State:
         self.counts = dict.fromkeys(COUNTED, 0)
         self.busy: dict[str, int] = {}  # running per handler pattern
         self.code: dict[str, dict[str, frozenset[int | str]]] = {}  # handler -> task -> versions
-        self.processes = 0
         self.ahead = Ahead()
         self.others: Takers = {}  # `code` by node
         self.not_ours: frozenset[str] = frozenset()  # task names that only the code of other nodes takes
@@ -156,6 +155,11 @@ class State:
             self.live[token] = max(0, self.live.get(token, 0) + change * step)
 
     # What runs.
+
+    @property
+    def processes(self) -> int:
+        """How many processes of handlers run, or are about to."""
+        return len(self.gate.booked)
 
     def run(self, run: Run) -> None:
         """A task runs from now on."""
