@@ -153,6 +153,15 @@ class Disk(Protocol):
         ...
 
 
+def write_anew(disk: Disk, path: str, data: bytes) -> None:
+    """Write a file; what somebody who died just there has left in its place goes."""
+    try:
+        disk.write(path, data)
+    except Exists:
+        disk.remove(path)
+        disk.write(path, data)
+
+
 def _told(error: OSError) -> OSError:
     """An error of the kernel as one of the classes above, which say what to do about it."""
     facts = error.errno, error.strerror, error.filename

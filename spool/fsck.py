@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spool import daemons, dropped, group, keys, layout, look, packs, settings
-from spool.disk import Exists, Missing, NotRegular
+from spool.disk import Exists, Missing, NotRegular, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
 from spool.names import PRIORITIES, BadName, is_id, parse_event
@@ -277,9 +277,7 @@ class Fsck:
 
     def _rewrite(self, path: str, data: bytes) -> None:
         self.disk.make_dir(layout.parent_of(path))
-        if self.disk.info(path) is not None:
-            self.disk.remove(path)
-        self.disk.write(path, data)
+        write_anew(self.disk, path, data)
         self.disk.sync([path], [layout.parent_of(path)])
 
     def _outboxes(self) -> Iterator[Finding]:

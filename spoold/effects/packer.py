@@ -25,7 +25,7 @@ import msgspec
 import orjson
 
 from spool import layout, look, oldfiles, packs, retention
-from spool.disk import Exists, Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, TooLarge, write_anew
 from spool.due import Dues, awaited
 from spool.look import DAMAGED
 from spool.names import date_of, id_date
@@ -249,7 +249,7 @@ class Packer:
                 moves.append(self._stage(day, f"{stem}{packs.PACK}", data))
         promise = Promise(moves=moves, remove=remove)
         staged = f"{layout.PACKED}/.packing.json"
-        self._write(staged, orjson.dumps(promise))
+        write_anew(self.disk, staged, orjson.dumps(promise))
         self.disk.sync([*(path for path, _ in moves), staged])
         self.disk.sync_dirs([layout.PACKED])
         self.disk.move(staged, PROMISE)
@@ -266,15 +266,8 @@ class Packer:
 
     def _stage(self, day: str, name: str, data: bytes) -> tuple[str, str]:
         staged = f"{layout.PACKED}/.{day}.{name}"
-        self._write(staged, data)
+        write_anew(self.disk, staged, data)  # there already where a full disk cut a batch off
         return staged, f"{layout.PACKED}/{day}/{name}"
-
-    def _write(self, path: str, data: bytes) -> None:
-        try:
-            self.disk.write(path, data)
-        except Exists:  # of a batch that a full disk cut off
-            self.disk.remove(path)
-            self.disk.write(path, data)
 
     def _keep(self, promise: Promise) -> None:
         """Steps 2 to 5, as often as it takes."""

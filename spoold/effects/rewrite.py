@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spool.disk import DiskFull, Exists, Missing
+from spool.disk import DiskFull, Missing, write_anew
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -15,11 +15,7 @@ def rewrite(disk: Disk, path: str, data: bytes, node: str = "") -> bool:
     folder, _, name = path.rpartition("/")
     staged = f"{folder}/.{node}{name}"
     try:
-        try:
-            disk.write(staged, data)
-        except Exists:  # a leftover of a daemon that died just here
-            disk.remove(staged)
-            disk.write(staged, data)
+        write_anew(disk, staged, data)
         disk.move(staged, path)
     except (DiskFull, Missing):
         return False

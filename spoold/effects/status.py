@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import layout
-from spool.disk import DiskFull, Exists, Missing
+from spool.disk import DiskFull, Missing, write_anew
 from spool.limitkey import OTHERS
 from spool.names import PRIORITIES
 from spool.times import format_utc
@@ -74,11 +74,7 @@ class Status:
         """An empty file for the next status, made ahead: a disk without inodes is to be told of."""
         if self._prepared:
             return
-        try:
-            self.disk.write(self._next_file, b"")
-        except Exists:  # a leftover of an earlier daemon
-            self.disk.remove(self._next_file)
-            self.disk.write(self._next_file, b"")
+        write_anew(self.disk, self._next_file, b"")
         self._prepared = True
 
     def content(self, now: Now) -> dict[str, Any]:

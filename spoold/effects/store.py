@@ -43,7 +43,7 @@ from msgspec.structs import replace
 
 from spool import handed, layout, look, records
 from spool.actions import encode_task
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, write_anew
 from spool.errors import Invalid
 from spool.names import PRIORITIES, BadName, date_of
 from spool.quarantine import quarantine
@@ -564,11 +564,7 @@ class Store:
     def _write(self, group: Group, path: str, data: bytes) -> None:
         if path in group.files:
             return  # written before the disk was full, in an earlier try of this group
-        try:
-            self.disk.write(path, data)
-        except Exists:
-            self.disk.remove(path)  # a leftover of our own
-            self.disk.write(path, data)
+        write_anew(self.disk, path, data)
         group.files[path] = None
 
     def _name(self, verb: Verb, group: Group | None, source: str, target: str) -> None:

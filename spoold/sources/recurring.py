@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, occurrences, packs, scheduled
 from spool.actions import Submit
-from spool.disk import DiskFull, Exists, Missing
+from spool.disk import DiskFull, Missing, write_anew
 from spool.errors import Invalid
 from spool.occurrences import Mark
 from spool.patterns import matches
@@ -231,11 +231,7 @@ class Recurring:
         staged = f"{layout.NODES}/.{self.state.node}.recurring"
         data = occurrences.encode(self._marks)
         try:
-            try:
-                self.disk.write(staged, data)
-            except Exists:  # of a daemon that died just here
-                self.disk.remove(staged)
-                self.disk.write(staged, data)
+            write_anew(self.disk, staged, data)
             durable = self.state.settings.durability == "durable"
             if durable:
                 self.disk.sync([staged])
