@@ -87,9 +87,14 @@ def known(disk: Disk, task_id: str) -> str | None:
 
 
 def lives(disk: Disk, task_id: str) -> bool:
-    """Whether a task stands somewhere, whatever a pack says: it was retried while it was packed."""
+    """Whether a task stands somewhere, whatever a pack says: it may be retried while it is packed."""
     info = disk.info(layout.own_copy(task_id))
     return info is not None and info.nlink > 1
+
+
+def is_taken(disk: Disk, task_id: str) -> bool:
+    """Whether a task of this id stands somewhere, or was packed."""
+    return lives(disk, task_id) or known(disk, task_id) is not None
 
 
 def past(disk: Disk, task_id: str) -> str | None:

@@ -498,7 +498,7 @@ class Intake:
         past: dict[str, str] = {}
         unknown: Invalid | None = None
         for task_id in ids:
-            if task_id in self._passing or self._is_there(task_id):
+            if task_id in self._passing or packs.lives(self.disk, task_id):
                 continue
             if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
                 past[task_id] = rule
@@ -511,11 +511,6 @@ class Intake:
         if unknown:
             raise NotYet(unknown, self._patience, Arrived(source, request) if len(ids) > 1 else None)
         return request
-
-    def _is_there(self, task_id: str) -> bool:
-        """Whether a task is known and has a place, or has ended and is not packed yet."""
-        info = self.disk.info(layout.own_copy(task_id))
-        return info is not None and info.nlink > 1
 
     @property
     def _patience(self) -> int:
@@ -604,7 +599,7 @@ class Intake:
                 if unsure:
                     raise Passing("after", task_id)
                 continue
-            if not self._is_there(task_id):
+            if not packs.lives(self.disk, task_id):
                 if self._packed(task_id) is None:
                     raise NotYet(Invalid("after", task_id, "no task has this id"), self._patience)
                 if packs.is_gone(self.disk, task_id):
@@ -626,7 +621,7 @@ class Intake:
 
     def _left_over(self, task: Task) -> None:
         """Files that came once more with a task that has them."""
-        for name in task.files if task.files and self._is_there(task.id or "") else ():
+        for name in task.files if task.files and packs.lives(self.disk, task.id or "") else ():
             if self.disk.info(path := layout.given(task.id or "", name)) is not None:
                 self.disk.remove(path)
 

@@ -196,7 +196,8 @@ class Recurring:
             most=schedule.most,
             pauses=pauses,
         )
-        fresh = [at for at in found.make if not self._known(occurrence_id(schedule.name, at))][:AT_ONCE]
+        ids = {at: occurrence_id(schedule.name, at) for at in found.make}
+        fresh = [at for at in found.make if not packs.is_taken(self.disk, ids[at])][:AT_ONCE]
         if fresh:
             self._made[schedule.name] = found
         elif found.missed:
@@ -216,10 +217,6 @@ class Recurring:
             row for row in rows if (row.get("task") or "")[:1] == "@" and matches(row["task"][1:], name)
         ]
         return [(row.get("since") or 0, row.get("until") or NEVER) for row in mine]
-
-    def _known(self, task_id: str) -> bool:
-        info = self.disk.info(layout.own_copy(task_id))
-        return (info is not None and info.nlink > 1) or packs.known(self.disk, task_id) is not None
 
     def _arrival(self, task: Task) -> Arrived:
         path = f"{layout.INCOMING}/.{task.id}"  # never there: nobody has written it

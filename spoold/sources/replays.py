@@ -55,7 +55,7 @@ class Sought:
         tasks: list[Task] = []
         known = looks = 0
         for task in old:
-            if _is_known(self.disk, self._id(task.id or "")):
+            if packs.is_taken(self.disk, self._id(task.id or "")):
                 known += 1
                 continue
             if (lost := _lost(self.disk, task)) is not None:
@@ -79,7 +79,7 @@ class Sought:
         if found is None:
             if len(self._known) >= KEPT:
                 self._known.clear()
-            found = self._known[old] = self._is_meant(old) or _is_known(self.disk, self._id(old))
+            found = self._known[old] = self._is_meant(old) or packs.is_taken(self.disk, self._id(old))
         return found
 
     def _is_meant(self, old: str) -> bool:
@@ -108,11 +108,6 @@ def _lost(disk: Disk, task: Task) -> str | None:
     """A file that came with a task and has been removed since, which a replay could not link."""
     folder = layout.files(task.id or "")
     return next((name for name in task.files if disk.info(f"{folder}/{name}") is None), None)
-
-
-def _is_known(disk: Disk, task_id: str) -> bool:
-    info = disk.info(layout.own_copy(task_id))
-    return (info is not None and info.nlink > 1) or packs.known(disk, task_id) is not None
 
 
 def _named(disk: Disk, ids: tuple[str, ...]) -> tuple[list[Task], list[str]]:
