@@ -10,7 +10,7 @@ from spool import layout
 from spool.fingerprint import fingerprint
 from spool.records import error, record
 from spool.times import SECOND, format_span
-from spoold.core import groups, order, policy, slots, table
+from spoold.core import order, policy, slots, table
 from spoold.core.values import Message, Move
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     )
     content["entry"] = target
     note = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
-    if event in groups.COUNTED and content["error"]:
+    if event in table.FAILURES and content["error"]:
         mark = fingerprint(entry.task, content["error"])
         content["error"] = {**content["error"], "fingerprint": mark}
         note |= {"error": mark, "type": content["error"]["type"]}

@@ -14,13 +14,12 @@ from msgspec import Struct
 from spool.fingerprint import place
 from spool.group import KEPT, MESSAGE, Group
 from spool.times import DAY, HOUR, format_utc, parse_utc
+from spoold.core import table
 from spoold.core.values import Message, Tell
 
 if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Move, Now
-
-COUNTED = ("fail", "give_up", "poison", "expire")  # transitions that are failures of the task
 
 
 class News(Struct):
@@ -131,7 +130,7 @@ def _new(content: dict[str, Any], at: int) -> Group:
 
 def mark(move: Move) -> str:
     """The fingerprint of a failure; nothing where a transition is none."""
-    if move.record is None or move.event not in COUNTED:
+    if move.record is None or move.event not in table.FAILURES:
         return ""
     return str(move.record["error"]["fingerprint"])
 

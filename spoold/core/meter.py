@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from functools import cache
 from typing import TYPE_CHECKING
 
+from spool.times import MINUTE
 from spoold.core import table
 
 if TYPE_CHECKING:
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 NAMED = 100  # task names told apart; the rest is "other"
 OTHER = "other"
 BOUNDS = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 43_200)  # seconds
-MINUTE = 60_000_000
 LATELY = 15  # minutes that are remembered
-FAILURES = ("fail", "give_up", "poison", "expire")
 
 
 class Histogram:
@@ -98,6 +97,6 @@ def _what(event: str, before: str, after: str) -> tuple[str, ...]:
         "taken": before == table.NEW,
         "started": event == "claim",
         after: after in (table.DONE, table.FAILED),
-        "failures": event in FAILURES,
+        "failures": event in table.FAILURES,
     }
     return tuple(name for name, is_one in found.items() if is_one)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from spool.names import PRIORITIES, clock_of, date_of
+from spool.times import SECOND
 
 if TYPE_CHECKING:
     from spool.actions import Backoff
     from spool.names import Entry
 
-SECOND = 1_000_000
 LEAD_FLOOR = 5 * SECOND
 
 _INVERT = str.maketrans("0123456789abcdef", "fedcba9876543210")

@@ -74,6 +74,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
 
 VERBS: Final = ("cancel", "retry", "hold", "release", "move")  # what people may ask
 TERMINAL: Final = (DONE, FAILED, CANCELLED)
+FAILURES: Final = ("fail", "give_up", "poison", "expire")  # of the task itself
 
 
 class Illegal(Exception):

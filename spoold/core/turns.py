@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from spool.times import MINUTE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spoold.core.values import Now
 
 T = TypeVar("T")
-MINUTE = 60_000_000  # us
 FIRST = 50  # actions that may come at once, whatever the rate
 
 

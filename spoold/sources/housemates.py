@@ -15,6 +15,7 @@ from spool import daemons, layout, look
 from spool.beats import Death, parse
 from spool.disk import Missing
 from spool.names import is_task
+from spool.times import SECOND
 from spoold import locks
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
 
-SECOND = 1_000_000
 PATIENCE = 30 * SECOND  # for a node to come back before others go on with what it left
 ALONE, TOGETHER = 2 * SECOND, SECOND  # us between two looks
 

@@ -17,6 +17,7 @@ from spool import daemons, layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.names import DAY_US, PRIORITIES, date_of
 from spool.quarantine import aside
+from spool.times import SECOND
 from spoold.core.values import Repaused, Rung, Stirred, Takes
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from spoold.core.values import Event, Now, Takers
 
 log = logging.getLogger("spoold")
-SECOND = 1_000_000
 FAST, SLOW, SLOWER = 0.05, 1.0, 1.3  # seconds between looks, and how they grow where nothing changes
 REST = 5  # one look in so many is at the others too
 MIDNIGHT = 60 * SECOND  # so long after it somebody may still end tasks on the day before

@@ -26,13 +26,13 @@ from spool import layout
 from spool.beats import ORPHAN, Beat, Death, parse
 from spool.disk import Exists, Missing
 from spool.names import is_task
+from spool.times import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from spool.disk import Disk
 
-SECOND = 1_000_000
 FENCE = 0.75  # of the lease: what is left is for killing handlers, and for clocks that differ
 STALL = 0.25  # of the lease: a look that takes longer, or comes later, tells of us and of nobody else
 CARD_LIMIT = 1 << 16

@@ -21,8 +21,9 @@ from spool.beats import Beat
 from spool.disk import RealDisk
 from spool.errors import Busy
 from spool.mounts import is_network
+from spool.times import SECOND
 from spoold.core.values import Brought, Peers
-from spoold.sources.neighbours import SECOND, Fenced, Neighbours, Taken
+from spoold.sources.neighbours import Fenced, Neighbours, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

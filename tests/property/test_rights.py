@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from spool.actions import Ack, Control, Move, Task, Verb, decode, interpret
 from spool.names import PRIORITIES
 from spool.settings import Rule, Settings, load
-from spool.times import HOUR
+from spool.times import HOUR, MINUTE
 from spoold.core import rights
-from spoold.core.turns import FIRST, MINUTE, Rates, in_turn
+from spoold.core.turns import FIRST, Rates, in_turn
 from spoold.core.values import Now, Who
 
 NOW = 1_790_000_000_000_000

@@ -9,7 +9,8 @@ import pytest
 from spool import layout
 from spool.beats import ORPHAN, Beat, Death, parse
 from spool.disk import RealDisk
-from spoold.sources.neighbours import FENCE, SECOND, Fenced, Neighbours, Taken
+from spool.times import SECOND
+from spoold.sources.neighbours import FENCE, Fenced, Neighbours, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from spool import layout, mounts
 from spool.init import init
-from spoold.sources.neighbours import SECOND
+from spool.times import SECOND
 from spoold.sources.pulse import SILENT, STILL, Pulse
 
 if TYPE_CHECKING:
