@@ -163,6 +163,14 @@ def names(disk: Disk, path: str) -> list[str]:
         return []  # a stranger's file; fsck names it
 
 
+def has_claims(disk: Disk, node: str) -> bool:
+    """Whether a node has tasks in running/, as far as that can be seen."""
+    try:
+        return bool(disk.names(f"{layout.RUNNING}/{node}"))
+    except OSError:
+        return False
+
+
 def sizes(disk: Disk, path: str) -> dict[str, int]:
     """The files below a directory by their path in it, and how many bytes each has."""
     found: dict[str, int] = {}

@@ -9,6 +9,7 @@ import orjson
 
 from spool import layout
 from spool.disk import DiskFull, Exists, Missing
+from spool.safe import as_utf8
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -23,8 +24,7 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
     `file` that is meant, a directory that another node has made in its place meanwhile stays.
     """
     name = "".join(c if c.isascii() and (c.isalnum() or c in "._,=-") else "_" for c in path)
-    shown = path.encode("utf-8", "backslashreplace").decode()
-    reason = orjson.dumps({"path": shown, "reason": why}, option=orjson.OPT_APPEND_NEWLINE)
+    reason = orjson.dumps({"path": as_utf8(path), "reason": why}, option=orjson.OPT_APPEND_NEWLINE)
     disk.make_dir(layout.CORRUPT)
     for number in range(TRIES):
         target = f"{layout.CORRUPT}/{name.lstrip('.')[:200]}{f'.{number}' if number else ''}"

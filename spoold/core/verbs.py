@@ -14,6 +14,7 @@ from spool.errors import Invalid
 from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error, record
+from spool.safe import as_utf8
 from spool.times import format_utc
 from spoold.core import attempts, order, policy, rights, table
 from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, Tell
@@ -204,7 +205,10 @@ def refuse(  # noqa: PLR0913 - everything a refusal says
         "attempt": None,
         "outcome": "rejected",
         "result": None,
-        "error": {**error("rejected", reason["text"]), "reason": {**reason, "file": _shown(source.path)}},
+        "error": {
+            **error("rejected", reason["text"]),
+            "reason": {**reason, "file": as_utf8(source.path)},
+        },
         "submitted_at": format_utc(source.ctime),
         "submitted_by": {"key": None, **source.by},
         "node": state.node,
@@ -477,8 +481,3 @@ def _in_words(reason: dict[str, Any]) -> str:
     if isinstance(rule, dict):
         return "; ".join(f"{task_id}: {why}" for task_id, why in rule.items())
     return str(Invalid(reason["field"], reason["value"], rule))
-
-
-def _shown(path: str) -> str:
-    """A path from outside as JSON can hold it: bytes that are no UTF-8 are spelled out."""
-    return path.encode("utf-8", "backslashreplace").decode()

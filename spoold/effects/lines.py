@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from spool import records
 from spool.names import event_name
+from spool.safe import as_utf8
 from spool.times import format_utc
 
 if TYPE_CHECKING:
@@ -83,6 +84,5 @@ def other(node: str, note: dict[str, Any], now: int) -> bytes:
 
 def reason(refusal: Refuse) -> bytes:
     """What stands beside a refused file."""
-    name = refusal.source.path.rpartition("/")[2]
-    shown = name.encode("utf-8", "backslashreplace").decode()
-    return records.encode({"id": refusal.message.id, "name": shown, **refusal.reason})
+    name = as_utf8(refusal.source.path.rpartition("/")[2])
+    return records.encode({"id": refusal.message.id, "name": name, **refusal.reason})

@@ -85,7 +85,7 @@ class Housemates:
         known = {n for n in locked.union(self.disk.names(layout.RUNNING)) if is_task(n)}
         others = known - self.deaths.keys() - {self.node}
         self.live = frozenset({self.node, *(n for n in others if self._serves(n))})
-        left = {n for n in others - self.live - self._seen_to() if self._has_left(n)}
+        left = {n for n in others - self.live - self._seen_to() if look.has_claims(self.disk, n)}
         self._left = {name: self._left.get(name, now) for name in left}
         for name in [n for n, since in self._left.items() if now - since >= PATIENCE]:
             with contextlib.suppress(TimeoutError):  # it is back, or another one was faster
@@ -104,8 +104,3 @@ class Housemates:
 
     def _lock(self, node: str) -> str:
         return os.path.join(self.root, layout.NODES, f"{node}.lock")
-
-    def _has_left(self, node: str) -> bool:
-        with contextlib.suppress(OSError):
-            return bool(self.disk.names(f"{layout.RUNNING}/{node}"))
-        return False

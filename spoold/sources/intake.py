@@ -36,6 +36,7 @@ from spool.errors import Invalid
 from spool.names import DAY_US, id_date, id_from, is_id, is_task
 from spool.order import resolved
 from spool.quarantine import quarantine
+from spool.safe import as_utf8
 from spool.times import FOREVER
 from spoold.core import rights, share
 from spoold.core.values import Arrived, Invalidated, Source, Who
@@ -307,7 +308,7 @@ class Intake:
         for path, info, rule in surplus:
             if (path, info.ino) not in self.immovable:
                 source = self._source(path, info, None, now)
-                found.append(self._refusal(source, Invalid("file", _shown(path), rule), None))
+                found.append(self._refusal(source, Invalid("file", as_utf8(path), rule), None))
         return found
 
     def _forget(self, there: set[str]) -> None:
@@ -388,7 +389,7 @@ class Intake:
                 if info is None or stat.S_ISDIR(info.mode) or now.wall - info.ctime_us < DAY_US:
                     continue
                 source = Source(path, info.ino, info.ctime_us, info.uid)
-                problem = Invalid("file", _shown(name), "was not finished within a day")
+                problem = Invalid("file", as_utf8(name), "was not finished within a day")
                 found.append(self._refusal(source, problem, None))
         return found
 
@@ -523,7 +524,7 @@ class Intake:
                 raise Invalid("file", name, f"is {words}; only a regular file is an action")
         if not NAME.fullmatch(layout.dropped_as(name)):
             rule = "a file name is [A-Za-z0-9][A-Za-z0-9._-]{0,127}.json"
-            raise Invalid("file", _shown(name), rule)
+            raise Invalid("file", as_utf8(name), rule)
         if info.nlink != 1:
             problem = Invalid("file", name, "has a second hard link; write a file of its own")
             raise NotYet(problem, PATIENCE)
@@ -682,10 +683,6 @@ def _written(request: Submit, who: Who | None, *, counts: bool) -> Submit:
     return replace(request, tasks=tuple(tasks))
 
 
-def _shown(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _own_id(source: Source, index: int) -> str:
     """The id of a task that came without one: the same after a crash, and in the order of a batch."""
     seed = f"{source.path}.{source.ino}.{source.ctime}".encode("utf-8", "surrogateescape")
@@ -701,4 +698,4 @@ def _plain(value: object) -> Any:
     if isinstance(value, int):
         return value if abs(value) < 1 << 53 else str(value)[:100]
     text = value if isinstance(value, str) else repr(value)
-    return text[:200].encode("utf-8", "backslashreplace").decode()
+    return as_utf8(text[:200])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import orjson
 from msgspec import Struct
 
-from spool import layout
+from spool import layout, look
 from spool.beats import ORPHAN, Beat, Death, parse
 from spool.disk import Exists, Missing
 from spool.names import is_task
@@ -294,7 +294,7 @@ class Neighbours:
         strangers = [n for n in self.disk.names(layout.RUNNING) if n not in self.live and is_task(n)]
         named = {known.node for known in self._names().values()} if strangers else set()
         for node in strangers:
-            if node not in named and self._has_tasks(node) and not self.serves(node):
+            if node not in named and look.has_claims(self.disk, node) and not self.serves(node):
                 found[node] = self._absent.get(node, now)
                 if now - found[node] >= self.lease // 2:
                     self.check()
@@ -302,8 +302,3 @@ class Neighbours:
                     with contextlib.suppress(Exists):
                         self.disk.write(f"{layout.ALIVE}/{orphan.name}", b"{}")
         self._absent = found
-
-    def _has_tasks(self, node: str) -> bool:
-        with contextlib.suppress(OSError):
-            return bool(self.disk.names(f"{layout.RUNNING}/{node}"))
-        return False
