@@ -31,6 +31,7 @@ from spoold.reload import have_reloaded
 from spoold.sources.housemates import Housemates, is_buried
 from spoold.sources.neighbours import Fenced
 from spoold.sources.pulse import Circle, Pulse, ticks
+from spoold.sources.signals import STOPS, Signals
 
 if TYPE_CHECKING:
     import argparse
@@ -165,6 +166,7 @@ def _serve(args: argparse.Namespace) -> int:
     lease = lease_of(found, root)
     pulse = Pulse(root, node, lease, lambda: kill_leftovers(root, node)) if lease else None
     lock = _lock(root, node, pulse)
+    signals: Signals | None = None
     try:
         killed = kill_leftovers(root, node)
         if killed:
@@ -180,12 +182,14 @@ def _serve(args: argparse.Namespace) -> int:
                 pulse.join()
                 disk.check = pulse.check
             circle = pulse or _circle(root, node)
-            service.run(disk, root, node, found, runner, circle, mark, until_idle=args.until_idle)
+            signals = Signals()  # before the start-up: what is said meanwhile must not be lost
+            service.run(
+                disk, root, node, found, runner, circle, signals, mark, until_idle=args.until_idle
+            )
     except (Fenced, OSError) as problem:
         if pulse is None or not _is_to_begin_anew(root, pulse, problem):
             raise
-        log.warning("beginning anew")
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+        _begin_anew(signals)
     finally:
         locks.give(lock)
     return 0
@@ -212,6 +216,16 @@ def _is_to_begin_anew(root: str, pulse: Pulse, problem: Fenced | OSError) -> boo
         time.sleep(away.AGAIN)
         return True
     return pulse.is_over(problem)
+
+
+def _begin_anew(signals: Signals | None) -> None:
+    """Another life of this node, unless somebody wants it to stop."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)  # what comes from here on ends this life, or the next
+    if signals is not None and signals.stop:
+        return
+    log.warning("beginning anew")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
 
 def lease_of(found: Settings, root: str) -> int:

@@ -42,7 +42,6 @@ from spoold.sources.machine import Gauge
 from spoold.sources.people import People
 from spoold.sources.pulse import Pulse
 from spoold.sources.recurring import Recurring
-from spoold.sources.signals import Signals
 from spoold.sources.timer import Timer
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from spoold.effects.runner import Runner
     from spoold.sources.doorbell import Doorbell
     from spoold.sources.pulse import Circle
+    from spoold.sources.signals import Signals
 
 log = logging.getLogger("spoold")
 SETTLING = 60.0  # seconds for a node that was alone to see another one, and to end its log
@@ -65,6 +65,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     found: Settings,
     runner: Runner,
     circle: Circle,
+    signals: Signals,
     mark: tuple[int, int] | None,
     *,
     until_idle: bool,
@@ -73,7 +74,6 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
 
     `mark`: of the settings that were found; they may have changed since.
     """
-    signals = Signals()  # first: a signal during start-up must not be lost
     now = clock()
     state = State(node, found, machine.usable_cpus())
     pulse = circle if isinstance(circle, Pulse) else None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-WORDS = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
+STOPS = (signal.SIGTERM, signal.SIGINT)
+WORDS = {**dict.fromkeys(STOPS, "stop"), signal.SIGHUP: "reload"}
 
 
 class Signals:

@@ -125,6 +125,28 @@ def test_a_frozen_node_is_dead_to_the_others_and_begins_anew_when_it_thaws(
     assert live.entry(task, "done").lost == 1
 
 
+@pytest.mark.parametrize("told", ["frozen", "thawed"])
+def test_a_node_that_was_told_to_stop_does_not_begin_anew(
+    told: str, spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live = spool_at(LEASE + handler("slow", SLOW))
+    one = node(live, "one")
+    task = live.submit("slow")
+    until(lambda: runs(live) == ["one 1"], "it runs on one")
+    node(live, "two")
+    frozen = family(one.process.pid)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    assert live.entry(task, "done").lost == 1
+    if told == "frozen":
+        one.process.terminate()
+    for pid in reversed(frozen):
+        os.kill(pid, signal.SIGCONT)
+    if told == "thawed":
+        one.process.terminate()
+    assert one.process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
 def test_a_parent_goes_on_with_what_it_does_when_its_node_dies(
     spool_at: Callable[[str], Live], node: Callable[..., Node]
 ) -> None:
