@@ -149,15 +149,21 @@ def test_what_one_node_ends_is_not_had_by_another(other: str, dies: int | None) 
 
 @pytest.mark.parametrize("dies", [None, 0, 1, 2, 3], ids=["goes on", "0", "1", "2", "3"])
 @pytest.mark.parametrize("miss", ["run", "drop", "fail"])
-def test_what_is_late_is_told_by_the_node_that_has_it(miss: str, dies: int | None) -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["pending", "held"])
+def test_what_is_late_is_told_by_the_node_that_has_it(miss: str, dies: int | None, *, held: bool) -> None:
     """Two nodes see a deadline pass; before each write of one the other has its turn."""
     for number in range(14):
         made = World(nodes=2, lease=10)
-        one, two = made.boot("n1"), made.boot("n2")
+        one = made.boot("n1")
         made.writers.drop({"action": "pause"})
         made.run(SECOND)
-        made.writers.submit({"task": "run.a", "deadline": "+4s", "lead": 0, "on_miss": miss})
-        made.run(2 * SECOND)
+        task = {"task": "run.a", "id": ident(1), "deadline": "+4s", "lead": 0, "on_miss": miss}
+        made.writers.submit(task)
+        if held:
+            made.writers.drop({"action": "hold", "ids": [ident(1)]})
+        made.run(SECOND)
+        two = made.boot("n2")
+        made.run(SECOND)
         made.pass_time(3 * SECOND)
 
         def meanwhile(made: World = made, one: Host = one, two: Host = two) -> None:
@@ -185,6 +191,8 @@ def test_what_is_late_is_told_by_the_node_that_has_it(miss: str, dies: int | Non
             told = [path for path in made.disk.walk(layout.OUTBOX) if "recurring" in path]
             assert len(told) == failed, number
         made.writers.drop({"action": "resume"})
+        if held and miss == "run":
+            made.writers.drop({"action": "release", "ids": [ident(1)]})
         made.drain()
         invariants.at_end(made)
 
