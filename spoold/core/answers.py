@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from spool import layout
 from spool.records import error
 from spool.times import FOREVER, format_span
-from spoold.core import attempts, order, policy, table, verbs
+from spoold.core import attempts, moves, order, policy, table, verbs
 from spoold.core.values import NO_CODE, Move, Scan, Waits
 
 if TYPE_CHECKING:
@@ -115,16 +114,8 @@ def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
 def _park(state: State, run: Run, why: str, now: Now) -> Move:
     """Nothing of it has run: held, with no attempt used and no record."""
     attempts.release(state, run, now)
-    held = replace(run.entry, why=why if why in policy.WANTING else policy.NO_HANDLER, timeout=None)
-    return Move(
-        event="park",
-        entry=held,
-        before=table.RUNNING,
-        after=table.after(table.RUNNING, "park"),
-        source=run.path,
-        target=layout.held(held),
-        note={"why": held.why},
-    )
+    why = why if why in policy.WANTING else policy.NO_HANDLER
+    return moves.parked(run.entry, table.RUNNING, run.path, why, note={"why": why})
 
 
 def begun(state: State, event: Waits | Begun, now: Now) -> list[Action]:

@@ -10,7 +10,7 @@ from spool import layout
 from spool.fingerprint import fingerprint
 from spool.records import error, record
 from spool.times import SECOND, format_span
-from spoold.core import order, policy, slots, table
+from spoold.core import moves, order, policy, slots, table
 from spoold.core.values import Message, Move
 
 if TYPE_CHECKING:
@@ -139,15 +139,8 @@ def give_back(state: State, run: Run, now: Now) -> Move:
     if not run.task.results:
         state.bodies.keep(run.task)
     state.insert(run.entry, now.wall)
-    return Move(
-        event="return",
-        entry=run.entry,
-        before=table.RUNNING,
-        after=table.after(table.RUNNING, "return"),
-        source=run.path,
-        target=layout.pending(run.entry),
-        note={"attempt": run.entry.attempt},
-    )
+    note = {"attempt": run.entry.attempt}
+    return moves.made("return", run.entry, table.RUNNING, run.path, note=note)
 
 
 def lose(state: State, run: Run, why: str, now: Now, **facts: Any) -> list[Action]:
@@ -255,7 +248,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     after = table.after(before, event)
     plain = entry.timeout is None and not entry.why
     moved = to or (entry if plain else replace(entry, timeout=None, why=""))
-    target = _target(after, moved, now)
+    target = moves.place(after, moved, now.wall)
     told = TELLS[event]
     content = record(
         event=told,
@@ -328,14 +321,6 @@ def release(state: State, run: Run, now: Now) -> None:
     """A run gives back its slots."""
     state.runs.pop(run.entry.id, None)
     slots.vacate(state, run.entry.id, run.handler, now)
-
-
-def _target(after: str, entry: Entry, now: Now) -> str:
-    if after == table.PENDING:
-        return layout.pending(entry)
-    if after == table.HELD:
-        return layout.held(entry)
-    return layout.ended(after, now.wall, entry)
 
 
 def count(state: State, move: Move) -> None:

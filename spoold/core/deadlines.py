@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from spool import layout
 from spool.records import error, record
 from spool.times import format_span
-from spoold.core import attempts, dispatch, order, policy, scans, soon, table, verbs
+from spoold.core import attempts, dispatch, moves, order, policy, scans, soon, table, verbs
 from spoold.core.values import Ask, Kill, Message, Move, Seen, Tell
 
 if TYPE_CHECKING:
@@ -50,14 +50,7 @@ def lift(state: State, entry: Entry, now: Now) -> Move:
     state.discard(entry)
     raised = order.lifted(entry)
     state.insert(raised, now.wall)
-    return Move(
-        event="lift",
-        entry=raised,
-        before=table.PENDING,
-        after=table.after(table.PENDING, "lift"),
-        source=layout.pending(entry),
-        target=layout.pending(raised),
-    )
+    return moves.made("lift", raised, table.PENDING, layout.pending(entry))
 
 
 def looked(state: State, event: Looked, now: Now) -> list[Action]:
@@ -86,20 +79,11 @@ def _late(state: State, place: Place, now: Now) -> list[Action]:
         moved = replace(order.lifted(entry), lifted=2)
         if not held:
             state.insert(moved, now.wall)
-        target = layout.held(moved) if held else layout.pending(moved)
-        move = Move(
-            event="late",
-            entry=moved,
-            before=place.state,
-            after=table.after(place.state, "late"),
-            source=place.path,
-            target=target,
-            message=told,
-        )
+        move = moves.made("late", moved, place.state, place.path, message=told)
         if not held:
             return [move]
         # A scan that looks for what may go on may come by with its old name.
-        return [move, *scans.released(state, Seen("held", "", "", [target.rpartition("/")[2]]))]
+        return [move, *scans.released(state, Seen("held", "", "", [move.target.rpartition("/")[2]]))]
     event = "expire" if entry.miss == "fail" else "drop"
     move = attempts.ending(
         state,

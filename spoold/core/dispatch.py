@@ -10,7 +10,7 @@ from spool import layout, limitkey
 from spool.names import MAX_US
 from spool.records import record
 from spool.times import FOREVER, SECOND
-from spoold.core import attempts, gate, limits, order, policy, scans, slots, table
+from spoold.core import attempts, gate, limits, moves, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
         if answer == gate.NEVER:
             state.discard(entry)
             if entry.task not in state.not_ours:
-                out.append(park(entry, layout.pending(entry), why))
+                out.append(_park(entry, layout.pending(entry), why))
         if answer != gate.YES:
             continue
         task = state.bodies.take(entry.id)
@@ -161,10 +161,10 @@ def claim(  # noqa: PLR0911 - one reason each not to
         return [attempts.duplicate(state, entry, task, path, now)]
     if handler is None and worker is None:
         unreserve(state, entry.id, now)
-        return [park(entry, path)]
+        return [_park(entry, path, policy.NO_HANDLER)]
     if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
         unreserve(state, entry.id, now)
-        return [] if state.leaves(entry, task.version) else [park(entry, path, why)]
+        return [] if state.leaves(entry, task.version) else [_park(entry, path, why)]
     parent = policy.parent(task, handler)
     if state.waits_for(parent):
         unreserve(state, entry.id, now)  # stays on disk, and is found again when the parent has read
@@ -231,18 +231,8 @@ def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
     return Message("ready", worker, state.told_at(now.wall), entry.id, entry.task, content)
 
 
-def park(entry: Entry, path: str, why: str = "no-handler") -> Move:
-    """Nothing here can run a task that waits: held, with no attempt used."""
-    held = replace(entry, why=why)
-    return Move(
-        event="park",
-        entry=held,
-        before=table.PENDING,
-        after=table.after(table.PENDING, "park"),
-        source=path,
-        target=layout.held(held),
-        note={"why": why},
-    )
+def _park(entry: Entry, path: str, why: str) -> Move:
+    return moves.parked(entry, table.PENDING, path, why, note={"why": why})
 
 
 def adopt(state: State, place: Place, since: int, now: Now) -> Run:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from spool import layout, limitkey
 from spool.names import PRIORITIES, BadName, date_of, id_and_task, is_task, parse_entry
 from spool.place import AFTER
-from spoold.core import limits, order, policy, share, table
+from spoold.core import limits, moves, order, policy, share, table
 from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Ask, Move, Quarantine, Scan
 from spoold.core.window import shorten
@@ -172,17 +172,8 @@ def freed(state: State, found: dict[str, Place | None], now: Now) -> list[Action
             continue
         free = replace(place.entry, why="")
         state.insert(free, now.wall)
-        out.append(
-            Move(
-                event="release",
-                entry=free,
-                before=table.HELD,
-                after=table.after(table.HELD, "release"),
-                source=place.path,
-                target=layout.pending(free),
-                note={"why": WORDS.get(place.entry.why, "something here may run it now")},
-            )
-        )
+        note = {"why": WORDS.get(place.entry.why, "something here may run it now")}
+        out.append(moves.made("release", free, table.HELD, place.path, note=note))
     return out
 
 
@@ -283,12 +274,4 @@ def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str,
 
 def renamed(entry: Entry, path: str, why: str) -> Move:
     """A task that waits gets the name we look for."""
-    return Move(
-        event="move",
-        entry=entry,
-        before=table.PENDING,
-        after=table.after(table.PENDING, "move"),
-        source=path,
-        target=layout.pending(entry),
-        note={"why": why},
-    )
+    return moves.made("move", entry, table.PENDING, path, note={"why": why})

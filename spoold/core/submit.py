@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
-from spool import layout, limitkey
+from spool import limitkey
 from spool.owncopy import first_entry
 from spool.place import AFTER, mark_of
-from spoold.core import policy, rights, table, verbs
+from spoold.core import moves, policy, rights, table, verbs
 from spoold.core.values import Drop, Move, TakeKeys
 
 if TYPE_CHECKING:
@@ -36,14 +34,9 @@ def submit(state: State, event: Arrived, request: Submit, now: Now) -> list[Acti
 def take_in(state: State, task: Task, now: Now) -> Move:
     """One task to pending/, or to held/ where nothing can run it."""
     move = to_pending(state, task)
-    if task.after:
-        entry = replace(move.entry, why=AFTER)
-        after = table.after(table.NEW, "park")
-        return replace(move, event="park", entry=entry, after=after, target=layout.held(entry))
-    if not policy.runnable(task, state.settings.handler_for(task.task)):
-        entry = replace(move.entry, why="no-handler")
-        after = table.after(table.NEW, "park")
-        return replace(move, event="park", entry=entry, after=after, target=layout.held(entry))
+    if task.after or not policy.runnable(task, state.settings.handler_for(task.task)):
+        why = AFTER if task.after else policy.NO_HANDLER
+        return moves.parked(move.entry, table.NEW, None, why, body=task, note=move.note, key=move.key)
     if move.entry.time <= now.wall:
         state.bodies.keep(task)
     state.insert(move.entry, now.wall)
@@ -61,14 +54,5 @@ def to_pending(state: State, task: Task) -> Move:
         note["key"] = task.signer
     if task.replay_of is not None:
         note["replay_of"] = task.replay_of
-    return Move(
-        event="submit",
-        entry=entry,
-        before=table.NEW,
-        after=table.after(table.NEW, "submit"),
-        source=None,
-        target=layout.pending(entry),
-        body=task,
-        note=note,
-        key=None if task.key is None or task.duplicate_of else mark_of(task.key, task.writer),
-    )
+    key = None if task.key is None or task.duplicate_of else mark_of(task.key, task.writer)
+    return moves.made("submit", entry, table.NEW, None, body=task, note=note, key=key)

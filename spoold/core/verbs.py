@@ -16,7 +16,7 @@ from spool.place import mark_of
 from spool.records import error, record
 from spool.safe import as_utf8
 from spool.times import format_utc
-from spoold.core import attempts, order, policy, rights, table
+from spoold.core import attempts, moves, order, policy, rights, table
 from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, Tell
 
 if TYPE_CHECKING:
@@ -411,15 +411,7 @@ def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Ac
 def _hold(state: State, place: Place, by: dict[str, Any]) -> Move:
     state.discard(place.entry)
     entry = replace(place.entry, why="asked")
-    return Move(
-        event="hold",
-        entry=entry,
-        before=place.state,
-        after=table.after(place.state, "hold"),
-        source=place.path,
-        target=layout.held(entry),
-        note={"by": by},
-    )
+    return moves.made("hold", entry, place.state, place.path, note={"by": by})
 
 
 def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now) -> Move:
@@ -435,16 +427,8 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
             spent = max(spent, int(place.last.get("attempt") or 0))
         entry = replace(entry, prio=entry.base, interrupted=spent, time=now.wall)
     state.insert(entry, now.wall)
-    return Move(
-        event=kind,
-        entry=entry,
-        before=place.state,
-        after=table.after(place.state, kind),
-        source=place.path,
-        target=layout.pending(entry),
-        note={"by": by},
-        key=mark_of(task.key, task.writer) if task.key and place.state in table.TERMINAL else None,
-    )
+    key = mark_of(task.key, task.writer) if task.key and place.state in table.TERMINAL else None
+    return moves.made(kind, entry, place.state, place.path, note={"by": by}, key=key)
 
 
 def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], now: Now) -> Move:
@@ -461,18 +445,9 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
         entry = replace(entry, front=request.front)
         if request.at is None and entry.time <= now.wall:
             entry = replace(entry, time=now.wall)  # the latest to the front, or to the back
-    pending = place.state == table.PENDING
-    if pending:
+    if place.state == table.PENDING:
         state.insert(entry, now.wall)
-    return Move(
-        event="move",
-        entry=entry,
-        before=place.state,
-        after=table.after(place.state, "move"),
-        source=place.path,
-        target=layout.pending(entry) if pending else layout.held(entry),
-        note={"by": by},
-    )
+    return moves.made("move", entry, place.state, place.path, note={"by": by})
 
 
 def _in_words(reason: dict[str, Any]) -> str:
