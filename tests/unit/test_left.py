@@ -57,9 +57,7 @@ def test_why_tells_a_version_that_the_settings_leave_out(
     why = Why(RealDisk(str(tmp_path)), str(tmp_path), NOW.wall, str)
     row = {"handlers": ["t.*"], "module": "app", "takes": {"t.new": [1, 2]}}
     why.alive.append({"node": "there", "python": [row]})
-    task: Any = SimpleNamespace(
-        state="held", why="version", id="x", task="t.new", version=2, entry=None
-    )
+    task: Any = SimpleNamespace(state="held", why="version", id="x", task="t.new", version=2, entry=None)
     assert said in why.line(task)
 
 
