@@ -152,3 +152,8 @@ class Schedule(Struct, frozen=True):
 
 Word: TypeAlias = Ack | Fail | Extend | Progress  # about an attempt
 Action: TypeAlias = Submit | Verb | Move | Replay | Word | Control | Care | Prune | Schedule
+
+
+def kind_of(request: Action) -> str:
+    """What an action is called in its file."""
+    return str(getattr(request, "kind", type(request).__name__.lower()))

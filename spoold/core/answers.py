@@ -34,8 +34,8 @@ CUT_SHORT = {
 
 def answered(state: State, event: Answered, now: Now) -> list[Action]:
     """An attempt in a worker has ended."""
-    run = state.runs.get(event.id)
-    if run is None or run.entry.attempt != event.attempt:
+    run = state.run_of(event.id, event.attempt)
+    if run is None:
         return []  # an attempt that was ended before its worker answered
     attempts.heard(state, run, event.began, now)
     attempts.learn(state, run, event.facts, ended=event.outcome == "done")
@@ -120,8 +120,8 @@ def _park(state: State, run: Run, why: str, now: Now) -> Move:
 
 def begun(state: State, event: Waits | Begun, now: Now) -> list[Action]:
     """Its time counts when its worker is ready: it is not to blame for the start of a worker."""
-    run = state.runs.get(event.id)
-    if run is None or run.entry.attempt != event.attempt or run.ending:
+    run = state.run_of(event.id, event.attempt)
+    if run is None or run.ending:
         return []
     if isinstance(event, Waits):
         state.extend(run, FOREVER)
@@ -133,8 +133,8 @@ def begun(state: State, event: Waits | Begun, now: Now) -> list[Action]:
 
 def returned(state: State, event: Returned, now: Now) -> list[Action]:
     """It was handed on ahead of time, and has not begun: back, as if it had not been."""
-    run = state.runs.get(event.id)
-    if run is None or run.entry.attempt != event.attempt:
+    run = state.run_of(event.id, event.attempt)
+    if run is None:
         return []
     if run.handler is not None:
         state.ahead.brisk.discard(run.handler.pattern)
@@ -150,8 +150,8 @@ def _back(state: State, run: Run, now: Now) -> list[Action]:
 
 def progressed(state: State, event: Progressed, now: Now) -> list[Action]:
     """How far it is goes to its parent."""
-    run = state.runs.get(event.id)
-    if run is None or run.entry.attempt != event.attempt:
+    run = state.run_of(event.id, event.attempt)
+    if run is None:
         return []
     return [verbs.progress(state, run, event.percent, event.note, now)]
 

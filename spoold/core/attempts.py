@@ -43,8 +43,8 @@ TELLS = {
 
 def exited(state: State, event: Exited, now: Now) -> list[Action]:
     """A handler process has ended."""
-    run = state.runs.get(event.id)
-    if run is None or run.entry.attempt != event.attempt:
+    run = state.run_of(event.id, event.attempt)
+    if run is None:
         return []  # an attempt that was ended before its process was
     facts: dict[str, Any] = {
         "exit": event.exit,
@@ -244,7 +244,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     `parent`: who is told, where that is not what the task and its handler say now.
     """
     if parent is None:
-        parent = policy.parent(task, state.settings.handler_for(task.task))
+        parent = state.parent_of(task)
     after = table.after(before, event)
     plain = entry.timeout is None and not entry.why
     moved = to or (entry if plain else replace(entry, timeout=None, why=""))

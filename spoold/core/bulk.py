@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 
 from spool.actions import Move as MoveRequest
 from spool.actions import Replay, Verb
+from spool.requests import kind_of
 from spool.times import format_utc
 from spoold.core import table, verbs
 from spoold.core.submit import take_in
@@ -90,13 +91,6 @@ def no_room(state: State) -> None:
         found.short |= isinstance(found.request, Replay)
 
 
-def kind_of(request: Bulk) -> str:
-    """The word for it."""
-    if isinstance(request, Verb):
-        return request.kind
-    return "move" if isinstance(request, MoveRequest) else "replay"
-
-
 def _replay(state: State, found: Seeking, request: Replay, event: Matched, now: Now) -> list[Action]:
     """New tasks, but for those whose handler does not want it."""
     found.found += len(event.tasks) + len(event.denied) + event.known
@@ -163,6 +157,3 @@ def _note(found: Seeking, event: Matched) -> dict[str, Any]:
     if isinstance(request, Replay) and request.force:
         note["force"] = True
     return note | ({"denied": found.denied} if found.denied else {})
-
-
-__all__ = ["begin", "kind_of", "looked", "matched", "no_room"]

@@ -70,7 +70,7 @@ def _late(state: State, place: Place, now: Now) -> list[Action]:
         if not held:
             state.insert(entry, now.wall)  # another node has told it, or changed its deadline
         return []
-    parent = policy.parent(task, state.settings.handler_for(task.task))
+    parent = state.parent_of(task)
     if state.waits_for(parent):
         state.overdue.unheard |= held
         return []  # stays on disk, and is found again when the parent has read
@@ -125,7 +125,7 @@ def timeouts(state: State, now: Now) -> list[Action]:
     """Runs that have used up their time: a process is killed, a parent's attempt is lost."""
     out: list[Action] = []
     while (run := state.next_limit()) is not None and run.limit <= now.mono:
-        if run.handler is not None and not run.handler.notify:
+        if run.is_process:
             run.ending = "timeout"
             out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending))
         else:

@@ -280,8 +280,8 @@ def _looked(state: State, event: Looked, now: Now) -> list[Action]:  # noqa: PLR
 
 
 def _ended_early(state: State, event: NotStarted | Crashed, now: Now) -> list[Action]:
-    run = state.runs.get(event.id)
-    if run is None or run.entry.attempt != event.attempt:
+    run = state.run_of(event.id, event.attempt)
+    if run is None:
         return []
     if run.ending == "cancelled":
         return [attempts.end(state, run, "cancel", "cancelled", now, by=run.who)]
@@ -337,7 +337,7 @@ def cut_off(state: State) -> list[Action]:
     """The grace of a stop is over: processes go back to the queue, parents keep theirs."""
     out: list[Action] = []
     for run in state.runs.values():
-        if run.handler is not None and not run.handler.notify and not run.ending:
+        if run.is_process and not run.ending:
             run.ending = "interrupt"
             out.append(Kill(run.entry.id, run.entry.attempt, state.settings.grace, run.ending))
     return out

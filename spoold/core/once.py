@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from spool.actions import Move as MoveRequest
 from spool.actions import Submit, Verb
 from spool.place import COMING, UNFINISHED, WORDS
-from spoold.core import attempts, policy, submit, table, verbs
+from spoold.core import attempts, submit, table, verbs
 from spoold.core.values import Ask, Drop, FreeKeys, TakeKeys
 
 if TYPE_CHECKING:
@@ -123,5 +123,5 @@ def _one(state: State, task: Task, rival: Rival | None, now: Now) -> list[Action
 def _refusal(state: State, request: Submit, source: Source, task: Task, rule: str) -> Refuse:
     field = f"tasks[{request.tasks.index(task)}].key" if request.batch else "key"
     reason = {"field": field, "value": task.key, "rule": rule, "action": "submit"}
-    parent = policy.parent(task, state.settings.handler_for(task.task))
+    parent = state.parent_of(task)
     return verbs.refuse(state, source, reason, parent, task.task, task.id or "")

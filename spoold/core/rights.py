@@ -29,6 +29,7 @@ from spool.actions import (
 )
 from spool.names import PRIORITIES, date_of
 from spool.patterns import matches
+from spool.requests import kind_of
 from spool.runargs import RUN
 from spool.times import format_span
 from spoold.core.values import Drop, Note, Refuse
@@ -95,7 +96,7 @@ def why_not_ask(settings: Settings, who: Who, request: Request) -> str:
         return f"{who.said} may not change schedules: whose spool it is does"
     rules = rules_of(settings, who)
     if isinstance(request, Control | Care | Prune | Replay):
-        kind = getattr(request, "kind", type(request).__name__.lower())
+        kind = kind_of(request)
         return _least(rules, who, lambda rule: "" if rule.admin else f"does not allow {kind} (admin)")
     return _least(rules, who, lambda rule: _not_verb(rule, request))
 
@@ -192,7 +193,7 @@ def _not_submit(rule: Rule, *, task: Task, priority: str | None, now: int) -> st
 
 
 def _not_verb(rule: Rule, request: Verb | Move) -> str:
-    kind = request.kind if isinstance(request, Verb) else "move"
+    kind = kind_of(request)
     return "" if rule.admin or kind in rule.verbs else f"does not allow {kind} (verbs)"
 
 

@@ -23,6 +23,7 @@ from spoold.core.window import Window
 
 if TYPE_CHECKING:
     from spool.names import Entry
+    from spool.owncopy import Task
     from spool.scheduled import Tables
     from spool.settings import Handler, Settings
     from spoold.core.values import Broken, Move, Run, Seeking, Source, Takers
@@ -171,6 +172,11 @@ class State:
                 self._deadlines = [row for row in self._deadlines if row[1] in self.runs]
                 heapify(self._deadlines)
 
+    def run_of(self, task_id: str, attempt: int) -> Run | None:
+        """The run of this attempt; None where it has ended, though its process may not know."""
+        run = self.runs.get(task_id)
+        return run if run is not None and run.entry.attempt == attempt else None
+
     def extend(self, run: Run, limit: int) -> None:
         """A run has until another monotonic instant."""
         run.limit = limit
@@ -215,6 +221,10 @@ class State:
             beside = self.is_beside(task, handler)
             found = self._lane_of[task] = (handler.pattern if handler else "", paused, beside, "")
         return found
+
+    def parent_of(self, task: Task) -> str:
+        """Who is told of a task, as its handler is now."""
+        return policy.parent(task, self.settings.handler_for(task.task))
 
     def knows(self, task: str) -> bool:
         """Whether the Python code for a task name has it, as far as that is known."""

@@ -619,3 +619,8 @@ class Run(Struct, kw_only=True):
     who: dict[str, Any] | None = None
     passed: str = ""  # what the gate said when the deadline let it pass
     progress: dict[str, Any] | None = None
+
+    @property
+    def is_process(self) -> bool:
+        """Whether it can be killed: no parent does the work."""
+        return self.handler is not None and not self.handler.notify

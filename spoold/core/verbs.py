@@ -14,9 +14,10 @@ from spool.errors import Invalid
 from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error, record
+from spool.requests import kind_of
 from spool.safe import as_utf8
 from spool.times import format_utc
-from spoold.core import attempts, moves, order, policy, rights, table
+from spoold.core import attempts, moves, order, rights, table
 from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, Tell
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def check(  # noqa: PLR0913 - one more than five
     old = state.runs.get(task_id) or place
     if source.who is None or old is None:
         return
-    parent = policy.parent(old.task, state.settings.handler_for(old.task.task))
+    parent = state.parent_of(old.task)
     if why := rights.why_not_task(state.settings, source.who, request, old.task, parent, now.wall):
         raise Denied(why)
 
@@ -155,10 +156,10 @@ def _refusal(
         reason = {"field": "attempt", "value": attempt, "rule": str(problem)}
     else:
         reason = {"field": "id", "value": first, "rule": str(problem)}
-    reason["action"] = getattr(request, "kind", type(request).__name__.lower())
+    reason["action"] = kind_of(request)
     place, run = found.get(first), state.runs.get(first)
     task = run.task if run else place.task if place else None
-    parent = policy.parent(task, state.settings.handler_for(task.task)) if task else None
+    parent = state.parent_of(task) if task else None
     # Told under the task asked of first: the same whichever node says it, and whatever it still found.
     asked = request.ids[0] if isinstance(request, Verb | MoveRequest) else request.id
     return refuse(state, source, reason, parent, task.task if task else "unknown", asked)
@@ -167,7 +168,7 @@ def _refusal(
 def forbidden(state: State, source: Source, request: Request, why: str) -> Refuse:
     """What [policy] does not allow."""
     first = request.tasks[0] if isinstance(request, Submit) and request.tasks else None
-    action = getattr(request, "kind", type(request).__name__.lower())
+    action = kind_of(request)
     reason = {"field": "policy", "value": None, "rule": why, "action": action}
     if first is None:
         return refuse(state, source, reason, None, "unknown", id_of(source))
@@ -234,8 +235,7 @@ def _on_run(state: State, request: Asked, run: Run, by: dict[str, Any], now: Now
         return _on_attempt(state, request, run, now)
     if isinstance(request, Verb) and request.kind == "cancel":
         return cancel_run(state, run, by, now)
-    kind = request.kind if isinstance(request, Verb) else "move"
-    raise table.Illegal(table.RUNNING, kind)
+    raise table.Illegal(table.RUNNING, kind_of(request))
 
 
 def _on_attempt(
@@ -245,7 +245,7 @@ def _on_attempt(
         return [progress(state, run, request.percent, request.note, now)]
     if isinstance(request, Extend):
         return _extend(state, request, run, now)
-    if run.handler is not None and not run.handler.notify:
+    if run.is_process:
         text = "its handler is a process: its exit ends the attempt"
         raise Denied(text)
     if isinstance(request, Ack):
@@ -309,7 +309,7 @@ def cancel_run(state: State, run: Run, by: dict[str, Any], now: Now) -> list[Act
 
     Its name says so from now on: the cancel holds though spoold may die before the process does.
     """
-    if run.handler is not None and not run.handler.notify:
+    if run.is_process:
         if run.ending == "cancelled":
             return []
         run.ending, run.who = "cancelled", by
@@ -340,7 +340,7 @@ def _on_place(  # noqa: PLR0911, PLR0913 - one more than usual, each
         return []
     if isinstance(request, Ack | Fail | Extend | Progress):
         return _late_word(request, place)
-    kind = request.kind if isinstance(request, Verb) else "move"
+    kind = kind_of(request)
     after = table.after(place.state, kind)
     if isinstance(request, MoveRequest):
         return [_move(state, request, place, by, now)]
@@ -369,8 +369,7 @@ def _check_runs_elsewhere(request: Asked, place: Place) -> None:
     """Nothing where there is nothing to do; Elsewhere, or table.Illegal: nobody may."""
     if isinstance(request, Ack | Fail | Extend | Progress):
         raise Elsewhere(place.node or "")
-    kind = request.kind if isinstance(request, Verb) else "move"
-    table.after(place.state, kind)
+    table.after(place.state, kind_of(request))
     if place.entry.why != "cancelled":  # else its node is at it
         raise Elsewhere(place.node or "")
 

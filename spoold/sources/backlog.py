@@ -9,6 +9,7 @@ from spool import layout, match
 from spool.actions import Move, Replay, Verb
 from spool.disk import Missing
 from spool.names import PRIORITIES
+from spool.requests import kind_of
 from spool.retention import is_date
 from spoold.core.values import Matched, Scanned, Seen
 from spoold.sources import replays
@@ -115,7 +116,6 @@ def _sought(disk: Disk, seek: Seek) -> Iterator[Matched]:
     if isinstance(request, Replay):
         yield from replays.Sought(disk, seek.source, request, seek.settings).tasks()
     if isinstance(request, Verb | Move) and request.match is not None:
-        kind = request.kind if isinstance(request, Verb) else "move"
-        for paths in match.find(disk, kind, request.match):
+        for paths in match.find(disk, kind_of(request), request.match):
             yield Matched(seek.source, paths)
     yield Matched(seek.source, {}, done=True)
