@@ -37,7 +37,7 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
     beats = _beats(disk)
     shared = is_network(root)
     found: dict[str, dict[str, Any]] = {}
-    locked = {name[:-5] for name in _names(disk) if name.endswith(".lock") and name[:1] not in ".,"}
+    locked = {*layout.locked(_names(disk))}
     for node in sorted(locked | (beats.keys() if shared else set())):
         row = {**_object(disk, layout.status(node)), "node": node, **beats.get(node, {})}
         row["alive"] = _is_fresh(row) if shared else alive(root, node)
@@ -62,7 +62,7 @@ def any_alive(disk: Disk, root: str) -> bool:
         return True
     except Missing:
         return False
-    return any(alive(root, name.removesuffix(".lock")) for name in names if name.endswith(".lock"))
+    return any(alive(root, node) for node in layout.locked(names))
 
 
 def start_hint(root: str, units: tuple[str, ...] = UNITS, systemd: str = "/run/systemd/system") -> str:
@@ -109,7 +109,7 @@ def alive(root: str, node: str) -> bool:
     """Whether a daemon, or a handler it left behind, holds the lock of a node."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(os.path.join(root, layout.NODES, f"{node}.lock"), flags)
+        fd = os.open(os.path.join(root, layout.lock(node)), flags)
     except PermissionError:  # a reader of a shared spool: who could lock it could keep a daemon out
         return _told_lately(os.path.join(root, layout.status(node)))
     except OSError:
@@ -218,11 +218,9 @@ def unread_by(status: dict[str, Any]) -> list[str]:
 def takes(disk: Disk) -> dict[str, dict[str, dict[str, frozenset[int | str]]]]:
     """What the Python code of the nodes takes, dead ones too: node -> handler -> task -> versions."""
     found: dict[str, dict[str, dict[str, frozenset[int | str]]]] = {}
-    for name in _names(disk):
-        if not name.endswith(".lock") or name[:1] in ".,":
-            continue
-        rows = _object(disk, layout.status(name[:-5])).get("python") or ()
-        found[name[:-5]] = {
+    for node in layout.locked(_names(disk)):
+        rows = _object(disk, layout.status(node)).get("python") or ()
+        found[node] = {
             pattern: {task: frozenset(versions) for task, versions in (row.get("takes") or {}).items()}
             for row in rows
             for pattern in row["handlers"]

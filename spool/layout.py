@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from spool.names import Entry, date_of, entry_name, id_date
+from typing import TYPE_CHECKING
+
+from spool.names import Entry, date_of, entry_name, id_date, is_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FORMAT = "format"
 FORMAT_LINE = "spool 1\n"
@@ -41,6 +46,9 @@ SCHEDULES = "nodes/schedules.json"
 ALIVE = "nodes/alive"
 REDO = "nodes/redo"
 REDO_SEEN = "nodes/redo.seen"
+REDO_OWNER = "nodes/redo.owner"  # whoever has the log holds the lock of this
+REDO_START = "nodes/redo.start"  # and this, who puts in order what was left
+LOCK = ".lock"
 
 STATES = (PENDING, HELD, RUNNING, DONE, FAILED, CANCELLED)
 ENDED = (DONE, FAILED, CANCELLED)
@@ -130,6 +138,17 @@ def given(task_id: str, name: str) -> str:
 def journal(node: str, at: int) -> str:
     """Path of a node's journal of one UTC day."""
     return f"{JOURNAL}/{node}/{date_of(at)}.jsonl"
+
+
+def lock(node: str) -> str:
+    """Path of the file whose lock a node's daemon holds, and by which the node is known."""
+    return f"{NODES}/{node}{LOCK}"
+
+
+def locked(names: Iterable[str]) -> list[str]:
+    """The nodes whose locks are among these names of nodes/."""
+    nodes = (name.removesuffix(LOCK) for name in names if name.endswith(LOCK))
+    return [node for node in nodes if is_task(node)]
 
 
 def status(node: str) -> str:

@@ -78,7 +78,7 @@ def journals(disk: Disk, root: str, settings: Settings, now: int) -> Iterator[No
             elif match[3] is None and retention.age(match[1], now) >= max(0, settings.pack_after):
                 with suppress(*GONE):
                     yield from _pack_journal(disk, root, folder, name)
-        if disk.info(f"{layout.NODES}/{node}.lock") is None:
+        if disk.info(layout.lock(node)) is None:
             disk.remove_dir(folder)  # of a node that is forgotten
         yield
 

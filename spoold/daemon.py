@@ -248,7 +248,7 @@ def _lock(root: str, node: str, pulse: Pulse | None) -> int:
 
     On a network file system a dead host may hold it for minutes, or until it is back: beats decide.
     """
-    path = os.path.join(root, layout.NODES, f"{node}.lock")
+    path = os.path.join(root, layout.lock(node))
     try:
         lock = _taken(path, node)
     except TimeoutError:

@@ -257,7 +257,7 @@ def _begin(disk: RealDisk, root: str, store: Store, circle: Circle) -> tuple[lis
     Until the log is replayed nobody looks at what is there. One that begins beside others has no log,
     and waits until none of them has: after a power cut it would be replayed over what this one did.
     """
-    lock = locks.take(os.path.join(root, layout.NODES, "redo.start"), math.inf)
+    lock = locks.take(os.path.join(root, layout.REDO_START), math.inf)
     try:
         alone = circle.is_alone()
         redo = _redo(disk, root, make=store.durable and alone)
@@ -278,7 +278,7 @@ def _redo(disk: RealDisk, root: str, *, make: bool) -> Redo | None:
     if not make and disk.info(layout.REDO) is None:
         return None
     try:
-        lock = locks.take(os.path.join(root, layout.NODES, "redo.owner"), SETTLING)
+        lock = locks.take(os.path.join(root, layout.REDO_OWNER), SETTLING)
     except TimeoutError:
         log.warning(
             "another daemon of this spool keeps its redo log: a power cut may undo what others do"

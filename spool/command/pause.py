@@ -48,6 +48,6 @@ def run(args: argparse.Namespace) -> int:
 def _is_known(spool: Spool, node: str) -> bool:
     """Whether a node of this name has served the spool, or who asks may not look."""
     try:
-        return spool.disk.info(f"{layout.NODES}/{node}.lock") is not None
+        return spool.disk.info(layout.lock(node)) is not None
     except PermissionError:
         return True

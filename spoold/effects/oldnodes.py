@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spool import layout, look, occurrences
 from spool.beats import parse
 from spool.disk import Missing
-from spool.names import DAY_US, is_task
+from spool.names import DAY_US
 from spoold import locks
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ OF_NODE = (
 def nodes(disk: Disk, root: str, live: Collection[str], now: int) -> Iterator[None]:
     """Nodes that are long gone are forgotten, but for how far a schedule has come that no other tells."""
     beats = {known.node for name in look.names(disk, layout.ALIVE) if (known := parse(name))}
-    for name in look.names(disk, layout.NODES):
-        node, _, kind = name.rpartition(".")
-        if kind != "lock" or not is_task(node) or node in live or node in beats:
+    for node in layout.locked(look.names(disk, layout.NODES)):
+        if node in live or node in beats:
             continue
-        lock = f"{layout.NODES}/{name}"
+        lock = layout.lock(node)
         told = [info.ctime_us for path in (lock, layout.status(node)) if (info := disk.info(path))]
         if not told or now - max(told) < GONE:
             continue
@@ -54,6 +53,6 @@ def _forget(disk: Disk, node: str) -> None:
     paths = [path(node) for path in OF_NODE]
     if occurrences.marks(disk) == occurrences.marks(disk, but=node):
         paths.insert(0, layout.schedules(node))
-    for path in (*paths, f"{layout.NODES}/{node}.lock"):
+    for path in (*paths, layout.lock(node)):
         with contextlib.suppress(Missing):
             disk.remove(path)

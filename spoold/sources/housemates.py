@@ -81,8 +81,8 @@ class Housemates:
         """Who is alive now, and who has left something."""
         now = self.clock()
         self._next = now + ALONE  # should it fail
-        locked = {n.removesuffix(".lock") for n in self.disk.names(layout.NODES) if n.endswith(".lock")}
-        known = {n for n in locked.union(self.disk.names(layout.RUNNING)) if is_task(n)}
+        locked = layout.locked(self.disk.names(layout.NODES))
+        known = {*locked, *filter(is_task, self.disk.names(layout.RUNNING))}
         others = known - self.deaths.keys() - {self.node}
         self.live = frozenset({self.node, *(n for n in others if self._serves(n))})
         left = {n for n in others - self.live - self._seen_to() if look.has_claims(self.disk, n)}
@@ -103,4 +103,4 @@ class Housemates:
         return daemons.alive(self.root, node) and not is_buried(self._lock(node))
 
     def _lock(self, node: str) -> str:
-        return os.path.join(self.root, layout.NODES, f"{node}.lock")
+        return os.path.join(self.root, layout.lock(node))
