@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spoold.core import verbs
-from spoold.core.values import Drop, Pauses
+from spoold.core.values import Drop, Rows
 
 if TYPE_CHECKING:
     from spool.actions import Control
@@ -38,7 +38,7 @@ def control(state: State, event: Arrived, request: Control, now: Now) -> list[Ac
         }
         rows.append(row)
     replace_rows(state, rows)
-    return [Pauses(rows, {"event": request.kind, **note}), Drop(event.source)]
+    return [Rows(rows, {"event": request.kind, **note}), Drop(event.source)]
 
 
 def expire(state: State, now: Now) -> list[Action]:
@@ -47,7 +47,7 @@ def expire(state: State, now: Now) -> list[Action]:
     if len(rows) == len(state.pauses) or state.reread:
         return []
     replace_rows(state, rows)
-    return [Pauses(rows, {"event": "resume", "why": "its time is over"})] if state.leads else []
+    return [Rows(rows, {"event": "resume", "why": "its time is over"})] if state.leads else []
 
 
 def replace_rows(state: State, rows: list[dict[str, Any]]) -> None:

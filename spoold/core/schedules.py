@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spool.layout import SCHEDULES
 from spool.scheduled import MOST
 from spoold.core import verbs
-from spoold.core.values import Drop, Pauses
+from spoold.core.values import Drop, Rows
 
 if TYPE_CHECKING:
     from spool.actions import Schedule
@@ -39,4 +39,4 @@ def scheduled(state: State, event: Arrived, request: Schedule) -> list[Action]:
     state.schedules = tables
     rows: list[dict[str, Any]] = [{"name": n, "table": t} for n, t in tables.items()]
     note = {"event": "schedule", "name": name, "table": table, **event.source.by, "why": request.why}
-    return [Pauses(rows, note, SCHEDULES), Drop(event.source)]
+    return [Rows(rows, note, SCHEDULES), Drop(event.source)]

@@ -539,8 +539,8 @@ class Note(Struct, frozen=True):
     facts: dict[str, Any]
 
 
-class Pauses(Struct, frozen=True):
-    """What is paused (or `path`: which schedules there are), all of it, to be kept."""
+class Rows(Struct, frozen=True):
+    """What is paused (or, by `path`, which schedules are set), all of it, to be kept."""
 
     rows: list[dict[str, Any]]
     note: dict[str, Any]
@@ -585,7 +585,7 @@ Action = (
     | Seek
     | Measure
     | Note
-    | Pauses
+    | Rows
     | Quarantine
 )
 

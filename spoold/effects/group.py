@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spoold.core.table import RUNNING
-from spoold.core.values import Drop, Message, Move, Note, Pauses, Refuse, Tell, Undone
+from spoold.core.values import Drop, Message, Move, Note, Refuse, Rows, Tell, Undone
 from spoold.effects import lines
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from spoold.core.values import Action
 
-Writes = Move | Tell | Drop | Refuse | Note | Pauses
+Writes = Move | Tell | Drop | Refuse | Note | Rows
 
 
 class Group:
@@ -24,7 +24,7 @@ class Group:
         self.tells: list[Message] = []
         self.drops: list[Drop] = []
         self.refusals: list[Refuse] = []
-        self.pauses: list[Pauses] = []
+        self.rows: list[Rows] = []
         self.notes: list[Note] = []
         self.undone: list[Undone] = undone or []
         self.gone: set[int] = set()  # the same transitions
@@ -56,8 +56,8 @@ class Group:
                 case Refuse():
                     self.refusals.append(action)
                     self.tells.append(action.message)
-                case Pauses():
-                    self.pauses.append(action)
+                case Rows():
+                    self.rows.append(action)
                 case Note():
                     self.notes.append(action)
         self.tells = lines.apart(self.tells)
@@ -82,9 +82,9 @@ class Group:
                 first[move.target] = id(move)
         return targets
 
-    def last_pauses(self) -> list[Pauses]:
+    def last_rows(self) -> list[Rows]:
         """The newest rows of each file."""
-        return list({pauses.path: pauses for pauses in self.pauses}.values())
+        return list({rows.path: rows for rows in self.rows}.values())
 
     def together(self, move: Move) -> list[Move]:
         """The tasks that came with this one in an action."""

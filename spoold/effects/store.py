@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.owncopy import Task
-    from spoold.core.values import Forward, Message, Move, Pauses, Refuse, Source, Undone
+    from spoold.core.values import Forward, Message, Move, Refuse, Rows, Source, Undone
     from spoold.effects.group import Group
     from spoold.effects.redo import Redo
 
@@ -149,15 +149,15 @@ class Store:
             if self._box(message.parent):
                 group.dirs[layout.OUTBOX] = None
             self._write(group, self._staged(message), records.encode(message.content))
-        for pauses in group.last_pauses():  # the last rows say it all
-            self._write(group, self._pauses_stage(pauses), orjson.dumps(pauses.written()))
+        for rows in group.last_rows():  # the last rows say it all
+            self._write(group, self._rows_stage(rows), orjson.dumps(rows.written()))
         for number, refusal in enumerate(group.refusals):
             self._write(group, self._reason_stage(number), lines.reason(refusal))
 
     def _journal(self, group: Group, now: int) -> None:
         text = [lines.transition(self.node, move, now) for move in group.moves]
         text += [lines.refusal(self.node, refusal, now) for refusal in group.refusals]
-        text += [lines.other(self.node, pauses.note, now) for pauses in group.pauses]
+        text += [lines.other(self.node, rows.note, now) for rows in group.rows]
         text += [lines.other(self.node, {"event": n.event, **n.facts}, now) for n in group.notes]
         if not text:
             return
@@ -193,7 +193,7 @@ class Store:
             if taken := [layout.key(m.key) for m in group.moves if m.key is not None]:
                 self.disk.sync(taken, [layout.KEYS])
             # What is paused is not in the log, which would have its action cleared all the same.
-            group.logged = not group.pauses and self.redo.add(self._record(group))
+            group.logged = not group.rows and self.redo.add(self._record(group))
             group.expected = len(group.undone)
             if not group.logged:
                 self.redo.settle()  # it goes without the log, which knows nothing older then
@@ -242,10 +242,10 @@ class Store:
             else:
                 self._carry(group, move, target)
             group.done.add((group.step, id(move)))
-        for pauses in group.last_pauses():
-            if (group.step, id(pauses)) not in group.done:
-                self.disk.move(self._pauses_stage(pauses), pauses.path)
-                group.done.add((group.step, id(pauses)))
+        for rows in group.last_rows():
+            if (group.step, id(rows)) not in group.done:
+                self.disk.move(self._rows_stage(rows), rows.path)
+                group.done.add((group.step, id(rows)))
                 group.dirs[layout.NODES] = None
         for number, refusal in enumerate(group.refusals):
             reason = f"{self._refuge(group, refusal)}.reason.json"
@@ -621,8 +621,8 @@ class Store:
     def _staged(self, message: Message) -> str:
         return f"{self.stage_dir}/.{message.parent},{lines.name_of(message)}"
 
-    def _pauses_stage(self, pauses: Pauses) -> str:
-        return f"{self.stage_dir}/.{pauses.path.rpartition('/')[2].removesuffix('.json')}"
+    def _rows_stage(self, rows: Rows) -> str:
+        return f"{self.stage_dir}/.{rows.path.rpartition('/')[2].removesuffix('.json')}"
 
     def _refuge(self, group: Group, refusal: Refuse) -> str:
         """Where a refused file goes: under the best name that is free."""

@@ -6,7 +6,7 @@ from spool.settings import load
 from spoold.core.control import expire
 from spoold.core.deadlines import next_wake
 from spoold.core.state import State
-from spoold.core.values import Now, Pauses
+from spoold.core.values import Now, Rows
 
 NOW = Now(1_795_262_400_000_000, 1_000_000)
 
@@ -20,6 +20,6 @@ def test_who_leads_since_a_moment_ago_sleeps_until_the_rows_are_read() -> None:
     state.reread = False
     assert next_wake(state, NOW) == 0
     (ended,) = expire(state, NOW)
-    assert isinstance(ended, Pauses)
+    assert isinstance(ended, Rows)
     assert ended.rows == []
     assert next_wake(state, NOW) > 0
