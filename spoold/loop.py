@@ -61,7 +61,7 @@ from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
 from spoold.sources.after import After
 from spoold.sources.intake import AGAIN
-from spoold.sources.lookout import Stir
+from spoold.sources.stir import Stir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -37,8 +37,9 @@ from spoold.sources import cgroups, claims
 from spoold.sources.backlog import Backlog
 from spoold.sources.crowd import Crowd, boxes
 from spoold.sources.intake import Intake
-from spoold.sources.lookout import Lookout, read_pauses
+from spoold.sources.lookout import Lookout
 from spoold.sources.machine import Gauge
+from spoold.sources.pauses import read_pauses
 from spoold.sources.people import People
 from spoold.sources.pulse import Pulse
 from spoold.sources.recurring import Recurring

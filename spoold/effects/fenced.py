@@ -7,15 +7,17 @@ are names that nobody else makes.
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from spool.disk import Disk, Exists, Missing
-from spoold.effects.metrics import TimedDisk
+from spool.disk import Disk, Exists, Missing, RealDisk
+from spoold.core.meter import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from spool.disk import RealDisk as Below
+    Below = RealDisk
 else:
     Below = object
 
@@ -87,6 +89,32 @@ class Fence(Below):
         if self.check is not None:
             self.check()
         return super().remove_dir(path)
+
+
+class TimedDisk(RealDisk):
+    """The disk, with a clock on what takes longest."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.syncs = Histogram()
+
+    def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
+        with self._timed():
+            super().sync(paths, dirs)
+
+    def sync_dirs(self, paths: Iterable[str]) -> None:
+        with self._timed():
+            super().sync_dirs(paths)
+
+    def overwrite(self, path: str, at: int, data: bytes) -> None:
+        with self._timed():
+            super().overwrite(path, at, data)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.syncs.add(time.monotonic() - began)
 
 
 class FencedDisk(Fence, TimedDisk):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.disk import RealDisk
 from spoold.core.meter import BOUNDS, Histogram
+from spoold.effects.fenced import TimedDisk
 from spoold.effects.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -36,32 +34,6 @@ COUNTS = {
     "looks": "How often the machine was looked at.",
 }
 Sample = tuple[str, "Mapping[str, str]", float]
-
-
-class TimedDisk(RealDisk):
-    """The disk, with a clock on what takes longest."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
-        self.syncs = Histogram()
-
-    def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
-        with self._timed():
-            super().sync(paths, dirs)
-
-    def sync_dirs(self, paths: Iterable[str]) -> None:
-        with self._timed():
-            super().sync_dirs(paths)
-
-    def overwrite(self, path: str, at: int, data: bytes) -> None:
-        with self._timed():
-            super().overwrite(path, at, data)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.syncs.add(time.monotonic() - began)
 
 
 class Metrics:

@@ -23,7 +23,7 @@ from spool.schedule import occurrences as instants
 from spool.times import format_utc
 from spoold.core.control import replace_rows
 from spoold.core.values import Arrived, Source
-from spoold.sources.lookout import read_pauses
+from spoold.sources.pauses import read_pauses
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -42,9 +42,10 @@ from spoold.recovery import start_up
 from spoold.sources import claims
 from spoold.sources.backlog import Backlog
 from spoold.sources.intake import AGAIN, Intake
-from spoold.sources.lookout import Stir, read_pauses
 from spoold.sources.neighbours import Fenced, Neighbours
+from spoold.sources.pauses import read_pauses
 from spoold.sources.recurring import Recurring
+from spoold.sources.stir import Stir
 from tests.simulation.far import Doubting, Far
 from tests.simulation.faults import Careful
 

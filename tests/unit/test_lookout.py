@@ -14,7 +14,8 @@ from spool.settings import load
 from spoold.core import share
 from spoold.core.state import State
 from spoold.core.values import Now, Repaused, Rung, Stirred, Takes
-from spoold.sources.lookout import FAST, OFTEN, REST, SELDOM, SHARE, SLOW, SOON, Lookout, Stir
+from spoold.sources.lookout import FAST, REST, SLOW, Lookout
+from spoold.sources.stir import OFTEN, SELDOM, SHARE, SOON, Stir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

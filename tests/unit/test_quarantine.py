@@ -18,7 +18,7 @@ from spoold.core.values import Now
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.handlers import Handlers
 from spoold.effects.store import Store
-from spoold.sources.lookout import read_pauses
+from spoold.sources.pauses import read_pauses
 from spoold.sources.recurring import Recurring
 
 if TYPE_CHECKING:
