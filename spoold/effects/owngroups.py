@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from spoold.keeper.proc import processes, trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 log = logging.getLogger("spoold")
 DAEMON = "daemon"  # the group that we and the keeper move to
@@ -30,14 +30,7 @@ COUNTS = ("memory.events", "memory.oom_control")
 class OwnGroups:
     """Makes and removes them."""
 
-    def __init__(
-        self,
-        name: str,
-        memory: Sequence[str],
-        unified: Sequence[str],
-        *,
-        remove: Callable[[str], None] = os.rmdir,
-    ) -> None:
+    def __init__(self, name: str, memory: Sequence[str], unified: Sequence[str]) -> None:
         """`name`: what tells our groups from those of other daemons, of any length.
 
         `memory`, `unified`: the groups we are in, as spoold.sources.cgroups finds them.
@@ -47,7 +40,6 @@ class OwnGroups:
         self._prefix = f"spool-{mark}."
         self._base = memory[0] if memory else ""
         self._unified = bool(memory) and list(memory) == list(unified)
-        self._remove = remove
         self._ready = False
         self._left: set[str] = set()  # ended, and not removed yet
 
@@ -133,6 +125,10 @@ class OwnGroups:
             except OSError:
                 continue
             self._left.discard(path)
+
+    def _remove(self, path: str) -> None:
+        """The kernel removes a group with the files in it."""
+        os.rmdir(path)
 
 
 def _count(path: str) -> int:

@@ -60,6 +60,8 @@ class Circle:
         self._over = threading.Event()
         self._told = neighbours.live
         self._looks = False  # at what the others do, while there are any
+        self._bring_back: Callable[[str], Iterable[Event]]  # both from `start` on
+        self._lookout: Lookout
 
     def start(self, bring_back: Callable[[str], Iterable[Event]], lookout: Lookout) -> None:
         """Begin the threads. `bring_back` does it for a dead node; returns what the loop is to hear."""

@@ -31,10 +31,20 @@ def recorded(place: Path, files: dict[str, str]) -> Path:
     return place
 
 
-def groups(base: Path | None, *, unified: bool, remove: object = shutil.rmtree) -> OwnGroups:
-    """The kernel removes a group with its files; here rmtree does."""
+class Played(OwnGroups):
+    """The kernel removes a group with its files; here rmtree does. A group that is `busy` stays."""
+
+    busy: frozenset[str] = frozenset()
+
+    def _remove(self, path: str) -> None:
+        if path.partition(".")[2] in self.busy:
+            raise OSError(16, "Device or resource busy", path)
+        shutil.rmtree(path)
+
+
+def groups(base: Path | None, *, unified: bool) -> Played:
     memory = [str(base)] if base else []
-    return OwnGroups("n", memory, memory if unified else [], remove=remove)  # type: ignore[arg-type]
+    return Played("n", memory, memory if unified else [])
 
 
 def inside(base: Path) -> list[str]:
@@ -118,18 +128,12 @@ def test_what_an_earlier_daemon_left_goes_and_what_is_in_use_stays(tmp_path: Pat
     first.make(KEY, 1 << 20)
     first.make("other.1", 1 << 20)
     (base / "spool-else.x").mkdir()
-    busy = {KEY}
-
-    def remove(path: str) -> None:
-        if path.partition(".")[2] in busy:
-            raise OSError(16, "Device or resource busy", path)
-        shutil.rmtree(path)
-
-    again = groups(base, unified=False, remove=remove)
+    again = groups(base, unified=False)
+    again.busy = frozenset({KEY})
     again.prepare(wanted=True)
     assert again.problem is None
     assert inside(base) == [KEY, "x"]
-    busy.clear()
+    again.busy = frozenset()
     again.make("third.1", 1 << 20)
     again.end("third.1")
     assert inside(base) == ["x"], "what was busy goes with the next"
