@@ -26,7 +26,7 @@ from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
 from spoold.core.soon import SOON
-from spoold.core.table import RUNNING
+from spoold.core.table import FAILURES, RUNNING
 from spoold.core.values import (
     Arrived,
     Ask,
@@ -222,11 +222,12 @@ class Core:
             case Move():
                 self._touched.add(action.entry.id)
                 self.after.see(action)
-                self.state.overdue.see(action)
+                if action.entry.deadline is not None:
+                    self.state.overdue.see(action)
                 self.state.count_live(action)
                 self._writes.append(action)
-                if not self._is_unsure(action):
-                    self._count(action, now)
+                if action.event in FAILURES and not self._is_unsure(action):
+                    self._fail(action, now)
             case Start():
                 self._starts[action.entry.id] = action
             case Drop():
@@ -294,9 +295,10 @@ class Core:
             self.unfinished.popleft()
             for move in group.moves:
                 self.state.meter.see(move, now.wall)
-                attempts.count(self.state, move)
-                if self._is_unsure(move):
-                    self._count(move, now)
+                if move.record is not None:
+                    attempts.count(self.state, move)
+                if move.event in FAILURES and self._is_unsure(move):
+                    self._fail(move, now)
             for event in undone:
                 self._starts.pop(event.move.entry.id, None)
                 decide(self.state, event, now)
@@ -311,7 +313,7 @@ class Core:
         """
         return self.store.shared and move.before != RUNNING
 
-    def _count(self, move: Move, now: Now) -> None:
+    def _fail(self, move: Move, now: Now) -> None:
         """A failure counts in its group, as all nodes know that."""
         if mark := failures.mark(move):
             self._meet([mark])

@@ -326,5 +326,5 @@ def release(state: State, run: Run, now: Now) -> None:
 def count(state: State, move: Move) -> None:
     """An attempt has ended, on disk too."""
     name = {table.DONE: "done", table.FAILED: "failed", table.PENDING: "retried"}.get(move.after)
-    if name and move.record is not None:
+    if name:
         state.counts[name] += 1

@@ -14,7 +14,6 @@ from msgspec import Struct
 from spool.fingerprint import place
 from spool.group import KEPT, MESSAGE, Group
 from spool.times import DAY, HOUR, format_utc, parse_utc
-from spoold.core import table
 from spoold.core.values import Message, Tell
 
 if TYPE_CHECKING:
@@ -129,10 +128,8 @@ def _new(content: dict[str, Any], at: int) -> Group:
 
 
 def mark(move: Move) -> str:
-    """The fingerprint of a failure; nothing where a transition is none."""
-    if move.record is None or move.event not in table.FAILURES:
-        return ""
-    return str(move.record["error"]["fingerprint"])
+    """The fingerprint of a failure; nothing where it has no record."""
+    return "" if move.record is None else str(move.record["error"]["fingerprint"])
 
 
 def failed(state: State, move: Move, now: Now) -> list[Action]:

@@ -32,8 +32,8 @@ class Overdue:
         self._changed: set[str] = set()  # since a scan began, which may come by with the old names
 
     def see(self, move: Move) -> None:
-        """A transition was decided."""
-        if move.entry.deadline is None or table.HELD not in (move.before, move.after):
+        """A transition was decided of what has a deadline."""
+        if table.HELD not in (move.before, move.after):
             return
         if self.window.gathered is not None:
             self._changed.add(move.entry.id)

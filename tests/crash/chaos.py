@@ -102,6 +102,7 @@ class Chaos:
         with Spool(self.root) as spool:
             while not self.quiet.is_set():
                 docs = [self._task(rng) for _ in range(rng.choice((1, 1, 1, 2, 8)))]
+                docs = [*{doc.get("key", n): doc for n, doc in enumerate(docs)}.values()]  # none twice
                 if len(docs) == 1:
                     ids = [spool.submit_one(docs[0])]
                     if docs[0].keys() <= {"task", "args"} and rng.random() < 0.3:

@@ -47,7 +47,7 @@ def commands(root: Path) -> dict[str, tuple[str, ...]]:
     above, other = str(root.parent), str(root.parent / "other")
     return {
         "fsck": ("fsck", rf"fsck  \[#+\.*\] +\d+%  \d+ of {3 * TASKS} files"),
-        "check-deploy": ("check-deploy", "--path", above, rf"\[#+\.+\] +\d+%  [1-4] of {TASKS} tasks"),
+        "check-deploy": ("check-deploy", "--path", above, rf"\[#+\] +100%  {TASKS} of {TASKS} tasks"),
         "prune": ("prune", "--dry-run", rf"prune  {TASKS} names"),
         "replay": ("replay", "--all", "--yes", "--into", other, rf"  [1-4] of {TASKS} tasks"),
         "bench": ("bench", "--quick", above, r"bench  \[#+\.+\] +40%  2 of 5"),
