@@ -56,6 +56,16 @@ def unread(root: str, top: str, path: str) -> NotAllowed:
     return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
 
 
+def as_user(uid: int) -> str:
+    """How another user, who may become this one, does what only this one should."""
+    import pwd
+
+    try:
+        return f"runuser -u {pwd.getpwuid(uid).pw_name} -- spool ..."
+    except KeyError:
+        return f"do it as uid {uid}"
+
+
 def who_drops(root: str) -> str:
     """Who may drop into a spool of several users, and how this user may as well."""
     from spool.sysinit import found_users

@@ -181,7 +181,6 @@ class RealDisk:
         self.root = os.path.abspath(root)
         self.file_mode, self.dir_mode = 0o600, 0o700
         self.others = False  # whether what is written is for another user, whatever the umask
-        self.owner: tuple[int, int] | None = None  # (uid, gid) of whom it is to be, if not of this user
         try:
             self.fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -268,8 +267,6 @@ class RealDisk:
             try:
                 if self.others:
                     os.fchmod(fd, self.file_mode)
-                if self.owner is not None and os.fstat(fd).st_uid != self.owner[0]:
-                    os.fchown(fd, *self.owner)
                 _write_all(fd, data)
             except BaseException:
                 os.close(fd)
@@ -317,8 +314,6 @@ class RealDisk:
         try:
             try:
                 os.mkdir(path, self.dir_mode, dir_fd=self.fd)
-                if self.owner is not None:
-                    os.chown(path, *self.owner, dir_fd=self.fd, follow_symlinks=False)
             except FileExistsError:
                 return
             except FileNotFoundError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from spool import layout
-from spool.closed import who_drops
+from spool.closed import as_user, who_drops
 from spool.disk import FULL, DiskFull, Missing
 from spool.errors import Full, Invalid, NotAllowed, NotASpool
 from spool.names import is_id, is_task, new_id
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Box(Struct, frozen=True):
     """Where a writer prepares a file and where he drops it; `blind`: he may not list it.
 
-    `whose`: the uid of another user, who alone reads what is dropped.
+    `whose`: the uid of another user whose own spool it is, and who could not read what is dropped.
     """
 
     tmp: str = layout.TMP
@@ -37,17 +38,12 @@ SHARED = "are not taken in a spool of several users: give a path in args"
 
 
 def box_of(disk: RealDisk) -> Box:
-    """The box for this user; where it is not his spool, what he writes is for another user to read.
-
-    What root drops into a private one becomes its user's; that of anybody else would be read by nobody.
-    """
+    """The box for this user; where it is not his spool, what he writes is for another user to read."""
     info, uid = disk.info(layout.INCOMING), os.geteuid()
     if info is None or info.uid == uid:
         return OWN
-    top = os.fstat(disk.fd)
-    if top.st_uid == info.uid:
-        disk.owner = top.st_uid, top.st_gid
-        return Box(whose=top.st_uid)
+    if os.fstat(disk.fd).st_uid == info.uid and not info.mode & stat.S_ISGID:
+        return Box(whose=info.uid)
     disk.file_mode, disk.others = 0o640, True
     own = f"{layout.WRITERS}/{uid}"
     if disk.info(own) is not None:
@@ -71,6 +67,9 @@ class Drops:
     """
 
     def __init__(self, disk: Disk, root: str, *, durable: bool, box: Box = OWN) -> None:
+        if box.whose is not None:
+            way = f"{as_user(box.whose)}, or make one for several users with `spool init --system`"
+            raise NotAllowed(f"{root} is the own spool of uid {box.whose}, who could not read it: {way}")
         self.disk = disk
         self.root = root
         self.box = box
@@ -96,7 +95,7 @@ class Drops:
         """
         if not is_id(task_id) or not is_task(name):
             return
-        if self.box.blind or self.box.tmp != OWN.tmp:
+        if self.box is not OWN:
             raise Invalid("files", None, SHARED)
         path = f"{self.box.tmp}/.{new_id()}.given"
         with open(source, "rb") as given:
@@ -159,13 +158,8 @@ class Drops:
             why = f"has no {self.box.tmp}/ or {self.box.incoming}/ any more; mend it with `spool init`"
             return NotASpool(self.root, why)
         if isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
-            denied = isinstance(problem, PermissionError)
-            who = f": {problem.strerror}"
-            if denied and self.box.blind:
-                who = who_drops(self.root)
-            elif denied and self.box.whose is not None:
-                way = "spool init --system makes one for several users"
-                who = f": it is the own spool of uid {self.box.whose}; {way}"
+            denied = isinstance(problem, PermissionError) and self.box.blind
+            who = who_drops(self.root) if denied else f": {problem.strerror}"
             return NotAllowed(f"{place}: uid {os.geteuid()} may not write there{who}")
         return problem
 

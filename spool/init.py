@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -76,12 +78,13 @@ def refuse_place(path: str, known: set[str]) -> None:
 
 def outer(path: str) -> str | None:
     """The spool a path lies in, None where it is in none."""
-    from pathlib import Path
-
-    for place in Path(path).resolve().parents:
-        with suppress(OSError), (place / layout.FORMAT).open("rb") as file:
-            if file.read(64).startswith(b"spool "):
-                return str(place)
+    place = os.path.realpath(path)
+    while place != (place := os.path.dirname(place)):
+        with suppress(OSError):  # others may write there: no FIFO of theirs is waited for
+            fd = os.open(f"{place}/{layout.FORMAT}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            with open(fd, "rb") as file:
+                if stat.S_ISREG(os.fstat(fd).st_mode) and re.fullmatch(rb"spool \d+\n", file.read(64)):
+                    return place
     return None
 
 

@@ -63,13 +63,17 @@ def shared(uid: int | None) -> dict[str, Want]:
 
 
 def serving(root: str, *, is_shared: bool) -> int:
-    """Whose the state is, as most of its directories say; 0 of a shared spool: root has all of them."""
+    """Whose the state is, as most of its directories say; 0 of a shared spool: root has all of them.
+
+    Root serves none but its own: what it has in that of a user is of a restore, say.
+    """
     owners: Counter[int] = Counter()
     for name in ("", *layout.TREE):
         with suppress(OSError):
             owners[os.lstat(os.path.join(root, name)).st_uid] += 1
-    if is_shared:
-        del owners[0]  # it serves none
+    with suppress(OSError):
+        if is_shared or os.lstat(root).st_uid:
+            del owners[0]
     return max(owners, key=owners.__getitem__, default=0)
 
 

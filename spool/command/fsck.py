@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
-from spool.errors import EX_TEMPFAIL
+from spool.errors import EX_TEMPFAIL, NotAllowed
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +32,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, and mend where asked to."""
-    from spool import layout
+    from spool import modes
+    from spool.closed import as_user
     from spool.command import render
     from spool.command.bar import Bar
     from spool.fsck import check
@@ -40,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
 
     spool = options_of.open_spool(args)
     why = None if args.force and not args.repair else _not_now(spool)
+    serves = modes.serving(spool.path, is_shared=False)
+    if args.repair and os.geteuid() == 0 != serves:
+        way = f"what root would make, uid {serves} could not read: {as_user(serves)}"
+        raise NotAllowed(f"{spool.path}: {way}")
     if why:
         print(f"spool: {safe(spool.path)}: {why}", file=sys.stderr)
         return EX_TEMPFAIL
-    if os.geteuid() == 0:  # what it makes is for spoold
-        serves = os.stat(f"{spool.path}/{layout.PENDING}")
-        spool.disk.owner = serves.st_uid, serves.st_gid
     bad = total = 0
     with Bar("fsck", of="files") as bar:
         bar.total = _files(spool.disk) if bar.shown else None

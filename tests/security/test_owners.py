@@ -10,7 +10,9 @@ import pytest
 from spool import Spool, modes
 from spool.command.main import main
 from spool.doctor import examine
+from spool.errors import NotAllowed
 from spool.init import init
+from spool.names import new_id
 from spool.probes import BAD
 from tests.e2e.live import handler
 from tests.security.shared import ANN, BOB, READ, SPOOLD, SUBMIT, Shared, made, needs_users, python
@@ -48,18 +50,16 @@ def anns(tmp_path: Path) -> Path:
     return root
 
 
-def test_what_root_drops_into_the_spool_of_a_user_is_that_users(anns: Path) -> None:
-    given = anns.parent / "given"
-    given.write_text("x")
-    with Spool(anns) as spool:
-        task = spool.submit("note", files={"a": given})
-        spool.submit_many([{"task": "note"}])
-        spool.cancel(task)
-    assert main(["--spool", str(anns), "submit", "note"]) == 0
-    dropped = [path.stat() for path in (*(anns / "incoming").iterdir(), *(anns / "tmp").iterdir())]
-    assert [(info.st_uid, info.st_gid, info.st_mode & 0o777) for info in dropped] == [
-        (ANN, ANN, 0o600)
-    ] * 5
+def test_root_drops_nothing_into_the_own_spool_of_a_user_and_repairs_nothing_there(
+    anns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Spool(anns) as spool, pytest.raises(NotAllowed, match=f"the own spool of uid {ANN}"):
+        spool.submit("note")
+    for words in (["submit", "note"], ["cancel", new_id()], ["fsck", "--repair"]):
+        assert main(["--spool", str(anns), *words]) == 77
+        assert f"uid {ANN}" in capsys.readouterr().err
+    assert main(["--spool", str(anns), "fsck"]) == 0
+    assert os.listdir(anns / "tmp") == os.listdir(anns / "incoming") == []
 
 
 def test_what_the_user_of_a_spool_could_not_read_is_refused_at_once(made: Make) -> None:
@@ -73,7 +73,8 @@ def test_what_the_user_of_a_spool_could_not_read_is_refused_at_once(made: Make) 
     (own / "format").chmod(0o644)
     done = spool.run(BOB, python(), "-m", "spool", "--spool", str(own), "submit", "note")
     assert (done.returncode, done.stdout) == (77, "")
-    assert f"it is the own spool of uid {ANN}; spool init --system" in done.stderr
+    assert f"is the own spool of uid {ANN}" in done.stderr
+    assert "spool init --system" in done.stderr
     assert os.listdir(own / "tmp") == os.listdir(own / "incoming") == []
 
 
@@ -82,12 +83,10 @@ def test_what_root_drops_into_a_spool_of_several_users_is_read(made: Make) -> No
     assert spool.event("done", spool.submitted(0, "note", groups=()))["submitted_by"]["uid"] == 0
 
 
-def test_what_root_repairs_stays_of_the_user_of_the_spool(anns: Path) -> None:
-    (anns / "held" / "nonsense").touch()
-    os.chown(anns / "held" / "nonsense", ANN, ANN)
-    (anns / "corrupt").rmdir()
-    assert main(["--spool", str(anns), "fsck", "--repair"]) == 0
-    assert os.listdir(anns / "corrupt")
+def test_what_root_has_restored_into_the_own_spool_of_a_user_is_that_users_again(anns: Path) -> None:
+    for path in anns.rglob("*"):
+        os.chown(path, 0, 0)
+    assert main(["--spool", str(anns), "doctor", "--fix"]) in (0, 69)
     assert owners(anns, but=()) == {ANN}
 
 

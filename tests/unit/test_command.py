@@ -901,6 +901,16 @@ def test_no_spool_is_made_in_a_spool_nor_is_it_advised(tmp_path: Path, say: Any)
     assert os.listdir(tmp_path / "S" / "pending") == []
 
 
+def test_what_stands_above_a_spool_that_is_to_be_made_is_not_waited_for(tmp_path: Path, say: Any) -> None:
+    os.mkfifo(tmp_path / "format")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert say("init", str(tmp_path / "S"))[0] == OK
+    assert say("init", str(tmp_path / "loop" / "S"))[0] != OK
+    (tmp_path / "format").unlink()
+    (tmp_path / "format").write_text("spool of thread\n")
+    assert say("init", str(tmp_path / "T"))[0] == OK
+
+
 def test_init_can_be_told_whose_spool_to_make(
     tmp_path: Path, say: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
