@@ -46,8 +46,6 @@ from spoold.core.values import (
     Quarantine,
     Recall,
     Reloaded,
-    Room,
-    Rung,
     Scan,
     Seek,
     Start,
@@ -61,6 +59,7 @@ from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
 from spoold.sources.after import After
 from spoold.sources.intake import AGAIN
+from spoold.sources.lookout import Rung
 from spoold.sources.stir import Stir
 
 if TYPE_CHECKING:
@@ -542,11 +541,11 @@ class Loop:
         if not self.intake.busy:
             return []
         free = self.core.disk.free()
-        told = self._room(free)
+        self._room(free)
         if self.core.state.shut:
-            return told
+            return []
         spare = free.inodes - self.core.state.settings.min_free_inodes
-        return [*told, *self.intake.look(now, spare // INODES)]
+        return [*self.intake.look(now, spare // INODES)]
 
     def _care(self, now: Now) -> list[Event]:
         """Housekeeping, at least once a minute: nothing here is needed for correctness."""
@@ -558,8 +557,8 @@ class Loop:
             log.error("the watch on incoming/ was lost; start spoold again to be quick")
         self.usage.save()
         self.core.store.tidy(date_of(now.wall))
-        room = self._room(self.core.disk.free())
-        events: list[Event] = [Tick(), *room, *self._reloaded(), *self.intake.stale(now)]
+        self._room(self.core.disk.free())
+        events: list[Event] = [Tick(), *self._reloaded(), *self.intake.stale(now)]
         shut, blind = self.core.state.shut, self.doorbell is None
         often = (
             int(FULL_AGAIN * 1e6) if shut else BLIND if blind else self.core.state.settings.housekeeping
@@ -567,7 +566,7 @@ class Loop:
         self._next_care = now.mono + often
         return events
 
-    def _room(self, free: Free) -> list[Event]:
+    def _room(self, free: Free) -> None:
         settings = self.core.state.settings
         why = ""
         if free.bytes < settings.min_free_bytes:
@@ -575,11 +574,11 @@ class Loop:
         elif free.inodes < settings.min_free_inodes:
             why = f"disk full: {free.inodes} inodes free (min_free_inodes)"
         if why == self.core.state.shut:
-            return []
+            return
         self.core.state.shut = why
+        self.status.change()
         log.warning("%s", why or "there is room on the disk again")
         self._next_care = 0
-        return [Room(why)]
 
     def _wait_for_room(self, problem: str) -> None:
         """What has happened must be written before anything else may happen."""

@@ -70,8 +70,6 @@ from spoold.core.values import (
     Reloaded,
     Repaused,
     Returned,
-    Room,
-    Rung,
     Scan,
     Scanned,
     Seen,
@@ -183,17 +181,12 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.forget_all()
             state.forget_held()
             return [Scan("held")]
-        case Rung():
-            return []  # the loop looks
         case Takes():
             state.others = event.nodes
             state.learn()
             return [Scan("held")]  # what was parked before it was known who takes it
         case Repaused():
             control.replace_rows(state, list(event.rows))
-            return []
-        case Room():
-            state.shut = event.why
             return []
         case Measured():
             state.counts["looks"] += 1

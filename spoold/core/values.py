@@ -312,12 +312,6 @@ class Brought(Struct, frozen=True):
     """What a dead node had left is back, in pending/ and held/."""
 
 
-class Rung(Struct, frozen=True):
-    """Something has changed in `incoming` or `pending`, or has `ended`, by whom ever."""
-
-    where: str
-
-
 class Repaused(Struct, frozen=True):
     """What is paused, as another node has put it on disk."""
 
@@ -328,12 +322,6 @@ class Takes(Struct, frozen=True):
     """What the code of the nodes takes, as their status files say."""
 
     nodes: Takers
-
-
-class Room(Struct, frozen=True):
-    """Whether the disk has room for more; `why` is empty where it has."""
-
-    why: str
 
 
 class Measured(Struct, frozen=True):
@@ -377,10 +365,8 @@ Event = (
     | Peers
     | Stirred
     | Brought
-    | Rung
     | Repaused
     | Takes
-    | Room
     | Measured
     | Stop
     | Tick

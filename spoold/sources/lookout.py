@@ -12,11 +12,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from spool import layout
 from spool.disk import Missing
 from spool.names import DAY_US, PRIORITIES, date_of
 from spool.times import SECOND
-from spoold.core.values import Repaused, Rung, Takes
+from spoold.core.values import Repaused, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 FAST, SLOW, SLOWER = 0.05, 1.0, 1.3  # seconds between looks, and how they grow where nothing changes
 REST = 5  # one look in so many is at the others too
 MIDNIGHT = 60 * SECOND  # so long after it somebody may still end tasks on the day before
+
+
+class Rung(Struct, frozen=True):
+    """Something has changed in `incoming` or `pending`, or has `ended`, by whom ever."""
+
+    where: str
 
 
 class Lookout:
@@ -55,9 +63,9 @@ class Lookout:
         self._rows: list[dict[str, Any]] | None = None
         self._takes: Takers = {}
 
-    def look(self) -> list[Event]:
+    def look(self) -> list[Event | Rung]:
         """Rung for incoming, pending and ended, Repaused where something else is paused."""
-        found: list[Event] = []
+        found: list[Event | Rung] = []
         if self._changed("incoming", list(self.boxes())):
             found.append(Rung("incoming"))
         if self._looks % REST == 0:
@@ -70,8 +78,8 @@ class Lookout:
         """Look soon: the nodes are others than before, and what a dead one left comes back."""
         self.wait = FAST
 
-    def _rest(self) -> list[Event]:
-        found: list[Event] = []
+    def _rest(self) -> list[Event | Rung]:
+        found: list[Event | Rung] = []
         if self._changed("pending", self._shards()):
             found.append(Rung("pending"))
         if self._changed("ended", self._ends()):

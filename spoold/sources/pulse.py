@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from spoold.core.values import Event
     from spoold.sources.housemates import Housemates
-    from spoold.sources.lookout import Lookout
+    from spoold.sources.lookout import Lookout, Rung
 
 log = logging.getLogger("spoold")
 MEASURED = 10  # beats from one look at the file server's clock to the next
@@ -54,7 +54,7 @@ class Circle:
     def __init__(self, neighbours: Neighbours | Housemates) -> None:
         self.neighbours = neighbours
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._news: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[Event | Rung | BaseException] = queue.SimpleQueue()
         self._buried: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._burying: set[str] = set()
         self._over = threading.Event()
@@ -81,11 +81,11 @@ class Circle:
         """For the status, where there are others."""
         return {"peers": sorted(self.neighbours.live)} if len(self.neighbours.live) > 1 else {}
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[Event | Rung]:
         """What has happened among the nodes; whatever went wrong in a thread."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)
-        found: list[Event] = []
+        found: list[Event | Rung] = []
         while not self._news.empty():
             news = self._news.get()
             if isinstance(news, BaseException):
@@ -99,7 +99,7 @@ class Circle:
 
     # The threads.
 
-    def _tell(self, news: Event | BaseException) -> None:
+    def _tell(self, news: Event | Rung | BaseException) -> None:
         self._news.put(news)
         os.eventfd_write(self.fd, 1)
 
@@ -242,7 +242,7 @@ class Pulse(Circle):
             "peers": sorted(self.neighbours.live),
         }
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[Event | Rung]:
         """The same; Fenced."""
         self.check()
         return super().events()

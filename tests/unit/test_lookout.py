@@ -13,8 +13,8 @@ from spool.names import DAY_US, PRIORITIES, Entry, date_of, new_id
 from spool.settings import load
 from spoold.core import share
 from spoold.core.state import State
-from spoold.core.values import Now, Repaused, Rung, Stirred, Takes
-from spoold.sources.lookout import FAST, REST, SLOW, Lookout
+from spoold.core.values import Now, Repaused, Stirred, Takes
+from spoold.sources.lookout import FAST, REST, SLOW, Lookout, Rung
 from spoold.sources.stir import OFTEN, SELDOM, SHARE, SOON, Stir
 
 if TYPE_CHECKING:
