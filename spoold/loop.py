@@ -142,7 +142,6 @@ class Core:
         self.gauge = gauge
         self.keys = Keys(disk, store.node)
         self.after = After(disk, state)
-        self.look_again = False  # an action waits for a key that another node is about to take
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
@@ -244,13 +243,13 @@ class Core:
                 self._take_keys(action, now)
             case FreeKeys():
                 self.keys.give_back(action.ids)
-                self.look_again |= action.again
+                self.state.later |= action.again
             case Scan():
                 self.backlog.start(action.kind, action.edge, action.but)
             case Seek():
                 self.backlog.seek(action)
             case Forward():
-                self.look_again |= not self.store.forward(action)
+                self.state.later |= not self.store.forward(action)
             case Quarantine():
                 self.store.quarantine(action.path, action.why)
             case _:
@@ -477,7 +476,7 @@ class Loop:
 
     def _wants_look(self) -> int | None:
         """In how many us incoming/ is to be looked at again because of what lies there."""
-        return AGAIN if self.core.state.later or self.core.look_again else self.intake.next_look()
+        return AGAIN if self.core.state.later else self.intake.next_look()
 
     def _gather(self, ready: set[int]) -> list[Event]:
         for fd in (self.timer.fd, self.timer.stepped_fd):
@@ -498,12 +497,11 @@ class Loop:
             events += self._care(now)
         state = self.core.state
         self.intake.among(state.peers)
-        waits = self.intake.unsettled or self.intake.short or state.later or self.core.look_again
+        waits = self.intake.unsettled or self.intake.short or state.later
         if waits and now.mono >= self._next_look:
             self._next_look = now.mono + (self._wants_look() or 0)
-            later = state.later or self.core.look_again
-            state.later = self.core.look_again = False
-            (self.intake.ring if later else self.intake.again)()
+            (self.intake.ring if state.later else self.intake.again)()
+            state.later = False
         if not self.core.state.shut:
             events += self._taken(now)
             events += self.recurring.look(now)

@@ -70,7 +70,7 @@ class State:
         self.prune_asked = False
         self.passed = False  # what is another node's share is left to it, and on disk
         self.stirs = 0  # how often all was read anew because of others
-        self.later = False  # an action waits for another node, and wants another look
+        self.later = False  # an action waits for another node, or for a key, and wants another look
         self.alerted: dict[tuple[str, ...], tuple[int, int]] = {}  # kind of event: when last, held back
         self.alerts_changed = False  # since they were kept on disk
         self.seeks: dict[Source, Seeking] = {}  # actions whose tasks are being looked for

@@ -422,12 +422,11 @@ class Host:
             self.intake.ring()
             events.append(Tick())
         self.intake.among(self.state.peers)
-        waits = self.intake.unsettled or self.state.later or self.core.look_again
+        waits = self.intake.unsettled or self.state.later
         if waits and now.mono >= self._next_later:
-            later = self.state.later or self.core.look_again
-            self.state.later = self.core.look_again = False
             self._next_later = now.mono + AGAIN
-            (self.intake.ring if later else self.intake.again)()
+            (self.intake.ring if self.state.later else self.intake.again)()
+            self.state.later = False
         if self.intake.busy:
             events += self.intake.look(now)
         events += self.recurring.look(now)
@@ -479,7 +478,7 @@ class Host:
         """In how many us the next turn is due."""
         now = self.world.now()
         waits = [deadlines.next_wake(self.state, now), max(0, self._next_care - now.mono)]
-        if self.intake.unsettled or self.state.later or self.core.look_again:
+        if self.intake.unsettled or self.state.later:
             waits.append(AGAIN)
         if (due := self.stir.due(self.state, now)) is not None:
             waits.append(due)
