@@ -25,7 +25,6 @@ from spoold.core import groups as failures
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
-from spoold.core.soon import SOON
 from spoold.core.table import FAILURES, RUNNING
 from spoold.core.values import (
     Arrived,
@@ -71,7 +70,7 @@ if TYPE_CHECKING:
     from spool.place import Rival
     from spool.settings import Settings
     from spoold.core.state import State
-    from spoold.core.values import Action, Event
+    from spoold.core.values import Action, Event, Question
     from spoold.effects.group import Group
     from spoold.effects.handlers import Handlers
     from spoold.effects.manager import Manager
@@ -99,7 +98,8 @@ NOT_SHORT = (
 SEE = "see ASSUMPTIONS in spool(7)"
 LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
-PLAIN = ("claim", "release", "strand", SOON, deadlines.OVERDUE)  # asked of a name, whoever has it else
+# Asked of a name, whoever has it else.
+PLAIN: tuple[Question, ...] = ("claim", "release", "strand", "soon", "overdue")
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 
 
@@ -166,7 +166,7 @@ class Core:
         found = elapse(self.state, now)
         self._actions += found
         # To read ahead changes nothing: no status is written a moment before a start.
-        self._changed |= any(not isinstance(action, Ask) or action.why != SOON for action in found)
+        self._changed |= any(not isinstance(action, Ask) or action.why != "soon" for action in found)
         self._perform(now)  # a task whose deadline has passed may be the first to start
         self._actions += dispatch(self.state, now)
         self.more = len(self._actions) >= AT_ONCE
@@ -263,7 +263,7 @@ class Core:
         self._actions.extendleft(reversed(decide(self.state, answer, now)))
         if ask.why == "claim" and not self.state.runs.keys() >= set(ask.ids):
             self.again = True  # a slot was kept for what cannot start: others may
-        if ask.why not in ("claim", SOON):
+        if ask.why not in ("claim", "soon"):
             self.again = True  # what was released, retried or moved may start now
 
     def _take_keys(self, asked: TakeKeys, now: Now) -> None:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from spoold.core.values import Action, Looked, Now, Run
 
 
-OVERDUE = "overdue"  # what is asked of the disk about what is held
-
-
 def due(state: State, now: Now) -> list[Action]:
     """What deadlines have caused by now among what waits, what is held and what runs."""
     out: list[Action] = []
@@ -39,7 +36,7 @@ def due(state: State, now: Now) -> list[Action]:
     out += dispatch.ask_late(state, passed)
     if held := {entry.id: entry for entry in state.overdue.due(now.wall)}:
         paths = {task_id: layout.held(entry) for task_id, entry in held.items()}
-        out.append(Ask(OVERDUE, tuple(paths), paths, entries=held))
+        out.append(Ask("overdue", tuple(paths), paths, entries=held))
     while (run := state.next_deadline()) is not None and (run.entry.deadline or 0) <= now.wall:
         out.append(_late_run(state, run, now))
     return out
@@ -56,9 +53,9 @@ def lift(state: State, entry: Entry, now: Now) -> Move:
 def looked(state: State, event: Looked, now: Now) -> list[Action]:
     """The bodies of tasks whose deadline has passed: told, then run, dropped or failed."""
     out: list[Action] = []
-    where = table.HELD if event.ask.why == OVERDUE else table.PENDING
+    where = table.HELD if event.ask.why == "overdue" else table.PENDING
     for task_id, place in event.found.items():
-        known = event.ask.why == OVERDUE or state.asked.pop(task_id, None) is not None
+        known = event.ask.why == "overdue" or state.asked.pop(task_id, None) is not None
         if known and place is not None and place.state == where:
             out += _late(state, place, now)
     return out

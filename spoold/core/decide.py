@@ -255,21 +255,25 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: C
 
 
 def _looked(state: State, event: Looked, now: Now) -> list[Action]:  # noqa: PLR0911 - one arm a question
-    if event.ask.why == "claim":
-        return dispatch.looked(state, event.found, now)
-    if event.ask.why == soon.SOON:
-        return soon.looked(state, event.found)
-    if event.ask.why == "release":
-        return scans.freed(state, event.found, now)
-    if event.ask.why == "strand":
-        return after.looked(state, event.found, now)
-    if event.ask.why in ("late", deadlines.OVERDUE):
-        return deadlines.looked(state, event, now)
-    if event.ask.why == "rival":
-        return once.looked(state, event, now)
-    if event.ask.why == "match":
-        return bulk.looked(state, event, now)
-    return verbs.looked(state, event, now)
+    match event.ask.why:
+        case "claim":
+            return dispatch.looked(state, event.found, now)
+        case "soon":
+            return soon.looked(state, event.found)
+        case "release":
+            return scans.freed(state, event.found, now)
+        case "strand":
+            return after.looked(state, event.found, now)
+        case "late" | "overdue":
+            return deadlines.looked(state, event, now)
+        case "rival":
+            return once.looked(state, event, now)
+        case "match":
+            return bulk.looked(state, event, now)
+        case "verb":
+            return verbs.looked(state, event, now)
+        case _:
+            assert_never(event.ask.why)
 
 
 def _ended_early(state: State, event: NotStarted | Crashed, now: Now) -> list[Action]:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from spoold.core.state import State
     from spoold.core.values import Action, Now
 
-SOON = "soon"  # why it asks
 LEAD = 800  # us: a round of an idle daemon, and it is still warm
 MOST = 16  # read at once: more than may start at once on most machines
 
@@ -25,7 +24,7 @@ def read_ahead(state: State, now: Now) -> list[Action]:
     next_ones = [e for e in state.future.head(MOST) if e.time <= now.wall + LEAD]
     state.read_to = order.stamp(next_ones[-1].time, next_ones[-1].id)
     paths = {entry.id: layout.pending(entry) for entry in next_ones}
-    return [Ask(SOON, tuple(paths), paths, entries={entry.id: entry for entry in next_ones})]
+    return [Ask("soon", tuple(paths), paths, entries={entry.id: entry for entry in next_ones})]
 
 
 def looked(state: State, found: dict[str, Place | None]) -> list[Action]:

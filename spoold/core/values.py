@@ -13,7 +13,7 @@ from spool.times import format_utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import TypeAlias
+    from typing import Literal, TypeAlias
 
     from spool.actions import Action as Request
     from spool.actions import Task
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
     # What Python code takes: node -> handler -> task -> versions.
     Takers: TypeAlias = dict[str, dict[str, dict[str, frozenset[int | str]]]]
+    # What the disk is asked about tasks for: to start them, now or in a moment, what waits for others
+    # or for code, deadlines that have passed in pending/ and in held/, keys, a match, ids of a verb.
+    Question: TypeAlias = Literal[
+        "claim", "soon", "release", "strand", "late", "overdue", "rival", "match", "verb"
+    ]
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -449,7 +454,7 @@ class Kill(Struct, frozen=True):
 class Ask(Struct, frozen=True):
     """A question to the disk about some ids and what it is for; `paths` are where they should be."""
 
-    why: str
+    why: Question
     ids: tuple[str, ...]
     paths: Mapping[str, str] = NONE
     request: Request | None = None
