@@ -35,7 +35,6 @@ def care(state: State, event: Arrived, request: Care, now: Now) -> list[Action]:
 def say(groups: Groups, fingerprint: str, kind: str, by: dict[str, Any], until: int | None) -> None:
     """A group gets another state."""
     group = groups.table[fingerprint]
-    group.state = SAID[kind]
-    group.until, group.by = until, by
-    groups.news(fingerprint).changed = parse_utc(by["at"])
+    groups.change(group, SAID[kind], by, parse_utc(by["at"]))
+    group.until = until
     groups.said = True

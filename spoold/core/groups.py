@@ -26,6 +26,7 @@ class News(Struct):
 
     fresh: Group
     changed: int | None = None
+    over: dict[str, Any] | None = None  # the word that counted before
 
 
 class Groups:
@@ -55,14 +56,26 @@ class Groups:
             self.dirty[fingerprint] = News(self.table[fingerprint].blank())
         return self.dirty[fingerprint]
 
+    def change(self, group: Group, state: str, by: dict[str, Any] | None, at: int) -> None:
+        """A group gets another state at an instant; by whom, if somebody has said so."""
+        news = self.news(group.fingerprint)
+        if news.changed is None:
+            news.over = group.by
+        news.changed, group.state, group.until, group.by = at, state, None, by
+
     def joined(self, theirs: Group, node: str) -> Group:
-        """A group as its file, whose content was `theirs`, should tell it: the newest word counts."""
+        """A group as its file, whose content was `theirs`, should tell it: the newest word counts.
+
+        Clocks are compared only where somebody else has said something meanwhile.
+        """
         mine = self.table.get(theirs.fingerprint)
         if mine is None:
             return theirs
         news = self.dirty.get(theirs.fingerprint)
         found = mine.joined(theirs, mine.blank() if news is None else news.fresh, node)
-        if news is not None and news.changed is not None and news.changed > _said(theirs):
+        if news is None or news.changed is None:
+            return found
+        if theirs.by == news.over or news.changed > _said(theirs):
             found.state, found.until, found.by = mine.state, mine.until, mine.by
         return found
 
@@ -78,11 +91,10 @@ class Groups:
             found, why = _new(content, at), "new"
             self.put(found)
         elif found.state == "resolved":
-            found.state, found.by, why = "open", None, "back"
-            self.news(found.fingerprint).changed = at
+            why = "back"
+            self.change(found, "open", None, at)
         elif found.state == "muted" and not found.muted(at):
-            found.state, found.until, found.by = "open", None, None
-            self.news(found.fingerprint).changed = at
+            self.change(found, "open", None, at)
         self.table.move_to_end(found.fingerprint)
         example = {"id": content["id"], "attempt": content["attempt"], "at": format_utc(at)}
         final = content["event"] == "failed"

@@ -185,6 +185,26 @@ def test_what_is_said_of_a_group_on_one_node_holds_on_all(disk: RealDisk) -> Non
     assert decode(disk.read(f"errors/{7:016x}.json", 1 << 20)).state == "open"
 
 
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_what_comes_back_is_told_once_whatever_clock_it_was_resolved_by(
+    disk: RealDisk, node: str
+) -> None:
+    """On a node whose clock is ahead, or was."""
+    states = {name: State(name, load(""), 2) for name in ("n1", "n2")}
+    files = {name: ErrorFiles(disk, state, disk.root) for name, state in states.items()}
+    fail_on(disk, states["n1"], NOON)
+    files["n1"].close(NOON)
+    meet(disk, states[node], [f"{7:016x}"])
+    by = {"who": "me", "at": format_utc(NOON + 100)}
+    say(states[node].groups, f"{7:016x}", "resolve", by, None)
+    files[node].close(NOON)
+    told = []
+    for later in range(1, 4):
+        told.append(fail_on(disk, states["n1"], NOON + later))
+        files["n1"].close(NOON)
+    assert told == ["back", "", ""]
+
+
 def fail_on(disk: RealDisk, state: State, at: int) -> str:
     """One more failure of a kind on a node; why its parent hears of it."""
     meet(disk, state, [f"{7:016x}"])
