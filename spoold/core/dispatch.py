@@ -244,7 +244,11 @@ def adopt(state: State, place: Place, since: int, now: Now) -> Run:
     state.discard(entry)
     if handler is not None:
         slots.occupy(state, entry, now, ahead=False)
-    left = (entry.timeout or now.wall) - now.wall
+    left = 0
+    if entry.timeout is not None:
+        # Where the clock is back it is what it was when this was written, or less.
+        span = max(policy.timeout(task, handler, state.settings), entry.timeout - since)
+        left = min(entry.timeout - now.wall, span)
     run = Run(
         entry=entry,
         path=place.path,

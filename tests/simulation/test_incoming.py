@@ -886,6 +886,27 @@ def test_a_parent_keeps_its_attempt_though_a_handler_for_it_came_before_a_restar
     assert (places(here), refused(here)) == ([("done", 1)], [])
 
 
+@pytest.mark.parametrize(("by", "seconds"), [(0, 60), (1800, 2000)], ids=["as it was", "extended"])
+def test_a_parent_has_no_more_time_where_a_daemon_began_while_the_clock_was_back(
+    by: int, seconds: int
+) -> None:
+    here = world()
+    submit({"task": "order.a", "n": 1})(here)
+    here.run(SECOND)
+    if by:
+        drop(here, "a.json", {"action": "extend", "id": ident(1), "attempt": 1, "by": by})
+        here.run(SECOND)
+    here.crash()
+    here.step_clock(-3 * 3600 * SECOND)
+    here.boot()
+    here.turn()
+    here.step_clock(3 * 3600 * SECOND)
+    here.run((by or 30) * SECOND)
+    assert places(here) == [("running", 1)]
+    here.run((seconds - by) * SECOND)
+    assert look.records(here.disk, ident(1))[0]["outcome"] == "lost"
+
+
 @pytest.mark.parametrize("others", [0, 2 * SLICE])
 def test_an_answer_that_came_while_no_daemon_ran_counts_though_its_time_is_over(others: int) -> None:
     here = world()
