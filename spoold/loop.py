@@ -177,6 +177,8 @@ class Core:
     def finish(self, now: Now) -> None:
         """Put what is decided on disk; DiskFull leaves the rest for the next call."""
         if self.unfinished:
+            for group in self.unfinished:
+                self.store.lapse(group, now.wall)
             self._write(now)
         self._perform(now)
         self._decide(now)

@@ -316,6 +316,8 @@ def _undone(state: State, event: Undone, now: Now) -> list[Action]:
         run = state.runs.get(move.entry.id)
         if run is not None:
             attempts.release(state, run, now)
+        if event.why == "late" and move.source is not None:
+            state.insert(scans.entry_of(move.source.removeprefix(f"{layout.PENDING}/")), now.wall)
     elif move.after == table.PENDING:
         known = state.waiting.get(move.entry.id)
         state.discard(move.entry)

@@ -141,6 +141,10 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
             unreserve(state, task_id, now)
             out.append(attempts.lacking(state, entry, place, now))
             continue
+        if order.has_missed(entry, now.wall):  # since it was chosen: the disk was full for a while
+            unreserve(state, task_id, now)
+            state.insert(entry, now.wall)
+            continue
         out += claim(state, entry, place.task, place.path, now)
     return out
 

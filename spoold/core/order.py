@@ -58,6 +58,12 @@ def moment(entry: Entry, p95: int) -> int | None:
     return entry.deadline
 
 
+def has_missed(entry: Entry, now: int) -> bool:
+    """Whether a task that waits is to be dropped, or to fail, for its deadline."""
+    passed = entry.deadline is not None and entry.deadline <= now
+    return passed and entry.miss != "run" and entry.lifted < 2
+
+
 def lifted(entry: Entry) -> Entry:
     """The entry in the high class, its base remembered, and never lifted again."""
     return replace(entry, prio=PRIORITIES[0], lifted=1)

@@ -279,7 +279,7 @@ class Recovered(Struct, frozen=True):
 
 
 class Undone(Struct, frozen=True):
-    """A transition could not be put on disk (`why`: gone, clash, full): it did not happen."""
+    """A transition could not be put on disk (`why`: gone, clash, full, late): it did not happen."""
 
     move: Move
     why: str

@@ -86,6 +86,12 @@ class Group:
         """The newest rows of each file."""
         return list({rows.path: rows for rows in self.rows}.values())
 
+    def lapse(self, move: Move) -> list[Move]:
+        """A start does not happen after all: its task stays where it waits, or comes in to wait."""
+        gone = self.undo(move, "late")
+        self.targets = self._merge()
+        return gone
+
     def together(self, move: Move) -> list[Move]:
         """The tasks that came with this one in an action."""
         drop = self._taken.get(id(move))

@@ -47,6 +47,7 @@ from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, write_an
 from spool.errors import Invalid
 from spool.names import PRIORITIES, BadName, date_of
 from spool.quarantine import quarantine
+from spoold.core import order
 from spoold.effects import lines
 
 if TYPE_CHECKING:
@@ -108,6 +109,16 @@ class Store:
         if group.logged and self.redo is not None:
             self.redo.done()
         return group.undone
+
+    def lapse(self, group: Group, now: int) -> None:
+        """Of a group that waits for room: what is to be dropped or to fail by now does not start."""
+        if group.step >= self.established:
+            return
+        placed = {m.entry.id for m in group.moves if (group.step, id(m)) in group.done}
+        for move in list(group.moves):
+            entry = move.entry
+            if move.event == "claim" and order.has_missed(entry, now) and entry.id not in placed:
+                self._unstage(group, group.lapse(move))
 
     def become(self, *, durable: bool) -> None:
         """Another durability from now on; what was done without the log must not be mixed with it."""

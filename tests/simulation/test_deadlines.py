@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from spoold.core.decide import decide
 from spoold.core.values import Brought
 from tests.crash.scenarios import ident, submit
 from tests.simulation import invariants
-from tests.simulation.faults import Crash, Dying, Hooked
+from tests.simulation.faults import Crash, Dying, Failing, Hooked
 from tests.simulation.world import SECOND, World
 
 if TYPE_CHECKING:
     from spool.names import Entry
     from tests.simulation.host import Host
 
+GROWS = ("write", "append", "move", "link", "make_dir")  # what needs room
 LIFTED = {"task": "run.a", "n": 1, "at": "+1h", "priority": "low", "deadline": "+61m", "lead": "2h"}
 
 
@@ -340,3 +342,39 @@ def test_what_was_held_when_a_dead_node_was_brought_back_is_looked_for() -> None
     assert host.state.overdue.window.hungry
     made.run(30 * SECOND)
     assert told(made) == ["late"]
+
+
+@pytest.mark.parametrize("redo", [True, False], ids=["log", "no log"])
+@pytest.mark.parametrize("at", [2, 0], ids=["waits", "comes in"])
+@pytest.mark.parametrize(("miss", "end"), [("drop", "cancelled"), ("fail", "failed")])
+def test_what_missed_its_deadline_while_the_disk_was_full_does_not_start(
+    miss: str, end: str, at: int, *, redo: bool
+) -> None:
+    """The disk is full before each step of a start, until the deadline has passed."""
+    missed = 0
+    for number in range(16):
+        made = World(redo=redo)
+        host = made.boot()
+        made.run(SECOND)
+        task = {"task": "run.a", "n": 1, "at": f"+{at}s", "deadline": "+5s", "on_miss": miss}
+        if at:
+            submit(task)(made)
+            made.run(SECOND)
+        host.disk.swap(Failing(made.disk, GROWS, number, errno.ENOSPC, None))
+        if not at:
+            submit(task)(made)
+        for _ in range(20):
+            made.turn()
+            made.pass_time(SECOND // 2)
+        before = list(made.watch.starts)
+        host.disk.swap(made.disk)
+        made.ring()
+        made.run(10 * SECOND)
+        assert made.watch.starts == before, number
+        if not before:
+            assert state(made) == end, number
+            assert told(made).count("late") == 1, number
+            missed += 1
+        made.drain()
+        invariants.at_end(made)
+    assert missed
