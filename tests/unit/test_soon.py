@@ -21,6 +21,7 @@ from spoold.core.submit import take_in
 from spoold.core.values import Ask, Looked, Move, Now, Returned, Start
 from spoold.effects.store import Store
 from spoold.loop import Core
+from spoold.sources.backlog import Backlog
 
 if TYPE_CHECKING:
     from spool.disk import RealDisk
@@ -121,7 +122,10 @@ def test_nothing_is_read_while_nothing_may_start(why: str) -> None:
 
 def test_to_read_ahead_is_no_change_that_the_status_would_tell(disk: RealDisk) -> None:
     some = Some(1)
-    core = Core(some.state, disk, Store(disk, "n", durable=False), *[None] * 4)  # type: ignore[arg-type]
+    store, backlog = Store(disk, "n", durable=False), Backlog(disk, lambda: False)
+    core = Core(some.state, disk, store, None, backlog, None, None)  # type: ignore[arg-type]
+    core.round([], now(DUE - 9 * LEAD))  # which begins to look at what is held
+    assert not some.state.read_to
     assert not core.round([], now(DUE - LEAD))
     assert some.state.read_to
 
