@@ -44,7 +44,8 @@ class Held(RuleBasedStateMachine):
             self.disk[target] = new
         entry = new or old
         move = Move(event="x", entry=entry, before=before, after=after, source=source, target=target)
-        self.overdue.see(move)
+        if move.entry.deadline is not None:
+            self.overdue.see(move)
 
     @rule(at=st.none() | st.integers(0, FAR))
     def one_comes(self, at):
