@@ -86,14 +86,34 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def test_what_a_killed_node_ran_runs_on_another_one_after_its_lease(
-    spool_at: Callable[[str], Live], node: Callable[..., Node]
-) -> None:
+def slow(spool_at: Callable[[str], Live], node: Callable[..., Node]) -> tuple[Live, Node, str]:
+    """A task that runs for long on one of two nodes."""
     live = spool_at(LEASE + handler("slow", SLOW))
     one = node(live, "one")
     task = live.submit("slow")
     until(lambda: runs(live) == ["one 1"], "it runs on one")
     node(live, "two")
+    return live, one, task
+
+
+def freeze(pid: int) -> list[int]:
+    """Stop a daemon and all that it has started; who was stopped."""
+    found = family(pid)
+    for one in found:
+        os.kill(one, signal.SIGSTOP)
+    return found
+
+
+def thaw(pids: list[int]) -> None:
+    """Let them go on, those first that were stopped last."""
+    for pid in reversed(pids):
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_what_a_killed_node_ran_runs_on_another_one_after_its_lease(
+    spool_at: Callable[[str], Live], node: Callable[..., Node]
+) -> None:
+    live, one, task = slow(spool_at, node)
     one.end()
     entry = live.entry(task, "done")
     assert (entry.lost, entry.fails) == (1, 0)
@@ -105,18 +125,11 @@ def test_what_a_killed_node_ran_runs_on_another_one_after_its_lease(
 def test_a_frozen_node_is_dead_to_the_others_and_begins_anew_when_it_thaws(
     spool_at: Callable[[str], Live], node: Callable[..., Node]
 ) -> None:
-    live = spool_at(LEASE + handler("slow", SLOW))
-    one = node(live, "one")
-    task = live.submit("slow")
-    until(lambda: runs(live) == ["one 1"], "it runs on one")
-    node(live, "two")
+    live, one, task = slow(spool_at, node)
     before = beats(live)["one"].incarnation
-    frozen = family(one.process.pid)
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    frozen = freeze(one.process.pid)
     assert live.entry(task, "done").lost == 1
-    for pid in reversed(frozen):
-        os.kill(pid, signal.SIGCONT)
+    thaw(frozen)
     until(lambda: "one" in beats(live) and beats(live)["one"].incarnation != before, "one begins anew")
     until(lambda: "beginning anew" in live.says(), "it says so")
     assert runs(live) == ["one 1", "two 2"]
@@ -129,19 +142,12 @@ def test_a_frozen_node_is_dead_to_the_others_and_begins_anew_when_it_thaws(
 def test_a_node_that_was_told_to_stop_does_not_begin_anew(
     told: str, spool_at: Callable[[str], Live], node: Callable[..., Node]
 ) -> None:
-    live = spool_at(LEASE + handler("slow", SLOW))
-    one = node(live, "one")
-    task = live.submit("slow")
-    until(lambda: runs(live) == ["one 1"], "it runs on one")
-    node(live, "two")
-    frozen = family(one.process.pid)
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    live, one, task = slow(spool_at, node)
+    frozen = freeze(one.process.pid)
     assert live.entry(task, "done").lost == 1
     if told == "frozen":
         one.process.terminate()
-    for pid in reversed(frozen):
-        os.kill(pid, signal.SIGCONT)
+    thaw(frozen)
     if told == "thawed":
         one.process.terminate()
     assert one.process.wait(timeout=30) in (0, -signal.SIGTERM)

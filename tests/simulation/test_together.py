@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,6 +20,8 @@ from tests.simulation.faults import Crash, Hooked
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.simulation.host import Host
 
 TASKS = 3
@@ -97,6 +100,23 @@ def test_tasks_that_two_nodes_take_in_at_once_have_their_keys(dies: int | None) 
         invariants.at_end(made)
 
 
+def _turns(made: World, one: Host, two: Host, dies: int | None) -> None:
+    """The other node has its turns; then one dies, if it is to, so many writes later."""
+    for _ in range(TURNS):
+        two.turn()
+    if dies is not None:
+        one.disk.swap(Hooked(made.disk, dies, _die))
+
+
+def _interrupted(made: World, one: Host, number: int, meanwhile: Callable[[], None]) -> None:
+    """One node has its turns; before so many of its writes something happens."""
+    one.disk.swap(Hooked(one.disk.disk, number, meanwhile))
+    with suppress(Crash):
+        for _ in range(TURNS):
+            one.turn()
+    one.disk.swap(made.disk)
+
+
 @pytest.mark.parametrize("dies", [None, 0, 1, 2], ids=["goes on", "dies", "dies later", "dies at last"])
 @pytest.mark.parametrize("other", ["starts it", "holds it"])
 def test_what_one_node_ends_is_not_had_by_another(other: str, dies: int | None) -> None:
@@ -122,17 +142,10 @@ def test_what_one_node_ends_is_not_had_by_another(other: str, dies: int | None) 
             for path in [*made.disk.walk(layout.PENDING)] if other == "holds it" else ():
                 held.append(layout.held(replace(look.entry_at(path), why="hold")))
                 two.disk.move(path, held[0])
-            for _ in range(TURNS):
-                two.turn()
-            if dies is not None:
-                one.disk.swap(Hooked(made.disk, dies, _die))
+            _turns(made, one, two, dies)
 
         one.intake.ring()
-        one.disk.swap(Hooked(one.disk.disk, number, meanwhile))
-        with suppress(Crash):
-            for _ in range(TURNS):
-                one.turn()
-        one.disk.swap(made.disk)
+        _interrupted(made, one, number, meanwhile)
         if dies is not None:
             made.crash("n1")
         elif any(",cancelled." in path for path in made.disk.walk(layout.OUTBOX)):
@@ -166,17 +179,7 @@ def test_what_is_late_is_told_by_the_node_that_has_it(miss: str, dies: int | Non
         made.run(SECOND)
         made.pass_time(3 * SECOND)
 
-        def meanwhile(made: World = made, one: Host = one, two: Host = two) -> None:
-            for _ in range(TURNS):
-                two.turn()
-            if dies is not None:
-                one.disk.swap(Hooked(made.disk, dies, _die))
-
-        one.disk.swap(Hooked(one.disk.disk, number, meanwhile))
-        with suppress(Crash):
-            for _ in range(TURNS):
-                one.turn()
-        one.disk.swap(made.disk)
+        _interrupted(made, one, number, partial(_turns, made, one, two, dies))
         if dies is not None:
             made.crash("n1")
         made.run(20 * SECOND)
