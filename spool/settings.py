@@ -91,6 +91,10 @@ class Handler(Struct, frozen=True, kw_only=True):
         """By what its tasks are told apart."""
         return self.concurrency_key or self.fair
 
+    def leaves_out(self, version: int | str | None) -> bool:
+        """Whether `versions`, which are those of all nodes, leave out a version."""
+        return version is not None and bool(self.versions) and version not in self.versions
+
 
 Band = tuple[float, float]  # where a gate closes, where it opens again
 

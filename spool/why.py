@@ -68,12 +68,7 @@ class Why:
         if task.why == AFTER:
             return self._after(task)
         handler = self.held_back.handler_of(task.task)
-        if (
-            task.why == "version"
-            and handler
-            and handler.versions
-            and task.version not in handler.versions
-        ):
+        if task.why == "version" and handler and handler.leaves_out(task.version):
             return f"its handler takes versions {', '.join(map(str, handler.versions))}; spool.toml(5)"
         nodes = sorted(self._takers(task)) if task.why in ("no-handler", "version") else []
         if nodes:

@@ -178,7 +178,7 @@ def _unfit(handler: Handler | None, version: Any, parent: Any) -> str:
     """Why neither handler nor parent takes a task; empty where one does."""
     if handler is None:
         return "" if isinstance(parent, str) else "no handler in spool.toml is bound to its name"
-    if version is not None and handler.versions and version not in handler.versions:
+    if handler.leaves_out(version):
         return f"its handler takes versions {', '.join(map(str, handler.versions))}"
     return ""
 

@@ -57,11 +57,6 @@ def runnable(task: Task, handler: Handler | None) -> bool:
     return task.notify is not None
 
 
-def leaves_out(handler: Handler, version: int | str | None) -> bool:
-    """Whether the settings of a handler, which are those of all nodes, leave out a version."""
-    return version is not None and bool(handler.versions) and version not in handler.versions
-
-
 def unfit(task: Task, handler: Handler | None, takes: dict[str, frozenset[int | str]] | None) -> str:
     """Why a handler cannot run a task, as a held entry tells it; empty where it can.
 
@@ -70,7 +65,7 @@ def unfit(task: Task, handler: Handler | None, takes: dict[str, frozenset[int | 
     if handler is None:
         return ""
     version = task.version
-    if leaves_out(handler, version):
+    if handler.leaves_out(version):
         return VERSION
     if handler.python is None or takes is None:
         return ""

@@ -244,7 +244,7 @@ class State:
     def leaves(self, entry: Entry, version: int | str | None) -> bool:
         """Whether a task that our code cannot run is left to a node whose code can."""
         handler = self.handler_of(entry)
-        if handler is not None and policy.leaves_out(handler, version):
+        if handler is not None and handler.leaves_out(version):
             return False
         if entry.task in self.not_ours:
             return True
