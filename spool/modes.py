@@ -67,14 +67,14 @@ def serving(root: str, *, is_shared: bool) -> int:
 
     Root serves none but its own: what it has in that of a user is of a restore, say.
     """
-    owners: Counter[int] = Counter()
+    owners: dict[str, int] = {}
     for name in ("", *layout.TREE):
         with suppress(OSError):
-            owners[os.lstat(os.path.join(root, name)).st_uid] += 1
-    with suppress(OSError):
-        if is_shared or os.lstat(root).st_uid:
-            del owners[0]
-    return max(owners, key=owners.__getitem__, default=0)
+            owners[name] = os.lstat(os.path.join(root, name)).st_uid
+    known = Counter(owners.values())
+    if is_shared or owners.get(""):
+        del known[0]
+    return max(known, key=known.__getitem__, default=0)
 
 
 def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:

@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _told(args: argparse.Namespace, problem: Exception) -> tuple[int, str, int] | None:
+def _told(
+    args: argparse.Namespace, problem: SpoolError | DiskFull | PermissionError
+) -> tuple[int, str, int] | None:
     """What to say of an end that is no bug: level, text, exit status."""
     if isinstance(problem, PermissionError):
         closed = kept_out(_root(args.spool), problem)
@@ -134,7 +136,7 @@ def _told(args: argparse.Namespace, problem: Exception) -> tuple[int, str, int] 
         who = f" (pid {problem.pid})" if problem.pid else ""
         text = f"{problem.path}: served as node {problem.node!r} already{who}, which does what there is"
         return logging.INFO, text, problem.exit_code
-    return logging.ERROR, str(problem), problem.exit_code if isinstance(problem, SpoolError) else 1
+    return logging.ERROR, str(problem), problem.exit_code
 
 
 def _root(named: str | None) -> str:

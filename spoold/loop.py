@@ -199,10 +199,13 @@ class Core:
         """
         while self._events:
             event = self._events.popleft()
-            if isinstance(event, Peers | Brought):
-                self.after.again()  # another node had taken in what waits
-            if isinstance(event, Arrived) and isinstance(event.request, Care):
-                self._meet(event.request.errors)
+            match event:
+                case Peers() | Brought():
+                    self.after.again()  # another node had taken in what waits
+                case Arrived(request=Care(errors=errors)):
+                    self._meet(errors)
+                case _:
+                    pass
             self._actions += decide(self.state, event, now)
             self._changed |= bool(self._actions)
             self._perform(now)

@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     spool = options_of.open_spool(args)
     why = None if args.force and not args.repair else _not_now(spool)
-    serves = modes.serving(spool.path, is_shared=False)
-    if args.repair and os.geteuid() == 0 != serves:
+    if args.repair and not os.geteuid() and (serves := modes.serving(spool.path, is_shared=False)):
         way = f"what root would make, uid {serves} could not read: {as_user(serves)}"
         raise NotAllowed(f"{spool.path}: {way}")
     if why:

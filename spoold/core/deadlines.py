@@ -53,10 +53,10 @@ def lift(state: State, entry: Entry, now: Now) -> Move:
 def looked(state: State, event: Looked, now: Now) -> list[Action]:
     """The bodies of tasks whose deadline has passed: told, then run, dropped or failed."""
     out: list[Action] = []
-    where = table.HELD if event.ask.why == "overdue" else table.PENDING
+    held = event.ask.why == "overdue"
     for task_id, place in event.found.items():
-        known = event.ask.why == "overdue" or state.asked.pop(task_id, None) is not None
-        if known and place is not None and place.state == where:
+        known = held or state.asked.pop(task_id, None) is not None
+        if known and place is not None and place.state == (table.HELD if held else table.PENDING):
             out += _late(state, place, now)
     return out
 

@@ -81,7 +81,7 @@ def _is_past(state: State, entry: Entry, now: Now, late: list[Entry]) -> bool:
     elif entry.time > now.wall:  # the clock was set back
         state.discard(entry)
         state.insert(entry, now.wall)
-    elif entry.miss != "run" and entry.lifted < 2 and (entry.deadline or now.wall + 1) <= now.wall:
+    elif entry.deadline is not None and order.has_missed(entry, now.wall):
         state.discard(entry)  # more deadlines have passed than there is room for in memory
         late.append(entry)
     else:
