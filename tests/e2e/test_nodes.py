@@ -257,14 +257,14 @@ def test_failures_on_several_nodes_are_one_group_and_what_is_said_of_it_holds_on
 
     fail(1)
     until(lambda: group().get("count") == 1, "it is known")
-    fail(12)
-    until(lambda: group()["count"] == sum(group()["nodes"].values()) == 13, "all are counted")
+    fail(8)
+    until(lambda: group()["count"] == sum(group()["nodes"].values()) == 9, "all are counted")
     assert told() == ["new"]
     live.do({"action": "resolve", "errors": [group()["fingerprint"]]})
     until(lambda: group()["state"] == "resolved", "it is resolved")
     fail(1)
     until(lambda: group()["state"] == "open", "it is back")
-    until(lambda: group()["count"] == 14, "and counted")
+    until(lambda: group()["count"] == 10, "and counted")
     fail(6)
-    until(lambda: group()["count"] == 20, "and so is what follows")
-    assert told() == ["new", "back"]
+    until(lambda: group()["count"] == 16, "and so is what follows")
+    assert told() == ["new", "back"]  # too few to be frequent, even where one node ran them all
