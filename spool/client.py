@@ -332,12 +332,12 @@ class Spool(Control):
         so many: `complete` is False. `pauses`: rows, instants in us UTC. `outboxes`: parent ->
         unread events.
         """
-        from spool import daemons
+        from spool import daemons, look
 
         with telling(self.path):
             found = daemons.nodes(self.disk, self.path)
             standing, at, complete = self._standing(found)
-        counts = {layout.INCOMING: _incoming(self.disk), **standing}
+        counts = {layout.INCOMING: look.incoming(self.disk), **standing}
         return {
             "spool": self.path,
             "alive": any(node["alive"] for node in found.values()),
@@ -392,15 +392,6 @@ class Spool(Control):
 
 
 _ANYWHERE = {"move": {"priority": "low"}}  # a move must say where to
-
-
-def _incoming(disk: RealDisk) -> int:
-    """How many files wait to be taken in."""
-    try:
-        names = disk.names(layout.INCOMING)
-    except (Missing, PermissionError):
-        return 0
-    return sum(1 for name in names if name.endswith(".json") and name[0] != ".")
 
 
 def _now() -> int:

@@ -25,7 +25,8 @@ RANK = {s: i for i, s in enumerate((layout.RUNNING, layout.PENDING, layout.HELD,
 FEW = 1000  # rows for which files are opened
 EPILOG = """
 Without a STATE: what runs, what waits in the order it will run, what is held. What has ended comes
-latest first. `incoming/` is not listed: a daemon takes it in within milliseconds.
+latest first. `incoming/` is not listed: a daemon takes it in within milliseconds. Where none
+serves the spool, a note on the terminal says how much waits there.
 
 examples:
   spool ls
@@ -75,6 +76,18 @@ def _list(spool: Spool, args: argparse.Namespace, more: dict[str, str]) -> None:
     _print(spool, args, rows, now, more)
     if seen > len(rows) and sys.stdout.isatty() and not args.json:
         print(f"{seen - len(rows)} more; -n 0 shows all", file=sys.stderr)
+    if sys.stdout.isatty() and not args.json:
+        _note_untaken(spool)
+
+
+def _note_untaken(spool: Spool) -> None:
+    """Tell a person of what was dropped where nobody takes it in: it is in no row."""
+    from spool import daemons
+
+    untaken = look.incoming(spool.disk)
+    if untaken and not daemons.any_alive(spool.disk, spool.path):
+        hint = safe(daemons.start_hint(spool.path))
+        print(f"{untaken} in incoming/, no spoold takes them in; start it with `{hint}`", file=sys.stderr)
 
 
 def _candidates(spool: Spool, args: argparse.Namespace) -> Iterator[Listed]:

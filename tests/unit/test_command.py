@@ -624,6 +624,16 @@ def test_colours_are_for_terminals_and_can_be_declined(root: Path) -> None:
     assert "\x1b" not in on_a_terminal(*words, TERM="dumb")
 
 
+def test_ls_tells_a_person_of_what_was_dropped_where_nobody_takes_it_in(root: Path) -> None:
+    words = ("ls", "--spool", str(root))
+    assert on_a_terminal(*words) == ""
+    (root / layout.INCOMING / "mine.json").write_bytes(b"{}")
+    told = on_a_terminal(*words)
+    assert told.startswith("1 in incoming/, no spoold takes them in; start it with `")
+    assert f"spoold --spool {root}" in told
+    assert on_a_terminal(*words, "--json") == ""
+
+
 def test_a_table_is_no_wider_than_the_terminal(root: Path) -> None:
     queue(root)
     lines = on_a_terminal("ls", "--all", "--spool", str(root), NO_COLOR="1", COLUMNS="30").splitlines()
