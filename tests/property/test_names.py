@@ -1,9 +1,12 @@
 """Properties of the names that carry state."""
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from spool import names
 from spool.names import (
     EARLIEST,
     EVENTS,
@@ -138,8 +141,19 @@ def test_an_id_is_a_uuid7_and_carries_its_time(us, chance):
     assert id_time(found) == min(max(us, EARLIEST), LATEST - 1) // 1000 * 1000
 
 
-def test_ids_do_not_repeat():
-    assert len({new_id() for _ in range(10_000)}) == 10_000
+def test_ids_do_not_repeat_and_grow():
+    found = [new_id() for _ in range(10_000)]
+    assert found == sorted(set(found))
+    assert all(map(is_id, found))
+
+
+def test_ids_grow_while_a_clock_stands_or_steps_back_a_little(monkeypatch):
+    now = time.time_ns()
+    clock = iter([now, now, now - 999_000_000, now + 1_000, now - 5_000_000_000])
+    monkeypatch.setattr(names.time, "time_ns", lambda: next(clock))
+    *found, last = [new_id() for _ in range(5)]
+    assert found == sorted(set(found))
+    assert id_time(last) == (now - 5_000_000_000) // 1_000_000 * 1000
 
 
 @given(US, IDS, TASKS, st.sampled_from(EVENTS))
