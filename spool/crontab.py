@@ -8,7 +8,9 @@ import orjson
 from msgspec import Struct, field
 
 from spool import times
+from spool.errors import Invalid
 from spool.names import is_task
+from spool.runargs import check_run_args
 from spool.schedule import NAMED, parse_every
 
 _SET = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
@@ -24,13 +26,11 @@ _QUOTED = 2
 
 
 class Job(Struct, frozen=True):
-    """One line of the file: its schedule, and the command that a shell is to run."""
+    """One line of the file: its schedule, and the shell with its command as args of `spool.run`."""
 
     name: str
     every: str
-    command: str
-    shell: str
-    env: dict[str, str]
+    args: dict[str, object]
     zone: str
     line: int
 
@@ -48,7 +48,7 @@ def read(text: str, *, system: bool = False) -> Found:
     found = Found()
     shell, zone = "/bin/sh", ""
     env: dict[str, str] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -75,14 +75,11 @@ def toml(found: Found) -> str:
     """The jobs as tables of spool.toml that do as cron does; its defaults would do more."""
     out = []
     for job in found.jobs:
-        args: dict[str, object] = {"argv": [job.shell, "-c", job.command]}
-        if job.env:
-            args["env"] = job.env
         lines = [f"# line {job.line}", f"[recurring.{job.name}]", f"every = {_text(job.every)}"]
         lines += [f"timezone = {_text(job.zone)}"] if job.zone else []
         lines += [
             'task = "spool.run"',
-            f"args = {_inline(args)}",
+            f"args = {_inline(job.args)}",
             "retries = 0",
             'catch_up = "none"',
             'overlap = "queue"',
@@ -113,8 +110,14 @@ def _job(  # noqa: PLR0913 - what the lines before have set
         found.problems.append((number, "has a %, which gives the command its input: use a pipe"))
         return
     command = command.replace("\\%", "%")
+    args: dict[str, object] = {"argv": [shell, "-c", command], **({"env": env} if env else {})}
+    try:
+        check_run_args(args)
+    except Invalid as problem:
+        found.problems.append((number, str(problem)))
+        return
     name = _name(command, {job.name for job in found.jobs})
-    found.jobs.append(Job(name, every, command, shell, env, zone, number))
+    found.jobs.append(Job(name, every, args, zone, number))
 
 
 def _name(command: str, taken: set[str]) -> str:

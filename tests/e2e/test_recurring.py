@@ -205,17 +205,20 @@ def test_cron_tells_what_there_is_and_what_an_expression_means(spool_at: Make) -
         assert "did you mean 'tick'" in say(spool, "cron", verb, "tik", status=65)
 
 
-CRONTAB = r"""
+CRONTAB = """
 # comment
 MAILTO=zoe
 PATH="/usr/bin:/bin"
 30 2 * * 1-5 /usr/bin/backup --all "a b" > /dev/null 2>&1
-@daily  echo 100\% sure
+@daily  echo 100\\% sure
 CRON_TZ=Europe/Rome
 */5 * * * * backup
 @reboot start
 61 * * * * x
 0 0 * * * mail zoe%hello
+3 3 * * * tool --sep="\u2028" --all
+PYTHONPATH=/srv/app
+4 4 * * * mine
 """
 
 
@@ -238,15 +241,17 @@ def test_a_crontab_becomes_schedules_and_a_word_on_every_other_line(
         )
     assert done.returncode == 65
     found = {s.name: s for s in load(done.stdout).recurring}
-    assert set(found) == {"backup", "echo", "backup-2"}
+    assert set(found) == {"backup", "echo", "backup-2", "tool"}
     assert found["backup"].args["argv"][2] == '/usr/bin/backup --all "a b" > /dev/null 2>&1'
     assert found["backup"].args["env"] == {"PATH": "/usr/bin:/bin"}
     assert found["echo"].args["argv"][2] == "echo 100% sure"
+    assert found["tool"].args["argv"][2] == 'tool --sep="\u2028" --all'
     assert found["backup-2"].timezone == "Europe/Rome"
     assert {(s.retries, s.overlap, s.catch_up) for s in found.values()} == {(0, "queue", "none")}
-    for words in ("line 3: MAILTO", "line 9: @reboot", "line 10: 61", "line 11: has a %", "3 of 7 lines"):
+    for words in ("line 3: MAILTO", "line 9: @reboot", "line 10: 61", "line 11: has a %", "4 of 9 lines"):
         assert words in done.stderr, done.stderr
-    assert "line 12: is not UTF-8" in done.stderr
+    assert "line 14: args.env `PYTHONPATH`: must not set" in done.stderr
+    assert "line 15: is not UTF-8" in done.stderr
     spool = spool_at(done.stdout)
     assert spool.once("--check") == 0
     assert "spool.toml: 0 handlers, all well" in spool.says()
