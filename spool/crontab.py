@@ -11,6 +11,7 @@ from spool import times
 from spool.errors import Invalid
 from spool.names import is_task
 from spool.runargs import check_run_args
+from spool.safe import safe_json
 from spool.schedule import NAMED, parse_every
 
 _SET = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
@@ -150,7 +151,7 @@ def _unquoted(value: str) -> str:
 
 def _text(value: str) -> str:
     """A basic string of TOML: JSON writes the same, but for DEL."""
-    return orjson.dumps(value).decode().replace("\x7f", "\\u007F")
+    return safe_json(orjson.dumps(value).decode())
 
 
 def _inline(value: object) -> str:

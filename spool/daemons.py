@@ -40,6 +40,8 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
     locked = {*layout.locked(_names(disk))}
     for node in sorted(locked | (beats.keys() if shared else set())):
         row = {**_object(disk, layout.status(node)), "node": node, **beats.get(node, {})}
+        if not _is_time(row.get("written_at")):
+            row.pop("written_at", None)
         row["alive"] = _is_fresh(row) if shared else alive(root, node)
         found[node] = row
     return found
@@ -97,6 +99,13 @@ def _beats(disk: Disk) -> dict[str, dict[str, Any]]:
             if known is None or known["beat_at"] < info.ctime_us:
                 found[beat.node] = {"beat_at": info.ctime_us, "lease": beat.lease}
     return found
+
+
+def _is_time(text: Any) -> bool:
+    try:
+        return bool(parse_utc(text))
+    except (ValueError, TypeError):
+        return False
 
 
 def _is_fresh(row: dict[str, Any]) -> bool:

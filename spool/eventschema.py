@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from spool.names import EVENTS, PRIORITIES
+from spool.names import EVENTS, ID, PRIORITIES, TASK
 from spool.records import OUTCOMES, VERSION
 
 Schema = dict[str, Any]
 
-_NAME = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
-_ID = {"type": "string", "pattern": r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"}
+_NAME = {"type": "string", "pattern": f"^{TASK}$"}
+_ID = {"type": "string", "pattern": f"^{ID}$"}
 _INSTANT = {
     "type": "string",
     "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",

@@ -31,8 +31,11 @@ _STEP = 1000 << 12  # by which a clock set back changes no order, in 4,096ths of
 _last = 0  # of the newest id of this process, in the same
 MAX_US = 7_258_118_400_000_000  # 2200-01-01; what lies behind it is no date of ours
 
-_ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
-_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ID = "[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}"
+TASK = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # and, by the same rule, a parent or a node
+_ID = re.compile(ID)
+_TASK = re.compile(TASK)
+_EVENT = re.compile(rf"([0-9]{{8}}T[0-9]{{6}}\.[0-9]{{6}}Z),({ID}),({TASK}),({'|'.join(EVENTS)})\.json")
 _TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{6})")
 MARK = "g"  # the field of an entry's name that has the mark of a key
 _FIELD = re.compile(r"([a-z])=([A-Za-z0-9:._+-]*)")
@@ -121,7 +124,7 @@ def id_time(task_id: str) -> int:
 
 
 def is_task(text: str) -> bool:
-    """Whether text may name a task (and, by the same rule, a parent or a node)."""
+    """Whether text may name a task."""
     return _TASK.fullmatch(text) is not None
 
 
@@ -346,7 +349,5 @@ def event_name(us: int, task_id: str, task: str, event: str) -> str:
 
 def parse_event(name: str) -> tuple[str, str, str, str] | None:
     """(instant as written, id, task, event) of an event's file name, None where it is none."""
-    parts = name.removesuffix(".json").split(",")
-    if len(parts) != 4 or not name.endswith(".json") or parts[3] not in EVENTS:
-        return None
-    return parts[0], parts[1], parts[2], parts[3]
+    match = _EVENT.fullmatch(name)
+    return None if match is None else (match[1], match[2], match[3], match[4])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spool import names
 from spool.backoff import DEFAULT_FACTOR, MAX_FACTOR, MAX_WAIT
 from spool.fields import ACTIONS, CONTROLS, MAX_KEY, MAX_TASKS, REQUIRED, TAKES
 from spool.fingerprint import FINGERPRINT
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_ID = r"^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$"
+_NAME, _ID = f"^{names.TASK}$", f"^{names.ID}$"
 _fingerprint = {"type": "string", "pattern": f"^{FINGERPRINT}$"}
 _NO_NUL = r"^[^\x00]*$"
 _TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "on_failure": ["after"], "files": ["id"]}

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spool import layout
+from spool.errors import Invalid
+from spool.names import parse_event
 from spool.times import format_utc, parse_utc
 
 if TYPE_CHECKING:
@@ -223,17 +225,21 @@ def dropped_view(task_id: str, path: str, doc: dict[str, Any], info: tuple[int, 
 
 
 def event_of(name: str, parent: str, record: dict[str, Any]) -> Event:
-    """An event from its file's name and content."""
+    """An event from its file's name and content; Invalid where they do not agree."""
+    _, task_id, task, event = parse_event(name) or ("", "", "", "")
+    if (task_id, task, event) != tuple(record.get(part) for part in ("id", "task", "event")):
+        raise Invalid("record", None, "is not of the event that its name says")
     meta, next_at = record.get("meta"), record.get("next_at")
+    attempt, error = record.get("attempt"), record.get("error")
     return Event(
         name=name,
-        event=str(record.get("event", "")),
-        id=str(record["id"]),
-        task=str(record.get("task", "")),
-        attempt=record.get("attempt"),
+        event=event,
+        id=task_id,
+        task=task,
+        attempt=attempt if isinstance(attempt, int) else None,
         args=record.get("args"),
         result=record.get("result"),
-        error=record.get("error"),
+        error=error if isinstance(error, dict) else None,
         outcome=record.get("outcome"),
         will_retry=bool(record.get("will_retry")),
         next_at=parse_utc(next_at) if isinstance(next_at, str) else None,

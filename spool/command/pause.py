@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from spool import layout
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
+from spool.safe import safe
 
 if TYPE_CHECKING:
     import argparse
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     stem = spool.control(args.verb, **fields)
     what = [f"{name} {fields[name]}" for name in ("task", "node") if name in fields]
     if "node" in fields and not _is_known(spool, fields["node"]):
-        print(f"spool: no node {fields['node']} is known here", file=sys.stderr)
+        print(f"spool: no node {safe(fields['node'])} is known here", file=sys.stderr)
     said = f"{args.verb}: asked for {' '.join(what) or 'the whole spool'}"
     return see(spool, [stem], args, said, {k: fields.get(k) for k in ("task", "node")})
 

@@ -117,7 +117,7 @@ def progress(told: Mapping[str, Any]) -> str:
     """How far an attempt is, by its own word: 40 % half of the pages."""
     percent, note = told.get("percent"), told.get("note")
     done = f"{percent:.0f} %" if isinstance(percent, int | float) else ""
-    return " ".join(filter(None, (done, note)))
+    return " ".join(filter(None, (done, note and str(note))))
 
 
 def clip(text: str, width: int) -> str:

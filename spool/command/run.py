@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
-from spool.command.submit import body, show_ids
+from spool.command.submit import body, show, show_ids
 from spool.command.wait import CANCELLED, note_if_unserved
 from spool.errors import EX_TEMPFAIL, Invalid, NotAllowed
 from spool.runargs import RUN
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     args.task = RUN
     doc = {"retries": 0, **body(args, _run_args(args))}
     if args.dry_run:
-        print(spool.preview(doc).decode())
+        show(spool, doc)
         return 0
     task_id = spool.submit_one(doc)
     if args.wait:

@@ -9,12 +9,13 @@ from typing import IO, TYPE_CHECKING, Any
 from spool.command import parser as options_of
 from spool.errors import Invalid, SpoolError
 from spool.names import new_id
-from spool.safe import safe
+from spool.safe import safe, safe_json
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from spool.client import Spool
     from spool.spools import Spools
 
 LINE_LIMIT = 64 << 20
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     spools = options_of.open_spools(args)
     if args.dry_run:
         named = {"id": new_id(), **doc, "files": list(doc["files"])} if args.attach else doc
-        print(spools.spools[0].preview(named).decode())
+        show(spools.spools[0], named)
     else:
         _submit(args, spools, doc)
     if "deadline" in doc and "every" not in doc and not args.json:
@@ -124,6 +125,11 @@ def _files(words: list[str]) -> dict[str, str]:
     return found
 
 
+def show(spool: Spool, doc: dict[str, Any]) -> None:
+    """What --dry-run prints: the action, checked."""
+    print(safe_json(spool.preview(doc).decode()))
+
+
 def show_ids(ids: list[str], *, json: bool) -> None:
     """One id a line."""
     for task_id in ids:
@@ -169,7 +175,7 @@ def _from_stream(args: argparse.Namespace, spools: Spools, stream: IO[bytes]) ->
         tasks = (_task(line, n) for n, line in enumerate(chain([first, second], _lines(stream)), 1))
         if args.dry_run:
             for task in tasks:
-                print(spools.spools[0].preview(task).decode())
+                show(spools.spools[0], task)
         else:
             show_ids(spools.submit_many(tasks), json=args.json)
         return 0
@@ -181,7 +187,7 @@ def _from_stream(args: argparse.Namespace, spools: Spools, stream: IO[bytes]) ->
 
 def _one(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> int:
     if args.dry_run:
-        print(spools.spools[0].preview(doc).decode())
+        show(spools.spools[0], doc)
     elif (action := doc.get("action", "submit")) != "submit":
         if len(spools.spools) > 1:
             raise Invalid("action", action, "goes to one spool: name it with --spool")

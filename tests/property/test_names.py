@@ -163,3 +163,10 @@ def test_an_event_is_what_its_name_says(us, task_id, task, event):
     found = parse_event(name)
     assert found is not None
     assert found[1:] == (task_id, task, event)
+
+
+@given(st.text(max_size=9), st.integers(0, 3))
+def test_a_name_with_any_other_part_is_none_of_an_event(text, part):
+    parts = ["20261121T143000.123456Z", "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b", "mail", "done"]
+    parts[part] += "\x1b" + text
+    assert parse_event(",".join(parts) + ".json") is None

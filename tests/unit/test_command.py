@@ -23,6 +23,7 @@ from spool.command.verbs import VERBS
 from spool.fields import TAKES
 from spool.init import init
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
+from spool.safe import safe
 from spool.times import HOUR, format_utc
 from spoold.core.table import TABLE
 from spoold.core.table import VERBS as VERBS_OF_TASKS
@@ -285,6 +286,10 @@ def test_a_dry_run_prints_the_action_and_drops_nothing(root: Path, say: Any) -> 
     status, out, _ = say("submit", "a", "n=1", "--at", "+5m", "--dry-run")
     assert (status, json.loads(out)) == (OK, {"task": "a", "at": "+5m", "args": {"n": 1}})
     assert say("submit", "a b", "--dry-run")[0] == DATAERR
+    for words in (["submit", "--dry-run", "a"], ["run", "--dry-run"]):
+        out = say(*words, "n=\x9b\u202e")[1]
+        assert safe(out, keep="\n") == out
+        assert next(iter(json.loads(out)["args"].values())) in ("\x9b\u202e", ["n=\x9b\u202e"])
     assert dropped(root) == []
 
 
@@ -699,6 +704,24 @@ def test_to_watch_is_only_to_look(root: Path, say: Any) -> None:
     assert len(os.listdir(root / "outbox" / "default")) == 2
 
 
+@pytest.mark.parametrize("words", [[], ["--exec", "false"]])
+def test_what_others_have_put_into_an_outbox_cannot_control_the_terminal(
+    root: Path, say: Any, words: list[str]
+) -> None:
+    bad = "\x1b[2J\x9b5m\u202e"
+    name = put_event(root, "default", NOW, error={"message": bad}, attempt=bad)
+    put_event(root, "default", NOW, "progress", percent=40, note=[bad])
+    box, whole = root / "outbox" / "default", json.loads((root / "outbox" / "default" / name).read_text())
+    (box / name.replace(name[:16], "\x1b]0;TITLE\a", 1)).write_text(json.dumps(whole))
+    for number, part in enumerate(("id", "task", "event"), 1):
+        other = json.dumps({**whole, part: f"done{bad}\0"})
+        (box / name.replace(name[:8], f"2030010{number}")).write_text(other)
+    status, out, err = say("watch", "--once", "--keep", *words)
+    assert status == (1 if words else OK)
+    assert (out + err).count(" done " if not words else "stays") == (1 if not words else 2)
+    assert safe(out + err, keep="\n") == out + err
+
+
 def test_watch_acknowledges_where_it_is_told_to(root: Path, say: Any) -> None:
     for number in range(2):
         put_event(root, "shop", NOW + number)
@@ -878,6 +901,8 @@ def test_a_node_was_last_seen_when_its_heart_beat_or_its_status_was_written(root
     assert "(1 h" not in say("status")[1]
     (root / "nodes" / "n.json").write_text(json.dumps({"written_at": format_utc(NOW + 9 * HOUR)}))
     assert "(in 7 h" in say("status")[1]
+    (root / "nodes" / "n.json").write_text('{"written_at": "yesterday"}')
+    assert "node n: gone, last seen" in say("status")[1]
 
 
 @pytest.mark.parametrize(

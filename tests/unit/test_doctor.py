@@ -20,7 +20,7 @@ from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
 from spool.mounts import Mount, mount_of
-from spool.names import DAY_US, date_of
+from spool.names import DAY_US, date_of, event_name, new_id
 from spool.probes import BAD, OK, WARN, Check, kernel, mount_options, steps
 from spool.settings import load
 from spoold.guard import guard
@@ -262,7 +262,7 @@ def test_what_was_put_aside_and_what_nobody_reads_is_told(root: Path) -> None:
     (root / "corrupt" / "x.reason.json").touch()
     (root / "outbox" / "shop").mkdir()
     for number in range(1000):
-        (root / "outbox" / "shop" / f"{number},id,note,done.json").touch()
+        (root / "outbox" / "shop" / event_name(number, new_id(), "note", "done")).touch()
         (root / "outbox" / "shop" / f"{number}").touch()  # no event
     told = [c.what for c in examine(str(root)) if c.level == WARN]
     assert any(what.startswith("1 damaged") for what in told)
