@@ -33,11 +33,14 @@ def plain(action: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if name in free else _field(name, value) for name, value in action.items()}
 
 
-def encoded(doc: dict[str, Any], limit: int, now: int, zone: tzinfo | None = None) -> bytes:
+def encoded(
+    doc: dict[str, Any], limit: int, now: int, zone: tzinfo | None = None, within: int = 0
+) -> bytes:
     """The bytes of an action that spoold will take; Invalid names field, value and rule.
 
     It is read back by the same rules: what cannot be written, or would not be read, is refused.
     `now`: us UTC. `zone`: of local times; where it is not known, a time that may be still to come is.
+    `within`: levels of what it will stand in.
     """
     try:
         data = orjson.dumps(doc)
@@ -45,9 +48,11 @@ def encoded(doc: dict[str, Any], limit: int, now: int, zone: tzinfo | None = Non
         raise Invalid(_no_json(doc), None, f"must be JSON: {problem}") from None
     if b"null" in data:
         _refuse_nan(doc, "")
-    from spool.actions import decode, interpret  # milliseconds that who only looks need not spend
+    from spool.actions import interpret  # milliseconds that who only looks need not spend
+    from spool.strict import DEPTH, decode
 
-    interpret(decode(data, limit=limit), now=now, dropped=now, zone=zone or LAST_ZONE, uid=None)
+    read = decode(data, limit=limit, depth=DEPTH - within)
+    interpret(read, now=now, dropped=now, zone=zone or LAST_ZONE, uid=None)
     return data
 
 

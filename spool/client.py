@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from spool import layout
-from spool.batch import batches
+from spool.batch import batches, with_id
 from spool.body import encoded, fields, plain
 from spool.closed import telling
 from spool.control import Control
@@ -178,9 +178,9 @@ class Spool(Control):
         """
         ids: list[str] = []
         with self._drops() as drops:
-            named = (attached({"id": new_id(), **task}, drops) for task in tasks)
-            last = attached({"id": new_id(), **then}, drops) if then is not None else None
-            for data in batches(named, last, self.max_action_bytes, self._encoded, ids):
+            named = (attached(with_id(task, f"tasks[{n}]"), drops) for n, task in enumerate(tasks))
+            last = attached(with_id(then, "then"), drops) if then is not None else None
+            for data in batches(named, last, self.max_action_bytes, self._encoded, ids, self.key):
                 drops.stage(f"{new_id()}.json", self._sealed(data))
         return ids
 
@@ -199,8 +199,8 @@ class Spool(Control):
         """The bytes of an action as they would be dropped, checked; Invalid where it breaks a rule."""
         return self._encoded(plain(doc), self.max_action_bytes)
 
-    def _encoded(self, doc: dict[str, Any], limit: int) -> bytes:
-        return encoded(doc, limit, _now(), self.zone)
+    def _encoded(self, doc: dict[str, Any], limit: int, within: int = 0) -> bytes:
+        return encoded(doc, limit, _now(), self.zone, within)
 
     # Asking for something.
 
@@ -237,7 +237,13 @@ class Spool(Control):
         drop(self.disk, self.path, {name: self._sealed(data)}, durable=self.durable, box=self.box)
 
     def _sealed(self, data: bytes) -> bytes:
-        return data if self.key is None else self.key.seal(data)
+        if self.key is None:
+            return data
+        sealed = self.key.seal(data)
+        if len(sealed) > self.max_action_bytes:
+            rule = f"must be at most {self.max_action_bytes} bytes when it is signed, not {len(sealed)}"
+            raise Invalid("document", None, rule)
+        return sealed
 
     # Looking.
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from spool import layout
+from spool.batch import with_id
 from spool.client import Spool
 from spool.errors import Invalid, NoSuchTask
 from spool.names import is_id, new_id
@@ -65,8 +66,9 @@ class Spools:
         """As Spool.submit: submit one task and return its id."""
         if len(self.spools) == 1:
             return self.spools[0].submit(task, args, **fields)
-        fixed = {"id": new_id(), **fields}
-        return self.place(fields, fixed["id"]).submit(task, args, **fixed)
+        given = {name: value for name, value in fields.items() if value is not None}
+        fixed = {"id": new_id(), **given}
+        return self.place(given, fixed["id"]).submit(task, args, **fixed)
 
     def submit_one(self, task: Mapping[str, Any]) -> str:
         """As Spool.submit_one."""
@@ -84,7 +86,7 @@ class Spools:
         if len(self.spools) == 1:
             return self.spools[0].submit_many(tasks)
         tasks = list(tasks)
-        named = [{"id": new_id(), **task} for task in tasks]
+        named = [with_id(task, f"tasks[{n}]") for n, task in enumerate(tasks)]
         where: dict[str, Spool] = {}
         shares: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
         together = any("ref" in task for task in tasks)

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from spool import Spool, envelope
 from spool.disk import RealDisk
-from spool.errors import NotAllowed
+from spool.errors import Invalid, NotAllowed
+from spool.init import init
 from spool.names import new_id
 from spool.settings import load
 from spool.signing import Key
@@ -118,6 +119,20 @@ def test_what_is_signed_is_done_as_its_key_has_it_and_the_journal_says_so(live: 
     assert {line["key"] for line in spool.journal("submit")} == {"good@x"}
     with Spool(spool.root, key=replace(key(keys), signer=None)) as client:  # found by its key
         assert spool.event("done", client.submit("note"))["submitted_by"]["key"] == "good@x"
+
+
+def test_no_file_is_larger_when_it_is_signed_than_spoold_takes(tmp_path: Path, keys: Path) -> None:
+    init(str(tmp_path / "spool"))
+    client = Spool(tmp_path / "spool", key=key(keys))
+    ids = client.submit_many([{"task": "note", "args": {"a": ['"\n'] * 100}}] * 1500)
+    files = [file.read_bytes() for file in (tmp_path / "spool" / "incoming").iterdir()]
+    assert len(files) == 2
+    assert max(map(len, files)) < client.max_action_bytes
+    found = [task["id"] for file in files for task in json.loads(json.loads(file)["signed"])["tasks"]]
+    assert sorted(found) == sorted(ids)
+    with pytest.raises(Invalid, match="when it is signed"):
+        client.submit("note", ['"'] * 200_000)
+    assert len(list((tmp_path / "spool" / "incoming").iterdir())) == 2
 
 
 def test_every_wrong_signature_is_refused_in_its_own_words(live: Make, keys: Path) -> None:

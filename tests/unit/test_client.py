@@ -37,6 +37,7 @@ from spool.disk import DiskFull, RealDisk
 from spool.drop import Box
 from spool.init import default_dir, init
 from spool.names import Entry, event_name, new_id
+from spool.strict import decode
 
 NOW = time.time_ns() // 1000 - 3_600_000_000
 YEAR = date.today().year + 1
@@ -64,6 +65,11 @@ def dropped(root: Path) -> list[dict[str, Any]]:
 
 def nothing_is_left(root: Path) -> bool:
     return not os.listdir(root / "incoming") and not os.listdir(root / "tmp")
+
+
+def deep(levels: int) -> dict[str, Any]:
+    """An object of so many levels."""
+    return {"a": deep(levels - 1)} if levels > 1 else {}
 
 
 def take_in(root: Path, task_id: str, task: str = "a", state: str = "pending", **more: Any) -> str:
@@ -307,6 +313,10 @@ def test_durations_may_be_timedeltas(root: Path, client: Spool) -> None:
             lambda c: c.submit_many([{"task": t, "key": "k" + t[0]} for t in ("a", "b", "a.b")]),
         ),
         ("tasks[0].action", lambda c: c.submit_many([{"action": "cancel", "ids": []}])),
+        ("tasks[1]", lambda c: c.submit_many([{"task": "a"}, "b"])),
+        ("then", lambda c: c.submit_many([{"task": "a"}], then="b")),
+        ("tasks[1].document", lambda c: c.submit_many([{"task": "a"}, {"task": "b", "args": deep(30)}])),
+        ("document", lambda c: c.submit("a", deep(32))),
         (
             "tasks[1].id",
             lambda c: c.submit_many([{"task": "a", "id": "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"}] * 2),
@@ -380,6 +390,13 @@ def test_no_file_is_larger_than_spoold_takes(root: Path) -> None:
     assert len(set(ids)) == 10
     with pytest.raises(Invalid, match="4"):
         client.submit("a", "x" * 4096)
+
+
+def test_what_is_deep_is_measured_where_it_will_stand(root: Path, client: Spool) -> None:
+    client.submit("a", deep(31))
+    client.submit_many([{"task": "a"}, {"task": "a", "args": deep(29)}])
+    for file in (root / "incoming").iterdir():
+        assert decode(file.read_bytes())
 
 
 def test_tasks_that_name_each_other_and_one_for_the_end_are_one_file(root: Path, client: Spool) -> None:

@@ -69,6 +69,18 @@ def test_the_same_id_goes_to_the_same_spool_whoever_sends_it_again(roots: list[P
     assert sorted(lying(roots)) == [0, 0, 4]
 
 
+def test_an_id_that_is_none_is_one_that_was_left_out(three: Spools, roots: list[Path]) -> None:
+    for _ in range(60):
+        three.submit("a", id=None)
+    assert min(lying(roots)) > 5
+
+
+def test_what_is_no_task_is_refused_and_none_is_submitted(three: Spools, roots: list[Path]) -> None:
+    with pytest.raises(Invalid, match=r"tasks\[1\]"):
+        three.submit_many([{"task": "a"}, "b"])  # type: ignore[list-item]
+    assert lying(roots) == [0, 0, 0]
+
+
 def test_tasks_of_one_key_meet_in_one_spool(three: Spools, roots: list[Path]) -> None:
     for _ in range(9):
         three.submit("a", key="report of today")
