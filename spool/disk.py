@@ -185,13 +185,13 @@ class RealDisk:
             self.fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise _told(error) from None
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[int, ThreadPoolExecutor] = {}  # by process: a fork has none of the threads
         self._kept: dict[str, int] = {}  # files that are overwritten stay open
 
     def close(self) -> None:
         """Let go of the directory and the sync threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        if (pool := self._pools.pop(os.getpid(), None)) is not None:
+            pool.shutdown()
         for fd in self._kept.values():
             os.close(fd)
         self._kept.clear()
@@ -438,11 +438,13 @@ class RealDisk:
             raise problem
 
     def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
+        pool = self._pools.get(os.getpid())
+        if pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
-        return self._pool
+            pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
+            self._pools[os.getpid()] = pool
+        return pool
 
 
 def _syncfs(fd: int) -> None:

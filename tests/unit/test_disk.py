@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,26 @@ def test_a_write_that_finds_no_room_leaves_no_file(tmp_path: Path) -> None:
     with no_file_above(2), pytest.raises(OSError, match="File too large"):
         disk.write("new", b"two\n")
     assert not (tmp_path / "new").exists()
+    disk.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_syncs_with_threads_of_its_own(tmp_path: Path) -> None:
+    disk = RealDisk(str(tmp_path))
+    for name in "ab":
+        disk.write(name, b"")
+    disk.sync(["a", "b"])
+    child = os.fork()  # noqa: TID251 - what a program that submits may do
+    if not child:
+        signal.alarm(10)
+        try:
+            disk.sync(["a", "b"])
+            disk.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    disk.sync(["a", "b"])
     disk.close()
 
 
