@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.names import Entry
     from spool.owncopy import Task
+    from spool.packs import Packed
     from spool.requests import Match
 
 SLICE = 500  # names looked at at once
@@ -59,9 +60,8 @@ def find(disk: Disk, kind: str, match: Match) -> Iterator[dict[str, str]]:
     """Where the tasks stand that a verb is about, by id; some at a time, or none, to take turns."""
     for folder in look.folders(disk, states(kind, match)):
         parts = folder.split("/")
-        ended = parts[0] in layout.ENDED
-        if ended and match.since is not None and parts[1] < date_of(match.since):
-            continue  # whose last run was due then has not ended before
+        if parts[0] == layout.DONE and match.since is not None and parts[1] < date_of(match.since):
+            continue  # what is due then is not done before; it may have been cancelled, or failed
         if parts[0] == layout.PENDING and match.until is not None and parts[1] > date_of(match.until):
             continue
         for batch in disk.slices(folder, OPENED if match.opens else SLICE):
@@ -94,6 +94,16 @@ def opened(disk: Disk, match: Match, entry: Entry, path: str) -> bool:
 def says(match: Match, task: Task) -> bool:
     """Whether a task is meant, as far as its own copy tells."""
     return (match.after is None or match.after in task.after) and match.key in (None, task.key)
+
+
+def packed(match: Match, one: Packed) -> bool:
+    """Whether a packed task is meant by a replay."""
+    return (
+        one.state in states("replay", match)
+        and keeps(match, one.entry)
+        and match.error in (None, one.error)
+        and says(match, one.task)
+    )
 
 
 def failure(disk: Disk, entry: Entry) -> str | None:

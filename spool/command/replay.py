@@ -83,15 +83,14 @@ def run(args: argparse.Namespace) -> int:
 def _matching(spool: Spool, match: dict[str, Any], bar: Bar) -> Iterator[str]:
     """The ids of what has ended and matches, in directories and in packs."""
     from spool import packs
-    from spool.match import find, keeps, states
+    from spool.match import find, packed
 
     wanted = spool.match("replay", match)
     for paths in find(bar.names(spool.disk), "replay", wanted):
         yield from paths
     for path in packs.packs(spool.disk):
         for one in packs.read(spool.disk, path):
-            meant = one.state in states("replay", wanted) and wanted.error in (None, one.error)
-            if meant and keeps(wanted, one.entry):
+            if packed(wanted, one) and not packs.lives(spool.disk, one.entry.id):
                 yield one.entry.id
 
 

@@ -101,7 +101,7 @@ class Sought:
         packed = packs.find(self.disk, old)
         if packed is None:
             return match.opened(self.disk, wanted, entry, path)
-        return wanted.error in (None, packed.error) and match.says(wanted, packed.task)
+        return match.packed(wanted, packed)
 
 
 def _lost(disk: Disk, task: Task) -> str | None:
@@ -144,14 +144,6 @@ def _ended(disk: Disk, paths: dict[str, str], dropped: int) -> Iterator[Task]:
 
 
 def _packed(disk: Disk, path: str, wanted: Match, dropped: int) -> Iterator[Task]:
-    states = match.states("replay", wanted)
     for one in packs.read(disk, path):
-        meant = one.state in states and match.keeps(wanted, one.entry)
-        if (
-            meant
-            and one.entry.time < dropped
-            and wanted.error in (None, one.error)
-            and match.says(wanted, one.task)
-            and not packs.lives(disk, one.entry.id)
-        ):
+        if match.packed(wanted, one) and one.entry.time < dropped and not packs.lives(disk, one.entry.id):
             yield one.task

@@ -76,7 +76,7 @@ def take_in(root: Path, task_id: str, task: str = "a", state: str = "pending", *
     """What spoold does with a submission: the own copy, and its entry; its path."""
     doc = {"task": task, "id": task_id, **more.pop("doc", {})}
     made = interpret(doc, now=NOW, dropped=NOW, zone=UTC, uid=1000).tasks[0]  # type: ignore[union-attr]
-    entry = Entry(time=NOW, id=task_id, task=task, **more)
+    entry = Entry(id=task_id, task=task, **{"time": NOW, **more})
     path = {
         "pending": layout.pending(entry),
         "held": layout.held(entry),

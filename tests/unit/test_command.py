@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spool import layout
+from spool import layout, packs
 from spool.command import render
 from spool.command.main import main
 from spool.command.verbs import VERBS
@@ -797,6 +798,32 @@ def test_a_dry_run_prints_the_ids_that_the_verb_can_be_carried_out_on(
         assert say(verb, ids[state], "--dry-run") == (OK, f"{ids[state]}\n", "")
         assert say(verb, "--state", state, "--dry-run") == (OK, f"{ids[state]}\n", "")
     assert dropped(root) == []
+
+
+@pytest.mark.parametrize(("state", "verb"), [("cancelled", "retry"), ("failed", "replay")])
+def test_what_ended_before_its_time_is_found_by_that_time(
+    root: Path, say: Any, state: str, verb: str
+) -> None:
+    task_id = new_id()
+    take_in(root, task_id, state=state, time=NOW + 2 * DAY_US)
+    since = format_utc(NOW + DAY_US)
+    found = say(verb, "--state", state, "--since", since, "--dry-run")
+    assert found == (OK, f"{task_id}\n", "")
+
+
+def test_a_replay_of_what_matches_finds_that_in_packs_and_no_other(root: Path, say: Any) -> None:
+    first, last, alive = new_id(), new_id(), new_id()
+    rows = b""
+    for task_id, doc in ((first, {}), (last, {"key": "k", "after": [first]}), (alive, {"key": "k"})):
+        path = root / take_in(root, task_id, state="done", doc=doc)
+        rows += packs.line(str(path.relative_to(root)), path.read_bytes(), [])
+        path.unlink()
+    (root / layout.own_copy(alive)).with_name("retried").hardlink_to(root / layout.own_copy(alive))
+    place = root / "packed" / id_date(first)
+    place.mkdir(parents=True)
+    (place / "2099-01-01.1.jsonl.gz").write_bytes(gzip.compress(rows))
+    for words in (["--key", "k"], ["--after", first]):
+        assert say("replay", *words, "--dry-run") == (OK, f"{last}\n", "")
 
 
 def test_a_dry_run_names_what_was_a_duplicate_and_prints_what_is_not_taken_in(
