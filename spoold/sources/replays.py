@@ -9,6 +9,7 @@ from spool.disk import Missing
 from spool.look import DAMAGED
 from spool.names import id_time
 from spool.replay import again, new_id
+from spool.times import format_utc
 from spoold.core.values import Matched
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from spool.actions import Replay
     from spool.disk import Disk
+    from spool.names import Entry
     from spool.owncopy import Task
     from spool.requests import Match
     from spool.settings import Settings
@@ -47,9 +49,13 @@ class Sought:
                 yield from self._new(found, tuple(denied))
             return
         for paths in match.find(disk, "replay", request.match):
-            yield from self._new(_ended(disk, paths, dropped))
+            yield from self._new(self._others(_ended(disk, paths, dropped)))
         for path in packs.packs(disk):
-            yield from self._new(_packed(disk, path, request.match, dropped))
+            yield from self._new(self._others(_packed(disk, path, request.match)))
+
+    def _others(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        """Without those that this replay has made."""
+        return (task for task in tasks if task.replay_of is None or task.id != self._id(task.replay_of))
 
     def _new(self, old: Iterable[Task], denied: tuple[str, ...] = ()) -> Iterator[Matched]:
         tasks: list[Task] = []
@@ -93,15 +99,12 @@ class Sought:
         return wanted is None or self._matches(old, wanted, end["entry"])
 
     def _matches(self, old: str, wanted: Match, path: str) -> bool:
+        if (packed := packs.find(self.disk, old)) is not None:
+            return match.packed(wanted, packed)
         entry = look.entry_at(path)
-        if path.partition("/")[0] not in match.states("replay", wanted) or not match.keeps(wanted, entry):
-            return False
-        if entry.time >= self.source.ctime or not wanted.opens:
-            return entry.time < self.source.ctime
-        packed = packs.find(self.disk, old)
-        if packed is None:
-            return match.opened(self.disk, wanted, entry, path)
-        return match.packed(wanted, packed)
+        meant = path.partition("/")[0] in match.states("replay", wanted) and match.keeps(wanted, entry)
+        ended = meant and _had_ended(self.disk, entry, self.source.ctime)
+        return ended and match.opened(self.disk, wanted, entry, path)
 
 
 def _lost(disk: Disk, task: Task) -> str | None:
@@ -133,9 +136,9 @@ def _named(disk: Disk, ids: tuple[str, ...]) -> tuple[list[Task], list[str]]:
 
 
 def _ended(disk: Disk, paths: dict[str, str], dropped: int) -> Iterator[Task]:
-    """Tasks at these paths; not what came to run after the drop, such as what this replay made."""
+    """Tasks at these paths that had ended by the drop."""
     for path in paths.values():
-        if look.entry_at(path).time >= dropped:
+        if not _had_ended(disk, look.entry_at(path), dropped):
             continue
         try:
             yield look.read_task(disk, path)
@@ -143,7 +146,15 @@ def _ended(disk: Disk, paths: dict[str, str], dropped: int) -> Iterator[Task]:
             continue  # gone, or damaged: quarantined when somebody asks for it by its id
 
 
-def _packed(disk: Disk, path: str, wanted: Match, dropped: int) -> Iterator[Task]:
+def _had_ended(disk: Disk, entry: Entry, moment: int) -> bool:
+    """Whether a task was due by then, or was cancelled or failed before its time."""
+    if entry.time < moment:
+        return True
+    last = look.last_record(disk, entry.id) or {}
+    return str(last.get("ended_at")) < format_utc(moment)
+
+
+def _packed(disk: Disk, path: str, wanted: Match) -> Iterator[Task]:
     for one in packs.read(disk, path):
-        if match.packed(wanted, one) and one.entry.time < dropped and not packs.lives(disk, one.entry.id):
+        if match.packed(wanted, one) and not packs.lives(disk, one.entry.id):
             yield one.task

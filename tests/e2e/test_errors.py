@@ -282,6 +282,19 @@ def test_a_replay_of_what_matches_never_replays_its_own_tasks(live: Make) -> Non
     assert len({line["replay_of"] for line in replays(spool)}) == len(replays(spool)) == 120
 
 
+def test_a_replay_is_gone_on_with_by_its_id_and_takes_what_ended_before_its_time(live: Make) -> None:
+    spool = live(REPLAYED)
+    done, cancelled = spool.submit("mail.send"), spool.submit("mail.send", at="+1d")
+    spool.do({"action": "cancel", "ids": [cancelled]})
+    spool.entry(done, "done")
+    action = {"action": "replay", "match": {"task": "mail.*"}, "id": new_id()}
+    for _ in range(2):
+        spool.do(action)
+        until(lambda: len(list(spool.paths("done"))) == 3, "both ran once more")
+    assert {line["replay_of"] for line in replays(spool)} == {done, cancelled}
+    assert not list(spool.paths("pending", "running"))
+
+
 def test_an_interrupted_replay_runs_nothing_twice(live: Make) -> None:
     spool = live("window = 100\n" + REPLAYED)
     ids = spool.submit_all([{"task": "order"} for _ in range(300)])
