@@ -56,6 +56,7 @@ class Fsck:
         self.disk = disk
         self.repair = repair
         self.places: dict[str, list[str]] = {}
+        self.staged: dict[str, int] = {}  # what is being taken in: the inode of its own copy
         self.keyed: dict[str, Task] = {}  # what has not ended and has a key
         self.brought: dict[str, tuple[str, ...]] = {}  # the files that came with a task
         self.failures = Regroup()
@@ -123,6 +124,8 @@ class Fsck:
                 path = f"{folder}/{name}"
                 if name.startswith("."):
                     if folder.startswith(layout.RUNNING):
+                        if name.endswith(".task") and (info := self.disk.info(path)) is not None:
+                            self.staged[name[1:-5]] = info.ino
                         yield Finding(path, "was being prepared; spoold sees to it", grave=False)
                     else:
                         yield self._away(path, "does not belong here")
@@ -216,7 +219,10 @@ class Fsck:
         yield self._mend(own, f"is not the same file as {path}", "linked again", join)
 
     def _homeless(self, path: str, task_id: str) -> Iterator[Finding]:
-        """An own copy whose task stands nowhere: back to where its records say, else to the queue."""
+        """An own copy whose task stands nowhere: back to where its records say, else to the queue.
+
+        One that is staged, too, is given its place by the next start.
+        """
         if packs.known(self.disk, task_id) is not None:
             yield Finding(path, "its task is in a pack; spoold removes it", grave=False)
             return
@@ -226,6 +232,8 @@ class Fsck:
             yield self._away(path, str(problem))
             return
         except Missing:
+            return
+        if (info := self.disk.info(path)) is None or info.ino == self.staged.get(task_id):
             return
         last = look.last_record(self.disk, task_id)
         target = first_path(task)
@@ -241,7 +249,7 @@ class Fsck:
             task_id = path.rpartition("/")[2]
             if not is_id(task_id) or path != layout.files(task_id):
                 yield self._away(path, "is not named by a task whose files it holds")
-            elif task_id not in self.places:
+            elif task_id not in self.places and task_id not in self.staged:
                 if dropped.waiting(self.disk, task_id) is not None:
                     continue  # its action is still to be carried out
                 yield self._away(path, "holds files of a task that is not there")

@@ -167,7 +167,10 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
 
 
 def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
-    """An own copy whose name is in ids/ already: other nodes know it, so it is taken in."""
+    """An own copy whose name is in ids/ already: other nodes know it, so it is taken in.
+
+    Where it has its place, by `fsck --repair` or a hand, its staged name goes: rename(2) would keep both.
+    """
     known, ours = disk.info(layout.own_copy(task_id)) if is_id(task_id) else None, disk.info(path)
     if known is None or ours is None or known.ino != ours.ino:
         return False
@@ -180,6 +183,9 @@ def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
     target = first_path(task)
     if store.durable:
         disk.sync([path])  # the dead daemon may not have come so far, and the action goes next
+    if known.nlink > 2 and _find(disk, task_id) is not None:
+        disk.remove(path)
+        return True
     store.put(path, target)
     if store.durable:
         disk.sync_dirs([layout.parent_of(target), *_above(target)])

@@ -644,9 +644,7 @@ class Store:
                 layout.dropped_as(refusal.source.path.rpartition("/")[2]), refusal
             ):
                 found = f"{folder}/{name}"
-                taken = self.disk.info(found)
-                free = taken is None or taken.ino == refusal.source.ino  # moved in an earlier try
-                if free and found not in group.refuges.values():
+                if self.disk.info(found) is None and found not in group.refuges.values():
                     break
             group.refuges[id(refusal)] = found or folder
         return group.refuges[id(refusal)]

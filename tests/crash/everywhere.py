@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from spool import fsck
 from spool.disk import DiskFull
 from tests.crash.scenarios import ENDS, STORIES, ident, rng_of
 from tests.simulation import invariants
@@ -32,6 +33,7 @@ class Fault:
     verbs: tuple[str, ...] = ()
     times: int | None = 1
     again: int | None = None  # after the restart, die once more before this verb
+    mended: bool = False  # somebody runs `fsck --repair` before the restart
 
 
 def steps(story: str, durability: str = "durable", *, redo: bool = True) -> int:
@@ -113,6 +115,8 @@ def _died(world: World, problem: BaseException, fault: Fault, rng: Random, wraps
         world.crash()
     if not (fault.cut is not None and world.redo):
         invariants.survey(world)  # after a power cut the log knows what is missing
+    if fault.mended:
+        list(fsck.check(world.disk, repair=True))
     while True:
         try:
             world.boot(wrap=wraps.pop() if wraps else None)

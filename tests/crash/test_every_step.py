@@ -33,6 +33,12 @@ def test_nothing_is_lost_where_the_daemon_dies_again_while_it_recovers(story: st
 
 
 @pytest.mark.parametrize("story", STORIES)
+def test_nothing_is_lost_or_done_twice_where_somebody_mends_what_a_dead_daemon_left(story: str) -> None:
+    for n in each(story):
+        play(story, Fault(n=n, mended=True))
+
+
+@pytest.mark.parametrize("story", STORIES)
 def test_nothing_is_lost_wherever_the_power_fails(story: str) -> None:
     for n in each(story):
         for seed in range(POWER_CUTS):

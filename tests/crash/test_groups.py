@@ -55,6 +55,20 @@ def test_two_names_of_one_file_are_refused_with_a_reason_each() -> None:
     assert reasons(world) == ["a.json", "b.json"]
 
 
+def test_a_file_that_is_dropped_once_more_as_it_was_refused_leaves_incoming() -> None:
+    world = World()
+    world.boot()
+    world.run(120 * SECOND)  # past midnight: both on one day
+    world.writers.put(orjson.dumps(BAD), name="a.json")
+    world.disk.link("incoming/a.json", "tmp/mine")
+    world.run(90 * SECOND)
+    world.disk.link("tmp/mine", "incoming/a.json")
+    world.run(300 * SECOND)
+    assert world.disk.names(layout.INCOMING) == []
+    assert reasons(world) == ["a.json", "a.json"]
+    assert told(world) == 2
+
+
 def test_a_file_that_is_called_like_a_reason_replaces_none() -> None:
     world = World()
     world.boot()
@@ -125,6 +139,24 @@ def test_moves_of_one_task_in_one_round_never_give_it_two_places(kinds: tuple[st
 
 def _journals(world: World) -> Any:
     return (path for path in world.disk.walk(layout.JOURNAL))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_task_that_has_its_place_is_not_taken_in_again_from_what_was_staged(waits: bool) -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, **({"at": "+1h"} if waits else {})})(world)
+    world.run(5 * SECOND)
+    before = placed(world)
+    world.crash()
+    ((path, _),) = look.entries(world.disk, layout.STATES)
+    world.disk.link(path, f"running/n1/.{ident(1)}.task")
+    for _ in range(2):
+        world.boot()
+        world.run(5 * SECOND)
+        assert placed(world) == before == [(ident(1), "pending" if waits else "done")]
+        assert world.disk.names("running/n1") == []
+        world.crash()
 
 
 def test_what_cannot_come_in_keeps_no_other_action_in_incoming() -> None:
