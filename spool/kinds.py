@@ -92,10 +92,10 @@ def _scope(field: Field, value: object, moment: Moment) -> str:
 
 
 def _id(_field: Field, value: object, _moment: Moment) -> str:
-    if not isinstance(value, str) or not names.is_id(value):
-        raise wrong("must be a UUIDv7 as 32 lower-case hex digits")
-    if not names.EARLIEST <= names.id_time(value) < names.LATEST:
-        raise wrong("must be a UUIDv7 whose date lies between 2000 and 2100")
+    if not isinstance(value, str) or not (
+        names.is_id(value) and names.EARLIEST <= names.id_time(value) < names.LATEST
+    ):
+        raise wrong("must be a UUIDv7 as 32 lower-case hex digits, of a date between 2000 and 2100")
     return value
 
 

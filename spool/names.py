@@ -31,7 +31,7 @@ _STEP = 1000 << 12  # by which a clock set back changes no order, in 4,096ths of
 _last = 0  # of the newest id of this process, in the same
 MAX_US = 7_258_118_400_000_000  # 2200-01-01; what lies behind it is no date of ours
 
-ID = "[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}"
+ID = "0[0-9a-f]{11}7[0-9a-f]{3}[89ab][0-9a-f]{15}"  # of a date before 2527, which has a name
 TASK = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # and, by the same rule, a parent or a node
 _ID = re.compile(ID)
 _TASK = re.compile(TASK)
@@ -106,7 +106,7 @@ def _id(ms: int, a: int, b: int) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether text is a UUIDv7 as this format writes it."""
+    """Whether text is a UUIDv7 as this format writes it, of a date that has a name."""
     return _ID.fullmatch(text) is not None
 
 

@@ -206,6 +206,8 @@ FIELDS = [
     _task("version", 1.5, "must be"),
     _task("every", "* * * * * *", "five fields"),
     _task("after", ["self"], "is no id, and no ref of a task of this batch"),
+    _task("after", ["ffffffffffff7fff8fffffffffffffff"], "is no id, and no ref of a task of this batch"),
+    _task("id", "ffffffffffff7fff8fffffffffffffff", "of a date between 2000 and 2100"),
     _task("key", "", "1 to 200"),
     _task("key", "k" * 201, "1 to 200"),
     _task("key", "a\nb", "can be printed"),

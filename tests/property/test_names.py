@@ -20,6 +20,7 @@ from spool.names import (
     day_start,
     entry_name,
     event_name,
+    id_date,
     id_from,
     id_time,
     is_id,
@@ -98,6 +99,16 @@ def test_any_text_is_an_entry_or_a_bad_name_and_nothing_else(text, data):
         assert is_id(entry.id)
 
 
+@given(st.from_regex(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", fullmatch=True))
+@example("ffffffffffff7fff8fffffffffffffff")
+@example("e677d21fdc007fff8fffffffffffffff")  # the first instant of the year 10000
+def test_an_id_has_a_date_that_can_be_told(text):
+    if is_id(text):
+        assert id_date(text) == date_of(id_time(text))
+    else:
+        assert id_time(text) > MAX_US
+
+
 def test_the_worked_example_of_the_format():
     name = "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,email.welcome,d=20261121T180000Z,n=1.json"
     entry = parse_entry(name, date="2026-11-21", prio="low")
@@ -114,6 +125,7 @@ def test_the_worked_example_of_the_format():
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a.tmp",
         "243000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a.json",
         "143000.123456,0193a5b27c4d4e8f9a0b1c2d3e4f5a6b,a.json",
+        "143000.123456,ffffffffffff7e8f9a0b1c2d3e4f5a6b,a.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,-a.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,n=1,d=20261121T180000Z.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,n=-1.json",

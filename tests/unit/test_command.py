@@ -463,9 +463,12 @@ def test_show_reads_no_journal_of_the_days_after_a_task_was_done(root: Path, say
         assert shown == ([] if state == "done" else [line])
 
 
-@pytest.mark.parametrize("verb", ["show", "why", "log", "wait"])
-def test_an_id_nobody_has_is_no_input(say: Any, verb: str) -> None:
-    status, out, err = say(verb, new_id())
+@pytest.mark.parametrize(
+    "task_id", ["0193a5b27c4d7e8f9a0b1c2d3e4f5a6b", "ffffffffffff7fff8fffffffffffffff"]
+)
+@pytest.mark.parametrize("verb", ["show", "why", "log", "wait", "history"])
+def test_an_id_nobody_has_is_no_input(say: Any, verb: str, task_id: str) -> None:
+    status, out, err = say(verb, task_id)
     assert (status, out) == (NOINPUT, "")
     assert "no task has the id" in err
 

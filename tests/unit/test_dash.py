@@ -260,6 +260,8 @@ def test_a_log_is_read_in_parts_and_nothing_else_is(root: Path, site: Site) -> N
     for bad in (
         f"/log/{task_id}/1",
         f"/log/{'x' * 32}/1",
+        "/log/ffffffffffff7fff8fffffffffffffff/1",
+        "/task/ffffffffffff7fff8fffffffffffffff",
         f"/log/{task_id}/1?from=-1",
         "/log/../spool.toml/1",
     ):

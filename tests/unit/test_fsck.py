@@ -106,6 +106,13 @@ def test_a_damaged_body_goes_to_corrupt_with_its_reason(disk, body):
     assert b"pending/" in disk.read(f"{layout.CORRUPT}/{kept[1]}", 1000)
 
 
+def test_a_name_with_an_id_of_no_date_is_taken_out_of_the_way(disk):
+    disk.make_dir("pending/2026-11-21/low")
+    name = "143000.000000,ffffffffffff7fff8fffffffffffffff,t.x.json"
+    disk.write(f"pending/2026-11-21/low/{name}", encode_task(task("ffffffffffff7fff8fffffffffffffff")))
+    assert len(mended(disk)) == 1
+
+
 @pytest.mark.parametrize("folder", ["held", "done/2026-11-21", "running/n", "pending/2026-11-21/high"])
 def test_a_strangers_file_is_taken_out_of_the_way(disk, folder):
     disk.make_dir(folder)
