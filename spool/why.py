@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look, packs
 from spool.errors import SpoolError
 from spool.gated import sentence
 from spool.heldback import HeldBack
-from spool.names import PRIORITIES, clock_of, date_of, entry_name
+from spool.names import PRIORITIES, clock_of, date_of, entry_name, id_and_task
 from spool.patterns import matches
 from spool.place import AFTER
 from spool.shape import BOUNDS
 from spool.times import SECOND, format_span, parse_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from spool.disk import Disk
     from spool.names import Entry
     from spool.views import TaskView
 
 FRONT = ",p=f"
+FEW = 20  # tasks that are each looked for
+UNDONE = tuple(state for state in layout.STATES if state != layout.DONE)
 STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other is a reason
 HELD = {
     "asked": "held because somebody asked; `spool release {id}` lets it go on",
@@ -98,9 +101,11 @@ class Why:
 
     def _after(self, task: TaskView) -> str:
         """How many it waits for, and one of them."""
-        states = [(one, self._state(one)) for one in task.after]
+        states = self._states(task.after)
+        if states is None:
+            return f"waits for some of {len(task.after)} tasks; `spool release {task.id}` lets it go on"
         over = layout.ENDED if task.on_failure == "run" else (layout.DONE,)
-        left = [(one, state) for one, state in states if state not in over]
+        left = [(one, state) for one, state in states.items() if state not in over]
         left.sort(key=lambda row: row[1] not in layout.ENDED)  # what has failed waits for somebody
         if not left:
             return self._unserved() or "what it waited for is done; it is about to go on"
@@ -115,6 +120,22 @@ class Why:
             else ""
         )
         return f"{said}; {again}`spool release {task.id}` lets it go on"
+
+    def _states(self, ids: Sequence[str]) -> dict[str, str] | None:
+        """The state of each; of many by their names alone, None where those are too many to look at."""
+        if len(ids) <= FEW:
+            return {one: self._state(one) for one in ids}
+        found = dict.fromkeys(ids, layout.DONE)
+        seen = 0
+        for folder, batch in look.batches(self.disk, UNDONE):
+            state = folder.partition("/")[0]
+            found |= {one: state for name in batch if (one := id_and_task(name)[0]) in found}
+            seen += len(batch)
+            if seen > look.MANY:
+                return None
+        done = (one for one, state in found.items() if state == layout.DONE)
+        gone = (one for one in done if self.disk.info(layout.own_copy(one)) is None)
+        return found | {one: self._state(one) for one in islice(gone, FEW)}
 
     def _state(self, task_id: str) -> str:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from spool import Spool, layout, look
 from spool.disk import Missing, RealDisk
-from spool.names import DAY_US, PRIORITIES, Entry, id_from
+from spool.names import DAY_US, PRIORITIES, Entry, id_from, new_id
 from spool.shape import Shape
 from spool.times import format_utc
 from spool.turn import turn
@@ -114,6 +115,36 @@ def test_asking_costs_the_same_however_many_wait(
             assert "behind more than" in found["why"]
     assert costs[0] == costs[1]
     assert costs[0]["names"] < 4 * (LIMIT + SLICE)
+
+
+def test_whom_a_task_waits_for_is_told_by_one_look_at_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "spool"
+    client, last = queue(place, 100)
+    for end in ("done", "failed"):
+        (place / end / "2026-11-21").mkdir(parents=True)
+    pending = [path for path in (place / "pending").glob("*/*/*") if last.id not in path.name]
+    for number, path in enumerate(pending):
+        (place / layout.own_copy(path.name.split(",")[1])).touch()
+        if number < 40:
+            path.rename(place / ("done", "failed")[number == 7] / "2026-11-21" / path.name)
+    ids = tuple(path.name.split(",")[1] for path in pending)
+    told = Why(client.disk, client.path, NOW, format_utc)
+
+    def why(after: tuple[str, ...]) -> str:
+        client.disk.counts.clear()
+        return told.line(replace(client.get(last.id), state="held", why="after", after=after))
+
+    assert f"waits for {ids[7]} (failed) and 59 more" in why(ids)
+    assert client.disk.counts["reads"] < 20
+    assert client.disk.counts["names"] < 200
+    assert "waits for" not in why(ids[8:40])
+    gone = new_id()
+    assert f"waits for {gone} (no longer known); " in why((*ids[8:40], gone))
+    monkeypatch.setattr(look, "MANY", 50)
+    monkeypatch.setattr(look, "SLICE", 20)
+    assert "waits for some of 99 tasks; `spool release" in why(ids)
 
 
 ages = st.tuples(
