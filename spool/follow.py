@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from spool import layout, packs
+from spool.waiting import last_word
 from spool.watch import Watch
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ class Log:
             yield part
 
     def _has_ended(self) -> bool:
-        """Its record is there, or was packed with the task."""
+        """Its record is there, or was packed with the task; or the task has ended without it."""
         if self.disk.info(self.record) is not None:
             return True
-        gone = self.disk.info(layout.own_copy(self.task_id)) is None
-        return gone and packs.known(self.disk, self.task_id) is not None
+        if self.disk.info(layout.own_copy(self.task_id)) is None:
+            return packs.known(self.disk, self.task_id) is not None
+        return self._fd is None and last_word(self.disk, self.task_id) is not None
 
     def follow(self) -> Iterator[bytes]:
         """All of it, as it comes, until the attempt has ended."""

@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     attempt = args.attempt or _newest(spool, task)
     if args.follow:
         follow(spool, args.id, attempt, raw=args.raw, on=args.attempt is None)
-        return 0
+        left = layout.record(args.id, attempt), layout.log(args.id, attempt)
+        return 0 if any(map(spool.disk.info, left)) else _no_log(args.id, attempt)
     with Log(spool.disk, spool.path, args.id, attempt) as log:
         if spool.disk.info(layout.log(args.id, attempt)) is None:
-            print(f"spool: attempt {attempt} of {args.id} has no log", file=sys.stderr)
-            return EX_NOINPUT
+            return _no_log(args.id, attempt)
         if args.json:
             text = b"".join(log.read()).decode("utf-8", "backslashreplace")
             found = {
@@ -97,6 +97,11 @@ def put(parts: Iterable[bytes], *, raw: bool) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     for part in parts:
         print(safe(decoder.decode(part), keep="\n\t"), end="", flush=True)
+
+
+def _no_log(task_id: str, attempt: int) -> int:
+    print(f"spool: attempt {attempt} of {task_id} has no log", file=sys.stderr)
+    return EX_NOINPUT
 
 
 def _newest(spool: Spool, task: TaskView) -> int:

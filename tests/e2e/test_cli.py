@@ -193,6 +193,8 @@ def test_a_log_is_followed_to_its_end(shell: Shell) -> None:
     (shell.live.notes / "gate").write_text("the end\n")
     assert reader.communicate(timeout=PATIENCE)[0] == "the end\n"
     assert shell("log", task_id) == "started\nthe end\n"
+    assert shell("log", "-f", "-n", "5", task_id, status=66) == ""
+    assert f"attempt 5 of {task_id} has no log" in shell.err
 
 
 def test_a_command_is_run_here_and_its_end_is_ours(shell: Shell) -> None:
