@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look
 from spool.disk import Missing, NotRegular, TooLarge
+from spool.names import is_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,13 +41,12 @@ def _unescaped(match: re.Match[str]) -> str:
 def text(disk: Disk, root: str) -> str:
     """What every node has written, and whether its daemon is alive."""
     families: dict[str, tuple[list[str], list[str]]] = {"spool_up": (list(UP), [])}
-    for name in look.names(disk, layout.NODES):
-        node = name.removesuffix(SUFFIX)
-        if name.startswith(".") or node == name:
-            continue
-        families["spool_up"][1].append(f'spool_up{{node="{node}"}} {daemons.alive(root, node):d}\n')
+    alive = {node: row["alive"] for node, row in daemons.nodes(disk, root).items()}
+    written_by = {n.removesuffix(SUFFIX) for n in look.names(disk, layout.NODES) if n.endswith(SUFFIX)}
+    for node in sorted(filter(is_task, alive.keys() | written_by)):
+        families["spool_up"][1].append(f'spool_up{{node="{node}"}} {alive.get(node, False):d}\n')
         try:
-            written = disk.read(f"{layout.NODES}/{name}", LIMIT).decode("utf-8", "replace")
+            written = disk.read(layout.metrics(node), LIMIT).decode("utf-8", "replace")
         except (Missing, NotRegular, TooLarge):
             continue
         _add(families, written, node)

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
-from spool.errors import NotAllowed
+from spool.errors import NotAllowed, SpoolError
+from spool.safe import safe
 from spool.scrape import text
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client: object) -> None:
         """Who hangs up before the answer is no error of ours; all else is, and loud."""
-        if not isinstance(sys.exception(), OSError):
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client)  # type: ignore[arg-type]
 
 
@@ -66,7 +67,12 @@ class Answer(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, explain="The metrics are at /metrics.")
             return
-        data = text(self.server.disk, self.server.root).encode()
+        try:
+            data = text(self.server.disk, self.server.root).encode()
+        except (OSError, SpoolError) as problem:
+            print(f"spool: {safe(problem)}", file=sys.stderr, flush=True)
+            self.send_error(500, explain=safe(problem))
+            return
         self.send_response(200)
         self.send_header("Content-Type", TYPE)
         self.send_header("Content-Length", str(len(data)))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,9 +17,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from spool.command.metrics import address
+from spool.disk import RealDisk
 from spool.errors import Invalid
 from spool.scrape import samples as in_json
-from spool.scraped import AT_ONCE
+from spool.scrape import text
+from spool.scraped import AT_ONCE, Server
 from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
@@ -100,6 +103,38 @@ def test_what_is_served_is_what_prometheus_reads_of_every_node(live: Make) -> No
     rows = [json.loads(line) for line in asked.stdout.splitlines()]
     assert {(row["name"], tuple(sorted(row["labels"].items()))) for row in rows} == found.keys()
     assert {"name": "spool_up", "labels": {"node": "gone"}, "value": 0} in rows
+
+
+def test_what_cannot_be_read_is_said_to_who_asks_and_on_standard_error(
+    spool_at: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def closed(disk: object, root: str) -> str:
+        raise PermissionError(13, "Permission denied", f"{root}/nodes")
+
+    monkeypatch.setattr("spool.scraped.text", closed)
+    spool = spool_at(TOML)
+    with Server(RealDisk(str(spool.root)), str(spool.root), "127.0.0.1", 0) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        status, _, said = ask(f"127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+    assert status == 500
+    for told in (said, capsys.readouterr().err):
+        assert "Permission denied" in told
+        assert f"{spool.root}/nodes" in told
+
+
+def test_a_node_on_another_host_is_up_by_its_heartbeat(
+    spool_at: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = spool_at(TOML)
+    monkeypatch.setattr("spool.daemons.is_network", lambda _: True)
+    for name in ("far.lock", "far.metrics", "gone.metrics", "alive/far,a1,n=5,l=180"):
+        (spool.root / "nodes" / name).parent.mkdir(exist_ok=True)
+        (spool.root / "nodes" / name).touch()
+    found = samples(text(RealDisk(str(spool.root)), str(spool.root)))
+    assert {dict(labels)["node"]: up for (_, labels), up in found.items()} == {"far": 1, "gone": 0}
 
 
 def test_a_label_is_in_json_what_it_was() -> None:
