@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -39,18 +40,21 @@ class Inline:
         """They run one by one in any case."""
 
     def recall(self, recall: Recall) -> None:
-        """What has not begun is left to run: its order is that of the starts."""
+        """Nothing is handed ahead."""
 
     def kill(self, kill: Kill) -> None:
         """Nothing runs between two rounds."""
 
     def events(self) -> list[Event]:
-        """The next attempt, run to its end; whatever it is told goes through JSON."""
+        """The next attempt, run to its end; whatever it is told goes through JSON.
+
+        One that is interrupted is the next again.
+        """
         if not self._starts:
             return []
-        message = orjson.loads(orjson.dumps(start_message(self._starts.popleft())))
+        message = orjson.loads(orjson.dumps(start_message(self._starts[0])))
         told: list[dict[str, Any]] = []
-        attempt = Attempt(
+        attempt = _Attempt(
             message,
             result_limit=self.settings.result_limit,
             tell=told.append,
@@ -61,9 +65,17 @@ class Inline:
         )
         began = self._clock.now().mono
         end = orjson.loads(orjson.dumps(_run(attempt)))
+        self._starts.popleft()
         end["facts"] = {"seconds": (self._clock.now().mono - began) / 1e6}
         progress = [Progressed(t["id"], t["attempt"], t["percent"], t["note"]) for t in told]
         return [*progress, Answered(id=message["id"], attempt=message["attempt"], **end)]
+
+
+class _Attempt(Attempt):
+    def raised(self, problem: BaseException) -> End:
+        if isinstance(problem, KeyboardInterrupt):
+            raise problem  # it is the test that is to end
+        return super().raised(problem)
 
 
 def _run(attempt: Attempt) -> End:
@@ -72,9 +84,23 @@ def _run(attempt: Attempt) -> End:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(attempt.run_async())
-    ends: list[End] = []  # the test itself is a coroutine
-    thread = threading.Thread(target=lambda: ends.append(asyncio.run(attempt.run_async())))
-    thread.start()
+        return _alone(attempt)
+    thread = threading.Thread(target=_alone, args=(attempt,), daemon=True)
+    thread.start()  # the test itself is a coroutine
     thread.join()
-    return ends[0]
+    if attempt.end is None:
+        raise KeyboardInterrupt
+    return attempt.end
+
+
+def _alone(attempt: Attempt) -> End:
+    with suppress(asyncio.CancelledError):  # it has cancelled itself: its end is known
+        asyncio.run(_whole(attempt))
+    return attempt.end or {}
+
+
+async def _whole(attempt: Attempt) -> None:
+    await attempt.run_async()
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError  # where that was Ctrl-C, asyncio makes a KeyboardInterrupt of it

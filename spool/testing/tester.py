@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from spool import layout, look, machine, settings
 from spool.client import Spool
+from spool.errors import Invalid
 from spool.init import init
 from spool.tasks import registry
 from spool.tasks.define import using
@@ -29,16 +31,21 @@ from spoold.sources.intake import Intake
 from spoold.sources.machine import Gauge
 
 if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    from spool import tasks
     from spool.body import Span
     from spool.owncopy import Task
     from spoold.core.values import Event
     from spoold.effects.handlers import Handlers
 
+    Named: TypeAlias = str | tasks.Task[..., Any]
+
 NODE = "test"
+LOOKING = "nothing starts outside of run_ready and run_all"
 ATTEMPTS = 10_000  # that one call runs: more are taken for a task that submits itself for ever
 TOML = """
 durability = "relaxed"
-concurrency = 1
 [admission]
 enabled = false
 [handlers."*"]
@@ -63,11 +70,12 @@ class Tester:
             file.write(toml)
         self.spool = Spool(self.path)
         self._clock = Clock()
-        found = settings.load(toml)
+        found = replace(settings.load(toml), concurrency=1)
         disk = self._disk = MovedDisk(self.path, self._clock)
         store = Store(disk, NODE, durable=False)
         disk.make_dir(store.stage_dir)
         state = self._state = State(NODE, found, 1)
+        state.shut = LOOKING
         self._events: list[Event] = list(recover(disk, store))
         self._inline = Inline(found, self._clock, Kept(self.path))
         backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
@@ -90,16 +98,20 @@ class Tester:
 
     def move(self, span: Span) -> None:
         """Move the clock ahead: a timedelta, seconds, or text such as "2h". Nothing runs by that."""
+        try:
+            us = parse_duration(span.total_seconds() if isinstance(span, timedelta) else span)
+        except ValueError as rule:
+            raise Invalid("span", span, str(rule)) from None
         self._turn()  # what was dropped before is of before
-        seconds = span.total_seconds() if isinstance(span, timedelta) else span
-        self._clock.move(parse_duration(seconds))
+        self._clock.move(us)
 
     # Running.
 
     def run_ready(self) -> list[dict[str, Any]]:
         """Run what may run now, what that submits and what waited for it, until nothing is left to start.
 
-        Returns the records of the attempts that ended, in order, as spool(5) describes them.
+        Returns the records of the attempts that ended, in order, as spool(5) describes them. A
+        KeyboardInterrupt, whoever raises it, is the test's, and no end of an attempt.
         """
         return self._run(later=False)
 
@@ -110,25 +122,36 @@ class Tester:
     def _run(self, *, later: bool) -> list[dict[str, Any]]:
         names = tuple(self._state.settings.handlers)
         ended: list[dict[str, Any]] = []
+        ran: list[Event] = []
         for _ in range(ATTEMPTS):
             takes = {name: frozenset(versions) for name, versions in registry.takes().items()}
             self._events.append(Registered(names, takes))  # what runs may import more
             self._turn()
+            keys = [(e.id, e.attempt) for e in ran if isinstance(e, Answered)]
+            ended += [r for i, n in keys for r in look.records(self._disk, i) if r["attempt"] == n]
+            self._start()
             with using(self.spool):
                 ran = self._inline.events()
             self._events += ran
             if not ran and not (later and self._skip()):
                 return ended
-            self._turn()
-            keys = [(e.id, e.attempt) for e in ran if isinstance(e, Answered)]
-            ended += [r for i, n in keys for r in look.records(self._disk, i) if r["attempt"] == n]
         raise AssertionError(
             f"{ATTEMPTS} attempts have run, and there is more: does a task submit itself?"
         )
 
     def _turn(self) -> None:
-        """Rounds of the core until it has nothing left to do but to run functions."""
+        """Take in what was dropped, and do whatever the core has to but start something."""
         self._intake.ring()
+        self._rounds()
+
+    def _start(self) -> None:
+        """Claim the next task that may run, of all that is there by now."""
+        self._state.ahead.brisk.clear()  # nothing is handed ahead of its turn
+        self._state.shut = ""
+        self._rounds()
+        self._state.shut = LOOKING
+
+    def _rounds(self) -> None:
         core = self._core
         self._events.append(Tick())
         while self._busy():
@@ -154,13 +177,10 @@ class Tester:
         self._clock.move(max(0, following.time - self._clock.now().wall))
         return True
 
-    # Asking.
+    # Asking. A task is named by its name, an alias, or the function itself; some take an id as well.
 
-    def submitted(self, task: str | None = None) -> list[Task]:
-        """The tasks that were submitted, all or those of one name or alias, wherever they are.
-
-        Oldest first; within a few ms, the grain of a file's time, in no promised order.
-        """
+    def submitted(self, task: Named | None = None) -> list[Task]:
+        """The tasks that were submitted, all or those of one name, wherever they are; oldest first."""
         self._turn()
         folders = look.names(self._disk, layout.IDS)
         paths = [
@@ -171,69 +191,86 @@ class Tester:
         names = None if task is None else _names(task)
         return [one for one in found if names is None or one.task in names]
 
-    def assert_submitted(self, task: str, count: int | None = None, **args: Any) -> Task:
+    @overload
+    def assert_submitted(self, task: Named, count: Literal[0], **args: Any) -> None: ...
+    @overload
+    def assert_submitted(self, task: Named, count: int | None = None, **args: Any) -> Task: ...
+    def assert_submitted(self, task: Named, count: int | None = None, **args: Any) -> Task | None:
         """A task of this name was submitted, with these arguments among its own; the last one that was.
 
         `count`: exactly so many. Raises NotSubmitted, which shows what was submitted.
         """
-        named = self.submitted(task)
-        found = [one for one in named if _has(one.args, args)]
-        if not found or (count is not None and len(found) != count):
-            wanted = f"{task} {args}" if args else task
+        found = [one for one in self.submitted(task) if _has(one.args, args)]
+        if len(found) != count and (count is not None or not found):
+            wanted = f"{_name(task)} {args}" if args else _name(task)
             times = "" if count is None else f" {count} times, but {len(found)}"
             raise NotSubmitted(f"{wanted} was not submitted{times}; there is:{self._shown()}")
-        return found[-1]
+        return found[-1] if found else None
 
-    def refute_submitted(self, task: str, **args: Any) -> None:
+    def refute_submitted(self, task: Named, **args: Any) -> None:
         """No task of this name, with these arguments among its own, was submitted."""
         found = [one for one in self.submitted(task) if _has(one.args, args)]
         if found:
-            raise NotSubmitted(f"{task} was submitted: {found[-1].args}")
+            raise NotSubmitted(f"{_name(task)} was submitted: {found[-1].args}")
 
-    def record_of(self, task: str) -> dict[str, Any] | None:
+    def record_of(self, task: Named) -> dict[str, Any] | None:
         """The record of the last attempt of a task (id, or name: the last of it); None before that.
 
         Raises NotSubmitted, as the others do.
         """
         return look.last_record(self._disk, self._id(task))
 
-    def outcome_of(self, task: str) -> str:
+    def outcome_of(self, task: Named) -> str:
         """How the last attempt of a task (id, or name: the last of it) ended, as its record says.
 
-        ok, error, timeout, snoozed or cancelled; before any has ended, the state: pending or held.
+        ok, error, timeout, snoozed or cancelled; before any has ended, the state: pending, running
+        (inside of it) or held.
         """
         record = self.record_of(task)
         if record is not None:
             return str(record["outcome"])
         place = look.find(self._disk, self._id(task))
-        if place is None:
-            return "unknown"
-        return layout.PENDING if place.state == layout.RUNNING else place.state  # claimed, not begun
+        return "unknown" if place is None else place.state
 
-    def result_of(self, task: str) -> Any:
+    def result_of(self, task: Named) -> Any:
         """What a task (id, or name: the last of it) has returned; AssertionError with its error."""
         record = self.record_of(task)
         if record is None or record["outcome"] != "ok":
             error = record and record["error"]
-            why = f"{error['type']}: {error['message']}" if error else self.outcome_of(task)
+            why = f"{error['type']}: {error['message']}" if error else self._standing(task)
             shown = f"\n{error['trace']}" if error and error["trace"] else ""
-            raise AssertionError(f"{task} has no result: {why}{shown}")
+            raise AssertionError(f"{_name(task)} has no result: {why}{shown}")
         return record["result"]
 
-    def _id(self, task: str) -> str:
+    def _standing(self, task: Named) -> str:
+        """Its outcome, and why it is held."""
+        place = look.find(self._disk, self._id(task))
+        if place is None or not place.entry.why:
+            return self.outcome_of(task)
+        try:
+            registry.find(place.entry.task, place.task.version)
+        except registry.NoCode as problem:
+            return f"held: {problem}"
+        return f"held: {place.entry.why}"
+
+    def _id(self, task: Named) -> str:
         named = self.submitted(task) or [one for one in self.submitted() if one.id == task]
         if not named:
-            raise NotSubmitted(f"{task} was not submitted; there is:{self._shown()}")
+            raise NotSubmitted(f"{_name(task)} was not submitted; there is:{self._shown()}")
         return str(named[-1].id)
 
     def _shown(self) -> str:
         return "".join(f"\n  {one.task} {one.args}" for one in self.submitted()) or " nothing"
 
 
-def _names(task: str) -> tuple[str, ...]:
+def _name(task: Named) -> str:
+    return task if isinstance(task, str) else task.name
+
+
+def _names(task: Named) -> tuple[str, ...]:
     """A name, and whatever else the function of that name is called."""
-    known = registry.REGISTRY.get(task)
-    return (task,) if known is None else (known.name, *known.aliases)
+    known = registry.REGISTRY.get(_name(task))
+    return (_name(task),) if known is None else (known.name, *known.aliases)
 
 
 def _has(args: Any, wanted: dict[str, Any]) -> bool:

@@ -63,7 +63,7 @@ class Attempt:
             self.end = {"outcome": "parked", "why": problem.why, "error": None}
         except Invalid as problem:
             self.end = ends.failure(ends.error("Invalid", str(problem)), final=True)
-        except Exception as problem:  # noqa: BLE001 - an upgrade may raise anything
+        except BaseException as problem:  # noqa: BLE001 - an upgrade may raise anything
             self.end = self.raised(problem)
 
     def _prepare(self, message: dict[str, Any]) -> None:

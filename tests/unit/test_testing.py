@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import enum
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -145,6 +146,20 @@ def test_what_is_submitted_can_be_asserted(spool: Tester) -> None:  # noqa: F811
         spool.refute_submitted("kit.note", text="one")
 
 
+def test_a_task_can_be_asked_for_by_its_function(spool: Tester) -> None:  # noqa: F811
+    spool.assert_submitted(note, count=0)
+    with pytest.raises(NotSubmitted, match=r"^kit\.note was not submitted; there is: nothing"):
+        spool.assert_submitted(note)
+    note.submit("one")
+    spool.assert_submitted(note, count=1, text="one")
+    spool.refute_submitted(note, text="two")
+    assert spool.outcome_of(note) == "pending"
+    with pytest.raises(NotSubmitted, match="0 times, but 1"):
+        spool.assert_submitted(note, count=0)
+    spool.run_ready()
+    assert spool.result_of(note) == "one"
+
+
 def test_who_asks_for_what_was_not_submitted_or_has_not_run_is_told_so(spool: Tester) -> None:  # noqa: F811
     task_id = note.submit("x")
     assert spool.outcome_of("kit.note") == spool.outcome_of(task_id) == "pending"
@@ -163,6 +178,60 @@ def test_tasks_run_in_the_order_of_the_queue_and_with_what_they_submit(spool: Te
     note.with_options(priority="high").submit("high")
     assert len(spool.run_ready()) == 3
     assert SEEN == ["high", "low", "medium"]
+
+
+@pytest.mark.parametrize(
+    "look", [lambda _: None, lambda s: s.assert_submitted("kit.note"), lambda s: s.move("1h")]
+)
+def test_to_look_or_move_starts_nothing(spool: Tester, look: Callable[[Tester], Any]) -> None:  # noqa: F811
+    gone = note.submit("gone")
+    look(spool)
+    spool.spool.cancel(gone)
+    kept = note.submit("kept")
+    look(spool)
+    spool.spool.hold(kept)
+    keyed = note.with_options(key="k", on_duplicate="replace")
+    old = keyed.submit("old")
+    look(spool)
+    keyed.submit("new")
+    note.with_options(priority="low").submit("low")
+    look(spool)
+    note.with_options(priority="high").submit("high")
+    assert spool.outcome_of(old) == "cancelled"
+    spool.run_ready()
+    assert SEEN == ["high", "new", "low"]
+    assert (spool.outcome_of(gone), spool.outcome_of(kept)) == ("cancelled", "held")
+
+
+@pytest.mark.parametrize(
+    ("on_miss", "outcome"), [("drop", "cancelled"), ("fail", "error"), ("run", "ok")]
+)
+def test_a_deadline_is_missed_by_a_move(spool: Tester, on_miss: Any, outcome: str) -> None:  # noqa: F811
+    task_id = late.with_options(deadline="+10s", on_miss=on_miss).submit()
+    spool.move("20s")
+    spool.run_ready()
+    assert spool.outcome_of(task_id) == outcome
+
+
+def test_each_start_is_decided_when_the_one_before_has_ended(tmp_path: Path) -> None:
+    kit = Tester(tmp_path, "concurrency = 4" + TOML)
+    using = note.with_options(spool=kit.spool)
+
+    @task("kit.urgent")
+    def urgent() -> None:
+        SEEN.append("urgent")
+        note.with_options(spool=kit.spool, priority="high").submit("high")
+        kit.spool.cancel(last)
+
+    for number in range(5):
+        using.submit(str(number))
+    urgent.with_options(spool=kit.spool).submit()
+    using.submit("next")
+    last = using.submit("last")
+    kit.run_ready()
+    assert [*"01234", "urgent", "high", "next"] == SEEN
+    assert kit.outcome_of(last) == "cancelled"
+    kit.close()
 
 
 def test_the_clock_is_the_tests(spool: Tester) -> None:  # noqa: F811
@@ -224,6 +293,12 @@ def test_checkpoints_reach_the_next_attempt(spool: Tester) -> None:  # noqa: F81
     walk.submit()
     assert [r["outcome"] for r in spool.run_ready()] == ["error", "error", "ok"]
     assert spool.result_of("kit.walk") == 2
+
+
+@pytest.mark.parametrize("span", ["-1h", "tomorrow", datetime(2027, 1, 1, tzinfo=UTC), timedelta(-1)])
+def test_the_clock_does_not_move_by_what_is_no_span(spool: Tester, span: Any) -> None:  # noqa: F811
+    with pytest.raises(Invalid, match=r"^span `.+`: must be"):
+        spool.move(span)
 
 
 def test_a_deadline_is_told_by_the_clock_of_the_test(spool: Tester) -> None:  # noqa: F811
@@ -297,6 +372,23 @@ def test_a_task_without_code_is_held(spool: Tester) -> None:  # noqa: F811
     spool.spool.submit("kit.note", {"text": "x"}, version=9)
     assert spool.run_ready() == []
     assert (spool.outcome_of("kit.gone"), spool.outcome_of("kit.note")) == ("held", "held")
+    with pytest.raises(AssertionError, match=r"gone has no result: held: no function is marked @task"):
+        spool.result_of("kit.gone")
+    with pytest.raises(AssertionError, match=r"has no result: held: kit\.note takes version 1, not 9"):
+        spool.result_of("kit.note")
+
+
+def test_an_upgrade_may_end_a_task(spool: Tester) -> None:  # noqa: F811
+    @task("kit.moved", version=2)
+    def moved() -> None: ...
+
+    @moved.upgrade(from_version=1)
+    def _(_: Any) -> Any:
+        raise Cancelled("of no use any more")
+
+    spool.spool.submit("kit.moved", version=1)
+    spool.run_ready()
+    assert spool.outcome_of(moved) == "cancelled"
 
 
 def test_what_waits_for_others_runs_when_they_are_done(spool: Tester) -> None:  # noqa: F811
@@ -328,6 +420,38 @@ def test_what_fails_takes_along_what_was_told_to_go_with_it(spool: Tester) -> No
     spool.run_ready()
     assert [spool.outcome_of(one) for one in (gone, waits, told)] == ["cancelled", "held", "ok"]
     assert SEEN == ["only"]
+
+
+def test_an_interrupt_ends_the_test_and_no_attempt(spool: Tester) -> None:  # noqa: F811
+    def stop() -> int:
+        SEEN.append(current().attempt)
+        if len(SEEN) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return len(SEEN)
+
+    async def stop_async() -> int:
+        found = stop()
+        await asyncio.sleep(0)
+        return found
+
+    for name, function in (("kit.stop", stop), ("kit.astop", stop_async)):
+        SEEN.clear()
+        stopped = task(name)(function).submit()
+        with pytest.raises(KeyboardInterrupt):
+            spool.run_ready()
+        spool.run_ready()
+        assert (spool.result_of(stopped), SEEN) == (2, [1, 1])
+
+
+def test_a_coroutine_that_cancels_itself_has_failed(spool: Tester) -> None:  # noqa: F811
+    @task("kit.self", retries=0)
+    async def itself() -> None:
+        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+
+    itself.submit()
+    (record,) = spool.run_ready()
+    assert record["error"]["type"] == "CancelledError"
 
 
 def test_a_task_that_submits_itself_for_ever_is_told(spool: Tester, monkeypatch) -> None:  # noqa: F811
