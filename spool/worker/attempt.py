@@ -41,7 +41,7 @@ class Attempt:
         self.result_limit = result_limit
         self.end: ends.End | None = None
         self.task: Task[..., Any] | None = None
-        self.call: Call = ([], {})
+        self.args, self.version = message["args"], message["version"]
         self.context = Context(
             id=message["id"],
             attempt=message["attempt"],
@@ -58,18 +58,9 @@ class Attempt:
             result_limit=result_limit,
         )
         try:
-            self._prepare(message)
+            self.task = registry.find(message["task"], self.version)
         except registry.NoCode as problem:
             self.end = {"outcome": "parked", "why": problem.why, "error": None}
-        except Invalid as problem:
-            self.end = ends.failure(ends.error("Invalid", str(problem)), final=True)
-        except BaseException as problem:  # noqa: BLE001 - an upgrade may raise anything
-            self.end = self.raised(problem)
-
-    def _prepare(self, message: dict[str, Any]) -> None:
-        version = message["version"]
-        self.task = registry.find(message["task"], version)
-        self.call = self.task.signature.unpack(self.task.upgraded(message["args"], version))
 
     @property
     def is_async(self) -> bool:
@@ -80,14 +71,14 @@ class Attempt:
         if self.end is not None or self.task is None:
             return self.end or {}
         token = entered(self.context)
-        args, kwargs = self.call
         try:
-            self.end = self.returned(self.task.function(*args, **kwargs))
+            if call := self._call(self.task):
+                self.end = self.returned(self.task.function(*call[0], **call[1]))
         except BaseException as problem:  # noqa: BLE001 - SystemExit is one attempt's end, not ours
             self.end = self.raised(problem)
         finally:
             left(token)
-        return self.end
+        return self.end or {}
 
     async def run_async(self) -> ends.End:
         """Run a coroutine function to its end; to stop it, set `stopping` and cancel its task."""
@@ -96,16 +87,27 @@ class Attempt:
         if self.end is not None or self.task is None:
             return self.end or {}
         token = entered(self.context)
-        args, kwargs = self.call
         try:
-            self.end = self.returned(await self.task.function(*args, **kwargs))
+            if call := self._call(self.task):
+                self.end = self.returned(await self.task.function(*call[0], **call[1]))
         except CancelledError as problem:
             self.end = self.raised(self.stopped() or problem)
         except BaseException as problem:  # noqa: BLE001 - as above
             self.end = self.raised(problem)
         finally:
             left(token)
-        return self.end
+        return self.end or {}
+
+    def _call(self, task: Task[..., Any]) -> Call | None:
+        """What the function is called with; None, and `end`, where the arguments do not fit it.
+
+        Upgrades, and the application's own types, may raise all that a task may.
+        """
+        try:
+            return task.signature.unpack(task.upgraded(self.args, self.version))
+        except Invalid as problem:
+            self.end = ends.failure(ends.error("Invalid", str(problem)), final=True)
+            return None
 
     def returned(self, value: Any) -> ends.End:
         """The end of a function that has returned this. A child that it has forked leaves here."""

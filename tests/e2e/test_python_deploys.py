@@ -57,6 +57,50 @@ def _(args): return {"x": args["y"] + 1}
     assert spool.end(spool.submit("t.n", args={"z": 4}, version=1))["result"] == 41
 
 
+def test_an_upgrade_may_raise_what_a_task_may(app) -> None:  # noqa: F811
+    spool = app("""
+import dataclasses
+@dataclasses.dataclass
+class Box:
+    size: int
+    def __post_init__(self): sys.exit(self.size)
+@task("t.pid", retries=0)
+def pid() -> int: return os.getpid()
+@task("t.old", version=2, retries=0)
+def old(box: Box | None = None) -> None: ...
+@task("t.beside", version=2, retries=0)
+async def beside(box: Box | None = None) -> None: ...
+def upgrade(args):
+    match args.pop("how"):
+        case "cancel": raise Cancelled("obsolete")
+        case "exit": sys.exit("bye")
+        case "stop": raise KeyboardInterrupt
+        case "sleep": time.sleep(60)
+        case "log": print("attempt", current().attempt)
+    return args
+old.upgrade(from_version=1)(upgrade)
+beside.upgrade(from_version=1)(upgrade)
+""", concurrency=1)  # fmt: skip
+    worker = spool.end(spool.submit("t.pid"))["result"]
+
+    def run(name: str, **args: Any) -> dict[str, Any]:
+        options = {"timeout": "200ms"} if args["how"] == "sleep" else {}
+        return spool.end(spool.submit(name, args=args, version=1, retries=0, **options))
+
+    for name in ("t.old", "t.beside"):
+        assert run(name, how="cancel")["event"] == "cancelled"
+        ends = [run(name, how="exit"), run(name, how="stop"), run(name, how="no", box={"size": 3})]
+        assert [end["error"]["type"] for end in ends] == ["SystemExit", "KeyboardInterrupt", "SystemExit"]
+        assert {end["attempt"] for end in ends} == {1}
+        assert run(name, how="no", box={})["error"]["type"] == "Invalid"
+        assert spool.log(run(name, how="log")["id"]) == b"attempt 1\n"
+    assert spool.end(spool.submit("t.pid"))["result"] == worker
+    timed_out = run("t.old", how="sleep")
+    assert (timed_out["outcome"], "its worker was killed" in timed_out["error"]["message"]) == (
+        "timeout", False,
+    )  # fmt: skip
+
+
 def test_an_alias_runs_under_its_own_name(app) -> None:  # noqa: F811
     spool = app("""
 @task("t.new", aliases=["t.old"])

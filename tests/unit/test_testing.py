@@ -106,6 +106,15 @@ def renamed(n: int = 0) -> str:
     return f"{current().task} {n}"
 
 
+@task("kit.obsolete", version=2)
+def obsolete() -> None: ...
+
+
+@obsolete.upgrade(from_version=1)
+def _(args: dict[str, Any]) -> dict[str, Any]:
+    raise SystemExit(args["word"])
+
+
 @task("kit.late")
 def late() -> bool:
     return current().should_stop()
@@ -121,6 +130,12 @@ def test_arguments_and_results_go_through_json(spool: Tester) -> None:  # noqa: 
     assert spool.result_of("kit.send") == {
         "parcel": {"weight": 1.5, "kind": "fast"}, "when": "2027-01-02T03:04:00+00:00",
     }  # fmt: skip
+
+
+def test_what_an_upgrade_raises_is_the_end_of_the_attempt(spool: Tester) -> None:  # noqa: F811
+    spool.spool.submit("kit.obsolete", {"word": "obsolete"}, version=1, retries=0)
+    (record,) = spool.run_ready()
+    assert (record["error"]["type"], record["error"]["message"]) == ("SystemExit", "obsolete")
 
 
 def test_a_wrong_argument_is_refused_at_submit_by_its_name(spool: Tester) -> None:  # noqa: F811
