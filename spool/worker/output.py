@@ -12,6 +12,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -79,6 +80,11 @@ class Text(io.TextIOWrapper):
         """As below it: whoever wraps or closes it does so for himself."""
         self.flush()
 
+    def detach(self) -> Any:
+        """The same: it stays whole for the next task."""
+        self.flush()
+        return self.buffer
+
 
 class Output:
     """Descriptors 1 and 2 of a worker."""
@@ -89,8 +95,15 @@ class Output:
         for name, fd in (("stdout", 1), ("stderr", 2)):
             stream: Any = Stream(fd)
             text = Text(stream, encoding="utf-8", errors="backslashreplace", write_through=True)
-            setattr(sys, name, text)
             setattr(sys, f"__{name}__", text)  # who writes there must not fill a buffer of its own
+        self.streams = sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+    def put_back(self) -> None:
+        """What a task has left as sys.stdout and sys.stderr is no other's."""
+        for left in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # it may be closed, or no stream at all
+                left.flush()
+        sys.stdout, sys.stderr = self.streams
 
     def taken(self) -> str:
         """The first of what was printed until now; it is no attempt's."""

@@ -228,6 +228,9 @@ class Worker:
 
     def settled(self, attempt: Attempt) -> int:
         """What was printed becomes its log; bytes of it."""
+        out, err = self.output.streams
+        if len(self.running) < 2 and not (sys.stdout is out and sys.stderr is err):
+            self.output.put_back()
         try:
             return self.output.settle(self.log(attempt))
         except OSError:  # the function has closed our descriptors, or the disk is full

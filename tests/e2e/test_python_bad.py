@@ -202,6 +202,42 @@ def say() -> None:
     assert spool.log(ids[1]).endswith(b"three\n")
 
 
+STREAMS = {
+    "closed": ("sys.stdout = sys.stderr = io.StringIO(); sys.stdout.close()", b""),
+    "none": ("sys.stdout = sys.stderr = None", b""),
+    "no stream": ("sys.stdout, sys.stderr = 7, os", b""),
+    "not flushed": ("sys.stdout = io.TextIOWrapper(sys.stdout.buffer); print('one')", b"one\n"),
+    "detached": ("sys.stdout = io.TextIOWrapper(sys.stdout.detach()); print('one')", b"one\n"),
+}
+
+
+@pytest.mark.parametrize("left", STREAMS)
+def test_what_a_task_leaves_as_stdout_is_no_others(app, left: str) -> None:  # noqa: F811
+    source, printed = STREAMS[left]
+    spool = app(f"""
+import io
+@task("t.plain")
+def plain() -> None:
+    {source}
+@task("t.beside")
+async def beside() -> None:
+    {source}
+@task("t.say")
+def say() -> int:
+    print("two", end="")
+    sys.stderr.write("three")
+    return os.getpid()
+""", concurrency=1)  # fmt: skip
+    pids = set()
+    for name in ("t.plain", "t.beside"):
+        first, second = (spool.end(spool.submit(one)) for one in (name, "t.say"))
+        assert (first["event"], second["event"]) == ("done", "done")
+        assert (spool.log(first["id"]) if printed else b"") == printed
+        assert spool.log(second["id"]) == b"twothree"
+        pids.add(second["result"])
+    assert len(pids) == 1
+
+
 def test_a_forked_child_that_comes_back_is_no_second_worker(app) -> None:  # noqa: F811
     spool = app(OK + """
 @task("t.fork")
