@@ -19,6 +19,7 @@ from spool.kinds import ERROR_PARTS, MAX_VERSION, TRACE
 from spool.knobs import RECURRING_ROWS
 from spool.layout import STATES
 from spool.patterns import PATTERN
+from spool.results import RESULT
 from spool.schedule import MAX_TEXT
 from spool.times import DURATION, SECOND, TIME
 
@@ -32,19 +33,33 @@ Schema = dict[str, Any]
 _NAME, _ID = f"^{names.TASK}$", f"^{names.ID}$"
 _fingerprint = {"type": "string", "pattern": f"^{FINGERPRINT}$"}
 _NO_NUL = r"^[^\x00]*$"
-_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "on_failure": ["after"], "files": ["id"]}
+_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "files": ["id"]}
+_RESULTS = {"$ref": "#/$defs/results"}
+_WAITS = {"anyOf": [{"required": ["after"]}, {"required": ["args"], "properties": {"args": _RESULTS}}]}
 
 
 def build() -> Schema:
     """The schema, draft 2020-12: one branch per action, one for a batch and one for what recurs."""
-    task = _open(_properties("submit"), REQUIRED["submit"])
+    task = _together(_open(_properties("submit"), REQUIRED["submit"]))
+    results = {
+        "description": "names the result of another task, at any depth",
+        "anyOf": [
+            {"type": "object", "required": [RESULT]},
+            {"type": "object", "not": {"additionalProperties": {"not": _RESULTS}}},
+            {"type": "array", "contains": _RESULTS},
+        ],
+    }
     branches = [_action(action) for action in ACTIONS]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "spool action, format 1",
         "oneOf": [*branches, _batch(), _again()],
-        "$defs": {"task": {**task, "dependentRequired": _TOGETHER}},
+        "$defs": {"task": task, "results": results},
     }
+
+
+def _together(task: Schema) -> Schema:
+    return {**task, "dependentRequired": _TOGETHER, "dependentSchemas": {"on_failure": _WAITS}}
 
 
 def _action(action: str) -> Schema:
@@ -59,7 +74,7 @@ def _action(action: str) -> Schema:
     if action in CONTROLS:
         made["not"] = {"required": ["node", "task"]}
     if action == "submit":
-        made["dependentRequired"] = _TOGETHER
+        made = _together(made)
     return {"title": action, **made}
 
 
@@ -75,7 +90,7 @@ def _batch() -> Schema:
     then = {
         **_open(fields, REQUIRED["submit"]),
         "description": "runs after all of them, or after the first failure",
-        "dependentRequired": {name: all_of for name, all_of in _TOGETHER.items() if name != "on_failure"},
+        "dependentRequired": _TOGETHER,
     }
     properties = {"action": {"const": "submit"}, "tasks": tasks, "then": then}
     return {"title": "submit, many", **_closed(properties, ("tasks",))}

@@ -380,6 +380,13 @@ def test_what_the_dispatcher_takes_the_schema_allows(doc: dict[str, Any]) -> Non
     assert VALIDATOR.is_valid(doc) or not accepted(doc)
 
 
+@pytest.mark.parametrize("args", [{"a": {"$result": OTHER}}, [1, [{"$result": OTHER}]], {"a": [{}]}, {}])
+def test_a_task_that_names_a_result_waits_for_it_in_the_schema_too(args: Any) -> None:
+    doc = {"task": "a", "args": args, "on_failure": "run"}
+    for one in (doc, {"tasks": [doc]}):
+        assert VALIDATOR.is_valid(one) == accepted(one) == ("$result" in str(args))
+
+
 WEEKLY = {"task": "a", "every": "@weekly"}
 
 
