@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections import Counter
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from spool import layout, look
@@ -42,15 +43,20 @@ def hours(disk: Disk, now: int, wanted: str = "") -> dict[int, dict[str, int]]:
 
 
 def calendar(found: dict[int, dict[str, int]], now: int) -> list[tuple[str, list[tuple[int, int]]]]:
-    """The coming days in the user's own time: (day, [(start of the hour in us, how many), ...])."""
+    """The coming days in the user's own time: (day, [(start of the hour in us, how many), ...]).
+
+    Where the clock is set, an hour that it skips has none, and one that occurs twice has those of both.
+    """
     zone = zone_of("")
+    due: Counter[tuple[date, int]] = Counter()
+    for start, row in found.items():  # by its end, where hours begin at another minute here
+        local = datetime.fromtimestamp((start + HOUR) // SECOND - 1, zone)
+        due[local.date(), local.hour] += sum(row.values())
     today = datetime.fromtimestamp(now // SECOND, zone).replace(hour=0, minute=0, second=0, microsecond=0)
     days = []
     for ahead in range(AHEAD):
         day = today + timedelta(days=ahead)
-        row = []
-        for hour in range(24):
-            start = int(day.replace(hour=hour).timestamp()) * SECOND // HOUR * HOUR
-            row.append((start, sum(found.get(start, {}).values())))
-        days.append((day.strftime("%a %d %b"), row))
+        starts = [int(day.replace(hour=hour).timestamp()) * SECOND // HOUR * HOUR for hour in range(24)]
+        cells = [(start, due[day.date(), hour]) for hour, start in enumerate(starts)]
+        days.append((day.strftime("%a %d %b"), cells))
     return days

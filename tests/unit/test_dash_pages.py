@@ -26,7 +26,7 @@ from spool.names import DAY_US, new_id
 from spool.place import AFTER
 from spool.scene import lists, recurring
 from spool.scene.words import HELD, short
-from spool.times import HOUR, format_utc
+from spool.times import HOUR, format_utc, parse_utc
 from tests.e2e.live import until
 from tests.unit.test_asked import counted_by_a_daemon, queue
 from tests.unit.test_client import put_record, take_in
@@ -301,6 +301,25 @@ def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TZ", "UTC")
     days: Any = due.calendar({NOON: {"high": 2}, NOON + DAY_US + HOUR: {"low": 1}}, NOON)
     assert (days[0][1][12], days[1][1][13]) == ((NOON, 2), (NOON + DAY_US + HOUR, 1))
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "due_at", "cells"),
+    [
+        ("Europe/Rome", "2026-03-29", ["00:30", "01:30"], {1: 1, 3: 1}),  # 02 is skipped
+        ("Europe/Rome", "2026-10-25", ["00:30", "01:30", "02:30"], {2: 2, 3: 1}),  # 02 comes twice
+        ("Asia/Kolkata", "2026-03-29", ["00:00", "01:00"], {6: 1, 7: 1}),
+    ],
+)
+def test_an_hour_that_the_clock_skips_has_none_and_one_that_comes_twice_has_both(
+    monkeypatch: pytest.MonkeyPatch, zone: str, day: str, due_at: list[str], cells: dict[int, int]
+) -> None:
+    from spool.scene import due
+
+    monkeypatch.setenv("TZ", zone)
+    at = [parse_utc(f"{day}T{clock}:00Z") // HOUR * HOUR for clock in due_at]
+    days = due.calendar({us: {"high": 1} for us in at}, at[0] - 12 * HOUR)
+    assert {hour: n for _, row in days for hour, (_, n) in enumerate(row) if n} == cells
 
 
 def test_what_has_failed_says_why_in_the_list(root: Path) -> None:
