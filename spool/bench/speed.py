@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from contextlib import contextmanager
 from functools import partial
@@ -46,7 +48,8 @@ class NoRoom(SpoolError):
 
 @contextmanager
 def room(above: str, files: int) -> Iterator[Path]:
-    """An empty directory for so many files, which goes when this ends; NoRoom, OSError."""
+    """An empty directory for so many files; it goes when this ends, by SIGTERM too. NoRoom, OSError."""
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=above)).resolve()
     try:
         found = os.statvfs(place)
@@ -57,6 +60,13 @@ def room(above: str, files: int) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: what was started is ended in order
+    sys.exit(128 + number)
 
 
 def measure(place: Path, size: Size, say: Callable[[int, int], None]) -> Figures:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from spool.command.main import main
+from tests.e2e.live import until
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "tools" / "bench" / "run.py"
@@ -62,6 +64,22 @@ def test_the_command_tells_what_the_disk_and_a_spool_on_it_can_do(tmp_path, caps
     assert not os.listdir(tmp_path)
     for words in ("fsync of a new file", "drop to ready, durable", "100 in a batch", "programs an hour"):
         assert words in told
+
+
+def test_who_ends_it_by_a_signal_finds_nothing_left_behind(tmp_path):
+    process = subprocess.Popen([sys.executable, "-m", "spool", "bench", tmp_path], cwd=ROOT)
+    until(lambda: any(tmp_path.glob("*/*/nodes/bench.json")), "a daemon serves")
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert not os.listdir(tmp_path)
+    assert str(tmp_path).encode() not in b"".join(map(cmdline, os.listdir("/proc")))
+
+
+def cmdline(name):
+    try:
+        return Path(f"/proc/{name}/cmdline").read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        return b""
 
 
 def test_a_place_that_is_too_small_is_refused_with_what_it_lacks(tmp_path, monkeypatch, capsys):
