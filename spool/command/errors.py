@@ -72,7 +72,8 @@ def _list(spool: Spool, args: argparse.Namespace) -> int:
     from spool.times import DAY, HOUR, WEEK
 
     now = time.time_ns() // 1000
-    shown = [g for g in groups(spool.disk) if args.all or (g.state == "open" or _awake(g, now))]
+    known = (g.as_of(now) for g in groups(spool.disk))
+    shown = [g for g in known if args.all or g.state == "open"]
     shown.sort(key=lambda g: (-g.within(DAY, now), -g.within(WEEK, now), -g.last))
     if args.json:
         for one in shown:
@@ -97,10 +98,6 @@ def _list(spool: Spool, args: argparse.Namespace) -> int:
     return 0
 
 
-def _awake(group: Group, now: int) -> bool:
-    return group.state == "muted" and not group.muted(now)
-
-
 def _show(spool: Spool, found: list[str], args: argparse.Namespace) -> int:
     import time
 
@@ -109,7 +106,7 @@ def _show(spool: Spool, found: list[str], args: argparse.Namespace) -> int:
 
     now = time.time_ns() // 1000
     for number, name in enumerate(found):
-        group = read(spool.disk, name)
+        group = read(spool.disk, name).as_of(now)
         if args.json:
             print(render.json_line(group.plain()))
             continue

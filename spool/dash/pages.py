@@ -192,11 +192,7 @@ def errors(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     span = span if span in SPANS else "24h"
     wanted, every = query.get("task", "").strip(), bool(query.get("all"))
     now = source.moment.now
-    found = [
-        g
-        for g in source.moment.groups
-        if every or (g.state == "open" or (not g.muted(now) and g.state == "muted"))
-    ]
+    found = [g for g in source.moment.groups if every or g.state == "open"]
     found = [g for g in found if not wanted or lists.is_wanted(wanted, g.task, g.fingerprint)]
     found.sort(key=lambda g: (-g.within(SPANS[span], now), -g.last))
     counts = {g.fingerprint: {name: g.within(us, now) for name, us in SPANS.items()} for g in found}

@@ -73,7 +73,7 @@ class Gatherer:
                     continue
             found[name] = known
         self._groups = found
-        groups = [group for _, group in found.values()]
+        groups = [group.as_of(now) for _, group in found.values()]
         return sorted(groups, key=lambda g: (-g.within(DAY, now), -g.within(WEEK, now), -g.last))
 
     def _usual_of(self, node: str) -> dict[str, float]:

@@ -17,10 +17,12 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 from spool import Spool, layout, look, why
+from spool.command.main import main
 from spool.dash import flows, pages, plots
 from spool.dash.plots import Frame
 from spool.dash.source import Source
 from spool.disk import RealDisk
+from spool.group import Group, encode
 from spool.init import init
 from spool.names import DAY_US, new_id
 from spool.place import AFTER
@@ -320,6 +322,23 @@ def test_an_hour_that_the_clock_skips_has_none_and_one_that_comes_twice_has_both
     at = [parse_utc(f"{day}T{clock}:00Z") // HOUR * HOUR for clock in due_at]
     days = due.calendar({us: {"high": 1} for us in at}, at[0] - 12 * HOUR)
     assert {hour: n for _, row in days for hour, (_, n) in enumerate(row) if n} == cells
+
+
+def test_a_group_whose_mute_has_ended_is_open_wherever_it_is_told(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = time.time_ns() // 1000
+    for name, end in (("a" * 16, now - HOUR), ("b" * 16, now + HOUR)):
+        found = Group(fingerprint=name, task=f"task.{name[0]}", type="E", message="", place=(), first=now,
+                      last=now, count=1, state="muted", until=end, by={"uid": 1})  # fmt: skip
+        (root / "errors" / f"{name}.json").write_bytes(encode(found))
+    site = Site(root)
+    assert pages.head(site.source)["open_errors"] == 1
+    for path in ("/", "/errors"):
+        assert ("task.a" in text(site, path), "task.b" in text(site, path)) == (True, False)
+    assert main(["errors", "--spool", str(root)]) == 0
+    told = capsys.readouterr().out
+    assert ("task.a" in told, "task.b" in told, "muted" in told) == (True, False, False)
 
 
 def test_what_has_failed_says_why_in_the_list(root: Path) -> None:
