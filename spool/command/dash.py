@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         listening = serve.bound(where)
     except OSError as problem:
-        raise NotAllowed(f"--listen {args.listen}: {problem.strerror}; choose another one") from None
+        why = problem.strerror or problem
+        raise NotAllowed(f"--listen {args.listen}: {why}; choose another one") from None
     found = serve.url(where, listening, token)
     if args.json:
         from spool.command.render import json_line

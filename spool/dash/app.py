@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import secrets
 import time
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 BEAT = 15.0  # seconds between two signs of life
 LOOK = 0.5  # seconds between two looks for news
 CHUNK = 1 << 18  # bytes of a log at once
+UTF8 = 4  # bytes of the longest character
 LONGEST = 1 << 20  # bytes of a form
 GLANCE = 2.0  # seconds that an answer is waited for
 COUNTING = 0.15  # seconds in which the tasks that a form is about are counted
@@ -150,8 +152,10 @@ class Dash:
         with open(fd, "rb") as file:
             file.seek(int(start))
             data = file.read(CHUNK)
-        said = safe(data.decode(errors="backslashreplace"), keep="\n\t")
-        return PlainTextResponse(said, headers={"X-Next": str(int(start) + len(data))})
+        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        said = safe(decoder.decode(data, final=len(data) < UTF8), keep="\n\t")
+        begun = len(decoder.getstate()[0])  # of a character whose end is in the next part
+        return PlainTextResponse(said, headers={"X-Next": str(int(start) + len(data) - begun)})
 
     def missing(self, request: Request, _: Exception) -> Response:
         """An address that is none."""

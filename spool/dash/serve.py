@@ -47,7 +47,7 @@ def address(text: str) -> Address:
     if text.startswith(UNIX) and len(text) > len(UNIX):
         return Address(path=os.path.abspath(text[len(UNIX) :]))
     host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise Invalid("--listen", text, "must be a port, HOST:PORT, or unix:PATH")
     return Address(host=host.strip("[]") or LOOPBACK[1], port=int(port))
 

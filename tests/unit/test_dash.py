@@ -17,8 +17,9 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 from spool import Spool, layout
+from spool.command.main import main
 from spool.dash import forms, plots, serve
-from spool.dash.app import Dash
+from spool.dash.app import CHUNK, Dash
 from spool.dash.guard import HEADERS, Guard
 from spool.dash.source import Source
 from spool.errors import Invalid
@@ -255,6 +256,12 @@ def test_a_log_is_read_in_parts_and_nothing_else_is(root: Path, site: Site) -> N
     assert site.ask(f"/log/{task_id}/1").body == "one\ntwo\n"
     part = site.ask(f"/log/{task_id}/1?from=4")
     assert (part.body, part.headers["x-next"]) == ("two\n", "8")
+    path.write_bytes(b"x" * (CHUNK - 1) + "é".encode() + b"two\xc3")
+    read, place = [], 0
+    while (part := site.ask(f"/log/{task_id}/1?from={place}")).body:
+        read.append(part.body)
+        place = int(part.headers["x-next"])
+    assert read == ["x" * (CHUNK - 1), "étwo", "\\xc3"]
     path.unlink()
     path.symlink_to("/etc/passwd")
     for bad in (
@@ -284,7 +291,7 @@ def test_a_form_of_another_page_is_refused(root: Path, open_site: Site) -> None:
     assert open_site.ask("/act", method="POST", form=form).status == 403
     assert open_site.ask("/act", method="POST", form={**form, "form_token": "x"}).status == 403
     good = {**form, "form_token": open_site.dash.form_token}
-    for origin in ("http://evil.example", "http://localhost:99", "null"):
+    for origin in ("http://evil.example", "http://localhost:99", "null", "http://["):
         assert open_site.ask("/act", method="POST", form=good, origin=origin).status == 403
     assert dropped(root) == []
     assert open_site.ask("/act", method="POST", form=good, origin="http://localhost").status == 303
@@ -355,7 +362,7 @@ def test_an_address_is_a_port_a_host_or_a_path() -> None:
     assert [serve.address(a).local for a in ("80", "localhost:1", "unix:/x", "0.0.0.0:1")] == [
         True
     ] * 3 + [False]
-    for bad in ("", "host", "host:port", "host:99999", "unix:"):
+    for bad in ("", "host", "host:port", "host:99999", "unix:", "²", "host:٣"):
         with pytest.raises(Invalid):
             serve.address(bad)
 
@@ -372,6 +379,13 @@ def test_a_socket_at_a_path_is_its_user_s_alone_and_a_stale_one_goes(tmp_path: P
     (tmp_path / "sock").write_text("mine")
     with pytest.raises(OSError, match="in use"):
         serve.bound(serve.Address(path=path))
+
+
+def test_a_path_that_no_socket_can_have_is_refused_with_the_reason(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dash", "--spool", str(root), "--listen", f"unix:/tmp/{'x' * 200}"]) == 77
+    assert "path too long; choose another one" in capsys.readouterr().err
 
 
 def test_a_token_is_kept_in_a_file_of_its_user_s_own(tmp_path: Path) -> None:
