@@ -13,7 +13,6 @@ from spool.fields import (
     ACTIONS,
     CARES,
     CONTROLS,
-    LATER_ACTIONS,
     MAX_TASKS,
     REQUIRED,
     TAKES,
@@ -78,8 +77,6 @@ def _kind(doc: dict[str, Any]) -> str:
     kind = doc.get("action", "submit")
     if isinstance(kind, str) and kind in TAKES:
         return kind
-    if kind in LATER_ACTIONS:
-        raise Invalid("action", kind, "is not supported yet")
     near = nearest(kind, ACTIONS) if isinstance(kind, str) else None
     raise Invalid("action", kind, f"must be one of {', '.join(ACTIONS)}", near)
 

@@ -293,7 +293,7 @@ class Spool(Control):
             for path, entry in look.entries(self.disk, states):
                 if left is not None and left <= 0:
                     return
-                if path.rpartition("/")[2][0] != "." and (task is None or matches(task, entry.task)):
+                if task is None or matches(task, entry.task):
                     yield listed(path, entry)
                     left = None if left is None else left - 1
 

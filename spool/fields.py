@@ -19,7 +19,6 @@ CONTROLS = ("pause", "resume", "drain")
 CARES = ("resolve", "mute", "reopen")
 ATTEMPTS = ("ack", "fail", "extend", "progress")
 ACTIONS = ("submit", *VERBS, "move", "replay", *ATTEMPTS, *CONTROLS, *CARES, "prune", "schedule")
-LATER_ACTIONS: tuple[str, ...] = ()
 MAX_IDS = 10_000
 MAX_ERRORS = 1000
 MAX_TASKS = 10_000

@@ -18,7 +18,6 @@ from spool.errors import Invalid, NotAllowed, NotASpool
 from spool.init import check_format, make_dir, refuse_place, sync_dir, write_new
 from spool.names import is_task
 
-DEFAULT_DIR = "/var/spool/spool"
 OWNER, SUBMIT, READ = "spool", "spool-submit", "spool-read"
 
 

@@ -64,10 +64,9 @@ def _system(args: argparse.Namespace, path: str) -> bool:
 
     users = sysinit.found_users(path) if os.path.exists(os.path.join(path, "format")) else None
     if users is None or not users.uid:
-        uid, gid = sysinit.user(args.owner or sysinit.OWNER)
-        submit = sysinit.group_id(args.submit or sysinit.SUBMIT)
-        read = sysinit.group_id(args.read or sysinit.READ)
-        users = sysinit.Users(uid=uid, gid=gid, submit=submit, read=read)
+        users = sysinit.Users(uid=0, gid=0, submit=0, read=0)
+        args.owner = args.owner or sysinit.OWNER
+        args.submit, args.read = args.submit or sysinit.SUBMIT, args.read or sysinit.READ
     if args.owner:
         uid, gid = sysinit.user(args.owner)
         users = replace(users, uid=uid, gid=gid)

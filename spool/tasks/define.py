@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Args = dict[str, Any]
-Upgrade = "Callable[[Args], Args]"
 
 
 Raised = type[BaseException] | Sequence[type[BaseException]]
