@@ -8,16 +8,17 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from spool import daemons, layout, look, modes, probes, strays
+from spool import daemons, layout, look, modes, probes, settingsfile, strays
 from spool.disk import RealDisk
 from spool.errors import NotAllowed, SpoolError
 from spool.init import check_format, outer
 from spool.probes import BAD, OK, WARN, Check
-from spool.settings import Handler, Settings, load
 from spool.times import SECOND, format_span, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+    from spool.settings import Handler, Settings
 
 STALE = 150  # seconds; a living daemon writes its status once a minute
 NEWEST, SLICE = 10_000, 1000  # own copies that are looked at, at once
@@ -88,8 +89,8 @@ def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
 def _is_shared(disk: RealDisk) -> bool:
     """What spool.toml says; where that is not known, whether root owns it and another serves it."""
     try:
-        return load(disk.read(layout.SETTINGS, 1 << 20).decode()).shared
-    except (SpoolError, OSError, UnicodeDecodeError):
+        return settingsfile.read(disk).shared
+    except (SpoolError, OSError):
         return os.fstat(disk.fd).st_uid == 0 != modes.serving(disk.root, is_shared=True)
 
 
@@ -97,15 +98,13 @@ def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | No
     """spool.toml, and that what its handlers run is there; returns the settings or None."""
     path = os.path.join(root, layout.SETTINGS)
     try:
-        text = disk.read(layout.SETTINGS, 1 << 20).decode()
-        found = load(text, path=path)
-    except FileNotFoundError:
-        return load("")
-    except (SpoolError, OSError, UnicodeDecodeError) as problem:
+        found = settingsfile.read(disk, path=path)
+    except (SpoolError, OSError) as problem:
         yield Check(BAD, str(problem), "mend it; `spoold --check` reads it again")
         return None
-    count = len(found.handlers)
-    yield Check(OK, f"{layout.SETTINGS} is valid, {count} handler{'s' * (count != 1)}")
+    if disk.info(layout.SETTINGS) is not None:
+        count = len(found.handlers)
+        yield Check(OK, f"{layout.SETTINGS} is valid, {count} handler{'s' * (count != 1)}")
     for handler in found.handlers.values():
         where = f'handlers."{handler.pattern}"'
         if handler.exec and not _can_run(handler.exec[0], handler):

@@ -14,7 +14,7 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
-from spool import daemons, dropped, group, keys, layout, look, packs, settings
+from spool import daemons, dropped, group, keys, layout, look, packs, settings, settingsfile
 from spool.disk import Exists, Missing, NotRegular, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
 
-SETTINGS_LIMIT = 1 << 20
 OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
@@ -60,6 +59,11 @@ class Fsck:
         self.keyed: dict[str, Task] = {}  # what has not ended and has a key
         self.brought: dict[str, tuple[str, ...]] = {}  # the files that came with a task
         self.failures = Regroup()
+        self.settings, self.unset = settings.load(""), ""  # why it cannot be known what is set
+        try:
+            self.settings = settingsfile.read(disk)
+        except (SpoolError, OSError) as problem:
+            self.unset = str(problem)
 
     def run(self) -> Iterator[Finding]:
         """All checks, in an order in which each relies on those before it."""
@@ -90,12 +94,8 @@ class Fsck:
             daemons.read_schedules(self.disk)
         except Invalid as problem:
             yield self._away(layout.SCHEDULES, problem.rule)
-        try:
-            settings.load(self.disk.read(layout.SETTINGS, SETTINGS_LIMIT).decode())
-        except Missing:
-            pass
-        except (*DAMAGED, SpoolError, UnicodeDecodeError) as problem:
-            yield Finding(layout.SETTINGS, f"spoold does not start with it: {problem}")
+        if self.unset:
+            yield Finding(layout.SETTINGS, f"spoold does not start with it: {self.unset}")
 
     def _tree(self) -> Iterator[Finding]:
         for name in layout.TREE:
@@ -236,7 +236,7 @@ class Fsck:
         if (info := self.disk.info(path)) is None or info.ino == self.staged.get(task_id):
             return
         last = look.last_record(self.disk, task_id)
-        target = first_path(task)
+        target = first_path(task, self.settings.handler_for(task.task))
         if last is not None and _is_place(last.get("entry")):
             target = last["entry"]
         yield self._mend(

@@ -39,11 +39,11 @@ class HeldBack:
 
     @cached_property
     def _settings(self) -> Settings | None:
-        from spool import settings
+        from spool import settingsfile
 
         try:
-            return settings.load(self.disk.read(layout.SETTINGS, 1 << 20).decode())
-        except (OSError, SpoolError, UnicodeDecodeError):
+            return settingsfile.read(self.disk)
+        except (OSError, SpoolError):
             return None
 
     def handler_of(self, task: str) -> Handler | None:

@@ -17,6 +17,8 @@ from spool.times import format_utc, parse_duration, parse_utc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spool.settings import Handler
+
 VERSION = 1
 DUPLICATES = ("keep", "replace", "reject", "extend")
 _DURATIONS = ("lead", "timeout", "key_for")
@@ -74,9 +76,9 @@ class Task(Struct, frozen=True, kw_only=True):
     writer: str | None = None
 
 
-def first_entry(task: Task, prio: str | None = None) -> names.Entry:
-    """The entry a task starts with, in the class `prio` (default: the one it asks for)."""
-    chosen = prio or task.priority or "medium"
+def first_entry(task: Task, handler: Handler | None = None) -> names.Entry:
+    """The entry a task starts with, in the class that it asks for, or its handler."""
+    chosen = task.priority or (handler and handler.priority) or "medium"
     return names.Entry(
         time=task.at,
         id=task.id or "",

@@ -14,6 +14,7 @@ from spool.owncopy import first_entry
 if TYPE_CHECKING:
     from spool.names import Entry
     from spool.owncopy import Task
+    from spool.settings import Handler
 
 
 AFTER = "after"  # why a task is held that waits for others
@@ -38,9 +39,9 @@ def mark_of(key: str, writer: str | None = None) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def first_path(task: Task, prio: str | None = None) -> str:
+def first_path(task: Task, handler: Handler | None) -> str:
     """Where a task stands when it comes in: it waits for its turn, or for other tasks."""
-    entry = first_entry(task, prio)
+    entry = first_entry(task, handler)
     if task.after and task.duplicate_of is None:
         return layout.held(replace(entry, why=AFTER))
     return layout.pending(entry)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from spool import layout, modes, probes, settings
-from spool.disk import Missing
-from spool.errors import ConfigError, NotAllowed, NotASpool
+from spool import layout, modes, probes, settings, settingsfile
+from spool.errors import NotAllowed, NotASpool
 from spool.init import make_dir
 from spool.probes import BAD
 from spool.runargs import RUN
@@ -36,14 +35,9 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
         who = "others may write it" if info.mode & 0o022 else f"it belongs to uid {info.uid}"
         raise NotAllowed(f"{path}: {who}, and it says what is run; chmod 600 or chown it")
     try:
-        text = disk.read(layout.SETTINGS, 1 << 20).decode()
-    except Missing:
-        text = ""
-    except UnicodeDecodeError as problem:
-        raise ConfigError(path, "", None, f"must be UTF-8: {problem}") from None
+        found = settingsfile.read(disk, path=path)
     except PermissionError:
         raise NotAllowed(f"{path} cannot be read by uid {os.getuid()}; chmod or chown it") from None
-    found = settings.load(text, path=path)
     may = any(rule.run for rule in found.policy) if found.guarded else _is_private(disk)
     if not found.allow_run or not may:
         return found

@@ -39,7 +39,7 @@ def reclaim(  # noqa: PLR0913 - whose, by whom, and what is known
     state = State(dead, settings, 1)
     actions: list[Action] = []
     theirs: list[Recovered] = []  # that parents work at
-    for event in recover(disk, store, begun):
+    for event in recover(disk, store, settings, begun):
         if event.place.entry.timeout is None:
             actions += decide(state, event, now)
         else:

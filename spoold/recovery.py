@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
     from spool.place import Place
+    from spool.settings import Settings
     from spoold.core.values import Event
     from spoold.effects.redo import Redo
     from spoold.effects.store import Store
@@ -37,10 +38,11 @@ CANCELLED = "cancelled"  # of what runs: it is to end so
 OWN = ("event",)  # what an event of a group says otherwise than the record it tells of
 
 
-def start_up(
+def start_up(  # noqa: PLR0913 - what there is, how it is to be, and what is known
     disk: Disk,
     store: Store,
     redo: Redo | None,
+    settings: Settings,
     *,
     alone: bool = True,
     begun: Container[str] | None = None,
@@ -53,14 +55,14 @@ def start_up(
     of it in the tree.
     """
     if redo is None:
-        return list(recover(disk, store, begun))
+        return list(recover(disk, store, settings, begun))
     if redo.found:
         log.warning("replaying %d groups that the power cut may have taken", len(redo.found))
         replay(disk, redo.found)
         redo.settle()
     # A log that is new may come after a daemon that did not sync.
     tidy = redo.at_rest and not disk.names(store.stage_dir) and not (redo.made and disk.names(layout.IDS))
-    found: list[Event] = list(recover(disk, store, begun))
+    found: list[Event] = list(recover(disk, store, settings, begun))
     if not tidy:
         redo.settle()
     if store.durable and alone:
@@ -70,7 +72,9 @@ def start_up(
     return found
 
 
-def recover(disk: Disk, store: Store, begun: Container[str] | None = None) -> list[Recovered]:
+def recover(
+    disk: Disk, store: Store, settings: Settings, begun: Container[str] | None = None
+) -> list[Recovered]:
     """Bring running/NODE/ in order; what is left there is told to the core.
 
     `begun`: the attempts (ID.N) that have; where that is not known, all have.
@@ -93,7 +97,7 @@ def recover(disk: Disk, store: Store, begun: Container[str] | None = None) -> li
     live = {event.place.entry.id: event.place.entry.attempt for event in found}
     # Whether a task was late is seen by its name, which its end may yet change.
     for name in sorted((name for name in names if name.startswith(".")), key=_tells_late):
-        _staged(disk, store, name, live)
+        _staged(disk, store, settings, name, live)
     return found
 
 
@@ -138,7 +142,7 @@ def _entry(disk: Disk, store: Store, name: str, begun: Container[str] | None) ->
     return None
 
 
-def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
+def _staged(disk: Disk, store: Store, settings: Settings, name: str, live: dict[str, int]) -> None:
     """A dot file: an event that was not told yet is told if what it tells has happened."""
     path = f"{store.stage_dir}/{name}"
     parent, _, rest = name[1:].partition(",")
@@ -151,7 +155,7 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
         content = records.decode(disk.read(path, records.RECORD_LIMIT)) if told else None
     except (*DAMAGED, Missing):
         content = None
-    if name.endswith(".task") and _placed(disk, store, path, name[1:-5]):
+    if name.endswith(".task") and _placed(disk, store, settings, path, name[1:-5]):
         return
     if (
         told is None
@@ -166,7 +170,7 @@ def _staged(disk: Disk, store: Store, name: str, live: dict[str, int]) -> None:
     store.announce(path, parent, rest)
 
 
-def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
+def _placed(disk: Disk, store: Store, settings: Settings, path: str, task_id: str) -> bool:
     """An own copy whose name is in ids/ already: other nodes know it, so it is taken in.
 
     Where it has its place, by `fsck --repair` or a hand, its staged name goes: rename(2) would keep both.
@@ -180,7 +184,7 @@ def _placed(disk: Disk, store: Store, path: str, task_id: str) -> bool:
         return False  # a power cut before its sync: the action is still there
     if not _has_key(disk, store, task):
         return False  # a power cut has taken its key: its action, still there, takes it again
-    target = first_path(task)
+    target = first_path(task, settings.handler_for(task.task))
     if store.durable:
         disk.sync([path])  # the dead daemon may not have come so far, and the action goes next
     if known.nlink > 2 and _find(disk, task_id) is not None:

@@ -85,7 +85,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")
     disk.make_dir(store.stage_dir)
-    events, redo = _begin(disk, root, store, circle)
+    events, redo = _begin(disk, root, store, found, circle)
     if runner.begun is not None:
         runner.begun.renew(begun.keys(events))
     if pulse is None:
@@ -252,7 +252,9 @@ def lookout(root: str) -> Lookout:
     )
 
 
-def _begin(disk: RealDisk, root: str, store: Store, circle: Circle) -> tuple[list[Event], Redo | None]:
+def _begin(
+    disk: RealDisk, root: str, store: Store, settings: Settings, circle: Circle
+) -> tuple[list[Event], Redo | None]:
     """Put in order what an earlier life has left; one daemon after the other.
 
     Until the log is replayed nobody looks at what is there. One that begins beside others has no log,
@@ -263,7 +265,7 @@ def _begin(disk: RealDisk, root: str, store: Store, circle: Circle) -> tuple[lis
         alone = circle.is_alone()
         redo = _redo(disk, root, make=store.durable and alone)
         known = begun.read(root, store.node)
-        found = start_up(disk, store, redo, alone=alone, begun=known)
+        found = start_up(disk, store, redo, settings, alone=alone, begun=known)
         if not alone:
             store.end_log()
         return found, store.redo

@@ -42,16 +42,12 @@ def run(args: argparse.Namespace) -> int:
 def _tell(spool: Spool, *, json: bool) -> int:
     import time
 
-    from spool import layout, settings
+    from spool import settingsfile
     from spool.command import render
     from spool.command.bar import Bar
-    from spool.disk import Missing
     from spool.planned import planned
 
-    try:
-        found = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode())
-    except Missing:
-        found = settings.load("")
+    found = settingsfile.read(spool.disk)
     with Bar("prune", of="names") as bar:
         rows = planned(bar.names(spool.disk), str(spool.path), found, time.time_ns() // 1000)
     shown = [(what, folder, n) for (what, folder), n in sorted(rows.items())]

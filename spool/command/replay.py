@@ -219,13 +219,9 @@ def _why(pattern: str) -> str:
 
 def _refusing(spool: Spool, args: argparse.Namespace) -> Callable[[str], str | None]:
     """A function that tells, by the name of a task, the handler that does not want it once more."""
-    from spool import layout, settings
-    from spool.disk import Missing
+    from spool import settingsfile
 
-    try:
-        found = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode())
-    except Missing:
-        return _nobody
+    found = settingsfile.read(spool.disk)
 
     def refused_by(task: str) -> str | None:
         handler = found.handler_for(task)

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
-from spool import layout, settings
+from spool import layout, settingsfile
 from spool.body import encoded, fields
 from spool.client import Spool
 from spool.django import framework as tasks
@@ -31,6 +31,7 @@ from spool.times import parse_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from spool.settings import Settings
     from spool.views import TaskView
 
 PASSED_ON = ("retries", "backoff", "timeout", "notify")  # fields of every submission
@@ -210,14 +211,13 @@ class SpoolBackend(tasks.BaseTaskBackend):
         """For `manage.py check`: whether there is a spool, and something that runs each queue."""
         yield from super().check(**kwargs)
         try:
-            text = self.spool.disk.read(layout.SETTINGS, 1 << 20).decode()
-            found = settings.load(text)
-        except (SpoolError, OSError, UnicodeDecodeError) as problem:
+            found = settingsfile.read(self.spool.disk)
+        except (SpoolError, OSError) as problem:
             yield checks.Error(f"TASKS[{self.alias!r}]: {problem}", id="spool.E001")
             return
         yield from self._unbound(found)
 
-    def _unbound(self, found: settings.Settings) -> Iterator[Any]:
+    def _unbound(self, found: Settings) -> Iterator[Any]:
         place = f"{self.spool.path}/{layout.SETTINGS}"
         for queue in sorted(self.queues):
             handler = found.handler_for(f"{queue}.any")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from spool import daemons, layout, look, settings
+from spool import daemons, layout, look, settingsfile
 from spool.errors import SpoolError
 from spool.names import is_task
 from spool.scene import recurring
@@ -21,9 +21,9 @@ def names(spool: Spool) -> list[str]:
     """In order, and quick, as somebody waits for them. What cannot be read counts as nothing."""
     found: set[str] = set()
     try:
-        bound = settings.load(spool.disk.read(layout.SETTINGS, 1 << 20).decode()).handlers
+        bound = settingsfile.read(spool.disk).handlers
         found |= {pattern for pattern in bound if "*" not in pattern}
-    except (OSError, SpoolError, UnicodeDecodeError):
+    except (OSError, SpoolError):
         pass
     for node in daemons.nodes(spool.disk, spool.path):
         for path in (layout.usage(node), layout.shape(node)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from spool import daemons, layout, look, occurrences, scheduled, settings
+from spool import daemons, look, occurrences, scheduled, settingsfile
 from spool.disk import Missing
 from spool.errors import Invalid
 from spool.machine import zone_of
@@ -29,14 +29,8 @@ OFTEN = 3 * 24 * AHEAD  # what comes more often is not spelled out in it
 
 
 def settings_of(disk: Disk) -> Settings:
-    """What spool.toml says, with the schedules that were set by actions; Invalid."""
-    try:
-        text = disk.read(layout.SETTINGS, 1 << 20).decode()
-    except Missing:
-        text = ""
-    except UnicodeDecodeError as problem:
-        raise Invalid(layout.SETTINGS, None, f"must be UTF-8: {problem}") from None
-    found = settings.load(text)
+    """What spool.toml says, with the schedules that were set by actions; ConfigError, Invalid."""
+    found = settingsfile.read(disk)
     return replace(found, recurring=scheduled.also(found.recurring, daemons.read_schedules(disk))[0])
 
 

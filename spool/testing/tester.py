@@ -76,7 +76,7 @@ class Tester:
         disk.make_dir(store.stage_dir)
         state = self._state = State(NODE, found, 1)
         state.shut = LOOKING
-        self._events: list[Event] = list(recover(disk, store))
+        self._events: list[Event] = list(recover(disk, store, found))
         self._inline = Inline(found, self._clock, Kept(self.path))
         backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
         handlers = cast("Handlers", self._inline)

@@ -33,11 +33,6 @@ def timeout(task: Task, handler: Handler | None, settings: Settings) -> int:
     return handler.timeout if handler and handler.timeout is not None else settings.timeout
 
 
-def priority(task: Task, handler: Handler | None) -> str:
-    """The class a task starts in."""
-    return task.priority or (handler.priority if handler and handler.priority else "medium")
-
-
 def parent(task: Task, handler: Handler | None) -> str:
     """Whose outbox hears of a task."""
     return task.notify or (handler.notify if handler and handler.notify else DEFAULT_PARENT)

@@ -46,7 +46,7 @@ def take_in(state: State, task: Task, now: Now) -> Move:
 def to_pending(state: State, task: Task) -> Move:
     """The transition itself; memory does not know of it yet."""
     handler = state.settings.handler_for(task.task)
-    entry = limitkey.marked(first_entry(task, policy.priority(task, handler)), task, handler)
+    entry = limitkey.marked(first_entry(task, handler), task, handler)
     state.counts["taken"] += 1
     state.turned_away.pop(entry.id, None)
     note: dict[str, Any] = {"uid": task.uid, "parent": policy.parent(task, handler)}

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from spool import layout, look
+from spool import fsck, layout, look
 from spoold.core.values import Drop, Move, Source
 from spoold.effects.group import Group, groups
 from spoold.effects.store import Store
@@ -157,6 +157,26 @@ def test_a_task_that_has_its_place_is_not_taken_in_again_from_what_was_staged(wa
         assert placed(world) == before == [(ident(1), "pending" if waits else "done")]
         assert world.disk.names("running/n1") == []
         world.crash()
+
+
+@pytest.mark.parametrize("left", ["staged", "nowhere"])
+def test_a_task_that_is_put_in_its_place_has_the_class_that_its_handler_gives(left: str) -> None:
+    soon = '[handlers."soon.*"]\nexec = ["/bin/true"]\npriority = "high"\n'
+    world = World(more=f"|{soon}")
+    world.boot()
+    submit({"task": "soon.a", "n": 1, "at": "+1h"})(world)
+    wait(1)(world)
+    world.crash()
+    ((path, entry),) = look.entries(world.disk, layout.STATES)
+    if left == "staged":
+        world.disk.move(path, f"running/n1/.{ident(1)}.task")
+    else:
+        world.disk.remove(path)
+        world.disk.write(layout.SETTINGS, soon.encode())
+        list(fsck.check(world.disk, repair=True))
+    world.boot()
+    assert entry.prio == "high"
+    assert list(look.entries(world.disk, layout.STATES)) == [(path, entry)]
 
 
 def test_what_cannot_come_in_keeps_no_other_action_in_incoming() -> None:

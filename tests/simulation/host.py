@@ -316,7 +316,7 @@ class Host:
             world.store_hook(self.store)
         usual.make_dir(self.store.stage_dir)
         log = self._log() if world.redo and not world.lease else None
-        self.first: list[Event] = [*start_up(usual, self.store, log), Tick()]
+        self.first: list[Event] = [*start_up(usual, self.store, log, self.settings), Tick()]
         claims.recall(usual, self.state, world.now())
         self.redo = self.store.redo
         world.watch.recovered(self)

@@ -60,7 +60,7 @@ class Told(After):
         self.most = self.asked = self.mono = 0
         super().__init__(self.files, State("n", load(""), 2))  # type: ignore[arg-type]
         for task in waiters:
-            self.files.held[first_path(task)] = encode_task(task)
+            self.files.held[first_path(task, None)] = encode_task(task)
 
     def _end(self, task_id: str) -> str:
         self._looks -= 1
@@ -150,7 +150,7 @@ def test_what_another_node_had_taken_in_is_found_when_that_is_gone() -> None:
     after = Told()
     after.rest()
     late = waits(100, [named(1)], "run")
-    after.files.held[first_path(late)] = encode_task(late)
+    after.files.held[first_path(late, None)] = encode_task(late)
     after.end(named(1), "done")
     after.rest()
     assert not after.said
@@ -162,7 +162,7 @@ def test_what_another_node_had_taken_in_is_found_when_that_is_gone() -> None:
 def test_a_name_that_is_old_forgets_nobody() -> None:
     """A scan may come by with the name from before its deadline was told."""
     after = Told(task := waits(100, [named(1)], "run"))
-    old = first_path(task)
+    old = first_path(task, None)
     new = old.replace(",w=", ",u=2,w=")
     after.rest()
     after.files.held[new] = after.files.held.pop(old)
@@ -209,7 +209,7 @@ def test_a_batch_has_a_task_that_comes_behind_all_of_it() -> None:
         last = found.tasks[-1]
         assert (len(found.tasks), last.task, last.on_failure) == (4, "z", kind)
         assert last.after == ("task-0-", "task-0", named(1))
-    assert layout.HELD in first_path(resolved(found.tasks)[-1])
+    assert layout.HELD in first_path(resolved(found.tasks)[-1], None)
 
 
 def test_a_batch_of_too_many_edges_is_refused_by_the_number() -> None:

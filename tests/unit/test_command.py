@@ -21,6 +21,7 @@ from spool import layout, packs
 from spool.command import render
 from spool.command.main import main
 from spool.command.verbs import VERBS
+from spool.errors import EX_CONFIG
 from spool.fields import TAKES
 from spool.init import init
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
@@ -471,6 +472,22 @@ def test_an_id_nobody_has_is_no_input(say: Any, verb: str, task_id: str) -> None
     status, out, err = say(verb, task_id)
     assert (status, out) == (NOINPUT, "")
     assert "no task has the id" in err
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"[", None])
+@pytest.mark.parametrize("words", [("prune",), ("replay", "--all")])
+def test_a_dry_run_says_so_where_the_settings_cannot_be_read(
+    root: Path, say: Any, words: tuple[str, ...], data: bytes | None
+) -> None:
+    (root / "spool.toml").unlink()
+    if data is None:
+        (root / "spool.toml").mkdir()
+    else:
+        (root / "spool.toml").write_bytes(data)
+    take_in(root, new_id(), "mail", "done")
+    status, out, err = say(*words, "--dry-run")
+    assert (status, out, err.count("\n")) == (EX_CONFIG, "", 1)
+    assert "spool.toml: " in err
 
 
 def test_history_of_an_id_that_neither_a_task_nor_a_line_has_is_no_input(root: Path, say: Any) -> None:

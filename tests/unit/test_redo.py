@@ -13,6 +13,7 @@ from spool.errors import EX_TEMPFAIL
 from spool.init import init
 from spool.keys import encode_lock
 from spool.redolog import HALF, PAGE
+from spool.settings import load
 from spoold.core.values import Now
 from spoold.effects.redo import FLUSH_AFTER, POLL, Redo
 from spoold.effects.store import Store
@@ -213,7 +214,7 @@ def test_a_start_flushes_the_disk_only_where_something_may_not_be_there(
     assert redo.open()
     count = Counting(disk)
     redo.disk = count
-    start_up(disk, store, redo)
+    start_up(disk, store, redo, load(""))
     assert count.counts["flush"] == flushes
 
 
@@ -223,7 +224,7 @@ def test_the_log_ends_where_it_is_not_kept(disk: ModelDisk) -> None:
         filled(redo, 3)
         store = Store(disk, "n", durable=durable)
         disk.make_dir(store.stage_dir)
-        start_up(disk, store, redo, alone=alone)
+        start_up(disk, store, redo, load(""), alone=alone)
         assert store.redo is None
         assert disk.info(layout.REDO) is None
 
@@ -234,5 +235,5 @@ def test_a_start_frees_the_locks_of_keys_that_an_earlier_life_of_this_node_held(
         disk.write(layout.key_lock(mark), encode_lock(node))
     store = Store(disk, "n", durable=False)
     disk.make_dir(store.stage_dir)
-    start_up(disk, store, None)
+    start_up(disk, store, None, load(""))
     assert disk.names(layout.KEY_LOCKS) == ["b" * 32]
