@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.command import parser as options_of
 from spool.command.change import matching
-from spool.errors import EX_TEMPFAIL, Full, Invalid, Refused, TimedOut
+from spool.errors import EX_TEMPFAIL, Invalid, Refused, SpoolError, TimedOut
 from spool.names import new_id
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and
 the old one's time, class and place. The old one is held first, so that it cannot start, and
 cancelled when the new one is safe. If it has started while you were writing, or the new one is
-refused, nothing is changed. One that others wait for is not edited: they wait for the old one.
-The editor is $VISUAL, else $EDITOR, else vi.
+refused, nothing is changed and your text is kept. One that others wait for is not edited: they
+wait for the old one. The editor is $VISUAL, else $EDITOR, else vi.
 """
 
 
@@ -39,6 +39,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Edit, check, put it in place."""
+    import orjson
+
     from spool import daemons
 
     spool = options_of.open_spool(args)
@@ -48,13 +50,22 @@ def run(args: argparse.Namespace) -> int:
     if not daemons.any_alive(spool.disk, spool.path):
         print("spool: no spoold serves this spool, which must hold the task", file=sys.stderr)
         return EX_TEMPFAIL
-    after = _edited(spool, before)
-    if after == before:
-        print("spool: nothing has changed", file=sys.stderr)
-        return 0
-    if (key := after.get("key")) is not None and key == before.get("key"):
-        after["on_duplicate"] = "replace"
-    return _replace(spool, args, after)
+    fd, path = tempfile.mkstemp(suffix=".json", prefix="spool-")
+    with open(fd, "wb") as file:
+        file.write(orjson.dumps(before, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    try:
+        after = _edited(spool, path)
+        if after == before:
+            print("spool: nothing has changed", file=sys.stderr)
+        else:
+            if (key := after.get("key")) is not None and key == before.get("key"):
+                after["on_duplicate"] = "replace"
+            _replace(spool, args, after)
+    except BaseException:
+        print(f"spool: the text is in {path}", file=sys.stderr)
+        raise
+    os.unlink(path)
+    return 0
 
 
 def _read(spool: Spool, task_id: str) -> dict[str, Any]:
@@ -76,38 +87,35 @@ def _read(spool: Spool, task_id: str) -> dict[str, Any]:
     return doc | ({"position": "front"} if task.entry.front else {})
 
 
-def _edited(spool: Spool, doc: dict[str, Any]) -> dict[str, Any]:
-    """What the editor leaves, valid; Invalid says where the text was kept."""
+def _edited(spool: Spool, path: str) -> dict[str, Any]:
+    """What the editor leaves, valid. Invalid."""
     import shlex
 
-    import orjson
-
-    from spool.strict import decode
-
-    fd, path = tempfile.mkstemp(suffix=".json", prefix="spool-")
-    with open(fd, "wb") as file:
-        file.write(orjson.dumps(doc, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     while True:
         try:
             done = subprocess.run([*shlex.split(editor), path], check=False)
         except (OSError, ValueError) as problem:
-            os.unlink(path)
             why = problem.strerror if isinstance(problem, OSError) else problem
             raise Invalid("VISUAL or EDITOR", editor, f"cannot be run: {why}") from None
         if done.returncode:
-            raise Invalid("editor", editor, f"exited with {done.returncode}; the text is in {path}")
+            raise Invalid("editor", editor, f"exited with {done.returncode}")
         try:
-            with open(path, "rb") as file:
-                found = decode(file.read(), limit=spool.max_action_bytes)
-            spool.preview({**found, "id": new_id(), "action": "submit"})
+            return _task(spool, path)
         except Invalid as problem:
             if not _again(problem):
-                rule = f"{problem.rule}; the text is in {path}"
-                raise Invalid(problem.field, problem.value, rule) from None
-            continue
-        os.unlink(path)
-        return found
+                raise
+
+
+def _task(spool: Spool, path: str) -> dict[str, Any]:
+    from spool.strict import decode
+
+    with open(path, "rb") as file:
+        found = decode(file.read(), limit=spool.max_action_bytes)
+    for name in {"action", "every"} & found.keys():
+        raise Invalid(name, found[name], "must not stand in a task that is edited")
+    spool.preview({**found, "id": new_id()})
+    return found
 
 
 def _again(problem: Invalid) -> bool:
@@ -119,7 +127,7 @@ def _again(problem: Invalid) -> bool:
     return input("Edit again? [Y/n] ").strip().lower() not in ("n", "no")
 
 
-def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> int:
+def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> None:
     """Hold the old one, submit the new one, cancel the old one: at every moment one of them may run."""
     place = f"{spool.path}/{layout.files(args.id)}"
     doc = {name: value for name, value in doc.items() if name != "id"}
@@ -133,7 +141,7 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> int
         new = _submitted(spool, doc)
     except TimedOut as problem:
         raise TimedOut(f"{problem}; {args.id} is held until you release or cancel it") from None
-    except (Refused, Full, OSError) as problem:
+    except (SpoolError, OSError) as problem:
         spool.carried_out(spool.release(args.id, why="it was not edited"), PATIENCE)
         why = problem.reason if isinstance(problem, Refused) else str(problem)
         raise Refused(args.id, f"{why}; nothing was changed") from None
@@ -144,7 +152,6 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> int
         print(json_line({"id": new, "instead_of": args.id}))
     else:
         print(new)
-    return 0
 
 
 def _submitted(spool: Spool, doc: dict[str, Any]) -> str:

@@ -330,8 +330,8 @@ def test_an_edited_task_takes_the_place_of_the_old_one(shell: Shell, tmp_path: P
     assert "nothing has changed" in shell.err
     editor.write_text('#!/bin/sh\nsed -i s/args/argh/ "$1"\n')
     shell("edit", new, status=65)
-    assert "did you mean" not in shell.err
     assert "argh" in shell.err
+    assert "did you mean 'args'" in shell.err
     assert shell.live.entry(new, "pending")
     editor.write_text(f'#!/bin/sh\nsed -i s/ann/eve/ "$1"; {sys.executable} -m spool cancel {new}\n')
     shell("edit", new, status=65)
@@ -355,6 +355,11 @@ def test_an_edit_that_cannot_take_the_place_changes_nothing(shell: Shell, tmp_pa
     assert shell.live.entry(old, "cancelled")
     edit(new, 's/"a"/"b"/', 65)
     assert f"its key is that of {other}; nothing was changed" in shell.err
+    text = Path(shell.err.partition("the text is in ")[2].splitlines()[0])
+    assert json.loads(text.read_text())["key"] == "b"
+    for more in ('"every": "1h"', '"action": "cancel"'):
+        edit(new, f's/"meta": {{}}/{more}/', 65)
+        assert "must not stand in a task that is edited" in shell.err
     edit(new, 's/"meta": {}/"after": ["' + new_id() + '"]/', 65)
     assert "no task has this id; nothing was changed" in shell.err
     (tmp_path / "photo").write_text("cat")
