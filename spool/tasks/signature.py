@@ -37,8 +37,13 @@ class Signature:
             raise Invalid(f"args of {self.name}", None, str(problem)) from None
         given: dict[str, Any] = {}
         for name, value in bound.arguments.items():
-            variable = self.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-            given |= value if variable else {name: value}
+            if self.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD:
+                given[name] = value
+                continue
+            for other in self.parameters.keys() & value.keys() - {name}:
+                rule = f"must be given by position: {self.name} has a parameter of this name"
+                raise Invalid(f"args.{other}", value[other], rule)
+            given |= value
         packed: dict[str, Any] = {}
         for name, value in given.items():
             try:

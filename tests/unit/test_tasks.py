@@ -247,6 +247,16 @@ def test_an_argument_may_have_the_name_of_those_that_have_none() -> None:
     assert task("every.named")(every).signature.unpack({"rest": 1}) == ([], {"rest": 1})
 
 
+def test_no_argument_takes_the_place_of_one_that_is_given_by_position() -> None:
+    @task("every.placed")
+    def placed(a: int = 0, /, **rest: int) -> None: ...
+
+    for args in ((1,), ()):
+        with pytest.raises(Invalid, match="position"):
+            placed.document(*args, a=2)
+    assert placed.document(1, rest=2)["args"] == {"a": 1, "rest": 2}
+
+
 def test_current_says_where_it_works() -> None:
     with pytest.raises(RuntimeError, match="no task runs here"):
         current()
