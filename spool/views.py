@@ -61,7 +61,8 @@ class TaskView:
 
     `state` is that of `Listed`, or incoming: dropped, not taken in yet. `attempts` are the records
     of all attempts that have ended, oldest first, as spool(5) describes them; `result` and `error`
-    are those of the newest one. `files`: bytes of each of its files, by name.
+    are those of the newest one. `files`: bytes of each of its files, by name. `signer`: whose key
+    signed it.
     """
 
     id: str
@@ -89,6 +90,7 @@ class TaskView:
     meta: dict[str, Any] = field(default_factory=dict)
     submitted_at: int | None = None
     uid: int | None = None
+    signer: str | None = None
     entry: Entry | None = field(default=None, repr=False)
 
     def plain(self) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class TaskView:
             "files": self.files,
             "meta": self.meta,
             "submitted_at": _maybe(self.submitted_at),
-            "submitted_by": {"uid": self.uid, "key": None},
+            "submitted_by": {"uid": self.uid, "key": self.signer},
         }
 
 
@@ -194,6 +196,7 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         meta=task.meta,
         submitted_at=task.submitted_at,
         uid=task.uid,
+        signer=task.signer,
         entry=entry,
     )
 

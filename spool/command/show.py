@@ -104,6 +104,7 @@ def _show(spool: Spool, task: TaskView, lines: list[dict[str, Any]]) -> None:
             ("args", render.json_line(task.args)),
             *shown.items(),
             ("by", None if task.uid is None else f"uid {task.uid}"),
+            ("signed by", task.signer),
             ("version", task.version),
             ("parent", task.notify),
             ("key", task.key),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from spool import Spool, envelope
+from spool.command.main import main
 from spool.disk import RealDisk
 from spool.errors import Invalid, NotAllowed
 from spool.init import init
@@ -171,6 +174,16 @@ def test_every_wrong_signature_is_refused_in_its_own_words(live: Make, keys: Pat
         assert words in why(spool, one), words
     spool.put("good.json", json.dumps(good).encode())
     assert spool.event("done")["submitted_by"]["key"] == "good@x"
+
+
+def test_who_signed_a_task_is_shown(live: Make, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spool = live()
+    with Spool(spool.root, key=key(keys)) as client:
+        task_id = client.submit("note")
+        by = spool.event("done", task_id)["submitted_by"]
+        assert client.get(task_id).plain()["submitted_by"] == by == {"uid": os.getuid(), "key": "good@x"}
+    assert main(["--spool", str(spool.root), "show", task_id]) == 0
+    assert re.search(r"^signed by +good@x$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_text_counts_once_and_a_task_that_is_sent_again_is_the_same_task(
