@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     denied = _past(spool, ids) if match is None else {}
     ids = [task_id for task_id in ids if task_id not in denied]
     if args.dry_run:
-        return show(spool, args.verb, ids, match, denied)
+        return show(spool, args, ids, match, denied)
     if match is None:
         chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
         actions = [{"action": args.verb, "ids": chunk, **fields} for chunk in chunks]
@@ -106,7 +106,7 @@ def matching(spool: Spool, verb: str, match: dict[str, Any]) -> Iterator[str]:
 
 def show(
     spool: Spool,
-    verb: str,
+    args: argparse.Namespace,
     ids: list[str],
     match: dict[str, Any] | None,
     denied: dict[str, str] | None = None,
@@ -115,17 +115,18 @@ def show(
 
     Why the others are left out goes to standard error. `denied`: what is left out already.
     """
+    from spool.command.submit import show_ids
     from spool.match import TAKES
     from spool.safe import safe
 
+    verb = args.verb
     denied = dict(denied or {})
     if match is None:
         denied |= {task_id: why for task_id in ids if (why := _why_not(spool, verb, task_id))}
     elif match.get("state", TAKES[verb][0]) not in TAKES[verb]:
         denied |= dict.fromkeys(ids, f"a task that is {match['state']} takes no {verb}")
     ids = [task_id for task_id in ids if task_id not in denied]
-    for task_id in ids:
-        print(task_id)
+    show_ids(ids, json=args.json)
     for why in dict.fromkeys(denied.values()):
         print(f"spool: refused: {safe(why)}", file=sys.stderr)
     if sys.stdout.isatty():

@@ -109,12 +109,13 @@ def _order(one: Listed, now: int) -> tuple[int, ...]:
 def _print(
     spool: Spool, args: argparse.Namespace, rows: list[Listed], now: int, more: dict[str, str]
 ) -> None:
+    from spool.command import render
+
     if args.ids:
         for one in rows:
-            print(one.id)
+            print(render.json_line({**more, "id": one.id}) if args.json else one.id)
         return
     from spool import daemons
-    from spool.command import render
     from spool.heldback import HeldBack
     from spool.times import format_utc
 

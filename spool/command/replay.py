@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     with Bar("replay", of="names") as bar:
         ids = options_of.ids_of(args.ids) if match is None else list(_matching(spool, match, bar))
     if args.dry_run:
-        return show(spool, args.verb, ids, match, dict(_refusals(spool, args, ids)))
+        return show(spool, args, ids, match, dict(_refusals(spool, args, ids)))
     if len(ids) > 1 and not args.yes and not _sure(args, ids):
         return EX_DATAERR
     key = args.id or new_id()

@@ -158,7 +158,8 @@ def _json(text: str) -> Any:
 
 def _from_file(args: argparse.Namespace) -> int:
     fields = options_of.given_fields(args, "submit")
-    if fields or any(given is not None for given in (args.task, args.args, args.every)):
+    words = any(given is not None for given in (args.task, args.args, args.every))
+    if fields or words or args.front or args.attach:
         options_of.usage(args, "--file says everything itself: no TASK and no fields beside it")
     spools = options_of.open_spools(args)
     if args.file == "-":

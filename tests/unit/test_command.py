@@ -169,7 +169,8 @@ def test_a_submission_with_every_sets_a_schedule_and_prints_its_name(root: Path,
     ]
     assert say("submit", "a", "--every", "90", "--key", "k", "--json") == (OK, '{"schedule":"k"}\n', "")
     assert dropped(root)[1]["every"] == 90
-    assert say("submit", "--file", "-", "--every", "@daily", stdin='{"task": "a"}')[0] == USAGE
+    for words in (["--every", "@daily"], ["--front"], ["--attach", "a=/x"]):
+        assert say("submit", "--file", "-", *words, stdin='{"task": "a"}')[0] == USAGE
     status, out, err = say("submit", "a", "--every", "@daily", "--at", "+1h")
     assert (status, out, "every says when" in err) == (DATAERR, "", True)
 
@@ -395,6 +396,8 @@ def test_ls_as_json_is_one_object_a_line(root: Path, say: Any) -> None:
     ids = queue(root)
     rows = [json.loads(line) for line in say("ls", "--json")[1].splitlines()]
     assert rows[0]["id"] == ids["runs"]
+    only = [json.loads(line) for line in say("ls", "--json", "--ids")[1].splitlines()]
+    assert only == [{"id": row["id"]} for row in rows]
     assert rows[-1] | {"path": ""} == {
         "id": ids["held"],
         "task": "held",
@@ -816,6 +819,7 @@ def test_a_dry_run_prints_the_ids_that_the_verb_can_be_carried_out_on(
         assert say(verb, "--state", state, "--dry-run")[:2] == (DATAERR, "")
     for state in takes:
         assert say(verb, ids[state], "--dry-run") == (OK, f"{ids[state]}\n", "")
+        assert say(verb, ids[state], "--dry-run", "--json") == (OK, f'{{"id":"{ids[state]}"}}\n', "")
         assert say(verb, "--state", state, "--dry-run") == (OK, f"{ids[state]}\n", "")
     assert dropped(root) == []
 
