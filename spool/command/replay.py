@@ -126,7 +126,7 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     docs = _docs(spool, old, key)
     if len(docs) > 1:
         print(f"spool: replay {key}", file=sys.stderr)
-    made = target.submit_many(docs)
+    made = [task_id for some in _rounds(docs) for task_id in target.submit_many(some)]
     for pattern, count in denied.items():
         why = _why(pattern)
         if pattern.startswith(RESERVED):
@@ -199,6 +199,24 @@ def _docs(spool: Spool, old: dict[str, Task], key: str) -> list[dict[str, Any]]:
             doc["files"] = {name: f"{place}/{name}" for name in doc["files"]}
         docs.append({n: v for n, v in doc.items() if n != "on_failure" or "after" in doc})
     return docs
+
+
+def _rounds(docs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The same, a key once in each, and what others wait for not after them.
+
+    A key comes again once the task before has ended; many at once are to have it once.
+    """
+    rounds: list[list[dict[str, Any]]] = []
+    of_task: dict[str, int] = {}
+    of_key: dict[str, int] = {}
+    for doc in docs:
+        at = max((of_task.get(one, 0) for one in doc.get("after", ())), default=0)
+        if (key := doc.get("key")) is not None:
+            at = of_key[key] = max(at, of_key.get(key, -1) + 1)
+        of_task[doc["id"]] = at
+        rounds += [[] for _ in range(at + 1 - len(rounds))]
+        rounds[at].append(doc)
+    return rounds
 
 
 def _refusals(spool: Spool, args: argparse.Namespace, ids: list[str]) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ import pytest
 from spool import layout, packs
 from spool.command import render
 from spool.command.main import main
+from spool.command.replay import _rounds
 from spool.command.verbs import VERBS
 from spool.errors import EX_CONFIG
 from spool.fields import TAKES
@@ -1231,6 +1232,31 @@ def test_a_group_replayed_elsewhere_waits_for_its_own_and_has_other_results_as_v
     (alone,) = [doc for doc in dropped(tmp_path / "other") if len(doc["tasks"]) == 1]
     assert alone["tasks"][0]["args"] == [{"u": 5}, 5]
     assert not alone["tasks"][0].keys() & {"after", "on_failure"}
+
+
+def test_what_had_a_key_one_after_another_is_replayed_elsewhere_in_files_of_its_own(
+    root: Path, tmp_path: Path, say: Any
+) -> None:
+    one, two, third = (new_id() for _ in range(3))
+    for task_id, doc in ((one, {"key": "k"}), (two, {"key": "k"}), (third, {"after": [two]})):
+        take_in(root, task_id, state="done", doc=doc)
+    init(str(tmp_path / "other"))
+    status, out, _ = say("replay", third, one, two, "--into", str(tmp_path / "other"), "--yes", "--json")
+    assert status == OK
+    files = [[task["replay_of"] for task in doc["tasks"]] for doc in dropped(tmp_path / "other")]
+    assert [len({one, two} & {*names}) for names in files] == [1, 1]
+    assert len(json.loads(out)["ids"]) == 3
+
+
+def test_a_task_is_replayed_with_or_after_the_one_it_waits_for() -> None:
+    docs: list[dict[str, Any]] = [
+        {"id": "1", "key": "k"},
+        {"id": "2", "key": "k"},
+        {"id": "3", "after": ["2", "gone"], "key": "other"},
+        {"id": "4", "key": "other"},
+        {"id": "5"},
+    ]
+    assert [[doc["id"] for doc in some] for some in _rounds(docs)] == [["1", "5"], ["2", "3"], ["4"]]
 
 
 def test_status_of_two_daemons_says_which_one_each_line_is_of() -> None:
