@@ -132,7 +132,8 @@ class Spool(Control):
         what is copied and comes with the task. The other fields are those
         of spool(5). Give an `id` of your own to make a resend safe.
 
-        Raises Invalid before anything is written; Full, NotAllowed, NotASpool: nothing is submitted.
+        Raises Invalid before anything is written; Full, NotAllowed, NotASpool: what was written is
+        taken back, if spoold has not taken it in already.
         """
         doc = fields(
             task=task, args=args, id=id, at=at, deadline=deadline, lead=lead, tz=tz,

@@ -153,7 +153,9 @@ class Drops:
         name = problem.filename or ""
         place = f"{self.root}/{layout.parent_of(name) or name}".rstrip("/")
         if isinstance(problem, DiskFull):
-            return Full(f"{place}: {problem.strerror}; nothing was submitted")
+            begun = "what spoold has not taken in already is taken back"
+            told = begun if self._moved else "nothing was submitted"
+            return Full(f"{place}: {problem.strerror}; {told}")
         if isinstance(problem, Missing):
             why = f"has no {self.box.tmp}/ or {self.box.incoming}/ any more; mend it with `spool init`"
             return NotASpool(self.root, why)

@@ -142,7 +142,7 @@ class Refused(SpoolError):
 
 
 class Full(SpoolError):
-    """The disk has no room (or no inode) for it: nothing was submitted; try again when there is room."""
+    """The disk has no room (or no inode) for it; its text says what was submitted: try again later."""
 
     exit_code = EX_TEMPFAIL
 
