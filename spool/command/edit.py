@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
                 after["on_duplicate"] = "replace"
             _replace(spool, args, after)
     except BaseException:
-        print(f"spool: the text is in {path}", file=sys.stderr)
+        if os.path.exists(path):
+            print(f"spool: the text is in {path}", file=sys.stderr)
         raise
     os.unlink(path)
     return 0
@@ -96,6 +97,7 @@ def _edited(spool: Spool, path: str) -> dict[str, Any]:
         try:
             done = subprocess.run([*shlex.split(editor), path], check=False)
         except (OSError, ValueError) as problem:
+            os.unlink(path)
             why = problem.strerror if isinstance(problem, OSError) else problem
             raise Invalid("VISUAL or EDITOR", editor, f"cannot be run: {why}") from None
         if done.returncode:

@@ -376,6 +376,7 @@ def test_an_edit_that_cannot_take_the_place_changes_nothing(shell: Shell, tmp_pa
         shell.env["EDITOR"] = wrong
         shell("edit", brings, status=65)
         assert wrong in shell.err
+        assert "the text is in" not in shell.err
 
 
 def test_filters_name_tasks_and_nothing_is_done_to_all_unless_it_is_said(shell: Shell) -> None:
