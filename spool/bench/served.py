@@ -39,7 +39,7 @@ timeout = "10m"
 NODE = "bench"
 
 
-class NotServed(SpoolError):
+class NoDaemon(SpoolError):
     """The daemon of a spool that is measured has not come up."""
 
 
@@ -101,7 +101,7 @@ class Served:
         end = time.monotonic() + PATIENCE
         while not status.exists() or json.loads(status.read_bytes())["pid"] != self.process.pid:
             if self.process.poll() is not None or time.monotonic() > end:
-                raise NotServed(f"{self.root}: spoold does not serve")
+                raise NoDaemon(f"{self.root}: spoold does not serve")
             time.sleep(0.01)
 
     def popen(self) -> subprocess.Popen[bytes]:

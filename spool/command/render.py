@@ -9,8 +9,9 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from spool.machine import zone_of
+from spool.names import MAX_US
 from spool.safe import safe, safe_json
-from spool.times import DAY, format_local, format_span
+from spool.times import format_local, format_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -109,8 +110,9 @@ def until(us: int, now: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration in seconds for people."""
-    return format_span(round(seconds * 1e6)) if seconds < DAY else "?"
+    """A duration in seconds for people; no record tells of one that is longer than our calendar."""
+    us = seconds * 1e6
+    return format_span(round(us)) if us < MAX_US else "?"
 
 
 def progress(told: Mapping[str, Any]) -> str:

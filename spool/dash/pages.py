@@ -173,7 +173,7 @@ def task(source: Source, task_id: str) -> dict[str, Any]:
     logs = {n: spool.disk.info(layout.log(task_id, n)) for n in attempts}
     running = next((run(r, source.moment) for r in source.moment.running if r["id"] == task_id), None)
     return {
-        "task": view, "why": explain.line(view) if len(story.lines) < LINES else "", "story": story,
+        "task": view, "why": explain.line(view), "story": story,
         "records": list(reversed(view.attempts)), "running": running,
         "logs": {n: info.size for n, info in logs.items() if info is not None},
         "log_of": max((n for n, info in logs.items() if info is not None), default=None),

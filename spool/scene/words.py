@@ -29,9 +29,9 @@ def number(many: float) -> str:
 def short(many: float) -> str:
     """1234567 as 1.2M, in at most four characters, for where there is no room."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if many >= 10 * size or (many >= size and letter != "k"):
-            value = many / size
-            return f"{value:.1f}{letter}" if value < 10 else f"{value:.0f}{letter}"
+        value = many / size
+        if value >= (9.9995 if letter == "k" else 0.9995):  # what rounding would make five characters
+            return f"{value:.1f}{letter}" if value < 9.95 else f"{value:.0f}{letter}"
     return f"{many:.0f}"
 
 

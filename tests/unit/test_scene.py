@@ -214,6 +214,9 @@ def test_a_filter_is_a_beginning_a_pattern_or_a_part_of_an_id(root: Path) -> Non
 
 def test_words() -> None:
     assert [short(n) for n in (0, 999, 9999, 12_345, 1_234_567)] == ["0", "999", "9999", "12k", "1.2M"]
+    assert [short(n) for n in (9999.5, 999_499, 999_500, 9_949_999, 9_950_000, 999_500_000)] == [
+        "10k", "999k", "1.0M", "9.9M", "10M", "1.0G",
+    ]  # fmt: skip
     assert [seconds(s) for s in (None, 0.0025, 0.25, 2.5, 125, 7500)] == [
         "-", "2.5 ms", "250 ms", "2.5 s", "2:05", "2 h 5 min"
     ]  # fmt: skip
