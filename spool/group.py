@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from spool.errors import Invalid
-from spool.times import DAY, HOUR, MINUTE, format_utc, parse_utc
+from spool.times import DAY, HOUR, MINUTE, format_utc, maybe_utc, parse_utc
 
 VERSION = 1
 STATES = ("open", "resolved", "muted")
@@ -127,7 +127,7 @@ class Group(Struct, kw_only=True):
             "message": self.message,
             "place": list(self.place),
             "state": self.state,
-            "until": None if self.until is None else format_utc(self.until),
+            "until": maybe_utc(self.until),
             "by": self.by,
             "count": self.count,
             "failed": self.failed,

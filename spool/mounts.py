@@ -14,11 +14,12 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(Struct, frozen=True):
-    """One mount: where, its type (fuse.sshfs, nfs4, ext4 ...), its options."""
+    """One mount: where, its type (fuse.sshfs, nfs4, ext4 ...), its options, the device or server."""
 
     place: str
     type: str
     options: frozenset[str]
+    source: str = ""
 
     @property
     def network(self) -> bool:
@@ -58,4 +59,4 @@ def _parse(line: str) -> Mount | None:
         return None
     options = frozenset((*first[5].split(","), *(last[2].split(",") if len(last) > 2 else ())))
     place = _OCTAL.sub(lambda m: chr(int(m[1], 8)), first[4])
-    return Mount(place, last[0], options)
+    return Mount(place, last[0], options, last[1])

@@ -12,7 +12,7 @@ from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
 from spool.machine import zone_of
 from spool.owncopy import Task, canonical, digest_of
 from spool.schedule import ON_TIME, occurrence_id, shift
-from spool.times import format_utc, parse_utc
+from spool.times import format_utc, maybe_utc, parse_utc
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -102,7 +102,7 @@ def encode(marks: dict[str, Mark]) -> bytes:
         name: {
             "rule": mark.rule,
             "until": format_utc(mark.until),
-            "last": None if mark.last is None else format_utc(mark.last),
+            "last": maybe_utc(mark.last),
         }
         for name, mark in marks.items()
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool.errors import Invalid
-from spool.times import format_utc
+from spool.times import format_utc, maybe_utc
 
 if TYPE_CHECKING:
     from spool.actions import Task
@@ -57,9 +57,9 @@ def record(  # noqa: PLR0913 - the facts of an attempt
         "submitted_at": format_utc(task.submitted_at),
         "submitted_by": {"uid": task.uid, "key": task.signer},
         "at": format_utc(entry.time),
-        "deadline": _maybe(entry.deadline),
-        "started_at": _maybe(started),
-        "ended_at": _maybe(ended),
+        "deadline": maybe_utc(entry.deadline),
+        "started_at": maybe_utc(started),
+        "ended_at": maybe_utc(ended),
         "seconds": None,
         "peak_rss": None,
         "node": node,
@@ -74,7 +74,7 @@ def record(  # noqa: PLR0913 - the facts of an attempt
     if task.recurring is not None:
         found["recurring"] = task.recurring
     if "next_at" in more:
-        more["next_at"] = _maybe(more["next_at"])
+        more["next_at"] = maybe_utc(more["next_at"])
     found.update(more)
     return found
 
@@ -98,7 +98,3 @@ def decode(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):
         raise Invalid("record", None, "is not an object with an id")
     return found
-
-
-def _maybe(us: int | None) -> str | None:
-    return None if us is None else format_utc(us)

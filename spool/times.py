@@ -192,6 +192,11 @@ def format_utc(us: int) -> str:
     return f"{date_of(us)}T{clock[:2]}:{clock[2:4]}:{clock[4:]}Z"
 
 
+def maybe_utc(us: int | None) -> str | None:
+    """The same of one that there need not be."""
+    return None if us is None else format_utc(us)
+
+
 def format_local(us: int, zone: tzinfo | None = None) -> str:
     """An instant for people, to the second: 2026-11-21 15:30:00 CET."""
     return datetime.fromtimestamp(us // SECOND, zone or UTC).strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.errors import Invalid
 from spool.names import parse_event
-from spool.times import format_utc, parse_utc
+from spool.times import format_utc, maybe_utc, parse_utc
 
 if TYPE_CHECKING:
     from spool.names import Entry
@@ -47,7 +47,7 @@ class Listed:
             "state": self.state,
             "priority": self.priority,
             "at": format_utc(self.at),
-            "deadline": _maybe(self.deadline),
+            "deadline": maybe_utc(self.deadline),
             "attempt": self.attempt,
             "why": self.why or None,
             "node": self.node,
@@ -101,8 +101,8 @@ class TaskView:
             "args": self.args,
             "state": self.state,
             "priority": self.priority,
-            "at": _maybe(self.at),
-            "deadline": _maybe(self.deadline),
+            "at": maybe_utc(self.at),
+            "deadline": maybe_utc(self.deadline),
             "attempt": self.attempt,
             "attempts": list(self.attempts),
             "result": self.result,
@@ -119,7 +119,7 @@ class TaskView:
             "on_failure": self.on_failure,
             "files": self.files,
             "meta": self.meta,
-            "submitted_at": _maybe(self.submitted_at),
+            "submitted_at": maybe_utc(self.submitted_at),
             "submitted_by": {"uid": self.uid, "key": self.signer},
         }
 
@@ -255,7 +255,3 @@ def event_of(name: str, parent: str, record: dict[str, Any]) -> Event:
 def attempt(state: str, entry: Entry) -> int:
     """The number of the attempt that runs or comes next; of what has failed, the last that ran."""
     return entry.attempt - (state == layout.FAILED and entry.fails > 0)
-
-
-def _maybe(us: int | None) -> str | None:
-    return None if us is None else format_utc(us)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
+from spool.mounts import mount_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -99,17 +101,14 @@ def listing(about: dict[str, Any]) -> str:
 
 def file_system(place: Path) -> str:
     """Type and device of the file system a path is on; for ext4 whether it has a journal."""
-    best, found = "", "unknown"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        mount, (kind, device, *_) = left.split()[4], right.split()
-        if place.is_relative_to(mount) and len(mount) >= len(best):
-            best, found = mount, f"{kind} on {device}"
-            if kind == "ext4":
-                number = os.stat(mount).st_dev
-                name = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
-                journal = any(Path("/proc/fs/jbd2").glob(f"{name}-*"))
-                found += ", journal" if journal else ", no journal"
+    mount = mount_of(str(place))
+    if mount is None:
+        return "unknown"
+    found = f"{mount.type} on {mount.source}"
+    if mount.type == "ext4":
+        number = os.stat(mount.place).st_dev
+        name = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
+        found += ", journal" if any(Path("/proc/fs/jbd2").glob(f"{name}-*")) else ", no journal"
     return found
 
 

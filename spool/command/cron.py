@@ -100,7 +100,7 @@ def _zone(schedule: Recurring, known: Settings) -> tzinfo:
 def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     from spool.command import render
     from spool.scene import recurring
-    from spool.times import format_utc
+    from spool.times import maybe_utc
 
     now = _now()
     found = {row["name"]: row for row in recurring.rows(spool.disk, known, now)}
@@ -108,7 +108,7 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     rows = [found[name] for name in names or found]
     if args.json:
         for row in rows:
-            times = {k: None if row[k] is None else format_utc(row[k]) for k in ("next", "last")}
+            times = {k: maybe_utc(row[k]) for k in ("next", "last")}
             print(render.json_line({**row, **times}))
         return 0
     table = []

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from spool import layout
 from spool.command.render import clock, when
-from spool.daemons import last_seen
+from spool.daemons import last_seen, start_hint
 from spool.dash import plots
 from spool.dash.flows import RANGES, clocks, flow
 from spool.dash.plots import Frame, Series
@@ -70,6 +70,7 @@ def head(source: Source) -> dict[str, Any]:
     return {
         "facts": Facts(moment, moment.now),
         "spool": moment.status["spool"],
+        "start": "" if alive else start_hint(moment.status["spool"]),
         "states": sorted({str(node.get("state")) for node in alive}),
         "alive": alive,
         "held_up": held,
@@ -92,26 +93,13 @@ def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         "ranges": RANGES,
         **flow(source, chosen, moment.now),
         "next": [{**node["next"], "node": node.get("node")} for node in moment.alive if node.get("next")],
-        "runs": [run(row, moment) for row in moment.running[:12]],
+        "runs": [moment.run(row) for row in moment.running[:12]],
         "runs_more": max(0, sum(n.get("running_total", 0) for n in moment.alive) - 12),
         "waits": of_all(moment.alive, lambda us: clock(us, moment.now)),
         "groups": [g for g in moment.groups if g.state == "open"][:6],
         "outboxes": {p: n for p, n in moment.status["outboxes"].items() if n},
         "reading": source.left if source.left > 1 << 20 else 0,
     }
-
-
-def run(row: dict[str, Any], moment: Moment) -> dict[str, Any]:
-    """One that runs, with how far it is: `percent` by its own word, `guess` by what is usual."""
-    spent = max(0.0, (moment.now - parse_utc(row["started_at"])) / 1e6)
-    usual = moment.usual.get(str(row["task"]))
-    progress = row.get("progress") or {}
-    percent = progress.get("percent")
-    percent = percent if isinstance(percent, int | float) else None
-    guess = min(99.0, 100 * spent / usual) if usual and percent is None else None
-    slow = usual is not None and spent > 2 * usual + 1
-    return {**row, "spent": spent, "usual": usual, "percent": percent, "guess": guess, "slow": slow,
-            "note": progress.get("note")}  # fmt: skip
 
 
 def queue(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
@@ -149,7 +137,7 @@ def tasks(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     rows, age = source.list(
         (state, wanted), lambda disk: lists.told(disk, lists.newest(disk, state, MANY, wanted))
     )
-    found = {str(row["id"]): run(row, source.moment) for row in source.moment.running}
+    found = {str(row["id"]): source.moment.run(row) for row in source.moment.running}
     return {"state": state, "wanted": wanted, "rows": rows, "age": age, "many": MANY, "running": found,
             "held": HELD, "choices": [s for s in layout.STATES if s != layout.PENDING]}  # fmt: skip
 
@@ -171,7 +159,8 @@ def task(source: Source, task_id: str) -> dict[str, Any]:
     if view.state == layout.RUNNING:
         attempts.append(view.attempt)
     logs = {n: spool.disk.info(layout.log(task_id, n)) for n in attempts}
-    running = next((run(r, source.moment) for r in source.moment.running if r["id"] == task_id), None)
+    moment = source.moment
+    running = next((moment.run(row) for row in moment.running if row["id"] == task_id), None)
     return {
         "task": view, "why": explain.line(view), "story": story,
         "records": list(reversed(view.attempts)), "running": running,

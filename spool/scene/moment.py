@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from spool import errorgroups, layout
 from spool.errors import Invalid
-from spool.times import DAY, WEEK
+from spool.times import DAY, WEEK, parse_utc
 
 if TYPE_CHECKING:
     from spool.client import Spool
@@ -40,6 +40,18 @@ class Moment(Struct, kw_only=True):
         """What runs, on all nodes that are alive, each with its `node`; longest first."""
         rows = [{**row, "node": n["node"]} for n in self.alive for row in n.get("running") or []]
         return sorted(rows, key=lambda row: str(row.get("started_at")))
+
+    def run(self, row: dict[str, Any]) -> dict[str, Any]:
+        """One that runs, with how far it is: `percent` by its own word, `guess` by what is usual."""
+        spent = max(0.0, (self.now - parse_utc(row["started_at"])) / 1e6)
+        usual = self.usual.get(str(row["task"]))
+        progress = row.get("progress") or {}
+        percent = progress.get("percent")
+        percent = percent if isinstance(percent, int | float) else None
+        guess = min(99.0, 100 * spent / usual) if usual and percent is None else None
+        slow = usual is not None and spent > 2 * usual + 1
+        return {**row, "spent": spent, "usual": usual, "percent": percent, "guess": guess, "slow": slow,
+                "note": progress.get("note")}  # fmt: skip
 
 
 class Gatherer:

@@ -80,16 +80,13 @@ def _row(key: str, *cells: object) -> Row:
 def _running(moment: Moment, wanted: str) -> Table:
     heads = ("TASK", "ID", "TRY", "CLASS", "PROGRESS", "FOR", "USUAL", "BY", "NOTE")
     rows = []
-    for run in moment.running:
+    for run in map(moment.run, moment.running):
         task, task_id = str(run["task"]), str(run["id"])
         if not is_wanted(wanted, task, task_id):
             continue
-        spent = max(0.0, (moment.now - parse_utc(run["started_at"])) / 1e6)
-        usual = moment.usual.get(task)
-        note = str((run.get("progress") or {}).get("note") or "")
+        note = str(run["note"] or "")
         if run.get("ending"):
             note = f"ending: {run['ending']} {note}"
-        slow = usual is not None and spent > 2 * usual + 1
         rows.append(
             _row(
                 task_id,
@@ -97,9 +94,9 @@ def _running(moment: Moment, wanted: str) -> Table:
                 _tail(task_id),
                 run.get("attempt"),
                 run.get("class"),
-                progress(run, spent, usual),
-                (seconds(spent), "yellow" if slow else ""),
-                (seconds(usual), "dim"),
+                progress(run),
+                (seconds(run["spent"]), "yellow" if run["slow"] else ""),
+                (seconds(run["usual"]), "dim"),
                 run.get("handler") or run.get("parent"),
                 note,
             )
@@ -107,14 +104,12 @@ def _running(moment: Moment, wanted: str) -> Table:
     return Table(heads, rows, "nothing runs")
 
 
-def progress(run: dict[str, Any], spent: float, usual: float | None) -> tuple[str, str]:
+def progress(run: dict[str, Any]) -> tuple[str, str]:
     """A bar: what the task says of itself; else, dimmed, the share of the usual time."""
-    percent = (run.get("progress") or {}).get("percent")
-    if isinstance(percent, int | float):
+    percent, guess = run["percent"], run["guess"]
+    if percent is not None:
         return f"{bar(percent / 100, BAR - 5)}{percent:>4.0f}%", "cyan"
-    if usual:
-        return bar(min(0.99, spent / usual), BAR - 5), "dim"
-    return "", ""
+    return ("", "") if guess is None else (bar(guess / 100, BAR - 5), "dim")
 
 
 def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from spool.layout import PAUSES
-from spool.times import format_utc
+from spool.times import maybe_utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -378,10 +378,6 @@ Event = (
 )
 
 
-def _text(us: int | None) -> str | None:
-    return None if us is None else format_utc(us)
-
-
 # Actions: what the world is to do.
 
 
@@ -539,7 +535,9 @@ class Rows(Struct, frozen=True):
 
     def written(self) -> list[dict[str, Any]]:
         """The rows as they stand in the file: instants as text."""
-        return [{k: _text(v) if k in ("since", "until") else v for k, v in r.items()} for r in self.rows]
+        return [
+            {k: maybe_utc(v) if k in ("since", "until") else v for k, v in r.items()} for r in self.rows
+        ]
 
 
 class Seek(Struct, frozen=True):

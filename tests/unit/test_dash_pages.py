@@ -325,6 +325,11 @@ def test_an_hour_that_the_clock_skips_has_none_and_one_that_comes_twice_has_both
     assert {hour: n for _, row in days for hour, (_, n) in enumerate(row) if n} == cells
 
 
+def test_where_nothing_runs_the_command_that_helps_can_be_pasted(tmp_path: Path) -> None:
+    init(str(tmp_path / "my spool"))
+    assert f"spoold --spool &#39;{tmp_path}/my spool&#39;" in page(Site(tmp_path / "my spool"), "/")
+
+
 def test_a_group_whose_mute_has_ended_is_open_wherever_it_is_told(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
