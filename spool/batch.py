@@ -29,6 +29,9 @@ def with_id(task: object, field: str) -> dict[str, Any]:
     """The fields of a task, its id among them, a new one where it has none. Invalid names `field`."""
     if not isinstance(task, Mapping):
         raise Invalid(field, task, "must be an object with the fields of a task")
+    if "id" not in task and not isinstance(task.get("files", {}), Mapping):
+        rule = "must be an object, name -> path: these are copied"  # by other means only to a known id
+        raise Invalid(f"{field}.files".lstrip("."), task["files"], rule)
     return {"id": new_id(), **task}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
 from spool.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import tzinfo
 
 When: TypeAlias = datetime | date | timedelta | str | int | float
@@ -19,6 +19,7 @@ Span: TypeAlias = timedelta | str | int | float
 Backoff: TypeAlias = "Span | Mapping[str, Any]"
 
 INSTANTS = ("at", "deadline", "until")
+PLACES = 8  # of a path that is told, at most
 LAST_ZONE = timezone(timedelta(hours=-12))  # where a local time comes last
 
 
@@ -48,22 +49,63 @@ def encoded(
         raise Invalid(_no_json(doc), None, f"must be JSON: {problem}") from None
     if b"null" in data:
         _refuse_nan(doc, "")
+    if len(data) > limit:
+        rule = f"must leave the action at most {limit} bytes (max_action_bytes), not {len(data)}"
+        raise _too_much(doc, _size, rule)
     from spool.actions import interpret  # milliseconds that who only looks need not spend
     from spool.strict import DEPTH, decode
 
-    read = decode(data, limit=limit, depth=DEPTH - within)
+    try:
+        read = decode(data, limit=limit, depth=DEPTH - within)
+    except Invalid as problem:  # that is all that can be wrong with it
+        raise _too_much(doc, _depth, f"{problem.rule}, with what it stands in") from None
     interpret(read, now=now, dropped=now, zone=zone or LAST_ZONE, uid=None)
     return data
 
 
 def _no_json(doc: dict[str, Any]) -> str:
-    """The first field that cannot be written; where they all can, it is their names that cannot."""
-    for name, value in doc.items():
-        try:
-            orjson.dumps(value)
-        except TypeError:
-            return str(name)
-    return "document"
+    """The first place that cannot be written; where all in it can, it is their names that cannot."""
+    where, value = "", cast("Any", doc)
+    for _ in range(PLACES):
+        for name, inner in _inside(value):
+            try:
+                orjson.dumps(inner)
+            except TypeError:
+                where, value = f"{where}{name}", inner
+                break
+        else:
+            break
+    return where.removeprefix(".") or "document"
+
+
+def _inside(value: Any) -> Iterable[tuple[str, Any]]:
+    """What a value holds, as a path goes on to it."""
+    from spool.strict import label
+
+    if isinstance(value, dict):
+        return ((f".{label(str(name))}", inner) for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ((f"[{index}]", inner) for index, inner in enumerate(value))
+    return ()
+
+
+def _too_much(doc: dict[str, Any], weigh: Callable[[Any], int], rule: str) -> Invalid:
+    """The field that weighs most is named, of `args` the argument."""
+    name, value = max(_inside(doc), key=lambda row: weigh(row[1]))
+    field = name.removeprefix(".")
+    if field == "args":
+        rule += "; put what is large into a file, and submit its path or attach it (files)"
+        if isinstance(value, dict) and value:
+            field += max(_inside(value), key=lambda row: weigh(row[1]))[0]
+    return Invalid(field, None, rule)
+
+
+def _size(value: Any) -> int:
+    return len(orjson.dumps(value))
+
+
+def _depth(value: Any) -> int:
+    return 1 + max((_depth(inner) for _, inner in _inside(value)), default=0)
 
 
 def _field(name: str, value: Any) -> Any:
@@ -99,10 +141,7 @@ def _seconds(value: timedelta) -> str:
 def _refuse_nan(value: object, where: str) -> None:
     """JSON has no NaN and no infinity: orjson would write null, and something else would arrive."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise Invalid(where or "document", None, "must hold no NaN or infinity: they are not JSON")
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _refuse_nan(inner, f"{where}.{name}" if where else str(name))
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            _refuse_nan(inner, f"{where}[{index}]")
+        rule = "must hold no NaN or infinity: they are not JSON"
+        raise Invalid(where.removeprefix(".") or "document", None, rule)
+    for name, inner in _inside(value):
+        _refuse_nan(inner, f"{where}{name}")

@@ -154,7 +154,7 @@ class Spool(Control):
             return str(task.get("key", task["task"]))
         # The file is named by the id. A chosen one may come twice, and no drop replaces another.
         suffix = f"-{new_id()[-8:]}" if "id" in task else ""
-        doc = {"id": new_id(), **task}
+        doc = with_id(task, "")
         name = f"{doc['id']}{suffix}.json"
         if not isinstance(files := doc.get("files"), Mapping):
             self._drop(name, self.preview(doc))

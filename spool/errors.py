@@ -200,6 +200,8 @@ def _as_json(value: object) -> str:
         return json.dumps(value)
     except (TypeError, ValueError):
         return repr(value)
+    except RecursionError:
+        return "..."
 
 
 def _short(value: object, limit: int = 60) -> str:

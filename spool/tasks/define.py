@@ -122,6 +122,8 @@ class Task(Generic[P, R]):
             raise Invalid("from_version", from_version, "has an upgrade already")
         default = from_version + 1 if isinstance(from_version, int) else self.version
         target = default if to_version is None else to_version
+        if type(target) is not int:
+            raise Invalid("to_version", target, "must be an integer: only what came before has others")
         if target > self.version or (isinstance(from_version, int) and target <= from_version):
             rule = f"must lead to a later version, at most {self.version}, not to {target}"
             raise Invalid("from_version", from_version, rule)
@@ -158,6 +160,16 @@ class Policy:
     aliases: tuple[str, ...] = ()
 
 
+def _check(options: Options) -> None:
+    """Only options: what is checked otherwise, such as `args`, is not replaced unseen."""
+    known = Options.__optional_keys__
+    for name, value in options.items():
+        if name not in known and name[:2] != "x-":
+            from spool.fields import nearest
+
+            raise Invalid(name, value, "is no option of a submission", nearest(name, known))
+
+
 @dataclass(frozen=True, slots=True)
 class Bound(Generic[P, R]):
     """A task with options for one submission."""
@@ -165,6 +177,10 @@ class Bound(Generic[P, R]):
     task: Task[P, R]
     options: Options
     spool: Spool | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        _check(self.options)
+        _check_spool(self.spool)
 
     def with_options(self, *, spool: Spool | None = None, **options: Unpack[Options]) -> Bound[P, R]:
         """The same with further options."""
@@ -216,6 +232,7 @@ def task(
     if type(version) is not int or version < 0:
         raise Invalid("version", version, "must be an integer, 0 or more")
     if options:  # as the first submission would find out
+        _check(options)
         encoded({"task": "any", **fields(**options)}, MAX_ACTION_BYTES, time.time_ns() // 1000)
     if isinstance(aliases, str) or not isinstance(aliases, Iterable):
         raise Invalid("aliases", aliases, "must be a list of names")
@@ -226,6 +243,8 @@ def task(
     )
 
     def mark(function: Callable[P, R]) -> Task[P, R]:
+        if not callable(function) or not hasattr(function, "__qualname__"):
+            raise Invalid("task", str(name or function), "must be a function: write one that calls it")
         own = name or f"{function.__module__}.{function.__qualname__}"
         for one in (own, *policy.aliases):
             if not isinstance(one, str) or not is_task(one):
@@ -251,9 +270,15 @@ _chosen: Spool | None = None
 _found: tuple[str | None, Spool] | None = None
 
 
+def _check_spool(spool: object) -> None:
+    if spool is not None and not hasattr(spool, "submit_one"):
+        raise Invalid("spool", str(spool), "must be a Spool, not its path: Spool(path)")
+
+
 def use(spool: Spool | None) -> None:
     """Set the spool that tasks of this process are submitted to; None: $SPOOL_DIR, else the user's."""
     global _chosen  # noqa: PLW0603 - one for the process is what it is for
+    _check_spool(spool)
     _chosen = spool
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+import re
+from enum import Enum
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from spool.errors import Invalid
 from spool.results import named
@@ -11,6 +14,7 @@ from spool.results import named
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+SHOWN = 20  # values of an enum
 Call = tuple[list[Any], dict[str, Any]]
 
 
@@ -26,6 +30,8 @@ class Signature:
         for parameter in self.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 raise Invalid(f"task {name}", f"*{parameter.name}", "must have a name for every argument")
+            if parameter.name.startswith("__"):
+                raise Invalid(f"task {name}", parameter.name, "must not begin with two underscores")
 
     def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """A call as the `args` of a task; Invalid names the parameter that does not fit."""
@@ -66,11 +72,16 @@ class Signature:
             every = {*self._order[0], *self._order[1]}
             extra = {k: v for k, v in args.items() if k not in every}
         known = {k: v for k, v in args.items() if k not in extra} if extra else args
-        extra = {name: self._other(name, value) for name, value in extra.items()}
+        extra = {name: self._alone(name, self._others, extra) for name in extra}
         try:
             found = msgspec.convert(known, struct, strict=True, str_keys=True)
         except msgspec.ValidationError as problem:
             raise self._misfit(str(problem), known) from None
+        except Exception:
+            for name, kind, _ in self._expected():
+                if name in known:
+                    self._alone(name, kind, known)
+            raise
         positional, named = self._order
         have = found.__struct_fields__
         values = {n: v for n in have if (v := getattr(found, n)) is not msgspec.UNSET}
@@ -92,17 +103,26 @@ class Signature:
                 "args", fields, kw_only=True, forbid_unknown_fields=True, frozen=True
             )
             for kind in (struct, self._others):
-                msgspec.convert({}, msgspec.defstruct("probe", [("args", kind | None, None)]))
+                _probe(kind)
         except (TypeError, ValueError) as problem:
-            text = " ".join(str(problem).split())
-            raise Invalid(
-                f"task {self.name}", None, f"has an annotation JSON cannot fill: {text}"
-            ) from None
+            for name, kind, _ in self._expected():
+                self._check(name, kind)
+            raise self._unusable(None, problem) from None
         kinds = {p.name: p.kind for p in self.parameters.values()}
         first = [n for n, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_ONLY]
         self._order = first, [field[0] for field in fields if field[0] not in first]
         self._struct = struct
         return struct
+
+    def _check(self, name: str, kind: Any) -> None:
+        try:
+            _probe(kind)
+        except (TypeError, ValueError) as problem:
+            raise self._unusable(name, problem) from None
+
+    def _unusable(self, name: str | None, problem: Exception) -> Invalid:
+        text = " ".join(str(problem).split())
+        return Invalid(f"task {self.name}", name, f"has an annotation JSON cannot fill: {text}")
 
     def _expected(self) -> Iterator[tuple[str, Any, bool]]:
         """The arguments by name: annotation, and whether each is required."""
@@ -125,15 +145,18 @@ class Signature:
             else:
                 yield name, kind, name in table.__required_keys__
 
-    def _other(self, name: str, value: Any) -> Any:
-        """A value of `**name` as its annotation says."""
+    def _alone(self, name: str, kind: Any, args: dict[str, Any]) -> Any:
+        """One of these arguments as its annotation says."""
         import msgspec
 
         try:
-            return msgspec.convert(value, self._others, strict=True, str_keys=True)
+            return msgspec.convert(args[name], kind, strict=True, str_keys=True)
         except msgspec.ValidationError as problem:
             what, _, where = str(problem).partition(" - at `$")
-            raise self._misfit(f"{what} - at `$.{name}{where or '`'}", {name: value}) from None
+            raise self._misfit(f"{what} - at `$.{name}{where or '`'}", args) from None
+        except Exception as problem:  # noqa: BLE001 - a class that checks itself may raise anything
+            rule = f"must fit its annotation: {type(problem).__name__}: {problem}"
+            raise Invalid(f"args.{name}", args[name], rule) from None
 
     def _hints(self, of: Any) -> dict[str, Any]:
         try:
@@ -158,11 +181,36 @@ class Signature:
         path = where.rstrip("`").lstrip(".")
         name = path.partition(".")[0].partition("[")[0]
         rule = f"must fit its annotation: {what[:1].lower()}{what[1:]}"
+        if what.startswith("Invalid enum value"):
+            kinds = {one: kind for one, kind, _ in self._expected()}
+            below = re.sub(r"\[[^]]*\]", "", path).split(".")[1:]
+            allowed = dict.fromkeys(map(repr, _allowed(kinds.get(name, self._others), below)))
+            if allowed:
+                more = ", ..." if len(allowed) > SHOWN else ""
+                rule += f"; allowed are {', '.join(islice(allowed, SHOWN))}{more}"
         return Invalid(f"args.{path}" if path else "args", args.get(name), rule)
 
     _open = False  # whether there are others than the named ones, of this annotation
     _others: Any = Any
     _order: tuple[list[str], list[str]] = ([], [])
+
+
+def _probe(kind: Any) -> None:
+    """Whether msgspec takes an annotation: it is looked at when it is used first."""
+    import msgspec
+
+    msgspec.convert({}, msgspec.defstruct("probe", [("args", kind | None, None)]))
+
+
+def _allowed(kind: Any, path: list[str]) -> list[Any]:
+    """What the enums and literals of an annotation allow, at the fields of this path in it."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [one.value for one in kind]
+    if path and getattr(kind, "__annotations__", None):
+        return _allowed(get_type_hints(kind).get(path[0]), path[1:])
+    return [one for inner in get_args(kind) for one in _allowed(inner, path)]
 
 
 def _form(kind: Any) -> str | None:

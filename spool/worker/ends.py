@@ -54,6 +54,8 @@ def result_end(value: Any, limit: int, times: Times) -> End:
 def _struct(value: Any) -> Any:
     if hasattr(value, "__struct_fields__"):
         return msgspec.to_builtins(value)
+    if isinstance(value, tuple):
+        return tuple(value)  # a named one
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 

@@ -31,13 +31,16 @@ from spool import (
     Spool,
     TimedOut,
     layout,
+    task,
 )
 from spool.actions import encode_task, interpret
+from spool.command.main import main
 from spool.disk import DiskFull, RealDisk
 from spool.drop import Box
 from spool.init import default_dir, init
 from spool.names import Entry, event_name, new_id
 from spool.strict import decode
+from spool.testing import Tester
 
 NOW = time.time_ns() // 1000 - 3_600_000_000
 YEAR = date.today().year + 1
@@ -292,9 +295,11 @@ def test_durations_may_be_timedeltas(root: Path, client: Spool) -> None:
         ("args", lambda c: c.submit("a", float("inf"))),
         ("args", lambda c: c.submit("a", {1: 2})),
         ("args", lambda c: c.submit("a", object())),
-        ("document", lambda c: c.submit("a", "x" * (1 << 20))),
+        ("args", lambda c: c.submit("a", "x" * (1 << 20))),
+        ("args.y", lambda c: c.submit("a", {"x": [1], "y": "x" * (1 << 20)})),
+        ("args.x[1].y", lambda c: c.submit("a", {"x": [1, {"y": 1 << 64}]})),
         ("args", lambda c: c.submit("a", 1 << 70)),
-        ("meta", lambda c: c.submit("a", meta={"half": "\ud800"})),
+        ("meta.half", lambda c: c.submit("a", meta={"half": "\ud800"})),
         ("document", lambda c: c.submit_one({"task": "a", "\ud800": 1})),
         ("priority", lambda c: c.submit_one({"task": "a", "priority": None})),
         ("colour", lambda c: c.submit_one({"task": "a", "colour": 1})),
@@ -315,8 +320,11 @@ def test_durations_may_be_timedeltas(root: Path, client: Spool) -> None:
         ("tasks[0].action", lambda c: c.submit_many([{"action": "cancel", "ids": []}])),
         ("tasks[1]", lambda c: c.submit_many([{"task": "a"}, "b"])),
         ("then", lambda c: c.submit_many([{"task": "a"}], then="b")),
-        ("tasks[1].document", lambda c: c.submit_many([{"task": "a"}, {"task": "b", "args": deep(30)}])),
-        ("document", lambda c: c.submit("a", deep(32))),
+        ("tasks[1].args.a", lambda c: c.submit_many([{"task": "a"}, {"task": "b", "args": deep(30)}])),
+        ("args.a", lambda c: c.submit("a", deep(32))),
+        ("args.y", lambda c: c.submit("a", {"x": "[" * 40, "y": deep(31)})),
+        ("files", lambda c: c.submit("a", files=["b"])),
+        ("tasks[0].files", lambda c: c.submit_many([{"task": "a", "files": ["b"]}])),
         (
             "tasks[1].id",
             lambda c: c.submit_many([{"task": "a", "id": "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"}] * 2),
@@ -409,6 +417,30 @@ def test_tasks_that_name_each_other_and_one_for_the_end_are_one_file(root: Path,
     assert len(more["tasks"]) == 1500
 
 
+def test_tasks_run_in_the_order_they_were_submitted_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spool.batch.BATCH", 7)
+    ran: list[int] = []
+
+    @task("client.order")
+    def _(n: int) -> None:
+        ran.append(n)
+
+    bodies = [{"task": "client.order", "args": {"n": n}} for n in range(100)]
+    kit = Tester(tmp_path)
+    for body in bodies[:30]:
+        kit.spool.submit_one(body)
+    kit.spool.submit_many(bodies[30:50])
+    (tmp_path / "lines").write_text("".join(f"{json.dumps(body)}\n" for body in bodies[50:70]))
+    assert main(["--spool", kit.path, "submit", "--file", str(tmp_path / "lines")]) == 0
+    for body in bodies[70:]:
+        kit.spool.submit_one(body)
+    kit.run_ready()
+    kit.close()
+    assert ran == [*range(100)]
+
+
 @pytest.mark.parametrize(
     ("field", "tasks", "then"),
     [
@@ -418,7 +450,7 @@ def test_tasks_that_name_each_other_and_one_for_the_end_are_one_file(root: Path,
         ("tasks", [{"task": "a"}] * 10_001, {"task": "b"}),
         ("tasks", [{"task": "a", "ref": "r"}] + [{"task": "a"}] * 10_000, None),
         ("tasks[1].after", [{"task": "a", "ref": "one"}, {"task": "a", "after": ["oen"]}], None),
-        ("document", [{"task": "a", "args": "x" * 2000}] * 600, {"task": "b"}),
+        ("tasks", [{"task": "a", "args": "x" * 2000}] * 600, {"task": "b"}),
     ],
 )
 def test_what_cannot_be_one_batch_is_refused_by_field(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
 from datetime import date, timedelta
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Required, TypedDict, Unpack
+from typing import Annotated, Any, Literal, NamedTuple, Required, TypedDict, Unpack
 
+import orjson
 import pytest
 from msgspec import Meta
 
 from spool import Invalid, Retry, Snooze, current, task
-from spool.tasks import registry
+from spool.tasks import registry, use
 from spool.tasks.context import Context
 from spool.worker.ends import Times, raised, result_end
 
@@ -139,6 +142,7 @@ def test_a_name_belongs_to_one_function() -> None:
         ({"name": "bad.fail", "fail_on": None}, "fail_on"),
         ({"name": "bad.option", "prio": "high"}, "priority"),
         ({"name": "bad.option", "timeout": "soon"}, "timeout"),
+        ({"name": "bad.option", "args": {}}, "args `{}`: is no option of a submission"),
     ],
 )
 def test_what_cannot_be_marked_is_refused(options: dict[str, Any], words: str) -> None:
@@ -146,6 +150,26 @@ def test_what_cannot_be_marked_is_refused(options: dict[str, Any], words: str) -
     name = options.pop("name")
     with pytest.raises(Invalid, match=words):
         task(name, **options)(lambda: 1)
+
+
+@pytest.mark.parametrize("name", ["task", "args", "version", "every", "action", "tasks", "then"])
+def test_an_option_replaces_nothing_that_was_checked(name: str) -> None:
+    marked = task("opt.it")(lambda: 1)
+    with pytest.raises(Invalid, match=f"^{name} `x`: is no option of a submission"):
+        marked.with_options(priority="high").with_options(**{name: "x"})  # type: ignore[misc]
+
+
+def test_a_path_is_no_spool(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"^spool `.+`: must be a Spool, not its path: Spool\(path\)"):
+        task("opt.spool")(lambda: 1).with_options(spool=str(tmp_path))  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match=r"^spool"):
+        use(tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [None, "call.able"])
+def test_what_is_called_but_no_function_is_refused(name: str | None) -> None:
+    with pytest.raises(Invalid, match=r"^task `.+`: must be a function: write one that calls it"):
+        task(name)(functools.partial(print, 1))
 
 
 def test_one_exception_class_is_as_good_as_a_list_of_one() -> None:
@@ -185,6 +209,12 @@ def test_an_upgrade_must_lead_upwards() -> None:
     assert marked.takes() == {1, 2, 3}
 
 
+def test_an_upgrade_leads_to_a_number() -> None:
+    marked = task("up.text", version=3)(lambda: 1)
+    with pytest.raises(Invalid, match=r"^to_version `a`: must be an integer"):
+        marked.upgrade(from_version="a", to_version="a")  # type: ignore[arg-type]
+
+
 def test_parameters_of_every_kind_go_through() -> None:
     def every(a: int, /, b: str = "b", *, c: Literal["x", "y"] = "x", **rest: Any) -> Any: ...
 
@@ -209,6 +239,45 @@ def test_the_values_of_other_arguments_fit_their_annotation() -> None:
 
     with pytest.raises(Invalid, match="annotation JSON cannot fill"):
         task("every.bad")(bad).signature.compiled()
+
+
+class Colour(Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+@dataclass
+class Paint:
+    colours: list[Colour | None]
+
+    def __post_init__(self) -> None:
+        if not self.colours:
+            raise KeyError("bare")
+
+
+def test_what_does_not_fit_is_told_by_its_parameter() -> None:
+    def paint(
+        paint: Paint | None = None, colour: Colour = Colour.RED, size: Literal[1, 2] | None = None
+    ) -> None: ...
+
+    pack = task("fit.paint")(paint).signature.pack
+    for wrong, told in (
+        ({"colour": "x"}, r"args\.colour `x`: .*; allowed are 'r', 'b'$"),
+        ({"size": 3}, r"args\.size `3`: .*; allowed are 1, 2$"),
+        ({"paint": {"colours": ["b", "x"]}}, r"args\.paint\.colours\[1\] .*; allowed are 'r', 'b'$"),
+        ({"paint": {"colours": []}}, r"args\.paint .*: must fit its annotation: KeyError: 'bare'"),
+    ):
+        with pytest.raises(Invalid, match=told):
+            pack((), wrong)
+
+
+def test_what_cannot_be_a_parameter_is_told_by_its_name() -> None:
+    def many(ok: int, bad: list[int] | tuple[int, ...]) -> None: ...
+
+    with pytest.raises(Invalid, match=r"task par\.many `bad`: has an annotation JSON cannot fill"):
+        task("par.many")(many).signature.compiled()
+    with pytest.raises(Invalid, match=r"task par\.private `__y`: must not begin with two underscores"):
+        task("par.private")(lambda __y: 1)
 
 
 class Sizes(TypedDict, total=False):
@@ -285,6 +354,22 @@ def test_a_local_time_of_an_outcome_is_of_the_zone_of_the_spool_and_others_go_by
     times = Times(lambda: 4e9, "Asia/Tokyo")
     assert raised(Snooze(until="2090-01-01 09:00"), None, times)["until"] == 3786912000 * 10**6
     assert raised(Snooze(until="+1h"), None, times)["until"] == (4 * 10**9 + 3600) * 10**6
+
+
+class Point(NamedTuple):
+    x: int
+    name: str
+
+
+def test_a_named_tuple_is_a_result_as_it_is_an_argument() -> None:
+    @task("tuple.it")
+    def it(point: Point) -> Point:
+        return point
+
+    end = result_end({"p": Point(1, "a")}, 100, Times())
+    assert orjson.loads(orjson.dumps(end["result"])) == {"p": [1, "a"]}
+    assert it.signature.unpack({"point": [1, "a"]}) == ([], {"point": Point(1, "a")})
+    assert "NaN" in result_end(Point(1, math.nan), 100, Times())["error"]["message"]  # type: ignore[arg-type]
 
 
 @dataclass
