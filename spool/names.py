@@ -50,7 +50,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     """One task as its file name tells it; instants are microseconds since 1970, UTC.
 
     `time` is the next run (for what has ended, the last one). `prio` is the directory it stands
-    in, `base` the priority it was given. `extra` keeps fields of newer versions as they were.
+    in, `base` the priority it was given. `among`: of a coroutine that died with others, how many may
+    share its worker next time; 0: as always. `extra` keeps fields of newer versions as they were.
     """
 
     time: int
@@ -63,6 +64,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     fails: int = 0
     lost: int = 0
     interrupted: int = 0
+    among: int = 0
     front: bool = False
     why: str = ""
     miss: str = "run"
@@ -208,6 +210,8 @@ def entry_name(entry: Entry, *, dated: bool) -> str:  # noqa: C901, PLR0912 - on
     """
     texts = [clock_of(entry.time), entry.id, entry.task]
     add = texts.append
+    if entry.among:
+        add(f"a={entry.among}")
     if entry.base != entry.prio or entry.lifted or entry.fails:
         add(f"b={entry.base}")
     if dated:
@@ -317,6 +321,7 @@ def _build(us: int, task_id: str, task: str, prio: str, fields: dict[str, str]) 
         fails=_count(take("n", "0")),
         lost=_count(take("x", "0")),
         interrupted=_count(take("i", "0")),
+        among=_count(take("a", "0")),
         front=take("p", "") == "f",
         why=take("w", ""),
         miss=miss,

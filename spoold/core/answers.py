@@ -89,12 +89,20 @@ def _killed(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
 
 
 def _crashed(state: State, run: Run, event: Answered, now: Now) -> Move:
-    """Its worker died with it: back to the queue after a pause, or held as poison."""
+    """Its worker died with it: back to the queue after a pause, or held as poison.
+
+    Of several that died with it none is blamed: they run again in half the company each time, until
+    the one that does it is alone.
+    """
     pause = order.backoff(
         policy.backoff(run.task, run.handler, state.settings), run.entry.id, run.entry.lost + 1
     )
-    problem = event.error or error("crashed", "its worker died")
-    return attempts.gone(state, run, "crashed", problem, now, at=now.wall + pause, **event.facts)
+    problem, at = event.error or error("crashed", "its worker died"), now.wall + pause
+    if not event.among:
+        return attempts.gone(state, run, "crashed", problem, now, at=at, **event.facts)
+    spent = run.entry.interrupted + 1
+    entry = replace(run.entry, time=at, interrupted=spent, among=event.among, timeout=None)
+    return attempts.end(state, run, "interrupt", "crashed", now, to=entry, error=problem, **event.facts)
 
 
 def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
@@ -104,6 +112,7 @@ def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
         run.entry,
         time=max(until, now.wall),
         interrupted=run.entry.interrupted + 1,
+        among=0,
         front=False,
         timeout=None,
     )

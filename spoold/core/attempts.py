@@ -126,6 +126,7 @@ def failed(  # noqa: PLR0913 - the facts of one attempt
         run.entry,
         time=now.wall + pause,
         fails=failures,
+        among=0,
         prio=order.demoted(run.entry.prio),
         front=False,
         timeout=None,

@@ -176,9 +176,10 @@ class Answered(Struct, frozen=True):
     """A worker tells how an attempt of a Python task has ended, or has died with it (`crashed`).
 
     `outcome`: done, failed (`why` may be NO_CODE), timeout, snoozed, cancelled, parked (`why`: no code
-    can run it), crashed or interrupted (`why`: its worker was killed because of another task). `final`:
-    to try again cannot help. `delay` us until the next try, `until` us UTC. `facts` go into the record.
-    `began`: when its function did (monotonic us), where that is known.
+    can run it), crashed or interrupted (`why`: its worker was killed because of another task). `among`:
+    it died with others, and any of them may have done it; how many may share its worker next time.
+    `final`: to try again cannot help. `delay` us until the next try, `until` us UTC. `facts` go into the
+    record. `began`: when its function did (monotonic us), where that is known.
     """
 
     id: str
@@ -192,6 +193,7 @@ class Answered(Struct, frozen=True):
     why: str = ""
     facts: Mapping[str, Any] = NONE
     began: int | None = None
+    among: int = 0
 
 
 class Waits(Struct, frozen=True):

@@ -14,6 +14,7 @@ import orjson
 
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
+from spool.errors import EX_SOFTWARE
 from spool.quarantine import aside
 from spool.runargs import RUN
 from spool.times import format_utc
@@ -295,7 +296,8 @@ def _is_worker(key: str) -> bool:
 def _how(event: reports.Exited) -> str:
     """How a worker has ended, in words."""
     if event.signal is None:
-        return f"exit {event.exit}"
+        closed = ", its line to spoold closed, as by a task that closes descriptors not its own"
+        return f"exit {event.exit}{closed if event.exit == EX_SOFTWARE else ''}"
     try:
         name = signal.Signals(event.signal).name
     except ValueError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.apps import command
 from spool.records import error
+from spool.times import format_span
 from spoold.core.values import (
     NO_CODE,
     Answered,
@@ -40,6 +41,7 @@ SHORTEST, LONGEST = 1_000_000, 60_000_000  # us between tries to import what can
 LEAVING = 10_000_000  # us for a worker without a task to end when told to
 LOOK = 1_000_000  # us between looks at the output of what runs
 SLOW = 20_000  # us that a task may hold up what was handed ahead of time behind it
+GARBLED = "it said what is no message, as by a task that writes to descriptors not its own"
 BESIDE = "its worker was killed, as a task beside it did not end when it was told to"
 _NUMBERS = count(1)  # of the workers of all applications
 
@@ -90,9 +92,7 @@ class Pool:
         if self.turns.remove(key) is not None:
             events.append(Returned(*key))
             if worker is not None and not worker.runs and kill.why == "timeout":
-                log.error("%s: a worker begins nothing (is it stopped?); it is killed", self.app.module)
-                worker.leaving = True
-                self._runner.kill(worker.name, 0)
+                self._end(worker, "it begins nothing (is it stopped?)")
         elif worker is not None and key in worker.runs:
             self._stop(worker, kill, now)
         return events + self.feed(now)
@@ -158,8 +158,7 @@ class Pool:
             worker.gone_by = now + LEAVING
             self._watch(worker)
             if worker.garbled:  # by what a task has written where it does not belong
-                log.error("%s: a worker has said what is no message; it is killed", self.app.module)
-                self._runner.kill(worker.name, 0)
+                self._end(worker, GARBLED)
         after = next(iter(worker.runs), None)
         if after is not None and after != first and worker.is_plain:
             events.append(Begun(*after))
@@ -172,8 +171,11 @@ class Pool:
         self.turns.take_back(worker)
         del self.workers[name]
         self._collect_output(worker)
+        others = len(worker.runs) - 1
+        said = f"its worker was killed: {worker.killed}" if worker.killed else f"its worker died: {how}"
+        said += f"; so did {others} coroutine{'s' * (others > 1)} beside it" if others > 0 else ""
         for key, start in worker.runs.items():
-            problem = error("crashed", f"its worker died: {how}", self._tail(start) or tail or None)
+            problem = error("crashed", said, self._tail(start) or tail or None)
             log = layout.log(*key)
             facts = {"log": log if os.path.exists(os.path.join(self._root, log)) else None}
             innocent = worker.blamed and key not in worker.blamed
@@ -184,6 +186,7 @@ class Pool:
                     outcome="interrupted" if innocent else "crashed",
                     error=problem,
                     why=BESIDE if innocent else "",
+                    among=0 if worker.blamed else len(worker.runs) // 2,  # any may have done it
                     facts=facts,
                 )
             )
@@ -193,7 +196,8 @@ class Pool:
         worker.close()
         if not worker.ready and not worker.broken:
             last = tail.strip().rpartition("\n")[2]
-            events += self._not_started(": ".join(filter(None, [how, last])), tail, now, full=full)
+            how = ": ".join(filter(None, [worker.killed or how, last]))
+            events += self._not_started(how, tail, now, full=full)
         if worker is self._next:
             self._next = None
         return events + self.feed(now)
@@ -321,16 +325,14 @@ class Pool:
                 self._dismiss(worker, now)
         for worker in self.workers.values():
             if worker.coming and now - worker.born >= PATIENCE:
-                worker.leaving = True
-                self._runner.kill(worker.name, 0)
+                self._end(worker, f"it has not imported the module within {format_span(PATIENCE)}")
             if worker.gone_by is not None and not worker.runs and worker.gone_by <= now:
                 worker.gone_by = None  # threads of the application may keep it from ending
-                self._runner.kill(worker.name, 0)
+                self._end(worker, "it does not leave")
             if any(at <= now for at in worker.deadlines.values()):
-                worker.leaving = True
                 worker.blamed = frozenset(worker.deadlines)
                 worker.deadlines.clear()
-                self._runner.kill(worker.name, 0)
+                self._end(worker, "a coroutine does not end")
             if len(worker.runs) > 1 and worker.is_plain and now - worker.since >= SLOW:
                 events += [Returned(*key_of(start)) for start in worker.take_back()]
             if worker.runs and now - worker.since >= LOOK:
@@ -368,6 +370,12 @@ class Pool:
             or rss >= rule.recycle_rss
             or now - worker.born >= rule.recycle_age
         )
+
+    def _end(self, worker: Worker, why: str) -> None:
+        """Kill a worker, and know why when it is gone."""
+        log.error("%s: a worker is killed: %s", self.app.module, why)
+        worker.leaving, worker.killed = True, why
+        self._runner.kill(worker.name, 0)
 
     def _dismiss(self, worker: Worker, now: int) -> None:
         worker.leaving = True

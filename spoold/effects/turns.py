@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from spoold.core.values import Begun, Waits
@@ -53,10 +54,11 @@ class Turns:
     def wanted(self, width: int) -> int:
         """How many workers those that wait want to be started or to be on their way."""
         own = [s for s in self.waiting if not s.ahead]
-        plain = sum(1 for start in own if start.entry.task not in self.asyncs)
+        beside = Counter(s.entry.among for s in own if s.entry.task in self.asyncs)
+        shared = sum(-(-many // _width(among, width)) for among, many in beside.items())
         others = [s.ahead for s in self.waiting if s.ahead]
         missing = max(others) - sum(not w.leaving for w in self.workers.values()) if others else 0
-        return plain + -(-(len(own) - plain) // width) + max(0, min(missing, len(others)))
+        return len(own) - beside.total() + shared + max(0, min(missing, len(others)))
 
     def feed(self, now: int, rule: Handler) -> list[Begun | Waits]:
         """Hand over what can be, in order; those that have to wait are told, and when they begin."""
@@ -87,7 +89,12 @@ class Turns:
     def _worker_for(self, start: Start, rule: Handler) -> Worker | None:
         able = [w for w in self.workers.values() if w.able and w.tasks < rule.recycle_tasks]
         if start.entry.task in self.asyncs:
-            beside = [w for w in able if not w.is_plain and len(w.runs) < rule.async_tasks]
+            width = _width(among := start.entry.among, rule.async_tasks)
+            beside = [
+                w
+                for w in able
+                if not w.runs or (not w.is_plain and w.among == among and len(w.runs) < width)
+            ]
             return max(beside, key=lambda w: len(w.runs), default=None)
         same = self._same(start)
         if not start.ahead or len(same) < start.ahead:
@@ -125,6 +132,11 @@ class Turns:
                 *_, last = most.runs.values()
                 if len(self._same(last)) < last.ahead:
                     self.take_back(most)
+
+
+def _width(among: int, width: int) -> int:
+    """How many coroutines share the worker of one that may be `among` so many."""
+    return min(among or width, width)
 
 
 def _rank(start: Start) -> tuple[int, str]:

@@ -55,6 +55,7 @@ class Worker:
         self.takes: dict[str, frozenset[int | str]] | None = None  # what its code takes, once it is ready
         self.asyncs: frozenset[str] = frozenset()
         self.deadlines: dict[Key, int] = {}  # coroutines that were told to stop: when patience ends
+        self.killed = ""  # why, where it was us
         self.blamed: frozenset[Key] = frozenset()  # those because of which it is killed
         self.wants_write = False
         self.closed = False  # there is nothing more to hear
@@ -180,6 +181,11 @@ class Worker:
     def is_plain(self) -> bool:
         """Whether a plain function runs: nothing runs beside it."""
         return any(start.entry.task not in self.asyncs for start in self.runs.values())
+
+    @property
+    def among(self) -> int:
+        """How many each coroutine that runs here may be among: the same for all; 0: as many as can be."""
+        return next((start.entry.among for start in self.runs.values()), 0)
 
     @property
     def able(self) -> bool:

@@ -401,6 +401,39 @@ async def nap() -> int:
     assert (first["outcome"], first["error"]["type"]) == ("lost", "interrupted")
 
 
+def test_of_coroutines_that_die_together_the_one_that_does_it_is_held_and_no_other(app) -> None:
+    spool = app("""
+@task("t.good")
+async def good() -> None:
+    note("here")
+    while not os.path.exists(f"{NOTES}/over"):
+        await asyncio.sleep(0.01)
+    if current().attempt > 1:
+        note("snoozed")
+        if len(open(f"{NOTES}/snoozed").readlines()) == 1:
+            raise Snooze(after=0)
+@task("t.bad")
+async def bad() -> None:
+    os._exit(1)
+""", more="poison_after = 2\n")  # fmt: skip
+    good = [spool.submit("t.good") for _ in range(7)]
+    until(lambda: len(spool.lines("here")) == 7, "all have begun")
+    bad = spool.submit("t.bad")
+    held = spool.entry(bad, "held")
+    assert (held.why, held.lost, held.fails) == ("poison", 2, 0)
+    *together, _, last = spool.records(bad)
+    assert [r["outcome"] for r in together] == ["crashed"] * len(together)
+    assert "beside it" in together[0]["error"]["message"]
+    assert "died: exit 1, for the 2. time" in last["error"]["message"]
+    until(lambda: all(spool.entry(one, "running") for one in good), "the others run again")
+    entries = [spool.entry(one, "running") for one in good]
+    assert {entry.lost for entry in entries} == {0}
+    assert all(0 < entry.among <= 4 for entry in entries)
+    (spool.notes / "over").touch()
+    assert {spool.end(one)["event"] for one in good} == {"done"}
+    assert min(spool.entry(one, "done").among for one in good) == 0, "one was snoozed"
+
+
 def test_arguments_that_do_not_fit_are_refused_by_name_before_it_runs(app) -> None:
     spool = app("""
 @task("t.typed")

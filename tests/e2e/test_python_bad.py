@@ -57,7 +57,14 @@ def run():
     "os._exit": ("def run(): os._exit(0)", "crashed", "exit 0"),
     "a segmentation fault": ("def run(): ctypes.string_at(0)", "crashed", "SIGSEGV"),
     "a kill of its own process": ("def run(): os.kill(os.getpid(), signal.SIGKILL)", "crashed", "SIGKILL"),
-    "descriptors closed": ("def run(): os.closerange(0, 1000)", "crashed", "exit 70"),
+    "descriptors closed": ("def run(): os.closerange(0, 1000)", "crashed", "exit 70, its line to spoold closed"),
+    "words to spoold that are none": ("""
+def run():
+    for fd in range(3, 20):
+        try: os.write(fd, b"garbage\\n")
+        except OSError: pass
+    time.sleep(60)
+""", "crashed", "killed: it said what is no message"),
     "a generator": ("def run(): return (n for n in [1])", "result", "not JSON"),
 }  # fmt: skip
 

@@ -51,12 +51,13 @@ def entries(draw):
         fails=fails,
         lost=draw(st.integers(0, 99)),
         interrupted=draw(st.integers(0, 9999)),
+        among=draw(st.integers(0, 9999)),
         front=draw(st.booleans()),
         why=draw(st.sampled_from(["", "asked", "poison", "no-handler"])),
         miss=draw(st.sampled_from(["run", "drop", "fail"])),
         timeout=draw(st.none() | WHOLE),
         lifted=lifted,
-        extra=draw(st.sampled_from([(), (("z", "9"),), (("a", "new"), ("y", ""))])),
+        extra=draw(st.sampled_from([(), (("z", "9"),), (("e", "new"), ("y", ""))])),
     )
 
 

@@ -116,6 +116,10 @@ def pool(keeper: Keeper, tmp_path: Path) -> Iterator[Pool]:
     found.forget()
 
 
+def answers(events: list[Event]) -> list[Answered]:
+    return [event for event in events if isinstance(event, Answered)]
+
+
 def hear(pool: Pool, now: int = 0) -> list[Event]:
     return [event for worker in list(pool.workers.values()) for event in pool.heard(worker, now)]
 
@@ -249,9 +253,25 @@ def test_what_is_said_without_an_end_is_not_kept_for_ever(
         except BlockingIOError:
             assert not hear(pool)
     assert keeper.killed == [name]
-    (event,) = pool.died(name, "signal 9", "", 0)
-    assert isinstance(event, Answered)
+    (event,) = answers(pool.died(name, "signal 9", "", 0))
     assert (event.id, event.outcome) == (one.entry.id, "crashed")
+    assert event.error is not None
+    assert event.error["message"].startswith("its worker was killed: it said what is no message")
+
+
+def test_a_worker_that_imports_for_too_long_is_killed_and_what_waits_is_told_why(
+    pool: Pool, keeper: Keeper
+) -> None:
+    one = start(1, pool.handlers[0])
+    pool.start(one)
+    pool.tend(0)
+    pool.tend(60 * SECOND)
+    (name,) = keeper.killed
+    (event,) = answers(pool.died(name, "signal 9", "", 60 * SECOND))
+    assert event.error is not None
+    assert event.error["message"] == (
+        "the worker for app did not start: it has not imported the module within 1 min"
+    )
 
 
 def test_a_worker_that_closes_its_line_and_lives_is_ended_when_nothing_runs(
@@ -420,5 +440,25 @@ def test_who_is_beside_a_coroutine_that_must_be_killed_is_interrupted(pool: Pool
     pool.kill(Kill(rude.entry.id, rude.entry.attempt, SECOND, "timeout"), 0)
     pool.tend(SECOND)
     assert keeper.killed == [name]
-    ends = {e.id: e.outcome for e in pool.died(name, "signal 9", "", SECOND) if isinstance(e, Answered)}
-    assert ends == {rude.entry.id: "crashed", beside.entry.id: "interrupted"}
+    ends = {e.id: (e.outcome, e.among) for e in answers(pool.died(name, "signal 9", "", SECOND))}
+    assert ends == {rude.entry.id: ("crashed", 0), beside.entry.id: ("interrupted", 0)}
+
+
+@pytest.mark.parametrize(("many", "among"), [(1, 0), (2, 1), (3, 1)])
+def test_of_coroutines_that_die_together_none_is_blamed_and_each_comes_back_among_half_as_many(
+    pool: Pool, keeper: Keeper, many: int, among: int
+) -> None:
+    tasks = [start(number, pool.handlers[0]) for number in range(many)]
+    pool.start(tasks[0])
+    pool.feed(0)
+    name = keeper.begin({**READY, "asyncs": ["t.run"]})
+    for one in tasks[1:]:
+        pool.start(one)
+    hear(pool)
+    assert [keeper.lines[name].turn(wait=True) for _ in tasks] == [*range(1, many + 1)]
+    ends = answers(pool.died(name, "exit 1", "", 0))
+    assert [(end.outcome, end.among) for end in ends] == [("crashed", among)] * many
+    beside = {1: "", 2: "; so did 1 coroutine beside it", 3: "; so did 2 coroutines beside it"}
+    assert {end.error and end.error["message"] for end in ends} == {
+        f"its worker died: exit 1{beside[many]}"
+    }

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from spool.names import Entry, id_from
 from spool.worker.line import Closed, Line
@@ -97,6 +98,25 @@ def test_what_is_handed_ahead_begins_in_order(far):
     feed(to, *(start(name, n, ahead=1) for n, name in enumerate("bcd", 2)))
     assert not to.waiting
     assert rest(one) == ["a", "b", "c", "d"]
+
+
+def test_coroutines_that_have_died_together_share_a_worker_with_as_few_as_they_may_and_no_others(far):
+    def among(few: int, number: int) -> Start:
+        one = start(str(number), number)
+        return replace(one, entry=replace(one.entry, among=few))
+
+    workers = [far("t.run") for _ in range(4)]
+    to = turns(*workers, asyncs=("t.run",))
+    feed(
+        to, start("0", 0), among(2, 1), among(2, 2), among(2, 3), among(1, 4), among(1, 5), start("6", 6)
+    )
+    assert [[s.task.args for s in w.near.runs.values()] for w in workers] == [
+        ["0"], ["1", "2"], ["3"], ["4"],
+    ]  # fmt: skip
+    assert [s.task.args for s in to.waiting] == ["5", "6"]
+    for number, few in ((7, 1), (8, 2), (9, 2), (10, 2), (11, 9), (12, 9), (13, 9), (14, 9)):
+        to.add(among(few, number))
+    assert to.wanted(3) == 7, "of 5, 6, 7, 8 and 9, 10, 11 to 13, 14"
 
 
 def test_a_newcomer_of_a_higher_class_begins_before_what_was_handed_ahead(far):
