@@ -272,7 +272,7 @@ _found: tuple[str | None, Spool] | None = None
 
 def _check_spool(spool: object) -> None:
     if spool is not None and not hasattr(spool, "submit_one"):
-        raise Invalid("spool", str(spool), "must be a Spool, not its path: Spool(path)")
+        raise Invalid("spool", str(spool), "must be a Spool, as Spool(path) is")
 
 
 def use(spool: Spool | None) -> None:

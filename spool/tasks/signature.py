@@ -93,36 +93,27 @@ class Signature:
         import msgspec
 
         fields: list[Any] = []
-        for name, kind, required in self._expected():
-            if required:
-                fields.append((name, kind))
-            else:  # left to the function itself
-                fields.append((name, kind | msgspec.UnsetType, msgspec.UNSET))
         try:
+            for name, kind, required in self._expected():
+                if required:
+                    fields.append((name, kind))
+                else:  # left to the function itself
+                    fields.append((name, kind | msgspec.UnsetType, msgspec.UNSET))
             struct = msgspec.defstruct(
                 "args", fields, kw_only=True, forbid_unknown_fields=True, frozen=True
             )
             for kind in (struct, self._others):
                 _probe(kind)
         except (TypeError, ValueError) as problem:
-            for name, kind, _ in self._expected():
-                self._check(name, kind)
-            raise self._unusable(None, problem) from None
+            told = ((name, _trouble(kind)) for name, kind, _ in self._expected())
+            at, why = next((row for row in told if row[1]), (None, problem))
+            rule = f"has an annotation JSON cannot fill: {' '.join(str(why).split())}"
+            raise Invalid(f"task {self.name}", at, rule) from None
         kinds = {p.name: p.kind for p in self.parameters.values()}
         first = [n for n, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_ONLY]
         self._order = first, [field[0] for field in fields if field[0] not in first]
         self._struct = struct
         return struct
-
-    def _check(self, name: str, kind: Any) -> None:
-        try:
-            _probe(kind)
-        except (TypeError, ValueError) as problem:
-            raise self._unusable(name, problem) from None
-
-    def _unusable(self, name: str | None, problem: Exception) -> Invalid:
-        text = " ".join(str(problem).split())
-        return Invalid(f"task {self.name}", name, f"has an annotation JSON cannot fill: {text}")
 
     def _expected(self) -> Iterator[tuple[str, Any, bool]]:
         """The arguments by name: annotation, and whether each is required."""
@@ -200,6 +191,14 @@ def _probe(kind: Any) -> None:
     import msgspec
 
     msgspec.convert({}, msgspec.defstruct("probe", [("args", kind | None, None)]))
+
+
+def _trouble(kind: Any) -> Exception | None:
+    try:
+        _probe(kind)
+    except (TypeError, ValueError) as problem:
+        return problem
+    return None
 
 
 def _allowed(kind: Any, path: list[str]) -> list[Any]:

@@ -63,7 +63,7 @@ class Tester:
     __test__ = False  # no class of tests, whatever its name begins with
 
     def __init__(self, place: str | os.PathLike[str], toml: str = TOML) -> None:
-        """Make a spool in the directory `place`; `toml` is its spool.toml."""
+        """Make a spool in the directory `place`; `toml` is its spool.toml. One task runs at a time."""
         self.path = os.path.join(os.fspath(place), "spool")
         init(self.path)
         with open(os.path.join(self.path, layout.SETTINGS), "w") as file:

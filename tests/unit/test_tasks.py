@@ -160,7 +160,7 @@ def test_an_option_replaces_nothing_that_was_checked(name: str) -> None:
 
 
 def test_a_path_is_no_spool(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match=r"^spool `.+`: must be a Spool, not its path: Spool\(path\)"):
+    with pytest.raises(Invalid, match=r"^spool `.+`: must be a Spool, as Spool\(path\) is"):
         task("opt.spool")(lambda: 1).with_options(spool=str(tmp_path))  # type: ignore[arg-type]
     with pytest.raises(Invalid, match=r"^spool"):
         use(tmp_path)  # type: ignore[arg-type]
@@ -276,6 +276,11 @@ def test_what_cannot_be_a_parameter_is_told_by_its_name() -> None:
 
     with pytest.raises(Invalid, match=r"task par\.many `bad`: has an annotation JSON cannot fill"):
         task("par.many")(many).signature.compiled()
+
+    def number(ok: int, bad: 5 = 1) -> None: ...  # type: ignore[valid-type]
+
+    with pytest.raises(Invalid, match=r"task par\.number `bad`: has an annotation JSON cannot fill"):
+        task("par.number")(number).signature.compiled()
     with pytest.raises(Invalid, match=r"task par\.private `__y`: must not begin with two underscores"):
         task("par.private")(lambda __y: 1)
 
