@@ -37,6 +37,7 @@ notify = "asked"
 timeout = "10m"
 """
 NODE = "bench"
+LEAVE = (signal.SIGTERM, signal.SIGHUP)
 
 
 class NoDaemon(SpoolError):
@@ -106,12 +107,17 @@ class Served:
 
     def popen(self) -> subprocess.Popen[bytes]:
         """The daemon, just started."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "spoold", "-q", "--spool", str(self.root), "--node", NODE],
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            env=as_installed(os.environ),
-        )
+        signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE)  # whom it ends meanwhile knows of the daemon
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "spoold", "-q", "--spool", str(self.root), "--node", NODE],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                env=as_installed(os.environ),
+                preexec_fn=_unblock,  # noqa: PLW1509 - one thread
+            )
+        finally:
+            _unblock()
         return self.process
 
     def stop(self) -> None:
@@ -139,6 +145,10 @@ class Served:
         if self.process is None:
             return 0.0
         return sum(map(cpu_of, _tree(self.process.pid)))
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVE)
 
 
 def as_installed(environ: Mapping[str, str]) -> dict[str, str]:

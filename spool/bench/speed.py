@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from spool.bench import latency, rates, raw
 from spool.bench.figures import Figures
-from spool.bench.served import Served, Stamp
+from spool.bench.served import LEAVE, Served, Stamp
 from spool.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ class NoRoom(SpoolError):
 @contextmanager
 def room(above: str, files: int) -> Iterator[Path]:
     """An empty directory for so many files; it goes when this ends, by SIGTERM too. NoRoom, OSError."""
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ours = [n for n in LEAVE if signal.getsignal(n) is signal.SIG_DFL]
     place = Path(tempfile.mkdtemp(prefix="spool-bench-", dir=above)).resolve()
+    for number in ours:
+        signal.signal(number, _leave)
     try:
         found = os.statvfs(place)
         if found.f_files and found.f_favail < files:
@@ -60,8 +62,8 @@ def room(above: str, files: int) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _leave(number: int, _: object) -> None:
