@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE))
 
 import orjson  # noqa: E402
 
-from spool import look, settings  # noqa: E402
+from spool import look, settingsfile  # noqa: E402
 from spool.disk import Disk, RealDisk  # noqa: E402
 from spool.init import init  # noqa: E402
 from spool.names import parse_event  # noqa: E402
@@ -112,7 +112,7 @@ class Daemon:
     begun: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        found = settings.load(self.disk.read("spool.toml", 1 << 20).decode())
+        found = settingsfile.read(self.disk)
         self.state = State(NODE, found, 1)
         self.store = Store(self.disk, NODE, durable=True)
         self.disk.make_dir(self.store.stage_dir)
@@ -216,7 +216,7 @@ def _restart(daemon: Daemon) -> None:
     """The start-up after a crash, which can be cut off itself."""
     again = Daemon(daemon.disk)
     again.state.stopping = True
-    again.settle(*recover(again.disk, again.store))
+    again.settle(*recover(again.disk, again.store, again.state.settings))
 
 
 def _batch(daemon: Daemon) -> None:
@@ -336,7 +336,7 @@ def _crashed(sequence: Sequence, last: int) -> tuple[str, str]:
                 left.add("told")
         again = Daemon(brittle)
         again.state.stopping = True
-        again.settle(*recover(again.disk, again.store))
+        again.settle(*recover(again.disk, again.store, again.state.settings))
         words = " ".join(word for word in ORDER if word in left)
         ended = _ended(brittle.disk, told)
         brittle.disk.close()
