@@ -219,8 +219,9 @@ class Pool:
         all_ = list(self.workers.values())
         older, younger = all_[: all_.index(worker)], all_[all_.index(worker) + 1 :]
         late = changed and any(one.able for one in younger)
-        for old in older if asked or (changed and not late) else ():
-            self._dismiss(old, now)
+        for old in older:
+            if asked or old.worn or (changed and not late):
+                self._dismiss(old, now)
         if late:
             self._dismiss(worker, now)  # what it has is older than theirs
             return []
@@ -276,7 +277,10 @@ class Pool:
         facts = message["facts"]
         if worker.gone_by is not None:
             worker.gone_by = now + LEAVING  # it was told to leave when this has ended
-        if message["recycle"] or self._worn(worker, facts["peak_rss"], now):
+        worker.worn |= self._worn(worker, facts["peak_rss"], now)
+        # While new code does not work the old goes on, but not at any size.
+        lasts = self.problem is not None and facts["peak_rss"] < 2 * self.handlers[0].recycle_rss
+        if message["recycle"] or (worker.worn and not lasts):
             self._dismiss(worker, now)
         if message["outcome"] == "parked" and worker.takes != self.takes:
             return [Returned(*key)]  # there is newer code, which it knows nothing of
@@ -347,7 +351,8 @@ class Pool:
 
     def feed(self, now: int) -> list[Event]:
         """Hand over what can be; more workers where some are wanted."""
-        events: list[Event] = [*self.turns.feed(now, self.handlers[0])]
+        worn = self.problem is not None
+        events: list[Event] = [*self.turns.feed(now, self.handlers[0], worn=worn)]
         for worker in self.workers.values():
             if worker.wants_write:
                 self._watch(worker)
@@ -357,11 +362,12 @@ class Pool:
         return events
 
     def _missing(self) -> int:
-        """One worker for each task that waits and has none on its way."""
-        if not self.turns.waiting:
+        """One worker for each task that waits and has none on its way, and one before others leave."""
+        if not self.turns.waiting and self.problem is None:
             return 0
         coming = sum(1 for w in self.workers.values() if w.coming)
-        return max(0, self.turns.wanted(self.handlers[0].async_tasks) - coming)
+        worn = any(w.worn and w.able for w in self.workers.values())
+        return max(0, max(self.turns.wanted(self.handlers[0].async_tasks), worn) - coming)
 
     def _worn(self, worker: Worker, rss: int, now: int) -> bool:
         rule = self.handlers[0]

@@ -60,14 +60,17 @@ class Turns:
         missing = max(others) - sum(not w.leaving for w in self.workers.values()) if others else 0
         return len(own) - beside.total() + shared + max(0, min(missing, len(others)))
 
-    def feed(self, now: int, rule: Handler) -> list[Begun | Waits]:
-        """Hand over what can be, in order; those that have to wait are told, and when they begin."""
+    def feed(self, now: int, rule: Handler, *, worn: bool = False) -> list[Begun | Waits]:
+        """Hand over what can be, in order; those that have to wait are told, and when they begin.
+
+        `worn`: also to workers that have had their share of tasks.
+        """
         found: list[Begun | Waits] = []
         if not self.waiting:
             self._level()
         while self.waiting:
             start = self.waiting[0]
-            worker = self._worker_for(start, rule)
+            worker = self._worker_for(start, rule, worn=worn)
             if self._behind(start, [worker] if worker is not None else [*self.workers.values()]):
                 continue  # what was handed ahead and comes after this one waits again
             if worker is None:
@@ -86,8 +89,8 @@ class Turns:
         self._told = waiting
         return found
 
-    def _worker_for(self, start: Start, rule: Handler) -> Worker | None:
-        able = [w for w in self.workers.values() if w.able and w.tasks < rule.recycle_tasks]
+    def _worker_for(self, start: Start, rule: Handler, *, worn: bool) -> Worker | None:
+        able = [w for w in self.workers.values() if w.able and (worn or w.tasks < rule.recycle_tasks)]
         if start.entry.task in self.asyncs:
             width = _width(among := start.entry.among, rule.async_tasks)
             beside = [

@@ -47,6 +47,7 @@ class Worker:
         self.scratch = scratch
         self.ready = False
         self.leaving = False
+        self.worn = False  # it is to be replaced, and goes on until that can be
         self.gone_by: int | None = None  # told to leave, and idle: when patience ends
         self.broken = False  # it could not import the application, or is not to any more
         self.tasks = 0  # that it was given

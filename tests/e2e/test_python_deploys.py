@@ -121,6 +121,25 @@ def test_a_task_too_new_waits_for_its_code_and_uses_no_attempt(app, tmp_path: Pa
     assert (done["result"], done["attempt"]) == ("two ada", 1)
 
 
+def test_code_that_does_not_work_costs_no_attempt_however_soon_workers_are_replaced(
+    app,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    code = """
+@task("t.who")
+def who() -> list[object]: return ["{}", os.getpid()]
+"""
+    spool = app(code.format("old"), concurrency=1, recycle_tasks=2)
+    old = spool.end(spool.submit("t.who"))["result"]
+    write(tmp_path, "import nothing_like_it")
+    spool.signal(signal.SIGHUP)
+    until(lambda: "the code before it goes on" in spool.command("status", check=False), "it is known")
+    ends = [spool.end(spool.submit("t.who", retries=0)) for _ in range(5)]
+    assert [end["result"] for end in ends] == [old] * 5
+    write(tmp_path, code.format("new"))
+    until(lambda: spool.end(spool.submit("t.who", retries=0))["result"][0] == "new", "it is replaced")
+
+
 def test_a_task_without_a_function_waits_for_one(app, tmp_path: Path) -> None:  # noqa: F811
     spool = app(ONE)
     task_id = spool.submit("t.later", args={})

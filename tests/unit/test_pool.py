@@ -414,6 +414,44 @@ def test_code_that_cannot_be_imported_costs_no_attempt_while_a_worker_has_the_co
     assert len(pool.workers[old].runs) == 1
 
 
+@pytest.mark.parametrize("worn", ["tasks", "age", "rss"])
+def test_while_new_code_does_not_work_a_worn_worker_goes_on_until_there_is_another(
+    pool: Pool, keeper: Keeper, worn: str
+) -> None:
+    rule = {"tasks": {"recycle_tasks": 1}, "age": {"recycle_age": 1}, "rss": {"recycle_rss": 10}}
+    pool.handlers = [handler(**rule[worn])]
+    old, one = busy(pool, keeper)
+    pool.reload(0)
+    broken = list(keeper.lines)[-1]
+    keeper.lines[broken].send({"ev": "broken", "error": {"type": "E", "message": "m"}})
+    hear(pool)
+    pool.died(broken, "exit 1", "", 0)
+    facts = {**end(one)["facts"], "peak_rss": 15}
+    keeper.lines[old].send(end(one, facts=facts))
+    next_one = start(2, pool.handlers[0])
+    pool.start(next_one)
+    hear(pool, 1)
+    assert len(pool.workers[old].runs) == 1
+    assert len(keeper.lines) == 2, "the import is not tried again yet"
+    assert pool.due(1) == SECOND - 1
+    pool.tend(SECOND)
+    new = keeper.begin()
+    hear(pool, SECOND)
+    assert [name for name, worker in pool.workers.items() if worker.able] == [new]
+    assert list(pool.workers) == [old, new], "it ends what it runs"
+
+
+def test_while_new_code_does_not_work_a_worker_that_grows_leaves_all_the_same(
+    pool: Pool, keeper: Keeper
+) -> None:
+    pool.handlers = [handler(recycle_rss=10)]
+    old, one = busy(pool, keeper)
+    pool.problem = {"type": "E", "message": "m"}
+    keeper.lines[old].send(end(one, facts={**end(one)["facts"], "peak_rss": 20}))
+    hear(pool)
+    assert pool.workers[old].leaving
+
+
 def test_a_worker_that_comes_late_for_an_application_that_is_gone_leaves_as_well(
     pool: Pool, keeper: Keeper
 ) -> None:
