@@ -74,6 +74,7 @@ def head(source: Source) -> dict[str, Any]:
         "states": sorted({str(node.get("state")) for node in alive}),
         "alive": alive,
         "held_up": held,
+        "trouble": source.trouble,
         "pauses": moment.status["pauses"],
         "counts": moment.status["counts"],
         "counted_at": moment.status["counted_at"],

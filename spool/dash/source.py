@@ -37,6 +37,7 @@ class Source:
         self.flow = Flow()
         self.lock = threading.RLock()  # of the flow
         self.left = 1  # bytes of the newest journals that are still to be read
+        self.trouble = ""  # what cannot be read, in words
         self.version = 0
         self._gatherer = Gatherer(spool)
         self._tail = Tail(spool.path, self.flow, back=WEEK)
@@ -71,8 +72,9 @@ class Source:
         """Look once; whether the journal has more to read."""
         try:
             moment = self._gatherer.look()
-        except (SpoolError, OSError):
-            return False  # the spool is away for a moment: the pages show what was
+        except (SpoolError, OSError) as problem:
+            self._say(f"the pages show what was a while ago: {problem}")
+            return False
         end = time.monotonic() + READING
         more = True
         while more and time.monotonic() < end:
@@ -80,6 +82,7 @@ class Source:
                 more = self._tail.step(moment.now)
             time.sleep(0.001)  # whoever renders a page comes first
         self.left = self._tail.left
+        self._say(self._tail.trouble)
         with self.lock:
             for node in moment.alive:
                 if isinstance(load := node.get("load"), int | float):
@@ -90,6 +93,11 @@ class Source:
             self.mark = mark
             self.tell()
         return more
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self.tell()
 
     def tell(self) -> None:
         """There is something new to see."""

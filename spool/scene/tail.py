@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from spool import journal
+from spool import journal, layout
 from spool.times import DAY
 
 if TYPE_CHECKING:
@@ -30,7 +30,17 @@ class Tail:
         self.most = most
         self.left = 0  # bytes of the newest files that are not read yet
         self._read: dict[str, int] = {}
+        self._unread: dict[str, str] = {}  # what cannot be read, and why
         self._older: Iterator[list[bytes]] | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What cannot be read, in words; empty where all can."""
+        there = [
+            (path, why) for path, why in self._unread.items() if os.path.lexists(path)
+        ]  # not packed or pruned
+        rows = [f"{os.path.relpath(path, self.root)} cannot be read: {why}" for path, why in there[:3]]
+        return "; ".join(rows)
 
     def step(self, now: int) -> bool:
         """Read a little; whether there is more. `now`: us UTC."""
@@ -50,9 +60,19 @@ class Tail:
 
     def _newest(self, now: int) -> list[str]:
         """The files that may still grow."""
-        wanted = journal.Filter(since=now - DAY)
-        files = [path for _, _, paths in journal.days(self.root, wanted) for path in paths]
+        files = [path for paths in self._days(now - DAY) for path in paths]
         return [path for path in reversed(files) if not path.endswith(".gz")]
+
+    def _days(self, since: int) -> list[list[str]]:
+        """The files of each day and node, oldest first."""
+        folder = f"{self.root}/{layout.JOURNAL}"
+        try:
+            found = [paths for _, _, paths in journal.days(self.root, journal.Filter(since=since))]
+        except OSError as problem:
+            self._leave_out(folder, problem)
+            return []
+        self._unread.pop(folder, None)
+        return found
 
     def _grown(self, path: str) -> None:
         try:
@@ -67,8 +87,10 @@ class Tail:
                     start = 0  # another file under the same name
                 file.seek(start)
                 data = file.read(CHUNK)
-        except FileNotFoundError:
-            return  # packed or pruned meanwhile
+        except OSError as problem:
+            self._leave_out(path, problem)
+            return
+        self._unread.pop(path, None)
         end = data.rfind(b"\n") + 1
         if not end and len(data) == CHUNK:
             end = CHUNK  # no line of ours
@@ -78,10 +100,23 @@ class Tail:
 
     def _past(self, now: int, done: set[str]) -> Iterator[list[bytes]]:
         """The files of days before, newest day first."""
-        for _, _, paths in reversed(journal.days(self.root, journal.Filter(since=now - self.back))):
+        for paths in reversed(self._days(now - self.back)):
             for path in paths:
                 if path not in done:
-                    yield from _chunks(path)
+                    yield from self._chunks(path)
+
+    def _chunks(self, path: str) -> Iterator[list[bytes]]:
+        try:
+            with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+                while lines := file.readlines(CHUNK):
+                    yield lines
+        except (gzip.BadGzipFile, zlib.error, EOFError):
+            return  # damaged: fsck names it
+        except OSError as problem:
+            self._leave_out(path, problem)
+
+    def _leave_out(self, path: str, problem: OSError) -> None:
+        self._unread[path] = problem.strerror or str(problem)
 
     def _take(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -91,12 +126,3 @@ class Tail:
                 continue
             if isinstance(found, dict):
                 self.flow.add(found)
-
-
-def _chunks(path: str) -> Iterator[list[bytes]]:
-    try:
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-            while lines := file.readlines(CHUNK):
-                yield lines
-    except (FileNotFoundError, gzip.BadGzipFile, zlib.error, EOFError):
-        return  # pruned meanwhile, or damaged: fsck names it

@@ -12,6 +12,7 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, Static
 
 from spool.command.render import clock
+from spool.errors import SpoolError
 from spool.safe import safe
 from spool.top.head import LINES, head
 from spool.top.screens import KEYS, Ask, Page, Story
@@ -80,6 +81,7 @@ class Top(App[None]):
         self._drawn: tuple[Any, ...] = ()
         self._widths: list[int] = []
         self._looking = Lock()
+        self._trouble = ""  # what cannot be read, in words
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)
@@ -106,27 +108,32 @@ class Top(App[None]):
         """In a thread of its own; one look at a time."""
         if not self._looking.acquire(blocking=False):
             return
+        picture, trouble = None, ""
         try:
             picture = self._source.look(view, wanted)
+            trouble = self._source.trouble
+        except (SpoolError, OSError) as problem:
+            trouble = f"this is what was a while ago: {problem}"
         finally:
             self._looking.release()
         if self.is_running:
-            self.call_from_thread(self._got, picture)
+            self.call_from_thread(self._got, picture, trouble)
 
-    def _got(self, picture: Picture) -> None:
-        self._picture = picture
+    def _got(self, picture: Picture | None, trouble: str) -> None:
+        self._trouble = trouble
+        self._picture = picture or self._picture
         self._draw()
-        if picture.view != self._view:
+        if picture is not None and picture.view != self._view:
             self._look()
 
     def _draw(self) -> None:
+        self.query_one("#views", Static).update(self._views())
         picture = self._picture
         if picture is None:
             return
         now, width = picture.moment.now, self.size.width
         lines = head(picture.moment, picture.flow, width, lambda us: clock(us, now))
         self.query_one("#head", Static).update(_lines(lines))
-        self.query_one("#views", Static).update(self._views())
         if picture.view == self._view:
             self._fill(picture)
 
@@ -137,7 +144,8 @@ class Top(App[None]):
             text.append(view, "bold reverse" if view == self._view else "")
             text.append(" ")
         if self._wanted:
-            text.append(f"/{safe(self._wanted)}", "yellow")
+            text.append(f"/{safe(self._wanted)} ", "yellow")
+        text.append(safe(self._trouble), "red")
         return text
 
     def _fill(self, picture: Picture) -> None:

@@ -46,6 +46,7 @@ class Source:
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self.flow = Flow()
+        self.trouble = ""  # what cannot be read, in words
         self._gatherer = Gatherer(spool)
         self._tail = Tail(spool.path, self.flow, back=DAY, most=MOST)
         self._list: tuple[tuple[str, str], list[Listed]] = (("", ""), [])
@@ -56,6 +57,7 @@ class Source:
         moment = self._gatherer.look()
         while self._tail.step(moment.now):
             pass
+        self.trouble = self._tail.trouble
         listed = self._listed(view, wanted, moment.now) if view in LISTED else []
         if view == "waiting":
             held = HeldBack(self.spool.disk, moment.alive, lambda us: clock(us, moment.now))

@@ -175,6 +175,25 @@ def test_columns_are_as_wide_as_their_cells_from_the_first_picture_on(live: Make
     assert asyncio.run(shown())[:4] == [9, 11, 5, 8]
 
 
+def test_what_cannot_be_read_is_said_and_ends_nothing(spool_at: Make) -> None:
+    from textual.widgets import Static
+
+    from spool.top.app import Top
+
+    spool = spool_at(HANDLERS)
+    shutil.rmtree(spool.root / "errors")
+    (spool.root / "errors").symlink_to("errors")  # as where the disk says EIO
+
+    async def shown() -> str:
+        with Spool(spool.root) as client:
+            top = Top(client, view="failed", wanted="", interval=3600)
+            async with top.run_test(size=(120, 24)):
+                await top.workers.wait_for_complete()
+                return str(top.query_one("#views", Static).render())
+
+    assert "this is what was a while ago: " in asyncio.run(shown())
+
+
 def test_the_number_of_the_view_one_is_in_changes_nothing(live: Make, screen: Screen) -> None:
     spool = live(HANDLERS)
     spool.entry(spool.submit("bad.one"), "failed")

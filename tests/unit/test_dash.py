@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import time
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -122,6 +123,20 @@ def dropped(root: Path) -> list[dict[str, Any]]:
 
 PAGES = ("/", "/?range=24h", "/?range=7d", "/queue", "/tasks", "/tasks?state=failed", "/errors?all=1",
          "/errors?span=7d", "/schedule", "/history", "/nodes")  # fmt: skip
+
+
+def test_what_cannot_be_read_is_said_and_ends_no_look(root: Path, site: Site) -> None:
+    today = layout.journal("n", time.time_ns() // 1000)
+    (root / today).mkdir(parents=True)
+    site.source._look()
+    assert f"{today} cannot be read: Is a directory" in site.ask("/").body
+    (root / today).rmdir()
+    site.source._look()
+    assert "cannot be read" not in site.ask("/").body
+    (root / "nodes").rename(root / "away")
+    (root / "nodes").symlink_to("nodes")  # as where the disk says EIO
+    site.source._look()
+    assert "the pages show what was a while ago: " in site.ask("/").body
 
 
 # Who gets in.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,28 @@ def test_a_tail_reads_packed_days_what_is_there_and_what_comes(root: Path) -> No
     write(root / today, line("submit", "new", "pending", NOW, entry()))
     tail.step(NOW)
     assert taken(flow) == 3
+
+
+def test_a_tail_goes_on_where_a_journal_cannot_be_read_and_names_it(root: Path) -> None:
+    flow = Flow()
+    tail = Tail(str(root), flow, back=7 * DAY)
+    today, before = layout.journal("n", NOW), layout.journal("n", NOW - 3 * DAY)
+    for odd in (root / today, root / f"{before}.gz"):
+        odd.mkdir()
+    (root / "journal/other").mkdir()
+    write(root / layout.journal("other", NOW), line("submit", "new", "pending", NOW, entry()))
+    while tail.step(NOW):
+        pass
+    assert taken(flow) == 1
+    assert tail.trouble.count("cannot be read: Is a directory") == 2
+    assert tail.trouble.startswith(today)
+    (root / today).rmdir()
+    tail.step(NOW)
+    assert today not in tail.trouble
+    shutil.rmtree(root / "journal")
+    (root / "journal").symlink_to("journal")  # as where the disk says EIO
+    assert not tail.step(NOW)
+    assert tail.trouble.startswith("journal cannot be read")
 
 
 def test_a_tail_can_do_with_the_end_of_a_long_file(root: Path) -> None:
