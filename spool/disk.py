@@ -265,14 +265,15 @@ class RealDisk:
         try:
             fd = os.open(path, flags, self.file_mode, dir_fd=self.fd)
             try:
-                if self.others:
-                    os.fchmod(fd, self.file_mode)
-                _write_all(fd, data)
+                try:
+                    if self.others:
+                        os.fchmod(fd, self.file_mode)
+                    _write_all(fd, data)
+                finally:
+                    os.close(fd)  # on NFS it tells of a quota
             except BaseException:
-                os.close(fd)
                 os.unlink(path, dir_fd=self.fd)
                 raise
-            os.close(fd)
         except OSError as error:
             raise _told(error) from None
 
@@ -317,6 +318,8 @@ class RealDisk:
             except FileExistsError:
                 return
             except FileNotFoundError:
+                if not path:
+                    raise  # the spool itself has been removed
                 self.make_dir(path.rpartition("/")[0])
                 self.make_dir(path)
         except OSError as error:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -45,6 +48,28 @@ def test_a_write_that_finds_no_room_leaves_no_file(tmp_path: Path) -> None:
     with no_file_above(2), pytest.raises(OSError, match="File too large"):
         disk.write("new", b"two\n")
     assert not (tmp_path / "new").exists()
+    disk.close()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_write_whose_close_says_no_leaves_no_file(tmp_path: Path) -> None:
+    """As on NFS, where a quota is told of then."""
+    code = "import sys; from spool.disk import *; RealDisk(sys.argv[1]).write('new', b'x')"
+    strace = ["strace", "-o", "/dev/null", "-P", str(tmp_path / "new"), "-e", "inject=close:error=EDQUOT"]
+    done = subprocess.run(
+        [*strace, sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert "DiskFull" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_directory_is_made_in_a_spool_that_has_been_removed(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    disk = RealDisk(str(tmp_path / "s"))
+    (tmp_path / "s").rmdir()
+    for path in ("", "corrupt", "a/b"):
+        with pytest.raises(Missing):
+            disk.make_dir(path)
     disk.close()
 
 
