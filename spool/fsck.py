@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spool import daemons, dropped, group, keys, layout, look, packs, settings, settingsfile
-from spool.disk import Exists, Missing, NotRegular, write_anew
+from spool.disk import Exists, Missing, NotRegular, TooLarge, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
 from spool.names import PRIORITIES, BadName, is_id, parse_event
@@ -171,8 +171,9 @@ class Fsck:
         for path in self._dated(layout.ATTEMPTS):
             try:
                 found = decode(self.disk.read(path, RECORD_LIMIT))
-                number = path.split(".")[-2]
-                if f"/{found['id']}." not in path or str(found.get("attempt")) != number:
+                if not is_id(found["id"]) or path != layout.record(
+                    found["id"], found.get("attempt") or 0
+                ):
                     raise Invalid("record", found["id"], "stands under another name")
                 self.failures.record(found)
                 recorded.add(found["id"])
@@ -317,7 +318,10 @@ class Fsck:
                 except NotRegular:
                     yield Finding(path, "is no regular file")
                     continue
-                except (*DAMAGED, Missing):
+                except TooLarge as problem:
+                    yield Finding(path, f"is not looked at: {problem.strerror}", grave=False)
+                    continue
+                except Missing:
                     continue
                 except zlib.error as problem:
                     yield Finding(path, f"cannot be unpacked: {problem}")
@@ -342,6 +346,9 @@ class Fsck:
                     f"{layout.PACKED}/{name}", "a packing was cut off; spoold sees to it", grave=False
                 )
         for path in packs.packs(self.disk):
+            if (info := self.disk.info(path)) is not None and not stat.S_ISREG(info.mode):
+                yield Finding(path, "is no regular file")
+                continue
             listed = self.disk.info(path.removesuffix(packs.PACK) + packs.IDS)
             wanted = 0 if listed is None else listed.size // packs.LINE
             found = 0

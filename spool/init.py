@@ -80,19 +80,25 @@ def outer(path: str) -> str | None:
     """The spool a path lies in, None where it is in none."""
     place = os.path.realpath(path)
     while place != (place := os.path.dirname(place)):
-        with suppress(OSError):  # others may write there: no FIFO of theirs is waited for
-            fd = os.open(f"{place}/{layout.FORMAT}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-            with open(fd, "rb") as file:
-                if stat.S_ISREG(os.fstat(fd).st_mode) and re.fullmatch(rb"spool \d+\n", file.read(64)):
-                    return place
+        with suppress(OSError):  # others may write there
+            if re.fullmatch(rb"spool \d+\n", _format(place, os.O_NOFOLLOW)):
+                return place
     return None
+
+
+def _format(path: str, flags: int = 0) -> bytes:
+    """What the file `format` says, nothing where it is no file; no FIFO is waited for."""
+    fd = os.open(os.path.join(path, layout.FORMAT), os.O_RDONLY | os.O_NONBLOCK | flags)
+    try:
+        return os.read(fd, 64) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
 
 
 def check_format(path: str) -> None:
     """NotASpool where path is none, or one of a format this code does not know."""
     try:
-        with open(os.path.join(path, layout.FORMAT), encoding="ascii") as file:
-            line = file.read(64)
+        words = _format(path).decode("ascii", "replace").split()
     except (FileNotFoundError, NotADirectoryError):
         remedy = "name one of these" if ":" in path else f"make one with `spool init {path}`"
         if around := outer(path):
@@ -100,9 +106,6 @@ def check_format(path: str) -> None:
         raise NotASpool(path, f"is not a spool; {remedy}") from None
     except PermissionError:
         raise NotAllowed(f"{path} may not be read by uid {os.getuid()}") from None
-    except UnicodeDecodeError:
-        line = ""
-    words = line.split()
     if len(words) != 2 or words[0] != "spool" or not words[1].isdigit():
         raise NotASpool(path, f"has a damaged format file; it should read {layout.FORMAT_LINE!r}")
     if int(words[1]) != 1:

@@ -14,7 +14,7 @@ import orjson
 from msgspec import Struct
 
 from spool import layout, look
-from spool.disk import Missing
+from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid, NoSuchTask, Past
 from spool.names import BadName, id_date, is_id
 from spool.owncopy import decode_task
@@ -33,6 +33,7 @@ NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.([0-9]+)(\.jsonl\.gz|\.ids)")
 LINE = 66  # bytes of a line of a list of ids
 BATCH = 128  # tasks in one, at most
 LIMIT = 256 << 20  # bytes of a pack, and of what it holds
+UNREAD = (Missing, NotRegular, TooLarge)
 
 
 class Packed(Struct, frozen=True):
@@ -156,7 +157,7 @@ def lines(disk: Disk, path: str) -> list[bytes]:
     """The lines of a pack, each with its end; none where it is damaged."""
     try:
         data = zlib.decompressobj(wbits=31).decompress(disk.read(path, LIMIT), LIMIT)
-    except (Missing, zlib.error):
+    except (*UNREAD, zlib.error):
         return []
     return data.splitlines(keepends=True)
 
@@ -180,7 +181,7 @@ def digests(disk: Disk, path: str) -> dict[str, str]:
     """All that a list of ids says: id -> digest."""
     try:
         rows = disk.read(path, LIMIT).decode("ascii", "replace").splitlines()
-    except Missing:
+    except UNREAD:
         return {}
     return dict(row.split(" ", 1) for row in rows if " " in row)
 
@@ -189,7 +190,7 @@ def _digest(disk: Disk, path: str, task_id: str) -> str | None:
     """What a list of ids says of one; read whole: 256 tasks are 17 KB."""
     try:
         data = disk.read(path, LIMIT)
-    except Missing:
+    except UNREAD:
         return None
     at = data.find(task_id.encode())
     end = data.find(b"\n", at)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from spool import layout
-from spool.disk import DiskFull, Exists, Missing
+from spool.disk import DiskFull, Exists, Missing, write_anew
 from spool.safe import as_utf8
 
 if TYPE_CHECKING:
@@ -28,12 +28,10 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
     disk.make_dir(layout.CORRUPT)
     for number in range(TRIES):
         target = f"{layout.CORRUPT}/{name.lstrip('.')[:200]}{f'.{number}' if number else ''}"
+        if disk.info(target) is not None:
+            continue  # another one came from the same place before
         try:
-            disk.write(f"{target}.reason.json", reason)
-        except Exists:
-            if disk.info(target) is not None:
-                continue  # another one came from the same place before
-        try:
+            write_anew(disk, f"{target}.reason.json", reason)
             if file:
                 disk.write(target, b"")  # no directory can be moved over it
             disk.move(path, target)

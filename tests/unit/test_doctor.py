@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from spool.settings import load
 from spoold.guard import guard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -53,6 +55,16 @@ def test_what_is_no_spool_is_told_with_the_remedy(tmp_path: Path) -> None:
     (check,) = examine(str(tmp_path))
     assert check.level == BAD
     assert check.remedy.startswith("spool init")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_format_that_is_no_file_is_told_and_not_waited_for(
+    root: Path, make: Callable[[Path], None]
+) -> None:
+    (root / "format").unlink()
+    make(root / "format")
+    (check,) = examine(str(root))
+    assert "has a damaged format file" in check.what
 
 
 @pytest.mark.parametrize(
@@ -267,6 +279,8 @@ def test_what_was_put_aside_and_what_nobody_reads_is_told(root: Path) -> None:
     told = [c.what for c in examine(str(root)) if c.level == WARN]
     assert any(what.startswith("1 damaged") for what in told)
     assert any("1000 events for shop" in what for what in told)
+    shutil.rmtree(root / "corrupt")
+    assert any("1000 events for shop" in c.what for c in examine(str(root)))
 
 
 MOUNTS = """\

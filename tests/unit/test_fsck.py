@@ -7,8 +7,8 @@ from itertools import permutations
 import pytest
 from msgspec.structs import replace
 
-from spool import fsck, keys, layout, look, records
-from spool.names import Entry, new_id
+from spool import fsck, keys, layout, look, packs, records
+from spool.names import Entry, date_of, new_id
 from spool.owncopy import Task, encode_task
 from spool.place import Rival, mark_of
 from spool.regroup import Regroup
@@ -211,6 +211,34 @@ def test_torn_records_and_events_are_kept_aside(disk):
     disk.make_dir("outbox/shop")
     disk.write("outbox/shop/whatever.json", b"{}")
     assert len(mended(disk)) == 2
+
+
+@pytest.mark.parametrize("name", ["nodot", "x.1.json", "a.b"])
+def test_a_record_under_another_name_is_kept_aside(disk, name):
+    entry = waiting(disk)
+    folder = layout.parent_of(layout.record(entry.id, 1))
+    disk.make_dir(folder)
+    disk.write(f"{folder}/{name}", records.encode(failure(1, NOW) | {"id": entry.id}))
+    (found,) = mended(disk)
+    assert found.path == f"{folder}/{name}"
+
+
+def test_what_is_no_pack_is_named_and_ends_nothing(disk):
+    entry = waiting(disk)
+    folder = f"packed/{date_of(NOW)}"
+    disk.make_dir(f"{folder}/2027-01-01.1.jsonl.gz")
+    disk.make_dir(f"{folder}/2027-01-01.2.ids")
+    assert [found.path for found in grave(disk)] == [f"{folder}/2027-01-01.1.jsonl.gz"]
+    assert packs.known(disk, entry.id) is None
+
+
+def test_a_journal_that_is_too_large_to_look_at_is_named(disk):
+    disk.make_dir("journal/n")
+    with open(os.path.join(disk.root, "journal/n/2026-01-01.jsonl"), "wb") as file:
+        file.truncate((1 << 30) + 1)
+    (found,) = fsck.check(disk)
+    assert (found.path, found.grave) == ("journal/n/2026-01-01.jsonl", False)
+    assert "is not looked at: more than 1073741824 bytes" in found.what
 
 
 def test_a_missing_directory_is_made(disk):

@@ -12,6 +12,7 @@ from spool import layout
 from spool.disk import DiskFull, RealDisk
 from spool.init import init
 from spool.occurrences import seed
+from spool.quarantine import quarantine
 from spool.settings import load
 from spoold.core.state import State
 from spoold.core.values import Now
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DAY = "done/2026-11-22"
+
+
+def test_what_is_kept_has_its_own_reason_and_takes_no_other_ones_place(disk: RealDisk) -> None:
+    disk.write("corrupt/held_x.reason.json", b"of an earlier one, which somebody has removed")
+    for number in range(3):
+        disk.write("held/x", b"%d" % number)
+        kept = quarantine(disk, "held/x", f"because {number}")
+        assert disk.read(f"{kept}", 9) == b"%d" % number
+        assert b"because %d" % number in disk.read(f"{kept}.reason.json", 99)
+        disk.remove(f"{kept}.reason.json")
+    assert len(disk.names("corrupt")) == 3
 
 
 @pytest.mark.parametrize("before", ["write", "move"])
