@@ -67,14 +67,18 @@ class Context:
 
     def progress(self, part: float, note: str | None = None) -> None:
         """Tell the parent how far it is: `part` from 0 to 1. At most one a second is passed on."""
-        if not 0 <= part <= 1:
-            raise ValueError(f"progress: must be from 0 to 1, not {part}")
+        try:
+            fits = 0 <= part <= 1
+        except TypeError:
+            fits = False
+        if not fits:
+            raise ValueError(f"progress: must be a number from 0 to 1, not {part!r}")
         now = time.monotonic()
         if self._told and now - self._told < PROGRESS_EVERY and (part < 1 or self._whole):
             return
         self._told, self._whole = now, part == 1
-        shown = None if note is None else str(note)[:1000]
-        self._tell({"ev": "progress", "percent": part * 100, "note": shown})
+        shown = None if note is None else str(note)[:1000].encode("utf-8", "backslashreplace").decode()
+        self._tell({"ev": "progress", "percent": float(part) * 100, "note": shown})
 
     def should_stop(self) -> bool:
         """Whether to come to an end: a drain, somebody's cancel, or the deadline has passed."""

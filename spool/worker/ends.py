@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from spool.tasks import Task
 
 MESSAGE, TRACE, KIND = 10_000, 65_536, 200  # characters, as in a fail action
+OUTCOMES = Retry | Fail | Snooze | Cancelled
 End = dict[str, Any]
 
 
@@ -36,19 +38,29 @@ class Times(NamedTuple):
 
 def result_end(value: Any, limit: int, times: Times) -> End:
     """What a function has returned: its result, or an outcome as a value."""
-    if isinstance(value, Retry | Fail | Snooze | Cancelled):
+    if isinstance(value, OUTCOMES):
         return raised(value, None, times)
     if value is None:
         return {"outcome": "done"}
     try:
         data = orjson.dumps(value, default=_struct)
     except (TypeError, ValueError, RecursionError) as problem:
-        return _bad_result(f"the result is not JSON: {said(problem)}")
+        return _bad_result(f"the result is not JSON: {said(problem)}{_slip(value)}")
     if len(data) > limit:
         return _bad_result(f"the result is {len(data)} bytes, result_limit is {limit}")
     if b"null" in data and has_nan(value):
         return _bad_result("the result is not JSON: it holds NaN or infinity")
     return {"outcome": "done", "result": orjson.Fragment(data)}
+
+
+def _slip(value: Any) -> str:
+    """What somebody most likely meant whose function has returned this."""
+    if isinstance(value, type) and issubclass(value, OUTCOMES):
+        return f"; return {value.__name__}(), not the class"
+    if inspect.iscoroutine(value):
+        value.close()
+        return "; if the function is an async def, a decorator below @task hides that"
+    return ""
 
 
 def _struct(value: Any) -> Any:

@@ -65,6 +65,15 @@ def run():
         except OSError: pass
     time.sleep(60)
 """, "crashed", "killed: it said what is no message"),
+    "the class of an outcome": ("def run(): return Retry", "result", "return Retry(), not the class"),
+    "a coroutine": ("""
+def run():
+    async def inner(): ...
+    return inner()
+""", "result", "a decorator below @task hides that"),
+    "progress that is no number": ("""
+def run(): current().progress("0.5")
+""", "ValueError", "must be a number from 0 to 1, not '0.5'"),
     "a generator": ("def run(): return (n for n in [1])", "result", "not JSON"),
 }  # fmt: skip
 

@@ -9,7 +9,9 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Required, TypedDict, Unpack
 
@@ -404,3 +406,20 @@ def test_progress_is_told_once_a_second_and_the_end_of_it_at_once() -> None:
     for part in (0, 0.1, 1, 1, 1):
         context.progress(part)
     assert told == [0, 100]
+
+
+@pytest.mark.parametrize("part", ["0.5", None, -0.1, 1.1, math.nan])
+def test_progress_that_is_no_part_is_refused_in_words(part: Any) -> None:
+    context = Context(id="i", attempt=1, task="t", at=0, deadline=None)
+    with pytest.raises(ValueError, match="progress: must be a number from 0 to 1, not "):
+        context.progress(part)
+
+
+def test_progress_tells_any_number_and_any_note_as_json() -> None:
+    told: list[dict[str, Any]] = []
+    for part in (Decimal("0.5"), Fraction(1, 2), True):
+        context = Context(id="i", attempt=1, task="t", at=0, deadline=None, tell=told.append)
+        context.progress(part, "half \ud800")  # type: ignore[arg-type]
+    assert [(one["percent"], one["note"]) for one in map(orjson.loads, map(orjson.dumps, told))] == [
+        (50, "half \\ud800"), (50, "half \\ud800"), (100, "half \\ud800"),
+    ]  # fmt: skip
