@@ -89,9 +89,11 @@ def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
 def _is_shared(disk: RealDisk) -> bool:
     """What spool.toml says; where that is not known, whether root owns it and another serves it."""
     try:
-        return settingsfile.read(disk).shared
+        if disk.info(layout.SETTINGS) is not None:
+            return settingsfile.read(disk).shared
     except (SpoolError, OSError):
-        return os.fstat(disk.fd).st_uid == 0 != modes.serving(disk.root, is_shared=True)
+        pass
+    return os.fstat(disk.fd).st_uid == 0 != modes.serving(disk.root, is_shared=True)
 
 
 def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | None]:

@@ -36,11 +36,12 @@ class Tail:
     @property
     def trouble(self) -> str:
         """What cannot be read, in words; empty where all can."""
-        there = [
-            (path, why) for path, why in self._unread.items() if os.path.lexists(path)
-        ]  # not packed or pruned
-        rows = [f"{os.path.relpath(path, self.root)} cannot be read: {why}" for path, why in there[:3]]
-        return "; ".join(rows)
+        rows = [
+            f"{os.path.relpath(path, self.root)} cannot be read: {why}"
+            for path, why in self._unread.items()
+            if os.path.lexists(path)  # else it was packed or pruned meanwhile
+        ]
+        return "; ".join(rows[:3])
 
     def step(self, now: int) -> bool:
         """Read a little; whether there is more. `now`: us UTC."""
@@ -69,7 +70,7 @@ class Tail:
         try:
             found = [paths for _, _, paths in journal.days(self.root, journal.Filter(since=since))]
         except OSError as problem:
-            self._leave_out(folder, problem)
+            self._unread[folder] = str(problem.strerror)
             return []
         self._unread.pop(folder, None)
         return found
@@ -88,7 +89,7 @@ class Tail:
                 file.seek(start)
                 data = file.read(CHUNK)
         except OSError as problem:
-            self._leave_out(path, problem)
+            self._unread[path] = str(problem.strerror)
             return
         self._unread.pop(path, None)
         end = data.rfind(b"\n") + 1
@@ -113,10 +114,7 @@ class Tail:
         except (gzip.BadGzipFile, zlib.error, EOFError):
             return  # damaged: fsck names it
         except OSError as problem:
-            self._leave_out(path, problem)
-
-    def _leave_out(self, path: str, problem: OSError) -> None:
-        self._unread[path] = problem.strerror or str(problem)
+            self._unread[path] = str(problem.strerror)
 
     def _take(self, lines: list[bytes]) -> None:
         for line in lines:

@@ -119,6 +119,21 @@ def test_a_directory_that_is_missing_is_named(root: Path) -> None:
     assert any("held is missing" in c.what for c in bad(root))
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes a shared spool")
+@pytest.mark.parametrize("data", [None, b"\xff", b"["])
+def test_a_shared_spool_is_one_where_its_settings_are_lost(
+    root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None
+) -> None:
+    (root / "spool.toml").unlink()
+    if data is not None:
+        (root / "spool.toml").write_bytes(data)
+    asked = []
+    monkeypatch.setattr("spool.doctor.modes.serving", lambda *_, is_shared: asked.append(is_shared) or 5)
+    list(examine(str(root)))
+    assert asked
+    assert all(asked)
+
+
 @pytest.mark.parametrize(
     ("toml", "hint"),
     [
