@@ -15,6 +15,7 @@ from spool.apps import command
 from spool.errors import Invalid
 from spool.results import named
 from spool.tasks import registry
+from spool.tasks.outcomes import Cancelled, Snooze
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,6 +113,8 @@ def _reason(name: str, version: Any, args: Any) -> str:
         return str(problem)
     except Invalid as problem:
         return f"{problem.field}: {problem.rule}"
+    except (Cancelled, Snooze):
+        return ""  # as its upgrade wants
     except BaseException as problem:  # noqa: BLE001 - an upgrade may raise anything
         return f"its upgrade raises {type(problem).__name__}: {problem}"
     return ""

@@ -379,7 +379,7 @@ class Pool:
 
     def _end(self, worker: Worker, why: str) -> None:
         """Kill a worker, and know why when it is gone."""
-        log.error("%s: a worker is killed: %s", self.app.module, why)
+        log.warning("%s: a worker is killed: %s", self.app.module, why)
         worker.leaving, worker.killed = True, why
         self._runner.kill(worker.name, 0)
 

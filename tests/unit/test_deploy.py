@@ -111,6 +111,20 @@ def test_an_upgrade_that_ends_its_process_is_no_success(place: Place) -> None:
     assert (status, "module `mod_a`: ends its process" in said) == (65, True)
 
 
+@pytest.mark.parametrize(
+    ("raised", "reason"), [("Cancelled('x')", ""), ("Snooze(after=1)", ""), ("Fail('x')", "Fail: x"),
+                           ("SystemExit('x')", "SystemExit: x")]
+)  # fmt: skip
+def test_an_upgrade_may_cancel_or_put_off_its_task(place: Place, raised: str, reason: str) -> None:
+    upgrade = f"@up.upgrade(from_version=1)\ndef _(args): raise {raised}"
+    outcomes = "from spool import Cancelled, Fail, Snooze"
+    place.module("mod_a", outcomes, "@task('a.up', version=2)\ndef up(): ...", upgrade)
+    place.spool.submit("a.up", version=1)
+    status, rows, _ = place.check()
+    expected = [("a.up", 1, f"its upgrade raises {reason}")] if reason else []
+    assert (status, rows) == (int(bool(reason)), expected)
+
+
 def test_what_was_dropped_is_looked_at_wherever_it_lies(place: Place) -> None:
     boxes = place.root / layout.WRITERS
     for uid, text in (
