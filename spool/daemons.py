@@ -54,6 +54,21 @@ def last_seen(status: Mapping[str, Any]) -> int | None:
     return max((us for us in said if us is not None), default=None)
 
 
+def known_time(disk: Disk, now: int) -> int | None:
+    """The latest instant that a daemon has told of here without a doubt, us UTC.
+
+    `now`: a daemon that doubted its clock for as long as it should was right, by now.
+    """
+    found: list[int] = []
+    for node in layout.locked(_names(disk)):
+        status = _object(disk, layout.status(node))
+        doubt = status.get("clock_doubted") or {"known": status.get("written_at"), "until": None}
+        with suppress(ValueError, TypeError, KeyError):
+            over = doubt["until"] is not None and parse_utc(doubt["until"]) <= now
+            found.append(now if over else parse_utc(doubt["known"]))
+    return max(found, default=None)
+
+
 def any_alive(disk: Disk, root: str) -> bool:
     """Whether any daemon serves this spool, for all that who asks may see: True where he may not look."""
     try:

@@ -96,6 +96,7 @@ NOT_SHORT = (
     "can hold (ext4 without large_dir: some 8 million)"
 )
 SEE = "see ASSUMPTIONS in spool(7)"
+KEPT = f"for an hour nothing is removed for its age: set it right, or `spool prune`; {SEE}"
 LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 # Asked of a name, whoever has it else.
@@ -162,6 +163,11 @@ class Core:
         if now.wall < self.state.latest - SECOND:
             back = format_span(self.state.latest - now.wall)
             log.warning("the clock was set back by %s: what came before may wait as long, %s", back, SEE)
+        if (step := self.state.trust.look(now)) > SECOND:
+            level, kept = (
+                (logging.WARNING, f"; {KEPT}") if self.state.trust.doubts(now) else (logging.INFO, "")
+            )
+            log.log(level, "the clock has gone forward by %s%s", format_span(step), kept)
         self._decide(now)
         found = elapse(self.state, now)
         self._actions += found
@@ -399,6 +405,7 @@ class Loop:
         self.core = core
         self.intake = intake
         intake.immovable = core.store.immovable
+        intake.trust = core.state.trust
         self.doorbell: Doorbell | None = None
         self._hang: Callable[[], Doorbell | None] | None = doorbell  # None: it hangs
         self.timer = timer

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from spool import daemons, layout, machine, mounts
 from spool.disk import RealDisk
 from spool.errors import ConfigError, SpoolError
+from spool.times import format_span
 from spoold import locks
 from spoold.core.state import State
+from spoold.core.trust import LEAP
 from spoold.effects import begun
 from spoold.effects.census import Census
 from spoold.effects.errorfiles import ErrorFiles
@@ -30,7 +32,7 @@ from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.effects.writers import Writers
 from spoold.guard import read_settings, settings_mark
-from spoold.loop import Core, Loop, clock
+from spoold.loop import KEPT, Core, Loop, clock
 from spoold.reclaim import reclaim
 from spoold.recovery import start_up
 from spoold.sources import cgroups, claims
@@ -81,6 +83,11 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     if pulse is not None:  # the others are waiting for a beat
         pulse.start(bringer(disk, node, state), lookout(root))
     state.pauses = read_pauses(disk)
+    known = daemons.known_time(disk, now.wall)
+    if known is not None and now.wall > known + LEAP:
+        state.trust.doubt(known, now)
+        ahead = format_span(now.wall - known)
+        log.warning("the clock is %s ahead of what was last known here; %s", ahead, KEPT)
     usage = UsageFile(disk, node, state.history)
     usage.load()
     store = Store(disk, node, durable=found.durability == "durable")

@@ -104,10 +104,20 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
                 yield "python", problem
             if node.get("no_cgroup"):
                 yield "cgroups", f"none, memory holds for each process: {node['no_cgroup']}"
+            if doubt := node.get("clock_doubted"):
+                yield "clock", _doubted(doubt, now)
             for place, why in (node.get("left_alone") or {}).items():
                 yield "incoming", f"{place} {why}"
         elif (seen := daemons.last_seen(node)) is not None:
             yield "daemon", f"node {name}: gone, last seen {render.until(seen, now)}"
+
+
+def _doubted(doubt: dict[str, str], now: int) -> str:
+    from spool.command import render
+    from spool.times import parse_utc
+
+    known, until = (render.clock(parse_utc(doubt[name]), now) for name in ("known", "until"))
+    return f"is ahead of {known}, as far as is known: nothing is removed for its age until {until}"
 
 
 def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from spoold.core.meter import Meter
 from spoold.core.overdue import Overdue
 from spoold.core.slots import Ahead, next_start
 from spoold.core.table import NEW, TERMINAL
+from spoold.core.trust import Trust
 from spoold.core.usage import History
 from spoold.core.window import Window
 
@@ -84,6 +85,7 @@ class State:
         self.schedules: Tables = {}  # set by actions
         self.reread = False  # another node has set them and paused so far: first that is read
         self.latest = 0  # wall clock of the last round
+        self.trust = Trust()
         self.stopping = False
         self.shut = ""  # why nothing may start (no room on disk), for people
         self.counts = dict.fromkeys(COUNTED, 0)

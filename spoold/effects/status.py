@@ -111,9 +111,17 @@ class Status:
             "python": self.workers(),
             "no_cgroup": self.groups.problem if self.groups is not None else None,
             "left_alone": self.left_alone(),
+            "clock_doubted": _doubt(state, now),
             **self.extra,
             **self.others(),
         }
+
+
+def _doubt(state: State, now: Now) -> dict[str, str] | None:
+    if not state.trust.doubts(now):
+        return None
+    until = now.wall + state.trust.until - now.mono
+    return {"known": format_utc(state.trust.time(now)), "until": format_utc(until)}
 
 
 def _next(entry: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from spool.quarantine import quarantine
 from spool.safe import as_utf8
 from spool.times import FOREVER
 from spoold.core import rights, share
+from spoold.core.trust import Trust
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources import LATEST
 from spoold.sources.crowd import is_action, is_unfinished
@@ -135,6 +136,7 @@ class Intake:
         self.crowd = crowd
         self.immovable: set[tuple[str, int]] = set()  # done with, and not to be removed
         self.node = ""
+        self.trust = Trust()  # of the core
         self.peers: frozenset[str] = frozenset()  # the nodes that are alive; one: nobody else looks
         self._others: dict[str, int] = {}  # what another one should take first, since when
         self._left = 0  # how many of these this one does not touch yet
@@ -293,7 +295,7 @@ class Intake:
 
     def _in_turn(self, crowd: Crowd, now: Now) -> list[Arrived | Invalidated]:
         """The same where several users write; what is beyond a quota is refused unread."""
-        batch = crowd.batch(now, self._waiting)
+        batch = crowd.batch(self._aging(now), self._waiting)
         if crowd.listing != self._listing:
             self._listing = crowd.listing
             known = (*self._waiting, *self._large, *self._ignored)
@@ -375,6 +377,7 @@ class Intake:
     def stale(self, now: Now) -> list[Invalidated]:
         """What was begun more than a day ago and never finished, here and in tmp/: refused."""
         found: list[Invalidated] = []
+        now = self._aging(now)
         self.signatures.tidy(now)
         if self.crowd is not None:
             return found  # its pass finds them
@@ -392,6 +395,10 @@ class Intake:
                 problem = Invalid("file", as_utf8(name), "was not finished within a day")
                 found.append(self._refusal(source, problem, None))
         return found
+
+    def _aging(self, now: Now) -> Now:
+        """The same with the time by which files are old."""
+        return replace(now, wall=self.trust.time(now))
 
     def _one(self, path: str, info: Info, now: Now) -> Arrived | Invalidated | None:
         name = path.rpartition("/")[2]

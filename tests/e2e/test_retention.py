@@ -172,3 +172,24 @@ def test_a_pass_is_made_when_somebody_asks(live: Make) -> None:
     command(spool, "prune", "--wait", "--why", "a test")
     until(lambda: any(spool.root.glob("packed/*/*.jsonl.gz")), "it is packed")
     assert spool.journal("prune")[0]["by"]["why"] == "a test"
+
+
+def test_a_clock_that_is_ahead_removes_nothing_until_somebody_asks(live: Make) -> None:
+    spool = live('keep_done = "1d"\n' + TOML)
+    spool.entry(spool.submit("echo"), "done")
+    aged(spool)
+    path = spool.root / "nodes" / "here.json"
+    known = f"{OLD}T12:00:00.000000Z"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"written_at": known}))
+    for _ in range(2):  # a start within the hour knows no more
+        spool.start()
+        doubt = until(lambda: spool.status_now()["clock_doubted"], "the clock is doubted")
+        assert doubt["known"].startswith(f"{OLD}T12:00:")
+        assert "is ahead of" in command(spool, "status")
+        spool.stop()
+    assert spool.says().count("ahead of what was last known here; for an hour nothing is removed") == 2
+    assert list(spool.paths("done"))
+    spool.start()
+    command(spool, "prune", "--wait")
+    until(lambda: not list(spool.paths("done")), "it is removed")
+    until(lambda: "asked to prune: by the clock as it is" in spool.says(), "and that is told")
