@@ -55,7 +55,8 @@ __all__ = [
 def interpret(doc: dict[str, Any], *, now: int, dropped: int, zone: tzinfo, uid: int | None) -> Action:
     """The action a decoded document asks for; Invalid names field, value and rule.
 
-    now and dropped are us UTC: relative times count from the drop, and so does an `at` left out.
+    now and dropped are us UTC: relative times count from the drop, and so does an `at` left out, but for
+    a drop by a clock that is ahead of ours.
     Local times are read in the document's `tz`, else in zone. uid is who wrote the file.
     """
     moment = Moment(now=now, dropped=dropped, zone=zone)
@@ -154,7 +155,7 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         id=get("id"),
         task=given["task"],
         args=args,
-        at=get("at", moment.dropped),
+        at=get("at", min(moment.dropped, moment.now)),
         deadline=get("deadline"),
         lead=get("lead"),
         priority=get("priority"),
@@ -177,7 +178,7 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         ref=get("ref"),
         meta=get("meta", {}),
         extra=extra,
-        submitted_at=moment.dropped,
+        submitted_at=min(moment.dropped, moment.now),
         uid=uid,
         digest=digest_of(content),
     )

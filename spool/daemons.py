@@ -16,7 +16,7 @@ from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.mounts import is_network
 from spool.names import parse_event
-from spool.times import SECOND, parse_utc
+from spool.times import SECOND, format_span, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 STATUS_LIMIT = 64 << 20
 UNITS = "/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"
+APART = 1.0  # seconds between two clocks from which on it is told
 SILENT = 150.0  # seconds without a status file after which a daemon that cannot be asked counts as gone
 
 
@@ -232,6 +233,15 @@ def _object(disk: Disk, path: str) -> dict[str, Any]:
     except (OSError, orjson.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def clock_apart(status: Mapping[str, Any]) -> str:
+    """That the clock of a node is more than a second from the file server's, in words; else empty."""
+    offset = status.get("clock_offset")
+    if not isinstance(offset, int | float) or abs(offset) <= APART:
+        return ""
+    way = "behind" if offset > 0 else "ahead of"
+    return f"the clock is {format_span(abs(round(offset)) * SECOND)} {way} that of the file server"
 
 
 def unread_by(status: dict[str, Any]) -> list[str]:

@@ -150,6 +150,8 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
             yield Check(BAD, f"{what}, but silent for {format_span(int(age * SECOND))}", remedy)
         else:
             yield Check(OK, what)
+        if apart := daemons.clock_apart(node):
+            yield Check(WARN, f"node {name}: {apart}", "let NTP set the clock of both hosts")
         if node.get("no_cgroup"):
             what = f"handlers with cgroup have none: {node['no_cgroup']}"
             remedy = "memory holds for each of their processes; spool.toml(5) says what a group needs"

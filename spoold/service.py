@@ -109,6 +109,8 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
     intake.node = node
+    if pulse is not None:
+        intake.behind_server = lambda: pulse.offset or 0
     _check_zone(found)
 
     def apply(new: Settings) -> None:

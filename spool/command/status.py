@@ -98,18 +98,27 @@ def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
         if node["alive"]:
             since = f", up {_span(node, 'started_at', now)}" if node.get("started_at") else ""
             yield "daemon", f"node {name}: alive, {node.get('state')}, pid {node.get('pid')}{since}"
-            if node.get("settings_error"):
-                yield "settings", f"not read again: {node['settings_error']}"
-            for problem in daemons.broken(node):
-                yield "python", problem
-            if node.get("no_cgroup"):
-                yield "cgroups", f"none, memory holds for each process: {node['no_cgroup']}"
-            if doubt := node.get("clock_doubted"):
-                yield "clock", _doubted(doubt, now)
-            for place, why in (node.get("left_alone") or {}).items():
-                yield "incoming", f"{place} {why}"
+            yield from _troubles(node, now)
         elif (seen := daemons.last_seen(node)) is not None:
             yield "daemon", f"node {name}: gone, last seen {render.until(seen, now)}"
+
+
+def _troubles(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
+    """What a daemon says that is not as it should be."""
+    from spool import daemons
+
+    if node.get("settings_error"):
+        yield "settings", f"not read again: {node['settings_error']}"
+    for problem in daemons.broken(node):
+        yield "python", problem
+    if node.get("no_cgroup"):
+        yield "cgroups", f"none, memory holds for each process: {node['no_cgroup']}"
+    if apart := daemons.clock_apart(node):
+        yield "clock", apart
+    if doubt := node.get("clock_doubted"):
+        yield "clock", _doubted(doubt, now)
+    for place, why in (node.get("left_alone") or {}).items():
+        yield "incoming", f"{place} {why}"
 
 
 def _doubted(doubt: dict[str, str], now: int) -> str:

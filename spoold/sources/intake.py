@@ -46,7 +46,7 @@ from spoold.sources.crowd import is_action, is_unfinished
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import TypeAlias
     from zoneinfo import ZoneInfo
 
@@ -137,6 +137,7 @@ class Intake:
         self.immovable: set[tuple[str, int]] = set()  # done with, and not to be removed
         self.node = ""
         self.trust = Trust()  # of the core
+        self.behind_server: Callable[[], int] = int  # us that our clock is behind the file server's
         self.peers: frozenset[str] = frozenset()  # the nodes that are alive; one: nobody else looks
         self._others: dict[str, int] = {}  # what another one should take first, since when
         self._left = 0  # how many of these this one does not touch yet
@@ -460,9 +461,9 @@ class Intake:
             doc = found.action
             source = source if found.key is None else self._source(path, info, found.key, now)
             self._check_owner(path, info, source, now)
-            dropped = min(info.ctime_us, now.wall)
+            dropped = min(info.ctime_us, now.wall + self.behind_server())
             asked = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
-            request = self._not_before(dropped, asked, source.who)
+            request = self._not_before(min(dropped, now.wall), asked, source.who)
             if isinstance(request, Submit):
                 request = _written(request, source.who, counts=self.crowd is not None)
                 if len(request.tasks) > self._room:

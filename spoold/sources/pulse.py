@@ -184,7 +184,7 @@ class Pulse(Circle):
         super().__init__(Neighbours(RealDisk(root), beat, ticks, _facts(), _is_ours, _serves_at(root)))
         self._told = frozenset()
         self.lease_fd = os.memfd_create("spool-lease")  # what is asked before anything begins
-        self._silent = False
+        self._silent = self._apart = False
         self._why = f"waiting; {GRACE}" if is_network(root) else STILL
 
     def join(self) -> None:
@@ -256,19 +256,27 @@ class Pulse(Circle):
     # The threads.
 
     def _step(self) -> None:
-        count = self.neighbours.beat.count
+        count, before = self.neighbours.beat.count, time.time_ns() // 1000
         super()._step()
         self._publish()
         if self.neighbours.beat.count != count and self.neighbours.beat.count % MEASURED == 1:
-            self._measure()
+            self._measure(before, time.time_ns() // 1000)
 
-    def _measure(self) -> None:
-        """How far our clock is from the file server's."""
+    def _measure(self, before: int, after: int) -> None:
+        """How far our clock is from the file server's, at least, by a beat made between these."""
         with contextlib.suppress(OSError):
-            before = time.time_ns() // 1000
             info = self.neighbours.disk.info(f"{layout.ALIVE}/{self.neighbours.beat.name}")
             if info is not None:
-                self.offset = info.ctime_us - before
+                self.offset = info.ctime_us - min(max(info.ctime_us, before), after)
+                self._tell_clock(self.offset)
+
+    def _tell_clock(self, offset: int) -> None:
+        said = daemons.clock_apart({"clock_offset": offset / SECOND})
+        if said and not self._apart:
+            log.warning("%s; see spool-cluster(7)", said)
+        elif self._apart and not said:
+            log.warning("the clock agrees with that of the file server again")
+        self._apart = bool(said)
 
     def _watch(self) -> None:
         """Fence in time, whatever hangs: no handler outlives the right to write what became of it."""

@@ -21,7 +21,7 @@ from spool.views import task_view
 from spool.why import Why
 from spoold.core import rights, share
 from spoold.core.turns import FIRST
-from spoold.core.values import Arrived, Invalidated, Who
+from spoold.core.values import Arrived, Invalidated, Now, Who
 from spoold.sources.crowd import KEPT, Crowd
 from spoold.sources.intake import BURST, LEAST, LONG, SLICE, Intake
 from spoold.sources.signatures import AT_ONCE, Signatures
@@ -1002,3 +1002,17 @@ def test_of_more_deadlines_than_memory_has_room_for_none_that_has_passed_starts(
     drop(here, "c.json", {"action": "resume"})
     wait(30)(here)
     assert {path.split("/")[0] for path, _ in look.entries(here.disk, layout.STATES)} == {ends}
+
+
+def test_durations_count_from_the_drop_by_the_file_servers_clock() -> None:
+    here, intake = of_two()
+    dropped = here.wall
+    drop(here, "a.json", {"task": "run.a", "at": "+15s", "deadline": "+20s"})
+    drop(here, "b.json", {"task": "run.b"})
+    slow = Now(here.wall - 30 * SECOND, here.now().mono)
+    intake.behind_server = lambda: 30 * SECOND
+    intake.peers = frozenset()
+    events = intake.look(slow)
+    found = {t.task: t for e in events if isinstance(e, Arrived) for t in e.request.tasks}  # type: ignore[union-attr]
+    assert (found["run.a"].at, found["run.a"].deadline) == (dropped + 15 * SECOND, dropped + 20 * SECOND)
+    assert found["run.b"].at == slow.wall  # which waits for nothing

@@ -51,3 +51,26 @@ def test_what_does_not_answer_is_told_of_once_with_what_that_means_and_when_it_d
     assert len(caplog.messages) == 2
     assert "answers again" in caplog.messages[1]
     pulse.close()
+
+
+def test_a_clock_that_is_not_the_file_servers_is_told_of_once_and_when_it_is_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    init(str(tmp_path / "q"))
+    (tmp_path / "q" / layout.ALIVE).mkdir(exist_ok=True)
+    pulse = Pulse(str(tmp_path / "q"), "one", LEASE, lambda: 0)
+    pulse.join()
+    beat = pulse.neighbours.disk.info(f"{layout.ALIVE}/{pulse.neighbours.beat.name}")
+    assert beat is not None
+    made = beat.ctime_us
+    for late in (0, SECOND // 2):  # how long it took says nothing
+        pulse._measure(made - late, made + late)
+        assert pulse.offset == 0
+    assert not caplog.messages
+    for _ in range(2):
+        pulse._measure(made + 30 * SECOND, made + 31 * SECOND)
+        assert pulse.offset == -30 * SECOND
+    assert caplog.messages == ["the clock is 30 s ahead of that of the file server; see spool-cluster(7)"]
+    pulse._measure(made, made)
+    assert caplog.messages[1:] == ["the clock agrees with that of the file server again"]
+    pulse.close()
