@@ -16,7 +16,7 @@ from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.mounts import is_network
 from spool.names import parse_event
-from spool.times import SECOND, format_span, parse_utc
+from spool.times import MINUTE, SECOND, format_span, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from spool.disk import Disk
 
 STATUS_LIMIT = 64 << 20
+NO_ROOM = 1 << 16  # bytes free with which next to nothing can be written
 UNITS = "/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"
 APART = 1.0  # seconds between two clocks from which on it is told
-SILENT = 150.0  # seconds without a status file after which a daemon that cannot be asked counts as gone
+SILENT = 150.0  # seconds; a daemon that is well writes its status once a minute
+SILENCE = "silent for "
 
 
 def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
     """Node name -> its status file as spool(5) describes it, with `alive` (bool) added.
 
     On a network file system it is alive by its heartbeat, elsewhere by its lock. `beat_at` (us UTC, by
-    the file server's clock) is the last heartbeat, `lease` (s) how long one stands for.
+    the file server's clock) is the last heartbeat, `lease` (s) how long one stands for. The `state` of
+    one that is alive and has not written its file is what that comes to, as `silent for 3 min`.
     """
     beats = _beats(disk)
     shared = is_network(root)
@@ -44,8 +47,36 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
         if not _is_time(row.get("written_at")):
             row.pop("written_at", None)
         row["alive"] = _is_fresh(row) if shared else alive(root, node)
+        if row["alive"]:
+            row["state"] = _unheard(disk, row, None if shared else layout.lock(node)) or row.get("state")
         found[node] = row
     return found
+
+
+def _unheard(disk: Disk, row: Mapping[str, Any], lock: str | None) -> str:
+    """That a daemon that is alive has written no status for too long, or none since it took its lock."""
+    written = parse_utc(row["written_at"]) if "written_at" in row else 0
+    with suppress(PermissionError):
+        info = disk.info(lock) if lock is not None else None
+        if info is not None and info.ctime_us > written:
+            return "starting"
+    offset = row.get("clock_offset")  # of the file server, which is nearer to ours
+    written += int(offset * SECOND) if isinstance(offset, int | float) else 0
+    silent = time.time_ns() // 1000 - written
+    return f"{SILENCE}{format_span(silent // SECOND * SECOND)}" if silent > SILENT * SECOND else ""
+
+
+def is_silent(status: Mapping[str, Any]) -> bool:
+    """Whether a daemon, as `nodes` tells of it, is alive and hangs."""
+    return str(status.get("state")).startswith(SILENCE)
+
+
+def up(status: Mapping[str, Any], now: int) -> int | None:
+    """For how long a daemon has served, us, by a clock that nobody sets; None: it does not say."""
+    found, written = status.get("up"), status.get("written_at")
+    if not isinstance(found, int | float) or not written:
+        return None
+    return int(found * SECOND) + min(max(0, now - parse_utc(written)), MINUTE)
 
 
 def last_seen(status: Mapping[str, Any]) -> int | None:
@@ -88,12 +119,13 @@ def start_hint(root: str, units: tuple[str, ...] = UNITS, systemd: str = "/run/s
     import pwd
     import shlex
 
+    named, root = root, os.path.realpath(root)
     for place in units if os.path.isdir(systemd) else ():
         with (
             suppress(OSError, UnicodeDecodeError),
             open(f"{place}/spoold.service", encoding="utf-8") as file,
         ):
-            if root in file.read().split():
+            if not {named, root}.isdisjoint(file.read().split()):
                 return "systemctl start spoold"
     command = f"spoold --spool {shlex.quote(root)}"
     try:
@@ -159,6 +191,14 @@ def _told_lately(path: str) -> bool:
             return age < SILENT and orjson.loads(file.read(STATUS_LIMIT)).get("state") != "stopped"
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def full(disk: Disk) -> str:
+    """That there is no room, which a daemon may not be able to write down then; else empty."""
+    free = disk.free()
+    if free.bytes >= NO_ROOM and free.inodes:
+        return ""
+    return "full: nothing is taken in, and no end is on record, until there is room"
 
 
 def pauses(disk: Disk) -> list[dict[str, Any]]:

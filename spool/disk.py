@@ -298,6 +298,8 @@ class RealDisk:
             os.rename(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
             raise _told(error) from None
+        if (fd := self._kept.pop(target, -1)) >= 0:
+            os.close(fd)  # of the file that was there
 
     def link(self, source: str, target: str) -> None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import time
 from typing import TYPE_CHECKING
 
 from spool import daemons, layout, look, modes, probes, settingsfile, strays
@@ -13,14 +12,12 @@ from spool.disk import RealDisk
 from spool.errors import NotAllowed, SpoolError
 from spool.init import check_format, outer
 from spool.probes import BAD, OK, WARN, Check
-from spool.times import SECOND, format_span, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from spool.settings import Handler, Settings
 
-STALE = 150  # seconds; a living daemon writes its status once a minute
 NEWEST, SLICE = 10_000, 1000  # own copies that are looked at, at once
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"  # what handlers get
 
@@ -143,11 +140,9 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
         yield Check(WARN, "no spoold serves this spool: nothing runs", daemons.start_hint(root))
     for name, node in alive.items():
         what = f"spoold is alive (node {name}, pid {node.get('pid')})"
-        written = node.get("written_at")
-        age = time.time() - parse_utc(written) / SECOND if isinstance(written, str) else 0
-        if age > STALE:
+        if daemons.is_silent(node):
             remedy = f"it hangs, or its disk does: kill {node.get('pid')} and start it again"
-            yield Check(BAD, f"{what}, but silent for {format_span(int(age * SECOND))}", remedy)
+            yield Check(BAD, f"{what}, but {node['state']}", remedy)
         else:
             yield Check(OK, what)
         if apart := daemons.clock_apart(node):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spool.views import TaskView
 
 FRONT = ",p=f"
+SOON = 5 * SECOND  # in which what was dropped is taken in
 FEW = 20  # tasks that are each looked for
 UNDONE = tuple(state for state in layout.STATES if state != layout.DONE)
 STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other is a reason
@@ -52,7 +53,7 @@ class Why:
         """One line."""
         match task.state:
             case layout.INCOMING:
-                return self._unserved() or self._shut() or "dropped a moment ago; it is being taken in"
+                return self._unserved() or self._dropped(task)
             case layout.PENDING:
                 return self._pending(task)
             case layout.HELD:
@@ -61,6 +62,14 @@ class Why:
                 return self._running(task)
             case _:
                 return self._ended(task)
+
+    def _dropped(self, task: TaskView) -> str:
+        since = self.now - (task.submitted_at or self.now)
+        why = self._shut()
+        if since < SOON:
+            return why or "dropped a moment ago; it is being taken in"
+        said = [f"{node['node']} is {node.get('state')}" for node in self.alive]
+        return f"dropped {format_span(since)} ago and not taken in yet: {why or '; '.join(said)}"
 
     def _held(self, task: TaskView) -> str:
         passed = task.entry is not None and task.entry.lifted > 1 and task.entry.deadline
@@ -218,8 +227,11 @@ class Why:
 
     def _shut(self) -> str:
         """What keeps a daemon from doing anything, such as a full disk."""
-        states = (str(status.get("state")) for status in self.alive)
-        return next((state for state in states if state not in STARTS), "")
+        for status in self.alive:
+            if (state := str(status.get("state"))) not in STARTS:
+                return f"node {status['node']} is {state}" if daemons.is_silent(status) else state
+        full = daemons.full(self.disk)
+        return full and f"disk {full}"
 
     def _turns(self, task: TaskView) -> str:
         """Whether those before it may have to let it pass."""
@@ -275,6 +287,8 @@ class Why:
             others = any(node.get("alive") for node in self.nodes.values())
             ends = ", or is brought back by another node" if others else ""
             return f"{text}, but that node's spoold is not alive; it goes on when it starts again{ends}"
+        if daemons.is_silent(status):
+            text += f", by a spoold that is {status['state']}"
         for row in status.get("running") or []:
             if row.get("id") == task.id and row.get("progress"):
                 text += _progress(row["progress"])

@@ -97,6 +97,7 @@ NOT_SHORT = (
 )
 SEE = "see ASSUMPTIONS in spool(7)"
 KEPT = f"for an hour nothing is removed for its age: set it right, or `spool prune`; {SEE}"
+FULL = "the disk is full: waiting for room"
 LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 # Asked of a name, whoever has it else.
@@ -596,7 +597,9 @@ class Loop:
         least = max(settings.min_free_bytes, LITTLE)
         short = free.bytes < least or free.inodes < max(settings.min_free_inodes, INODES)
         log.error("the disk is full, waiting for room: %s%s", problem, "" if short else NOT_SHORT)
+        self.status.extra["state"] = FULL
         while True:
+            self.status.write(clock(), always=True)
             time.sleep(FULL_AGAIN)
             self.manager.step(clock())
             try:
@@ -606,6 +609,7 @@ class Loop:
                     raise
                 continue
             log.warning("there is room on the disk again")
+            del self.status.extra["state"]
             self.core.again = True  # the round may have stopped before it looked at what may start
             return
 

@@ -122,7 +122,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         manager.ready()
 
     manager = Manager(state, os.environ)
-    status = Status(disk, state, now.wall)
+    status = Status(disk, state, now)
     status.workers = handlers.workers.content
     status.groups = groups
     status.left_alone = lambda: intake.crowd.told if intake.crowd is not None else {}

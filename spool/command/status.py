@@ -11,10 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.client import Spool
-    from spool.disk import Disk
     from spool.why import Why
 
-NO_ROOM = 1 << 16  # bytes free with which next to nothing can be written
 SHOWN = 20  # running tasks
 UNCOUNTED = "at least so many: it is a long queue, and spoold has not counted it yet"
 WORDS = {"taken": "taken in", "failures": "failed attempts"}
@@ -57,6 +55,8 @@ def _show(spool: Spool, *, json: bool) -> None:
 
 
 def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
+    from spool import daemons
+
     counts = found["counts"]
     yield "spool", found["spool"]
     yield from _nodes(found, reasons.now)
@@ -67,7 +67,7 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
         yield state, counts[state]
     yield "counted", found["counted_at"] if found["complete"] else UNCOUNTED
     yield "incoming", counts["incoming"] or None
-    yield "disk", _full(reasons.disk)
+    yield "disk", daemons.full(reasons.disk)
     alive = [(name, node) for name, node in found["nodes"].items() if node["alive"]]
     for name, node in alive:
         if len(alive) > 1:
@@ -79,24 +79,18 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
     yield "unread", unread
 
 
-def _full(disk: Disk) -> str | None:
-    """That there is no room, which a daemon cannot write down then."""
-    free = disk.free()
-    if free.bytes >= NO_ROOM and free.inodes:
-        return None
-    return "full: nothing is taken in, and no end is on record, until there is room"
-
-
 def _nodes(found: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     from spool import daemons
     from spool.command import render
+    from spool.times import format_span
 
     if not found["alive"]:
         hint = f"start it with `{daemons.start_hint(found['spool'])}`"
         yield "daemon", f"no spoold serves this spool; {hint}"
     for name, node in found["nodes"].items():
         if node["alive"]:
-            since = f", up {_span(node, 'started_at', now)}" if node.get("started_at") else ""
+            up = daemons.up(node, now)
+            since = "" if up is None else f", up {format_span(up)}"
             yield "daemon", f"node {name}: alive, {node.get('state')}, pid {node.get('pid')}{since}"
             yield from _troubles(node, now)
         elif (seen := daemons.last_seen(node)) is not None:

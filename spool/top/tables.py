@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from spool import layout
 from spool.command.render import width_of
-from spool.daemons import last_seen
+from spool.daemons import last_seen, up
 from spool.safe import safe
 from spool.scene.lists import is_wanted
 from spool.scene.words import HELD, bar, number, seconds
@@ -168,8 +168,7 @@ def _nodes(moment: Moment) -> Table:
     for name, node in moment.status["nodes"].items():
         counts, gate = node.get("counts") or {}, node.get("gate") or {}
         state = (str(node.get("state")), "green") if node["alive"] else ("gone", "red")
-        started, seen = node.get("started_at"), last_seen(node)
-        up = format_span(max(0, moment.now - parse_utc(started))) if started and node["alive"] else ""
+        span, seen = up(node, moment.now) if node["alive"] else None, last_seen(node)
         rows.append(
             _row(
                 name,
@@ -178,7 +177,7 @@ def _nodes(moment: Moment) -> Table:
                 node.get("pid", ""),
                 node.get("running_total", "") if node["alive"] else "",
                 node.get("limit", ""),
-                up,
+                "" if span is None else format_span(span),
                 "shut" if gate.get("open") is False else "open",
                 number(counts.get("done", 0)),
                 number(counts.get("failed", 0)),

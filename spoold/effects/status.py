@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # running tasks shown by name
 KEYS = 50  # of a handler, that are told one by one
+BLOCK = 4096  # bytes that a file takes at once
 SOON = 100_000  # at most one status this often, us
 
 
 class Status:
     """Writes the status file when something has changed, at most every 100 ms."""
 
-    def __init__(self, disk: Disk, state: State, started: int) -> None:
+    def __init__(self, disk: Disk, state: State, started: Now) -> None:
         self.disk = disk
         self.state = state
         self.started = started
@@ -69,6 +71,15 @@ class Status:
             self._prepare()
         except (DiskFull, Missing):
             self._changed = True  # no sign of life is better than none of the queue
+            self._overwrite(data)
+
+    def _overwrite(self, data: bytes) -> None:
+        """Where there is no room: into the blocks of the file that is there, with spaces at the end."""
+        path = layout.status(self.state.node)
+        with suppress(OSError):
+            info = self.disk.info(path)
+            if info is not None and len(data) <= -(-info.size // BLOCK) * BLOCK:
+                self.disk.mark(path, data.ljust(info.size))
 
     def _prepare(self) -> None:
         """An empty file for the next status, made ahead: a disk without inodes is to be told of."""
@@ -85,8 +96,9 @@ class Status:
             "v": 1,
             "node": state.node,
             "pid": os.getpid(),
-            "started_at": format_utc(self.started),
+            "started_at": format_utc(self.started.wall),
             "written_at": format_utc(now.wall),
+            "up": round((now.mono - self.started.mono) / 1e6, 3),
             "state": state.paused() or "running",
             "next": _next(following) if following else None,
             "wakes_in": deadlines.next_wake(state, now) / 1e6,

@@ -52,6 +52,7 @@ def test_a_stop_while_the_disk_is_full_says_what_may_run_again(live: Live, tmp_p
     assert f"output of {task_id}.1 is not in its log: " in live.says()
     full = "full: nothing is taken in"
     until(lambda: fill(small / "fill") or full in live.command("status"), "status says so")
+    assert (live.status_now() or {})["state"] == "the disk is full: waiting for room"
     live.signal(signal.SIGTERM)
     assert live.wait_exit() == os.EX_TEMPFAIL
     assert "stopped while the disk is full" in live.says()
