@@ -12,7 +12,7 @@ from spool.daemons import last_seen, up
 from spool.safe import safe
 from spool.scene.lists import is_wanted
 from spool.scene.words import HELD, bar, number, seconds
-from spool.times import DAY, HOUR, SECOND, WEEK, format_span, parse_utc
+from spool.times import DAY, HOUR, SECOND, WEEK, format_span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
