@@ -166,6 +166,19 @@ class Busy(SpoolError):
         )
 
 
+class Elsewhere(SpoolError):
+    """Another directory has the path of a spool that is served, or none. Fields: path."""
+
+    exit_code = EX_TEMPFAIL
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} was renamed, removed or mounted over: start spoold again where the spool is"
+
+
 class NotServed(SpoolError):
     """No daemon serves the spool as this node: start one. Fields: path, node."""
 

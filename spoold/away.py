@@ -14,6 +14,7 @@ AWAY = frozenset(
     {errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
     | {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ESHUTDOWN}
 )
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 AGAIN = 1.0  # seconds between two tries
 REMEDY = "if it does not come back by itself, unmount it (umount -l) and mount it again"
 
@@ -23,6 +24,14 @@ def is_away(root: str, problem: BaseException) -> bool:
     if not isinstance(problem, OSError) or problem.errno not in AWAY:
         return False
     return mounts.is_network(root)
+
+
+def is_elsewhere(root: str, fd: int) -> bool:
+    """Whether the path of a spool leads to another directory than the one that is open, or to none."""
+    try:
+        return not os.path.samestat(os.stat(root), os.fstat(fd))
+    except OSError as problem:
+        return problem.errno in GONE
 
 
 def wait(root: str) -> None:

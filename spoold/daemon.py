@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TextIO
 from spool import layout, mounts
 from spool.closed import kept_out
 from spool.command.parser import Parser
-from spool.disk import DiskFull, RealDisk
-from spool.errors import EX_TEMPFAIL, NO_CWD, Busy, ConfigError, SpoolError
+from spool.disk import DiskFull, Missing, RealDisk
+from spool.errors import EX_TEMPFAIL, NO_CWD, Busy, ConfigError, Elsewhere, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.runargs import RUN
@@ -189,7 +189,7 @@ def _serve(args: argparse.Namespace) -> int:
                 disk, root, node, found, runner, circle, signals, mark, until_idle=args.until_idle
             )
     except (Fenced, OSError) as problem:
-        if pulse is None or not _is_to_begin_anew(root, pulse, problem):
+        if not _is_to_begin_anew(disk, pulse, problem):
             raise
         _begin_anew(signals)
     finally:
@@ -211,9 +211,14 @@ def _tell(found: Settings) -> int:
     return 0
 
 
-def _is_to_begin_anew(root: str, pulse: Pulse, problem: Fenced | OSError) -> bool:
-    """Whether this life of a node is over, and no bug or broken disk is the reason."""
-    if away.is_away(root, problem):
+def _is_to_begin_anew(disk: FencedDisk, pulse: Pulse | None, problem: Fenced | OSError) -> bool:
+    """Whether this life of a node is over, and no bug or broken disk is the reason; Elsewhere."""
+    being_removed = isinstance(problem, Missing) and disk.info(layout.INCOMING) is None
+    if being_removed or away.is_elsewhere(disk.root, disk.fd):
+        raise Elsewhere(disk.root) from problem
+    if pulse is None:
+        return False
+    if away.is_away(disk.root, problem):
         log.error("%s: killed %d processes of handlers", problem, pulse.kill())
         time.sleep(away.AGAIN)
         return True

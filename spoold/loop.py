@@ -398,6 +398,7 @@ class Loop:
         recurring: Recurring,
         manager: Manager,
         circle: Circle,
+        is_elsewhere: Callable[[], bool],
         chores: Sequence[Chore] = (),
         *,
         until_idle: bool = False,
@@ -419,10 +420,13 @@ class Loop:
         self.chores = (*chores, manager)
         self.until_idle = until_idle
         self.circle = circle
+        self.is_elsewhere = is_elsewhere
         self.stir = Stir()
         self._stop_by: int | None = None
         self._next_care = 0
         self._next_look = 0
+        self._next_place = 0
+        self.elsewhere = False
         self._selector = selectors.DefaultSelector()
         for fd in (timer.fd, timer.stepped_fd, signals.fd, core.handlers.fd, circle.fd):
             self._selector.register(fd, selectors.EVENT_READ)
@@ -456,7 +460,7 @@ class Loop:
                 patience = 0
             ready = {key.fd for key, _ in self._selector.select(patience)}
             awake = clock().mono
-            events = self._gather(ready)
+            events = [*self._placed(clock()), *self._gather(ready)]
 
     def _listen(self, hang: Callable[[], Doorbell | None]) -> None:
         """Have the doorbell ring from now on; what came before is found by a look at everything."""
@@ -612,6 +616,19 @@ class Loop:
             del self.status.extra["state"]
             self.core.again = True  # the round may have stopped before it looked at what may start
             return
+
+    def _placed(self, now: Now) -> list[Event]:
+        """An end at once where the spool is elsewhere: what goes by path, as results do, is lost."""
+        if now.mono < self._next_place or self.elsewhere:
+            return []
+        self._next_place = now.mono + SECOND
+        self.elsewhere = self.is_elsewhere()
+        if not self.elsewhere:
+            return []
+        log.error("the spool is elsewhere now: stopping")
+        self._stop_by = now.mono
+        self.core.handlers.workers.drain()
+        return [Stop()]
 
     # Being told.
 

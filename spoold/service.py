@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from spool import daemons, layout, machine, mounts
 from spool.disk import RealDisk
-from spool.errors import ConfigError, SpoolError
+from spool.errors import ConfigError, Elsewhere, SpoolError
 from spool.times import format_span
-from spoold import locks
+from spoold import away, locks
 from spoold.core.state import State
 from spoold.core.trust import LEAP
 from spoold.effects import begun
@@ -144,6 +144,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         Recurring(disk, state),
         manager,
         circle,
+        lambda: away.is_elsewhere(root, disk.fd),
         (
             error_files,
             packer,
@@ -174,6 +175,8 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     status.extra["state"] = "stopped"
     status.write(clock(), always=True)
     circle.close()
+    if loop.elsewhere:
+        raise Elsewhere(root)
     log.info("stopped")
 
 

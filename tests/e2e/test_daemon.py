@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool.init import init
 from spool.names import date_of
 from spool.times import format_utc
 from tests.e2e.live import Live, handler, until
@@ -353,3 +355,27 @@ def test_what_it_says_takes_one_line_whatever_the_name_of_its_spool(tmp_path: Pa
     assert spool.once() == CONFIG
     assert "is no setting" in spool.says()
     assert all(line.startswith("spoold: ") for line in spool.says().splitlines())
+
+
+@pytest.mark.parametrize("how", ["renamed", "another in its place", "removed"])
+def test_a_spool_that_is_elsewhere_is_served_no_more(tmp_path: Path, how: str) -> None:
+    live = Live(tmp_path, handler("note", "echo 1 > $SPOOL_RESULT") + handler("long", "sleep 600"))
+    running = live.start().submit("long")
+    live.entry(running, "running")
+    other = tmp_path / "other"
+    if how == "removed":
+        live.root.rename(other)
+        shutil.rmtree(other)
+    else:
+        live.root.rename(other)
+        if how == "another in its place":
+            init(str(live.root))
+        (other / "incoming" / "a.json").write_text('{"task": "note"}')
+    live.signal(signal.SIGHUP)  # anything wakes it
+    assert live.wait_exit() == os.EX_TEMPFAIL
+    said = live.says()
+    assert f"{live.root} was renamed, removed or mounted over: start spoold again" in said
+    assert "Traceback" not in said
+    if how != "removed":
+        assert not list(other.glob("done/*/*"))
+        assert [running in path.name for path in other.glob("pending/*/*/*")].count(True) == 1
