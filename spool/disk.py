@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
+from spool.mounts import is_network
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,16 @@ class NotRegular(OSError):
     """Not a regular file of ours: a link, FIFO, socket, device or directory."""
 
 
+class Unreadable(NotRegular):
+    """The disk cannot give this one file or directory: as good as none of ours.
+
+    Not on a network file system, where it is the server that cannot be reached.
+    """
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class TooLarge(OSError):
     """More bytes than the caller is ready to read."""
 
@@ -41,7 +53,13 @@ class DiskFull(OSError):
     """No room, no inode or no quota left."""
 
 
+class Failing(OSError):
+    """The disk does not do it, or the system has nothing left to do it with: people must look."""
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
+ROTTEN = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)
+FAILING = (*ROTTEN, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EMLINK, errno.ENOMEM)
 GONE = (errno.ENOENT, errno.ESTALE)  # of an open file as well: another host has removed it
 
 
@@ -162,13 +180,17 @@ def write_anew(disk: Disk, path: str, data: bytes) -> None:
         disk.write(path, data)
 
 
-def _told(error: OSError) -> OSError:
-    """An error of the kernel as one of the classes above, which say what to do about it."""
+def _told(error: OSError, path: str = ".") -> OSError:
+    """An error of the kernel as one of the classes above, which say what to do about it, and its path."""
+    if not isinstance(error.filename, str):  # of a call that was given a descriptor
+        error.filename = path
     facts = error.errno, error.strerror, error.filename
     if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
         return Missing(*facts)
     if isinstance(error, FileExistsError):
         return Exists(*facts)
+    if type(error) is OSError and error.errno in FAILING:
+        return Failing(*facts, None, error.filename2)
     return DiskFull(*facts) if error.errno in FULL else error
 
 
@@ -211,17 +233,21 @@ class RealDisk:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _told(error) from None
+            raise self.unread(error, path) from None
 
     def slices(self, path: str, size: int) -> Iterator[list[str]]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
         except (FileNotFoundError, NotADirectoryError):
             return  # a stranger's file is no directory of ours; fsck names it
+        except OSError as error:
+            raise self.unread(error, path) from None
         try:
             with os.scandir(fd) as entries:
                 while batch := [entry.name for entry in islice(entries, size)]:
                     yield batch
+        except OSError as error:
+            raise self.unread(error, path) from None
         finally:
             os.close(fd)
 
@@ -232,13 +258,20 @@ class RealDisk:
             raise
         except OSError as error:
             if error.errno not in GONE:
-                raise
+                raise self.unread(error, path) from None
         try:
             return self._read(path, limit)  # another host has replaced it meanwhile
         except OSError as error:
             if error.errno not in GONE:
-                raise
+                raise self.unread(error, path) from None
             raise Missing(error.errno, error.strerror, path) from None
+
+    def unread(self, error: OSError, path: str) -> OSError:
+        """What to say of a file or directory that could not be read."""
+        if type(error) is not OSError or error.errno not in ROTTEN or is_network(self.root):
+            return _told(error, path)
+        why = f"cannot be read: {error.strerror}; dmesg may tell why"
+        return Unreadable(error.errno, why, path)
 
     def _read(self, path: str, limit: int) -> bytes:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -275,7 +308,7 @@ class RealDisk:
                 os.unlink(path, dir_fd=self.fd)
                 raise
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, path) from None
 
     def append(self, path: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -291,13 +324,13 @@ class RealDisk:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, path) from None
 
     def move(self, source: str, target: str) -> None:
         try:
             os.rename(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, source) from None
         if (fd := self._kept.pop(target, -1)) >= 0:
             os.close(fd)  # of the file that was there
 
@@ -305,13 +338,13 @@ class RealDisk:
         try:
             os.link(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, source) from None
 
     def remove(self, path: str) -> None:
         try:
             os.unlink(path, dir_fd=self.fd)
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, path) from None
 
     def make_dir(self, path: str) -> None:
         try:
@@ -325,7 +358,7 @@ class RealDisk:
                 self.make_dir(path.rpartition("/")[0])
                 self.make_dir(path)
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, path) from None
 
     def remove_dir(self, path: str) -> bool:
         try:
@@ -333,7 +366,7 @@ class RealDisk:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
                 return False
-            raise
+            raise _told(error, path) from None
         return True
 
     def info(self, path: str) -> Info | None:
@@ -344,7 +377,7 @@ class RealDisk:
         except OSError as error:
             if error.errno == errno.ESTALE:  # another host has removed it meanwhile
                 return None
-            raise
+            raise self.unread(error, path) from None
         return Info(
             found.st_size,
             found.st_nlink,
@@ -364,7 +397,7 @@ class RealDisk:
         except OSError as error:
             if error.errno in (*GONE, errno.ENOTDIR):
                 return None
-            raise
+            raise self.unread(error, path) from None
 
     def sync(self, paths: Iterable[str], dirs: Iterable[str] = ()) -> None:
         files = dict.fromkeys(paths, os.O_RDONLY | os.O_NOFOLLOW)
@@ -381,13 +414,13 @@ class RealDisk:
                 done = os.pwrite(fd, view, offset)
                 offset, view = offset + done, view[done:]
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, path) from None
 
     def mark(self, path: str, data: bytes) -> None:
         try:
             os.pwrite(self._keep(path, 0), data, 0)
         except OSError as error:
-            raise _told(error) from None
+            raise _told(error, path) from None
 
     def _keep(self, path: str, how: int) -> int:
         fd = self._kept.get(path)
@@ -427,7 +460,7 @@ class RealDisk:
                 finally:
                     os.close(fd)
             except OSError as error:
-                raise _told(error) from None
+                raise _told(error, path) from None
 
         if len(paths) < 2:
             for path in paths:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import handed, layout
-from spool.disk import Missing
+from spool.disk import Missing, Unreadable
 from spool.names import DAY_US, date_of, id_time
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
 
 
 def _is_closed(disk: Disk, path: str, task_id: str) -> bool:
-    """Whether a file is another user's and may not be read; its name tells then, as a client makes it."""
+    """Whether a file may not or cannot be read; its name tells then, as a client makes it."""
     try:
         return path.rpartition("/")[2].startswith(task_id) and not disk.read(path, LIMIT)
-    except PermissionError:
+    except (PermissionError, Unreadable):
         return True
     except OSError:
         return False

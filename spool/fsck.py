@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spool import daemons, dropped, group, keys, layout, look, packs, settings, settingsfile
-from spool.disk import Exists, Missing, NotRegular, TooLarge, write_anew
+from spool.disk import Exists, Missing, NotRegular, TooLarge, Unreadable, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
 from spool.names import PRIORITIES, BadName, is_id, parse_event
@@ -67,18 +67,23 @@ class Fsck:
 
     def run(self) -> Iterator[Finding]:
         """All checks, in an order in which each relies on those before it."""
-        yield from self._tree()
-        yield from self._entries()
-        yield from self._twice()
-        yield from self._records()
-        yield from self._ids()
-        yield from self._files()
-        yield from self._keys()
-        yield from self._outboxes()
-        yield from self._journal()
-        yield from self._packs()
-        yield from self._errors()
-        yield from self._wanted()
+        try:
+            yield from self._tree()
+            yield from self._entries()
+            yield from self._twice()
+            yield from self._records()
+            yield from self._ids()
+            yield from self._files()
+            yield from self._keys()
+            yield from self._dropped()
+            yield from self._outboxes()
+            yield from self._journal()
+            yield from self._packs()
+            yield from self._errors()
+            yield from self._wanted()
+        except Unreadable as problem:  # what else is there is not known, so nothing more is mended
+            what = f"{problem}; mend the file system, then look again: the rest was not checked"
+            yield Finding(str(problem.filename), what)
 
     # The checks.
 
@@ -289,6 +294,19 @@ class Fsck:
         write_anew(self.disk, path, data)
         self.disk.sync([path], [layout.parent_of(path)])
 
+    def _dropped(self) -> Iterator[Finding]:
+        """What is in a dropped file is spoold's to judge, where it can be read."""
+        for folder in dropped.folders(self.disk):
+            for name in look.names(self.disk, folder):
+                path = f"{folder}/{name}"
+                try:
+                    if self.disk.info(path) is not None:
+                        self.disk.read(path, dropped.LIMIT)
+                except Unreadable as problem:
+                    yield Finding(path, str(problem))
+                except OSError:
+                    continue
+
     def _outboxes(self) -> Iterator[Finding]:
         for parent in look.names(self.disk, layout.OUTBOX):
             folder = f"{layout.OUTBOX}/{parent}"
@@ -315,8 +333,8 @@ class Fsck:
                     data = self.disk.read(path, 1 << 30)
                     if name.endswith(".gz"):
                         data = zlib.decompress(data, wbits=31)
-                except NotRegular:
-                    yield Finding(path, "is no regular file")
+                except NotRegular as problem:
+                    yield Finding(path, str(problem.strerror))
                     continue
                 except TooLarge as problem:
                     yield Finding(path, f"is not looked at: {problem.strerror}", grave=False)

@@ -73,7 +73,7 @@ def records(disk: Disk, task_id: str) -> list[dict[str, Any]]:
         try:
             found.append(record(disk, task_id, number))
             misses = 0
-        except (Missing, Invalid):
+        except (Missing, *DAMAGED):
             misses += 1
     return found
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import layout, look
-from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import Invalid
+from spool.disk import Missing
 from spool.names import BadName, date_of
 from spool.patterns import matches
 
@@ -87,7 +86,7 @@ def opened(disk: Disk, match: Match, entry: Entry, path: str) -> bool:
         return True
     try:
         return says(match, look.read_task(disk, path))
-    except (Missing, Invalid, NotRegular, TooLarge):
+    except (Missing, *look.DAMAGED):
         return False  # moved on, or damaged
 
 
@@ -111,7 +110,7 @@ def failure(disk: Disk, entry: Entry) -> str | None:
     for attempt in (entry.attempt, entry.attempt - 1):
         try:
             record = look.record(disk, entry.id, attempt)
-        except (Missing, Invalid):
+        except (Missing, *look.DAMAGED):
             continue
         error = record.get("error")
         found = error.get("fingerprint") if isinstance(error, dict) else None

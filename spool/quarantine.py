@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from spool import layout
-from spool.disk import DiskFull, Exists, Missing, write_anew
+from spool.disk import ROTTEN, DiskFull, Exists, Failing, Missing, write_anew
 from spool.safe import as_utf8
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ TRIES = 1000
 
 
 def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | None:
-    """Move a file to corrupt/ under a harmless name; the new path, None where it was gone.
+    """Move a file to corrupt/ under a harmless name; the new path, None where it was gone, or stays.
 
     The reason comes first, so that no crash leaves a file there without one. Where it is surely a
     `file` that is meant, a directory that another node has made in its place meanwhile stays.
@@ -37,7 +37,9 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
             disk.move(path, target)
         except Exists:
             continue  # another node was faster
-        except (Missing, NotADirectoryError):
+        except (Missing, NotADirectoryError, Failing) as problem:
+            if isinstance(problem, Failing) and problem.errno not in ROTTEN:
+                raise  # else the file system has lost what it is the name of, and it stays
             disk.remove(f"{target}.reason.json")
             if file:
                 disk.remove(target)

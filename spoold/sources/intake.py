@@ -30,7 +30,7 @@ from spool.actions import (
     decode_task,
     interpret,
 )
-from spool.disk import DiskFull, Missing, NotRegular, RealDisk, TooLarge
+from spool.disk import DiskFull, Missing, NotRegular, RealDisk, TooLarge, Unreadable
 from spool.drop import SHARED
 from spool.errors import Invalid
 from spool.names import DAY_US, id_date, id_from, is_id, is_task
@@ -256,7 +256,11 @@ class Intake:
             return found
         batch, self._names = self._names[: self._slice], self._names[self._slice :]
         paths = [f"{layout.INCOMING}/{name}" for name in batch if not is_unfinished(name)]
-        infos, later = self._share({path: self.disk.info(path) for path in paths})
+        try:
+            known = {path: self.disk.info(path) for path in paths}
+        except Unreadable:
+            known = {path: self._info(path) for path in paths}
+        infos, later = self._share(known)
         found, rest = self._all(infos, now)
         self._names[:0] = sorted(path.rpartition("/")[2] for path in later | rest)
         return found
@@ -350,6 +354,16 @@ class Intake:
                 self._brought += max(1, room - self._room)
         return found, set()
 
+    def _info(self, path: str) -> Info | None:
+        """What lstat says; None, too, of what the disk has lost, which is said once."""
+        try:
+            return self.disk.info(path)
+        except Unreadable as problem:
+            if path not in self._ignored:
+                log.error("%s is left alone: %s", ascii(path), problem)  # noqa: TRY400 - no bug of ours
+            self._ignored.add(path)
+            return None
+
     def _source(self, path: str, info: Info, key: str | None, now: Now) -> Source:
         """Where an action comes from; who wrote it is looked up where that matters."""
         if self.crowd is None:
@@ -389,7 +403,7 @@ class Intake:
                 unfinished = folder == layout.TMP or path in self._ignored or is_unfinished(name)
                 if folder == layout.TMP and waits and "," in name:
                     continue  # it may come with a task that has not been looked at yet
-                info = self.disk.info(path) if unfinished else None
+                info = self._info(path) if unfinished else None
                 if info is None or stat.S_ISDIR(info.mode) or now.wall - info.ctime_us < DAY_US:
                     continue
                 source = Source(path, info.ino, info.ctime_us, info.uid)
@@ -560,6 +574,10 @@ class Intake:
             data = self._content(path, info)
         except TooLarge:
             self._too_large(name)
+        except Unreadable as lost:
+            if path not in self._waiting:
+                log.error("%s is refused in a minute, unless that changes: %s", ascii(path), lost)  # noqa: TRY400 - no bug of ours
+            raise NotYet(Invalid("file", name, str(lost)), PATIENCE) from None
         except NotRegular:
             raise Invalid("file", name, "is not a regular file") from None
         except PermissionError:
@@ -577,7 +595,10 @@ class Intake:
     def _content(self, path: str, info: Info) -> bytes:
         """The bytes of the file that `info` tells, nothing where it has changed meanwhile."""
         if self.crowd is not None and isinstance(self.disk, RealDisk):
-            return handed.read(self.disk.fd, path, info, self.settings.max_action_bytes)
+            try:
+                return handed.read(self.disk.fd, path, info, self.settings.max_action_bytes)
+            except OSError as problem:
+                raise self.disk.unread(problem, path) from None
         data = self.disk.read(path, self.settings.max_action_bytes)
         if self.disk.info(path) != info:
             raise handed.Changed(errno.EAGAIN, "has changed", path)

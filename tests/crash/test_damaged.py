@@ -85,3 +85,16 @@ def test_nothing_that_is_no_file_keeps_the_daemon_from_serving(kind: int) -> Non
         else:
             world.disk.place(path, kind)
     serves(world)
+
+
+def test_what_the_disk_cannot_read_keeps_the_daemon_from_nothing_else() -> None:
+    world = World()
+    dropped = f"{layout.INCOMING}/{ident(8)}.json"
+    for path in (*places(), dropped):
+        world.disk.make_dir(layout.parent_of(path))
+        world.disk.write(path, b"{}")
+        world.disk.rot(path)
+    world.boot()
+    wait(61)(world)  # a file that is dropped may become readable for a minute
+    assert not world.disk.info(dropped)
+    serves(world)

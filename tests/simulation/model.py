@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from spool.disk import DiskFull, Exists, Free, Info, Missing, NotRegular, TooLarge
+from spool.disk import DiskFull, Exists, Free, Info, Missing, NotRegular, TooLarge, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -91,10 +91,13 @@ class ModelDisk:
         self.root = self._new(stat.S_IFDIR | 0o700)
         self.root.nlink = 1
         self.durable: dict[int, dict[str, int]] = {ROOT: {}}
+        self.rotten: set[int] = set()  # inodes whose blocks cannot be read
 
     # The verbs.
 
     def names(self, path: str) -> list[str]:
+        if self._dir(path)[0] in self.rotten:
+            raise Unreadable(errno.EUCLEAN, "cannot be read", path)
         return sorted(self._dir(path)[1], key=_hash)  # no order anybody could rely on
 
     def slices(self, path: str, size: int) -> Iterator[list[str]]:
@@ -113,6 +116,8 @@ class ModelDisk:
             raise PermissionError(errno.EACCES, "may not be read", path)
         if len(node.data) > limit:
             raise TooLarge(errno.EFBIG, f"more than {limit} bytes", path)
+        if node.key in self.rotten:
+            raise Unreadable(errno.EIO, "cannot be read", path)
         return bytes(node.data)
 
     def write(self, path: str, data: bytes) -> None:
@@ -308,6 +313,10 @@ class ModelDisk:
         """Write into a file where it stands, as a careless program does."""
         node = self._file(path)
         node.data, node.safe, node.ctime = bytearray(data), 0, self.clock()
+
+    def rot(self, path: str) -> None:
+        """The blocks of a file or directory cannot be read any more; its name can."""
+        self.rotten.add(self._file(path).key)
 
     def chmod(self, path: str, mode: int) -> None:
         node = self._file(path)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spool.disk import Missing, RealDisk
+from spool.disk import Failing, Missing, RealDisk, Unreadable
+from spoold.effects.fenced import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,4 +117,38 @@ def test_a_file_that_another_host_replaces_is_read_once_more(
             disk.read("x", 9)
     else:
         assert disk.read("x", 9) == found
+    disk.close()
+
+
+def test_a_file_that_the_disk_cannot_read_is_told_apart_and_named() -> None:
+    disk = RealDisk("/proc/self")
+    with pytest.raises(Unreadable, match="cannot be read: Input/output error") as caught:
+        disk.read("mem", 9)  # nothing is mapped at its beginning: EIO
+    assert caught.value.filename == "mem"
+    disk.close()
+
+
+def test_an_error_of_a_call_that_was_given_a_descriptor_names_the_path(tmp_path: Path) -> None:
+    disk = RealDisk(str(tmp_path))
+    with no_file_above(2), pytest.raises(Failing) as caught:
+        disk.write("new", b"two\n")
+    assert caught.value.filename == "new"
+    disk.close()
+
+
+def test_a_directory_that_cannot_be_read_is_left_alone_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Rotten(RealDisk):
+        def slices(self, path: str, size: int) -> Iterator[list[str]]:
+            yield ["first"]
+            raise Unreadable(errno.EUCLEAN, "cannot be read", path)
+
+    class Ours(Fence, Rotten):
+        pass
+
+    disk = Ours(str(tmp_path))
+    for _ in range(2):
+        assert list(disk.slices(str(tmp_path), 9)) == [["first"]]
+    assert len(caplog.records) == 1
     disk.close()

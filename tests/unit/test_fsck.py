@@ -1,5 +1,6 @@
 """fsck finds what is wrong, mends it once, and has nothing left to do the second time."""
 
+import errno
 import gzip
 import os
 from itertools import permutations
@@ -8,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from spool import fsck, keys, layout, look, packs, records
+from spool.disk import RealDisk, Unreadable
 from spool.names import Entry, date_of, new_id
 from spool.owncopy import Task, encode_task
 from spool.place import Rival, mark_of
@@ -365,3 +367,32 @@ def test_a_file_of_a_key_under_another_name_goes_to_corrupt(disk):
     disk.write(layout.key(mark_of("k")), keys.encode(replace(task(new_id(NOW)), key="l"), "n"))
     (found,) = mended(disk)
     assert "another key" in found.what
+
+
+class Rotten(RealDisk):
+    """One path cannot be read."""
+
+    path = ""
+
+    def read(self, path, limit):
+        if path == self.path:
+            raise Unreadable(errno.EIO, "cannot be read", path)
+        return super().read(path, limit)
+
+    def names(self, path):
+        if path == self.path:
+            raise Unreadable(errno.EUCLEAN, "cannot be read", path)
+        return super().names(path)
+
+
+@pytest.mark.parametrize("what", ["task", "folder", "dropped"])
+def test_what_the_disk_cannot_read_is_named_and_what_is_not_known_is_not_mended(disk, what):
+    entry, other = waiting(disk), waiting(disk)
+    disk.remove(layout.own_copy(other.id))
+    disk.write(dropped := f"{layout.INCOMING}/x.json", b"{}")
+    rotten = Rotten(disk.root)
+    path = layout.pending(entry)
+    rotten.path = {"task": path, "folder": layout.parent_of(path), "dropped": dropped}[what]
+    assert rotten.path in {f.path for f in grave(rotten, repair=True)}
+    assert (disk.info(layout.own_copy(other.id)) is not None) == (what != "folder")
+    rotten.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from spool import layout, settings
-from spool.disk import RealDisk
+from spool.disk import Info, RealDisk, Unreadable
 from spool.init import init
 from spoold.loop import clock
 from spoold.sources.intake import LEAST, LONG, Intake
@@ -75,3 +76,21 @@ def test_a_round_that_took_nothing_says_nothing_of_the_disk(intake: Intake) -> N
     for _ in range(9):
         intake.took(9 * LONG)
     assert len(intake.look(clock())) == FILES
+
+
+def test_a_name_that_the_disk_has_lost_is_left_alone_and_said_once(
+    intake: Intake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Rotten(RealDisk):
+        def info(self, path: str) -> Info | None:
+            if path.endswith("/f000.json"):
+                raise Unreadable(errno.EUCLEAN, "cannot be read", path)
+            return super().info(path)
+
+    whole, intake.disk = intake.disk, Rotten(str(tmp_path / "q"))
+    for _ in range(2):
+        intake.ring()
+        assert len(intake.look(clock())) == FILES - 1
+    assert len(caplog.records) == 1
+    intake.disk.close()
+    intake.disk = whole
