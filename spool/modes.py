@@ -92,7 +92,7 @@ def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:
         except FileNotFoundError:
             continue  # `missing` names it
         yield from _place(path, found, want, grave=is_shared or stat.S_ISDIR(found.st_mode), fix=fix)
-        if found.st_dev != top.st_dev:
+        if found.st_dev != top.st_dev and stat.S_ISDIR(found.st_mode):  # a file on overlayfs has its own
             what = f"{path} is on another file system: a task cannot be renamed into it"
             yield Check(BAD, what, "keep the whole spool on one file system")
     if is_shared:

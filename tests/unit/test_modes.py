@@ -103,3 +103,34 @@ def test_a_check_has_a_remedy(root: Path) -> None:
     checks: list[Check] = list(modes.check(str(root), is_shared=False))
     assert checks
     assert all(check.remedy for check in checks)
+
+
+OVERLAY = """
+mount -t tmpfs none "$1" && mkdir "$1/u" "$1/w" "$1/all" || exit 99
+mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/u,workdir=$1/w" "$1/all" || exit 99
+exec "$3" -c 'import sys; from spool import modes
+print(*(c.what for c in modes.check(sys.argv[1], is_shared=False)), sep="\\n")' "$1/all/q"
+"""
+
+
+def test_a_file_of_overlayfs_is_on_no_other_file_system(tmp_path: Path) -> None:
+    """There a file has the device number of its layer, and a directory that of the whole."""
+    for name in ("top", "low"):
+        (tmp_path / name).mkdir()
+    init(str(tmp_path / "low/q"))
+    words = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        OVERLAY,
+        "sh",
+        tmp_path / "top",
+        tmp_path / "low",
+        sys.executable,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode in (1, 99):  # of unshare, or of mount
+        pytest.skip("no overlayfs can be mounted here")
+    assert done.returncode == 0, done.stderr
+    assert "another file system" not in done.stdout
