@@ -9,6 +9,7 @@ from msgspec import Struct
 
 MOUNTINFO = "/proc/self/mountinfo"
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "ncpfs")
+ANY = "fuse"  # of a program that does not say which it is: it may be one of a network
 IN_MEMORY = ("tmpfs", "ramfs")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -24,7 +25,7 @@ class Mount(Struct, frozen=True):
     @property
     def network(self) -> bool:
         """Whether other hosts may change it without inotify saying so here."""
-        return self.type in NETWORK or self.type.startswith("fuse.")
+        return self.type in (*NETWORK, ANY) or self.type.startswith("fuse.")
 
     @property
     def in_memory(self) -> bool:

@@ -304,6 +304,8 @@ MOUNTS = """\
 31 30 8:2 / /srv/a\\040disk ro - xfs /dev/sdb rw
 32 22 0:41 / /tmp rw - tmpfs tmpfs rw
 33 22 0:42 / /tmp rw - fuse.sshfs host: rw
+34 22 0:43 / /any rw - fuse any rw
+35 22 8:3 / /windows rw - fuseblk /dev/sdc1 rw
 broken line
 """
 
@@ -316,6 +318,8 @@ broken line
         ("/srv/a disk/x", "xfs", False),
         ("/srv/a disk2", "nfs4", True),
         ("/tmp", "fuse.sshfs", True),
+        ("/any", "fuse", True),
+        ("/windows", "fuseblk", False),
     ],
 )
 def test_the_mount_is_the_nearest_above_and_the_last_on_its_place(
