@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 from spool import layout, mounts
 from spool.closed import kept_out
 from spool.command.parser import Parser
-from spool.disk import DiskFull, Missing, RealDisk
-from spool.errors import EX_TEMPFAIL, NO_CWD, Busy, ConfigError, Elsewhere, SpoolError
+from spool.disk import FAILING, DiskFull, Missing, RealDisk, Unreadable
+from spool.errors import EX_IOERR, EX_TEMPFAIL, NO_CWD, Busy, ConfigError, Elsewhere, SpoolError
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_task
 from spool.runargs import RUN
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 NETWORK_LEASE = 180 * SECOND  # the reboot of a file server alone may stall everybody for two minutes
+LOOK = {
+    errno.EROFS: "it is mounted read-only; dmesg may tell why",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "see ulimit -n, LimitNOFILE= in its unit"),
+    errno.EFBIG: "see ulimit -f, LimitFSIZE= in its unit",
+}
 LOCK_PATIENCE = 6.0  # seconds; a keeper that outlives a killed daemon needs up to 5 to clean up
 
 
@@ -114,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until there is somebody to hear it
     try:
         return _serve(args)
-    except (SpoolError, DiskFull, PermissionError) as problem:
+    except (SpoolError, OSError, MemoryError, RuntimeError) as problem:
         if (told := _told(args, problem)) is None:
             raise
     level, text, code = told
@@ -122,21 +128,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _told(
-    args: argparse.Namespace, problem: SpoolError | DiskFull | PermissionError
-) -> tuple[int, str, int] | None:
-    """What to say of an end that is no bug: level, text, exit status."""
+def _told(args: argparse.Namespace, problem: Exception) -> tuple[int, str, int] | None:
+    """What to say of an end that is no bug: level, text, exit status; None of a bug."""
     if isinstance(problem, PermissionError):
         closed = kept_out(_root(args.spool), problem)
         return None if closed is None else (logging.ERROR, str(closed), closed.exit_code)
     if isinstance(problem, DiskFull):
         said = "the disk is full: what ended meanwhile may not be on record, and would run again"
         return logging.ERROR, f"stopped while {said} ({problem})", EX_TEMPFAIL
+    if not isinstance(problem, SpoolError):
+        why = _failing(args, problem)
+        return None if why is None else (logging.ERROR, why, EX_IOERR)
     if isinstance(problem, Busy) and args.until_idle:  # from cron: the run before takes longer
         who = f" (pid {problem.pid})" if problem.pid else ""
         text = f"{problem.path}: served as node {problem.node!r} already{who}, which does what there is"
         return logging.INFO, text, problem.exit_code
     return logging.ERROR, str(problem), problem.exit_code
+
+
+def _failing(args: argparse.Namespace, problem: Exception) -> str | None:
+    """What the disk or the system has refused, where, and where to look; None where neither has."""
+    if isinstance(problem, MemoryError) or str(problem) == "can't start new thread":
+        return f"the system has no memory or no thread for it ({problem or 'no memory'}): see ulimit -a"
+    if not isinstance(problem, OSError) or problem.errno not in {*FAILING, *away.AWAY}:
+        return None
+    path = os.path.normpath(os.path.join(_root(args.spool), str(problem.filename or "")))
+    if isinstance(problem, Unreadable):
+        return f"{path} {problem.strerror}"
+    return f"{path}: {problem.strerror}: {LOOK.get(problem.errno, 'dmesg may tell why')}"
 
 
 def _root(named: str | None) -> str:

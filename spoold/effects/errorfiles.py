@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import group, layout, look
-from spool.disk import Missing, NotRegular, TooLarge
+from spool.disk import Failing, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, is_id
 from spool.quarantine import aside
@@ -126,8 +126,8 @@ class ErrorFiles:
         while groups.gone:
             try:
                 self.disk.remove(path_of(groups.gone.pop()))
-            except Missing:
-                continue  # never written
+            except (Missing, Failing):
+                continue  # never written, or not to be removed: as a start finds it
         return True
 
     # What a crash took along.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import layout
-from spool.disk import DiskFull, Missing, write_anew
+from spool.disk import DiskFull, Failing, Missing, write_anew
 from spool.limitkey import OTHERS
 from spool.names import PRIORITIES
 from spool.times import format_utc
 from spoold.core import deadlines, limits
+from spoold.effects.rewrite import UNWRITTEN, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,11 @@ class Status:
         except (DiskFull, Missing):
             self._changed = True  # no sign of life is better than none of the queue
             self._overwrite(data)
+        except Failing as problem:
+            self._changed, self._prepared = True, False
+            unwritten(layout.status(self.state.node), problem)
+        else:
+            UNWRITTEN.discard(layout.status(self.state.node))
 
     def _overwrite(self, data: bytes) -> None:
         """Where there is no room: into the blocks of the file that is there, with spaces at the end."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Live]
 
-TEMPFAIL, NOINPUT, NOPERM, CONFIG = 75, 66, 77, 78
+IOERR, TEMPFAIL, NOINPUT, NOPERM, CONFIG = 74, 75, 66, 77, 78
 NOTE = handler("note", "cat > $SPOOL_RESULT")
 
 
@@ -379,3 +379,12 @@ def test_a_spool_that_is_elsewhere_is_served_no_more(tmp_path: Path, how: str) -
     if how != "removed":
         assert not list(other.glob("done/*/*"))
         assert [running in path.name for path in other.glob("pending/*/*/*")].count(True) == 1
+
+
+@pytest.mark.parametrize("limit", ["-f 8", "-v 150000"])
+def test_a_limit_that_is_too_low_is_said_in_one_line(spool_at: Make, limit: str) -> None:
+    spool = spool_at(NOTE)
+    process = spool.spoold("--until-idle", before=["sh", "-c", f'ulimit {limit}; exec "$@"', "sh"])
+    assert process.wait(60) == IOERR
+    assert len(spool.says().splitlines()) == 1
+    assert "ulimit" in spool.says()

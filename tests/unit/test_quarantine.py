@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spool import layout
-from spool.disk import DiskFull, RealDisk
+from spool.disk import DiskFull, Failing, RealDisk
 from spool.init import init
 from spool.occurrences import seed
 from spool.quarantine import quarantine
@@ -18,6 +18,7 @@ from spoold.core.state import State
 from spoold.core.values import Now
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.handlers import Handlers
+from spoold.effects.status import Status
 from spoold.effects.store import Store
 from spoold.sources.pauses import read_pauses
 from spoold.sources.recurring import Recurring
@@ -104,3 +105,31 @@ def test_what_is_damaged_stays_where_it_is_while_there_is_no_room_for_the_reason
 def test_a_spool_without_room_for_its_seed_has_one_all_the_same(disk: RealDisk) -> None:
     assert seed(Full(disk.root), "one") == "one"
     assert seed(disk, "two") == "two"
+
+
+class Broken(RealDisk):
+    """Nothing below nodes/ can be written."""
+
+    broken = True
+
+    def write(self, path: str, data: bytes) -> None:
+        if self.broken and path.startswith(layout.NODES):
+            raise Failing(errno.EIO, os.strerror(errno.EIO), path)
+        super().write(path, data)
+
+
+def test_a_status_that_cannot_be_written_is_said_once_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    init(str(tmp_path / "s"))
+    disk = Broken(str(tmp_path / "s"))
+    status = Status(disk, State("n", load(""), 2), Now(1, 0))
+    for second in range(3):
+        status.write(Now(1, second * 1_000_000))
+        assert status.due(Now(1, second * 1_000_000 + 100_000)) == 0
+    assert len(caplog.records) == 1
+    disk.broken = False
+    status.write(Now(1, 9_000_000))
+    assert disk.info(layout.status("n")) is not None
+    assert status.due(Now(1, 9_000_000)) is None
+    disk.close()
