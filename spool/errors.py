@@ -199,6 +199,20 @@ class NotAllowed(SpoolError):
     exit_code = EX_NOPERM
 
 
+class Unprinted(SpoolError):
+    """It is done, and could not be printed: do it no second time. Fields: done, why."""
+
+    exit_code = EX_IOERR
+
+    def __init__(self, done: str, why: str) -> None:
+        super().__init__(done, why)
+        self.done = done
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.done}, but it could not be printed: {self.why}"
+
+
 class TimedOut(SpoolError):
     """What was waited for did not happen in the time given."""
 

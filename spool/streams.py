@@ -4,6 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from spool.errors import Unprinted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def telling(done: str) -> Iterator[None]:
+    """Print what is done: where that fails it is done all the same. Unprinted."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        if problem.filename is not None:
+            raise
+        raise Unprinted(done, problem.strerror or str(problem)) from None
 
 
 def complete() -> None:

@@ -10,6 +10,7 @@ from spool import daemons
 from spool.command.wait import seconds
 from spool.errors import EX_DATAERR, EX_NOPERM, EX_TEMPFAIL, Invalid, NotAllowed, Refused, TimedOut
 from spool.safe import safe
+from spool.streams import telling
 
 if TYPE_CHECKING:
     import argparse
@@ -65,9 +66,11 @@ def see(  # noqa: PLR0913 - what there is to say
         from spool.command.render import json_line
 
         done = None if hidden else not late
-        print(json_line({"action": args.verb, **facts, "refused": refused, "carried_out": done}))
+        with telling(said):
+            print(json_line({"action": args.verb, **facts, "refused": refused, "carried_out": done}))
     else:
-        print(said, flush=True)
+        with telling(said):
+            print(said)
         for why in refused:
             print(f"spool: refused: {safe(why)}", file=sys.stderr)
         if late and not refused:

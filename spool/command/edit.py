@@ -13,6 +13,7 @@ from spool.command import parser as options_of
 from spool.command.change import matching
 from spool.errors import EX_TEMPFAIL, Invalid, Refused, SpoolError, TimedOut
 from spool.names import new_id
+from spool.streams import telling
 
 if TYPE_CHECKING:
     import argparse
@@ -148,12 +149,13 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
         why = problem.reason if isinstance(problem, Refused) else str(problem)
         raise Refused(args.id, f"{why}; nothing was changed") from None
     spool.carried_out(spool.cancel(args.id, why=f"edited: {new}"), PATIENCE)
-    if args.json:
-        from spool.command.render import json_line
+    with telling(f"submitted {new} in place of {args.id}"):
+        if args.json:
+            from spool.command.render import json_line
 
-        print(json_line({"id": new, "instead_of": args.id}))
-    else:
-        print(new)
+            print(json_line({"id": new, "instead_of": args.id}))
+        else:
+            print(new)
 
 
 def _submitted(spool: Spool, doc: dict[str, Any]) -> str:

@@ -106,6 +106,7 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     """Submit them to another spool; the same replay into the same spool submits nothing twice."""
     from spool.client import Spool
     from spool.safe import safe
+    from spool.streams import telling
 
     if os.path.realpath(args.into) == os.path.realpath(spool.path):
         options_of.usage(args, "--into names this spool: leave it out")
@@ -132,16 +133,15 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
         if pattern.startswith(RESERVED):
             why = f"{pattern} is spool's own task, which nobody submits"
         print(f"spool: refused: {safe(why)} ({counted(['x'] * count)})", file=sys.stderr)
-    if args.json:
-        from spool.command.render import json_line
+    said = f"replay: submitted {counted(made)} to {safe(target.path)}"
+    with telling(said):
+        if args.json:
+            from spool.command.render import json_line
 
-        print(
-            json_line(
-                {"action": "replay", "id": key, "into": target.path, "ids": made, "refused": denied}
-            )
-        )
-    else:
-        print(f"replay: submitted {counted(made)} to {safe(target.path)}")
+            row = {"action": "replay", "id": key, "into": target.path, "ids": made, "refused": denied}
+            print(json_line(row))
+        else:
+            print(said)
     return EX_DATAERR if denied else 0
 
 

@@ -11,6 +11,7 @@ from spool.command.submit import body, show, show_ids
 from spool.command.wait import CANCELLED, note_if_unserved
 from spool.errors import EX_TEMPFAIL, Invalid, NotAllowed
 from spool.runargs import RUN
+from spool.streams import telling
 
 if TYPE_CHECKING:
     import argparse
@@ -103,7 +104,8 @@ def _see_through(spool: Spool, task_id: str) -> int:
 
     note_if_unserved(spool)
     try:
-        follow(spool, task_id, 1, raw=False, on=True)
+        with telling(f"submitted {task_id}"):
+            follow(spool, task_id, 1, raw=False, on=True)
         record = spool.wait(task_id)
     except KeyboardInterrupt:
         print(f"spool: {task_id} goes on; `spool cancel {task_id}` ends it", file=sys.stderr)

@@ -10,6 +10,7 @@ from spool.command import parser as options_of
 from spool.errors import Invalid, SpoolError
 from spool.names import new_id
 from spool.safe import safe, safe_json
+from spool.streams import telling
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from spool.spools import Spools
 
 LINE_LIMIT = 64 << 20
+SHOWN = 20  # ids, where the others could not be printed either
 EPILOG = """
 A value that is JSON is that, any other is text: n=3 is a number, to=zoe is text, 'n="3"' is text.
 Prints the id and nothing else, once the task is safe on disk; with --file one id a line.
@@ -101,7 +103,8 @@ def _submit(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> No
     if "every" not in doc:
         show_ids([found], json=args.json)
     else:  # no task yet, so no id of one
-        print(f'{{"schedule":"{found}"}}' if args.json else safe(found))
+        with telling(f"set {found}"):
+            print(f'{{"schedule":"{found}"}}' if args.json else safe(found))
 
 
 def body(args: argparse.Namespace, task_args: Any) -> dict[str, Any]:
@@ -132,8 +135,10 @@ def show(spool: Spool, doc: dict[str, Any]) -> None:
 
 def show_ids(ids: list[str], *, json: bool) -> None:
     """One id a line."""
-    for task_id in ids:
-        print(f'{{"id":"{task_id}"}}' if json else task_id)
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    with telling(f"submitted {' '.join(ids[:SHOWN])}{more}"):
+        for task_id in ids:
+            print(f'{{"id":"{task_id}"}}' if json else task_id)
 
 
 def _args(args: argparse.Namespace) -> Any:

@@ -444,3 +444,20 @@ def test_what_came_with_a_task_comes_with_its_replay_in_another_spool(
         assert [scratch.get(task_id).state for task_id in made["ids"]] == ["done", "done"]
     assert shell("log", made["ids"][0], "--spool", str(other)) == "cat"
     assert not os.listdir(other / "tmp")
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_what_is_done_and_cannot_be_printed_is_said_to_be_done(tmp_path, json):
+    spool = [sys.executable, "-m", "spool"]
+    subprocess.run([*spool, "init", tmp_path / "s"], check=True, timeout=30)
+    for words, said in (
+        (["submit", "a.b"], "spool: submitted "),
+        (["pause"], "pause: asked for the whole spool"),
+    ):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*spool, "--spool", tmp_path / "s", *words, *json], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, check=False, timeout=30)  # fmt: skip
+        assert said in done.stderr
+        assert done.stderr.rstrip().endswith("but it could not be printed: No space left on device")
+        assert (done.returncode, len(done.stderr.splitlines())) == (74, 1)
+    assert len(list((tmp_path / "s/incoming").iterdir())) == 2
