@@ -65,7 +65,7 @@ class Who(Struct, frozen=True):
 class Source(Struct, frozen=True):
     """The file in incoming/ that an action came from; `ino` and `ctime` say it is still that one.
 
-    `who` is None where nobody asks who wrote it.
+    `who` is None where nobody asks who wrote it. `says`: a hash of what it says, 0 where it was not read.
     """
 
     path: str
@@ -73,6 +73,7 @@ class Source(Struct, frozen=True):
     ctime: int
     uid: int
     who: Who | None = None
+    says: int = 0
 
     @property
     def by(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from msgspec.structs import replace
 
 from spool import handed, layout, look, records
 from spool.actions import encode_task
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, write_anew
+from spool.disk import DiskFull, Exists, Missing, NotRegular, RealDisk, TooLarge, write_anew
 from spool.errors import Invalid
 from spool.names import PRIORITIES, BadName, date_of
 from spool.quarantine import quarantine
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from spool.disk import Disk
+    from spool.disk import Disk, Info
     from spool.owncopy import Task
     from spoold.core.values import Forward, Message, Move, Refuse, Rows, Source, Undone
     from spoold.effects.group import Group
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 KEPT = (errno.EPERM, errno.EACCES, errno.EBUSY)  # chattr +i, a directory that is not ours, a mount
+SAME = 1 << 26  # bytes of a file that are read to see whether it says the same
 ENDING = "ending"  # why what waits stands in running/ for a moment
 
 
@@ -541,13 +542,14 @@ class Store:
     def _take_away(self, source: Source, target: str | None) -> None:
         """An incoming file goes, unless another one has come under its name meanwhile.
 
-        Inode numbers are used again at once: only with its ctime does one tell a file from the next,
-        but for one with a second name, whose ctime changes when that one goes.
+        Inode numbers are used again at once: only with its ctime does one tell a file from the next.
+        That changes as well with its mode and its times, so that one that says the same is the same;
+        and with a second name that goes.
         """
         path, found = source.path, handed.info(self.disk, source.path)
         if found is None or found.ino != source.ino:
             return
-        if found.ctime_us != source.ctime and found.nlink == 1:
+        if found.ctime_us != source.ctime and found.nlink == 1 and not self._says_so_still(source, found):
             return
         try:
             if target is None:
@@ -561,6 +563,16 @@ class Store:
                 raise
             self.immovable.add((path, source.ino))
             log.warning("%s is done with and cannot be removed: %s", ascii(path), problem.strerror)
+
+    def _says_so_still(self, source: Source, found: Info) -> bool:
+        try:
+            if isinstance(self.disk, RealDisk):
+                data = handed.read(self.disk.fd, source.path, found, SAME)
+            else:
+                data = self.disk.read(source.path, SAME)
+        except OSError:
+            return False
+        return source.says != 0 and handed.meaning(data) == source.says
 
     def _reason_first(self, group: Group, staged: str, target: str) -> None:
         """The reason is there before what it is about, whole, whenever it is seen."""

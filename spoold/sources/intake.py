@@ -372,6 +372,11 @@ class Intake:
         who = self.crowd.people.who(info.uid, key, now.mono, strict=False)
         return Source(path, info.ino, info.ctime_us, info.uid, who)
 
+    def _signed(self, source: Source, info: Info, key: str | None, now: Now) -> Source:
+        if key is None:
+            return source
+        return replace(source, who=self._source(source.path, info, key, now).who)
+
     def _shared_out(self, names: list[str], now: Now) -> list[str]:
         """What this node takes: what is for it, its share, and what others have left for a while."""
         mine: list[str] = []
@@ -471,9 +476,11 @@ class Intake:
                 self._ignored.add(path)
                 return None
             self._check(name, info)
-            found = self.signatures.open(self._bytes(path, info), now)
+            data = self._bytes(path, info)
+            source = replace(source, says=handed.meaning(data))
+            found = self.signatures.open(decode(data, limit=self.settings.max_action_bytes), now)
             doc = found.action
-            source = source if found.key is None else self._source(path, info, found.key, now)
+            source = self._signed(source, info, found.key, now)
             self._check_owner(path, info, source, now)
             dropped = min(info.ctime_us, now.wall + self.behind_server())
             asked = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
@@ -568,7 +575,7 @@ class Intake:
         rule = f"is larger than {self.settings.max_action_bytes} bytes (max_action_bytes)"
         raise Invalid("file", name, rule)
 
-    def _bytes(self, path: str, info: Info) -> dict[str, Any]:
+    def _bytes(self, path: str, info: Info) -> bytes:
         name = path.rpartition("/")[2]
         try:
             data = self._content(path, info)
@@ -590,7 +597,7 @@ class Intake:
             data = b""
         if len(data) != info.size:
             raise NotYet(Invalid("file", name, "changes while it is read"), PATIENCE)
-        return decode(data, limit=self.settings.max_action_bytes)
+        return data
 
     def _content(self, path: str, info: Info) -> bytes:
         """The bytes of the file that `info` tells, nothing where it has changed meanwhile."""

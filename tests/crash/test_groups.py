@@ -208,6 +208,39 @@ def test_what_cannot_come_in_keeps_no_other_action_in_incoming() -> None:
     assert group.drops == [verb]
 
 
+class Touch(Wrapper):
+    """A writer is at his dropped file again when it has been read and is not yet taken away; once."""
+
+    def __init__(self, disk: Any, holds: bytes) -> None:
+        super().__init__(disk)
+        self.holds = holds
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb == "link" and args[1].startswith(f"{layout.IDS}/") and self.holds:
+            file = self.disk._file(f"{layout.INCOMING}/a.json")
+            file.data, self.holds = self.holds, b""
+            file.ctime += 1000
+
+
+LATER = b'{"task": "run.a", "at": "+1h"}'
+
+
+@pytest.mark.parametrize(
+    ("holds", "tasks"), [(LATER, 1), (LATER + b"\n", 1), (LATER.replace(b".a", b".b"), 2)]
+)
+def test_a_file_that_is_changed_after_it_was_dropped_is_one_task_if_it_says_the_same(
+    holds: bytes, tasks: int
+) -> None:
+    world = World()
+    world.boot(wrap=lambda disk: Touch(disk, holds))
+    world.writers.put(LATER, name="a.json")
+    for _ in range(2):
+        world.run(60 * SECOND)
+        world.ring()
+    assert [state for _, state in placed(world)] == ["pending"] * tasks
+    assert world.disk.names(layout.INCOMING) == []
+
+
 # Events.
 
 
