@@ -34,8 +34,7 @@ def decode(data: bytes, *, limit: int = LIMIT, depth: int = DEPTH) -> dict[str, 
     """
     if len(data) > limit:
         _refuse(f"must be at most {limit} bytes, not {len(data)}")
-    if data.count(b"[") + data.count(b"{") > depth:
-        _check_depth(data, depth)
+    check_depth(data, "document", depth)
     try:
         doc = _DECODER.decode(data.decode())
     except UnicodeDecodeError as error:
@@ -60,8 +59,23 @@ def decode_value(text: str | bytes, name: str) -> Any:
         orjson.loads(data)  # one value, and nothing behind it
     except orjson.JSONDecodeError as error:
         raise Invalid(name, data.decode(errors="replace"), f"must be JSON: {error}") from None
+    check_depth(data, name)
     found = decode(b"{%s:%s}" % (orjson.dumps(name), data), limit=len(data) + LIMIT)
     return found[name]
+
+
+def check_depth(data: bytes, name: str, depth: int = DEPTH - 1) -> None:
+    """Invalid where JSON has more levels; unless told otherwise, than a field of an object may have."""
+    if data.count(b"[") + data.count(b"{") <= depth:
+        return
+    level = 0
+    for byte in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
+        if byte in b"[{":
+            level += 1
+            if level > depth:
+                raise Invalid(name, None, f"must be nested at most {depth} levels deep")
+        else:
+            level -= 1
 
 
 def label(name: str) -> str:
@@ -96,17 +110,6 @@ def _number(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_number)
-
-
-def _check_depth(data: bytes, depth: int) -> None:
-    level = 0
-    for byte in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
-        if byte in b"[{":
-            level += 1
-            if level > depth:
-                _refuse(f"must be nested at most {depth} levels deep")
-        else:
-            level -= 1
 
 
 def _not_utf8(data: bytes, error: UnicodeDecodeError) -> Invalid:

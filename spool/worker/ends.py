@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import orjson
 
+from spool.errors import Invalid
 from spool.machine import zone_of
+from spool.strict import check_depth
 from spool.tasks.outcomes import Cancelled, Fail, Retry, Snooze, SoftTimeout
 from spool.times import parse_duration, parse_time
 
@@ -46,11 +48,21 @@ def result_end(value: Any, limit: int, times: Times) -> End:
         data = orjson.dumps(value, default=_struct)
     except (TypeError, ValueError, RecursionError) as problem:
         return _bad_result(f"the result is not JSON: {said(problem)}{_slip(value)}")
+    wrong = _wrong(value, data, limit)
+    return _bad_result(wrong) if wrong else {"outcome": "done", "result": orjson.Fragment(data)}
+
+
+def _wrong(value: Any, data: bytes, limit: int) -> str | None:
+    """Why a result that could be written is none all the same."""
     if len(data) > limit:
-        return _bad_result(f"the result is {len(data)} bytes, result_limit is {limit}")
+        return f"the result is {len(data)} bytes, result_limit is {limit}"
     if b"null" in data and has_nan(value):
-        return _bad_result("the result is not JSON: it holds NaN or infinity")
-    return {"outcome": "done", "result": orjson.Fragment(data)}
+        return "the result is not JSON: it holds NaN or infinity"
+    try:
+        check_depth(data, "result")
+    except Invalid as problem:
+        return f"the result is refused: {problem}"
+    return None
 
 
 def _slip(value: Any) -> str:

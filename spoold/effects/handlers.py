@@ -14,9 +14,10 @@ import orjson
 
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import EX_SOFTWARE
+from spool.errors import EX_SOFTWARE, Invalid
 from spool.quarantine import aside
 from spool.runargs import RUN
+from spool.strict import decode_value
 from spool.times import format_utc
 from spoold.core.values import Begun, Crashed, Exited, NotStarted, Returned
 from spoold.effects import reports
@@ -253,9 +254,9 @@ class Handlers:
         finally:
             self._forget_result(path)
         try:
-            return (orjson.loads(data) if data.strip() else None), None
-        except orjson.JSONDecodeError as problem:
-            return None, f"the result is not JSON: {problem}"
+            return (decode_value(data, "result") if data.strip() else None), None
+        except Invalid as problem:
+            return None, f"the result is refused: {problem}"
 
     def _forget_result(self, path: str) -> None:
         try:

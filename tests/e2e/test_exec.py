@@ -121,7 +121,10 @@ def test_the_result_is_what_it_writes_to_the_result_file(live: Make, script: str
 @pytest.mark.parametrize(
     ("script", "rule"),
     [
-        ("echo '{\"a\":' > $SPOOL_RESULT", "not JSON"),
+        ("echo '{\"a\":' > $SPOOL_RESULT", "must be JSON"),
+        ("echo 12345678901234567890123 > $SPOOL_RESULT", "an integer within 64 bits"),
+        ('echo \'{"a":1,"a":2}\' > $SPOOL_RESULT', "a: must be given once, not twice"),
+        (f"echo '{'[' * 32 + ']' * 32}' > $SPOOL_RESULT", "result: must be nested at most 31 levels"),
         ("head -c 3000 /dev/zero | tr '\\0' 1 > $SPOOL_RESULT", "larger than 2000"),
         ("ln -s /etc/passwd $SPOOL_RESULT", "cannot be read"),
         ("mkfifo $SPOOL_RESULT", "cannot be read"),

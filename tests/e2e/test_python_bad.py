@@ -74,6 +74,10 @@ def run():
     "progress that is no number": ("""
 def run(): current().progress("0.5")
 """, "ValueError", "must be a number from 0 to 1, not '0.5'"),
+    "a deep result": (
+        "def run():\n    v = []\n    for _ in range(31): v = [v]\n    return v",
+        "result", "at most 31 levels",
+    ),
     "a generator": ("def run(): return (n for n in [1])", "result", "not JSON"),
 }  # fmt: skip
 
