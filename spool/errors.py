@@ -231,8 +231,22 @@ def _as_json(value: object) -> str:
         return "..."
 
 
+def _is_json(text: str) -> bool:
+    import orjson  # as above
+
+    try:
+        orjson.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _short(value: object, limit: int = 60) -> str:
-    """The value as it was written, bounded and free of control characters."""
-    text = value if isinstance(value, str) else _as_json(value)
-    shown = repr(text[:limit])[1:-1] if isinstance(value, str) else text[:limit]
+    """The value as it was written, bounded and free of control characters.
+
+    Text that would read as another value, such as a number, stands in quotes.
+    """
+    bare = isinstance(value, str) and not _is_json(value)
+    text = str(value) if bare else _as_json(value)
+    shown = repr(text[:limit])[1:-1] if bare else text[:limit]
     return f"`{shown}...`" if len(text) > limit else f"`{shown}`"

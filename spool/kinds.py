@@ -45,7 +45,9 @@ def read(field: Field, value: object, moment: Moment) -> Any:
     try:
         return _READ[field.kind](field, value, moment)
     except ValueError as error:
-        raise Invalid(field.name, value, str(error)) from None
+        instead = "it" if field.required else "leave it out, or else it"
+        rule = f"must not be null: {instead} {error}" if value is None else str(error)
+        raise Invalid(field.name, value, rule) from None
 
 
 def free(name: str, value: object) -> Any:

@@ -271,6 +271,20 @@ def test_a_schedule_is_refused_by_the_key_of_its_table(table: object, field: str
 def test_a_value_is_shown_as_json_has_it() -> None:
     assert str(refused({"task": "a", "retries": True})).startswith("retries `true`: ")
     assert str(refused({"task": "a", "meta": [None]})).startswith("meta `[null]`: ")
+    assert str(refused({"task": "a", "retries": "3"})).startswith('retries `"3"`: ')
+    assert str(refused({"task": "a", "retry": '"'})).startswith('retry `"`: ')
+
+
+def test_null_is_not_left_out_and_the_refusal_says_so() -> None:
+    assert refused({"task": "a", "at": None}).rule.startswith("must not be null: leave it out, or else")
+    assert refused({"task": None}).rule.startswith("must not be null: it must be 1 to 64")
+    assert refused({"action": "hold", "ids": None}).rule.startswith("must not be null: leave it out")
+
+
+def test_an_unknown_field_is_told_where_free_ones_go() -> None:
+    assert refused({"task": "a", "b": 1}).rule.endswith("go into meta or are called x-...")
+    fail = {"action": "fail", "id": ID, "attempt": 1, "error": "x", "meta": {}}
+    assert refused(fail).rule == "is no field of fail; free fields are called x-..."
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:
