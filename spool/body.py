@@ -46,7 +46,7 @@ def encoded(
     try:
         data = orjson.dumps(doc)
     except TypeError as problem:
-        raise Invalid(_no_json(doc), None, f"must be JSON: {problem}") from None
+        raise _no_json(doc, problem) from None
     if b"null" in data:
         _refuse_nan(doc, "")
     if len(data) > limit:
@@ -63,8 +63,8 @@ def encoded(
     return data
 
 
-def _no_json(doc: dict[str, Any]) -> str:
-    """The first place that cannot be written; where all in it can, it is their names that cannot."""
+def _no_json(doc: dict[str, Any], problem: TypeError) -> Invalid:
+    """Names the first place that cannot be written; where all in it can, its names cannot."""
     where, value = "", cast("Any", doc)
     for _ in range(PLACES):
         for name, inner in _inside(value):
@@ -75,7 +75,10 @@ def _no_json(doc: dict[str, Any]) -> str:
                 break
         else:
             break
-    return where.removeprefix(".") or "document"
+    rule = f"must be JSON: {problem}"
+    if "surrogates" in rule:  # what Python makes of other bytes on a command line
+        rule = "must be UTF-8" if isinstance(value, str) else "must have names in UTF-8"
+    return Invalid(where.removeprefix(".") or "document", None, rule)
 
 
 def _inside(value: Any) -> Iterable[tuple[str, Any]]:

@@ -58,7 +58,7 @@ def decode_value(text: str | bytes, name: str) -> Any:
     try:
         orjson.loads(data)  # one value, and nothing behind it
     except orjson.JSONDecodeError as error:
-        raise Invalid(name, data.decode(errors="replace"), f"must be JSON: {error}") from None
+        raise Invalid(name, data.decode(errors="replace"), _why_no_value(data, error)) from None
     check_depth(data, name)
     found = decode(b"{%s:%s}" % (orjson.dumps(name), data), limit=len(data) + LIMIT)
     return found[name]
@@ -130,6 +130,14 @@ def _wrong_encoding(data: bytes) -> Invalid | None:
     if b"\0" in data:  # perhaps a hole that a network file system has still to fill
         return Incomplete("document", None, "must hold no NUL bytes")
     return None
+
+
+def _why_no_value(data: bytes, error: ValueError) -> str:
+    try:
+        data.decode()
+    except UnicodeDecodeError as problem:
+        return _not_utf8(data, problem).rule
+    return f"must be JSON: {error}"
 
 
 def _not_json(data: bytes, error: json.JSONDecodeError) -> Invalid:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
-from spool.errors import Invalid, SpoolError
+from spool.errors import Invalid
 from spool.names import new_id
 from spool.safe import safe, safe_json
 from spool.streams import telling
@@ -175,15 +176,11 @@ def _from_file(args: argparse.Namespace) -> int:
 
 def _from_stream(args: argparse.Namespace, spools: Spools, stream: IO[bytes]) -> int:
     """A document that ends on its first line has others behind it: NDJSON. Else it is all one."""
-    first = _next_line(stream)
-    second = _next_line(stream)
+    lines = _lines(stream)
+    at, first = next(lines, (0, b""))
+    after, second = next(lines, (0, b""))
     if second and _is_whole(first):
-        tasks = (_task(line, n) for n, line in enumerate(chain([first, second], _lines(stream)), 1))
-        if args.dry_run:
-            for task in tasks:
-                show(spools.spools[0], task)
-        else:
-            show_ids(spools.submit_many(tasks), json=args.json)
+        _from_lines(args, spools, chain([(at, first), (after, second)], lines))
         return 0
     from spool.strict import decode
 
@@ -211,14 +208,38 @@ def _one(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> int:
     return 0
 
 
-def _next_line(stream: IO[bytes]) -> bytes:
-    return next(_lines(stream), b"")
+def _from_lines(args: argparse.Namespace, spools: Spools, lines: Iterator[tuple[int, bytes]]) -> None:
+    """Tasks one a line; what is wrong with one is told by the number of its line."""
+    numbers: list[int] = []
+    tasks = (_task(line, number, numbers) for number, line in lines)
+    if not args.dry_run:
+        try:
+            show_ids(spools.submit_many(tasks), json=args.json)
+        except Invalid as problem:
+            found = re.fullmatch(r"tasks\[(\d+)\]\.?(.*)", problem.field, re.DOTALL)
+            if found is None or len(spools.spools) > 1:
+                raise
+            raise _in_line(numbers[int(found[1])], found[2], problem) from None
+        return
+    for task in tasks:
+        try:
+            show(spools.spools[0], task)
+        except Invalid as problem:
+            raise _in_line(numbers[-1], problem.field, problem) from None
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+def _in_line(number: int, field: str, problem: Invalid) -> Invalid:
+    where = f"line {number}: {field}" if field else f"line {number}"
+    return Invalid(where, problem.value, problem.rule, problem.near)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Those that are not blank, with their numbers."""
+    number = 0
     while line := stream.readline(LINE_LIMIT):
+        number += 1
         if line.strip():
-            yield line
+            yield number, line
 
 
 def _is_whole(line: bytes) -> bool:
@@ -230,10 +251,11 @@ def _is_whole(line: bytes) -> bool:
         return False
 
 
-def _task(line: bytes, number: int) -> dict[str, Any]:
+def _task(line: bytes, number: int, numbers: list[int]) -> dict[str, Any]:
     from spool.strict import decode
 
+    numbers.append(number)
     try:
         return decode(line, limit=LINE_LIMIT)
-    except SpoolError as problem:
-        raise Invalid(f"task {number}", None, str(problem)) from None
+    except Invalid as problem:
+        raise _in_line(number, problem.field, problem) from None

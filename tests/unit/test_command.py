@@ -286,6 +286,35 @@ def test_a_file_that_breaks_a_rule_submits_nothing(root: Path, say: Any, text: s
     assert os.listdir(root / "tmp") == []
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"task": "?"}', "line 4: task `?`: must be 1 to 64"),
+        ("{", "line 4: document: must be"),
+        ("7", "line 4: document: must be one JSON object"),
+    ],
+)
+def test_a_bad_line_of_a_file_is_told_by_its_number(say: Any, line: str, told: str, more: Any) -> None:
+    text = f'{{"task": "a"}}\n{{"task": "b"}}\n\n{line}\n'
+    assert say("submit", "--file", "-", *more, stdin=text)[2].startswith(f"spool: {told}")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["submit", "a", "k=\udce9"], "args.k: must be UTF-8"),
+        (["submit", "a", "\udce9=k"], "args: must have names in UTF-8"),
+        (["submit", "a", "--args", '"\udcff"'], "must be UTF-8; byte 1 is not (0xff)"),
+        (["run", "--", "printf", "\udcff"], "args.argv[1]: must be UTF-8"),
+    ],
+)
+def test_bytes_that_are_no_utf_8_are_told_by_their_place(say: Any, words: list[str], told: str) -> None:
+    status, out, err = say(*words)
+    assert (status, out) == (DATAERR, "")
+    assert err.rstrip().endswith(told)
+
+
 def test_a_dry_run_prints_the_action_and_drops_nothing(root: Path, say: Any) -> None:
     status, out, _ = say("submit", "a", "n=1", "--at", "+5m", "--dry-run")
     assert (status, json.loads(out)) == (OK, {"task": "a", "at": "+5m", "args": {"n": 1}})
