@@ -55,14 +55,16 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
 
 def _unheard(disk: Disk, row: Mapping[str, Any], lock: str | None) -> str:
     """That a daemon that is alive has written no status for too long, or none since it took its lock."""
-    written = parse_utc(row["written_at"]) if "written_at" in row else 0
+    if "written_at" not in row:
+        return "starting"
+    written, now = parse_utc(row["written_at"]), time.time_ns() // 1000
     with suppress(PermissionError):
         info = disk.info(lock) if lock is not None else None
-        if info is not None and info.ctime_us > written:
+        if info is not None and written < info.ctime_us <= now:  # a clock may have been set back
             return "starting"
     offset = row.get("clock_offset")  # of the file server, which is nearer to ours
     written += int(offset * SECOND) if isinstance(offset, int | float) else 0
-    silent = time.time_ns() // 1000 - written
+    silent = now - written
     return f"{SILENCE}{format_span(silent // SECOND * SECOND)}" if silent > SILENT * SECOND else ""
 
 

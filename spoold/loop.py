@@ -164,11 +164,7 @@ class Core:
         if now.wall < self.state.latest - SECOND:
             back = format_span(self.state.latest - now.wall)
             log.warning("the clock was set back by %s: what came before may wait as long, %s", back, SEE)
-        if (step := self.state.trust.look(now)) > SECOND:
-            level, kept = (
-                (logging.WARNING, f"; {KEPT}") if self.state.trust.doubts(now) else (logging.INFO, "")
-            )
-            log.log(level, "the clock has gone forward by %s%s", format_span(step), kept)
+        self.look_at_the_clock(now)
         self._decide(now)
         found = elapse(self.state, now)
         self._actions += found
@@ -180,6 +176,14 @@ class Core:
         self._changed |= bool(self._actions)
         self.finish(now)
         return self._changed
+
+    def look_at_the_clock(self, now: Now) -> None:
+        """Say when it has leapt, before anything is removed for its age."""
+        if (step := self.state.trust.look(now)) > SECOND:
+            level, kept = (
+                (logging.WARNING, f"; {KEPT}") if self.state.trust.doubts(now) else (logging.INFO, "")
+            )
+            log.log(level, "the clock has gone forward by %s%s", format_span(step), kept)
 
     def finish(self, now: Now) -> None:
         """Put what is decided on disk; DiskFull leaves the rest for the next call."""
@@ -500,6 +504,7 @@ class Loop:
             if fd in ready:
                 self.timer.drain(fd)
         now = clock()
+        self.core.look_at_the_clock(now)
         events: list[Event] = []
         if self.core.handlers.fd in ready or self.core.handlers.due() == 0:
             events += self.core.handlers.events()

@@ -482,7 +482,7 @@ class Intake:
             doc = found.action
             source = self._signed(source, info, found.key, now)
             self._check_owner(path, info, source, now)
-            dropped = min(info.ctime_us, now.wall + self.behind_server())
+            dropped = min(info.ctime_us, now.wall + max(0, self.behind_server()))
             asked = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
             request = self._not_before(min(dropped, now.wall), asked, source.who)
             if isinstance(request, Submit):

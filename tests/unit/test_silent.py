@@ -80,6 +80,17 @@ def test_a_daemon_that_has_taken_its_lock_and_not_told_anything_is_starting(root
         assert daemons.nodes(spool.disk, spool.path)["n"]["state"] == "starting"
         told(root)
         assert daemons.nodes(spool.disk, spool.path)["n"]["state"] == "running"
+        (root / layout.status("n")).write_text("{}")
+        assert daemons.nodes(spool.disk, spool.path)["n"]["state"] == "starting"
+
+
+def test_a_clock_that_is_set_back_after_the_lock_was_taken_makes_no_daemon_start(
+    root: Path, later: Callable[[int], int]
+) -> None:
+    later(-120 * MINUTE)
+    told(root)
+    with Spool(root) as spool:
+        assert daemons.nodes(spool.disk, spool.path)["n"]["state"] == "running"
 
 
 def test_how_long_it_serves_is_by_no_clock_that_is_set() -> None:
