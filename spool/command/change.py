@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from spool import layout, packs
+from spool import layout, look, packs
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
 from spool.errors import EX_DATAERR
@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
             fields["position"] = "front" if args.front else "back"
     spool = options_of.open_spool(args)
     match = options_of.match_of(args, spool)
+    untaken = 0 if match is None else look.incoming(spool.disk)  # before the look at what is there
     try:
-        ids = options_of.ids_of(args.ids) if match is None else list(matching(spool, args.verb, match))
+        ids = _ids(spool, args, match)
     except PermissionError:
         if args.dry_run:
             raise
@@ -70,14 +71,21 @@ def run(args: argparse.Namespace) -> int:
         chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
         actions = [{"action": args.verb, "ids": chunk, **fields} for chunk in chunks]
     else:
-        actions = [{"action": args.verb, "match": match, **fields}] if ids else []
+        actions = [{"action": args.verb, "match": match, **fields}] if ids or untaken else []
     for action in actions:
         spool.preview(action)  # all of it is valid, or none
     stems = [spool.act(action) for action in actions]
-    said = f"{args.verb}: asked for {counted(ids)}"
+    more = f", and for what matches of {untaken} in incoming/" if untaken else ""
+    said = f"{args.verb}: asked for {counted(ids)}{more}"
     if args.verb == "retry" and match is not None and not ids and spool.disk.info(layout.PACKED):
         print("spool: what is packed is not retried; `spool replay` finds it too", file=sys.stderr)
     return see(spool, stems, args, said, {"asked": len(ids)}, denied.values())
+
+
+def _ids(spool: Spool, args: argparse.Namespace, match: dict[str, Any] | None) -> list[str]:
+    if match is None:
+        return options_of.ids_to_change(args.ids)
+    return list(matching(spool, args.verb, match))
 
 
 def _blind(spool: Spool, args: argparse.Namespace, action: dict[str, Any]) -> int:

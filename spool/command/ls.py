@@ -76,7 +76,7 @@ def _list(spool: Spool, args: argparse.Namespace, more: dict[str, str]) -> None:
     _print(spool, args, rows, now, more)
     if seen > len(rows) and sys.stdout.isatty() and not args.json:
         print(f"{seen - len(rows)} more; -n 0 shows all", file=sys.stderr)
-    if sys.stdout.isatty() and not args.json:
+    if (sys.stderr if args.ids else sys.stdout).isatty() and not args.json:
         _note_untaken(spool)
 
 

@@ -75,6 +75,14 @@ def ids_of(words: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def ids_to_change(words: list[str]) -> list[str]:
+    """The same; whoever expects a change is told where none were named."""
+    found = ids_of(words)
+    if not found:
+        print("spool: no id came on standard input", file=sys.stderr)
+    return found
+
+
 def add_match(parser: argparse.ArgumentParser) -> None:
     """Tasks by their ids, or by what they are."""
     parser.add_argument("ids", nargs="*", metavar="ID", help=ID_HELP)

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise Invalid("--id", args.id, "must be the id of a replay")
     match = options_of.match_of(args, spool)
     with Bar("replay", of="names") as bar:
-        ids = options_of.ids_of(args.ids) if match is None else list(_matching(spool, match, bar))
+        ids = options_of.ids_to_change(args.ids) if match is None else list(_matching(spool, match, bar))
     if args.dry_run:
         return show(spool, args, ids, match, dict(_refusals(spool, args, ids)))
     if len(ids) > 1 and not args.yes and not _sure(args, ids):

@@ -691,6 +691,21 @@ def test_ls_tells_a_person_of_what_was_dropped_where_nobody_takes_it_in(root: Pa
     assert told.startswith("1 in incoming/, no spoold takes them in; start it with `")
     assert f"spoold --spool {root}" in told
     assert on_a_terminal(*words, "--json") == ""
+    assert on_a_terminal(*words, "--ids") == told
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "hold", "replay"])
+def test_a_verb_that_is_piped_no_id_says_so(root: Path, say: Any, verb: str) -> None:
+    assert say(verb, "-", stdin="\n")[2] == "spool: no id came on standard input\n"
+    assert dropped(root) == []
+
+
+def test_a_verb_by_a_filter_is_asked_of_what_is_not_taken_in_yet_too(root: Path, say: Any) -> None:
+    assert say("cancel", "--task", "mail.*")[1] == "cancel: asked for 0 tasks\n"
+    say("submit", "mail.send")
+    told = "cancel: asked for 0 tasks, and for what matches of 1 in incoming/\n"
+    assert say("cancel", "--task", "mail.*")[1] == told
+    assert [doc.get("action") for doc in dropped(root)] == [None, "cancel"]
 
 
 def test_a_table_is_no_wider_than_the_terminal(root: Path) -> None:
