@@ -18,7 +18,9 @@ def main() -> int:
     streams.complete()
     gc.disable()  # what is imported stays: to look through it again and again takes a tenth of a start
     from spoold.daemon import main as serve
+    from spoold.unread import patient
 
+    patient()
     return serve()
 
 

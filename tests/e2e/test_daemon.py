@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -387,3 +388,19 @@ def test_a_limit_that_is_too_low_is_said_in_one_line(spool_at: Make) -> None:
     assert process.wait(60) == IOERR
     assert len(spool.says().splitlines()) == 1
     assert "ulimit" in spool.says()
+
+
+def test_a_pipe_that_nobody_reads_stops_neither_the_queue_nor_the_end(tmp_path: Path) -> None:
+    live = Live(tmp_path, handler("note", "echo 1 > $SPOOL_RESULT"))
+    live.errors = tmp_path / "pipe"
+    os.mkfifo(live.errors)
+    pipe = os.open(live.errors, os.O_RDWR | os.O_NONBLOCK)
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(pipe, b"x" * size)
+    live.start()
+    live.errors = tmp_path / "nothing"
+    assert live.end(live.submit("note"))["event"] == "done"
+    assert live.stop() == 0
+    os.close(pipe)
