@@ -364,15 +364,16 @@ def test_a_spool_that_is_elsewhere_is_served_no_more(tmp_path: Path, how: str) -
     running = live.start().submit("long")
     live.entry(running, "running")
     other = tmp_path / "other"
+    live.signal(signal.SIGSTOP)  # it sees all of it at once
+    live.root.rename(other)
     if how == "removed":
-        live.root.rename(other)
         shutil.rmtree(other)
     else:
-        live.root.rename(other)
         if how == "another in its place":
             init(str(live.root))
         (other / "incoming" / "a.json").write_text('{"task": "note"}')
     live.signal(signal.SIGHUP)  # anything wakes it
+    live.signal(signal.SIGCONT)
     assert live.wait_exit() == os.EX_TEMPFAIL
     said = live.says()
     assert f"{live.root} was renamed, removed or mounted over: start spoold again" in said
