@@ -683,10 +683,13 @@ class Loop:
         state, core = self.core.state, self.core
         busy = self.intake.busy or self.intake.unsettled or core.backlog.busy or core.again
         busy = busy or core.after.due(clock()) == 0 or self.recurring.due(clock()) == 0
-        if busy or state.runs or state.claiming or state.head() or state.scanning:
+        ready = state.head() is not None
+        if busy or state.runs or state.claiming or (ready and not state.halted) or state.scanning:
             return False
         if state.limits.wake - clock().mono <= TOKEN:
             return False
+        if ready:
+            log.warning("nothing runs and a %s goes on, the rest stays", state.halted)
         if state.gate.shut:
             log.warning("nothing runs and the gate is shut, the rest stays: %s", state.gate.why)
         return True

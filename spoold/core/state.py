@@ -539,12 +539,12 @@ class State:
 
     def paused(self) -> str:
         """Why nothing at all may start, in words."""
-        if self.stopping:
-            return "stopping"
-        for row in self.rows():
-            if not row.get("task"):
-                return str(row["kind"])
-        return self.shut
+        return "stopping" if self.stopping else self.halted or self.shut
+
+    @property
+    def halted(self) -> str:
+        """Whether somebody has paused or drained this node, or all: by which word."""
+        return next((str(row["kind"]) for row in self.rows() if not row.get("task")), "")
 
     @property
     def lift_unknown(self) -> bool:

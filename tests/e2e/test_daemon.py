@@ -73,6 +73,17 @@ def test_empty_directories_that_got_lost_are_made_again(spool_at: Make) -> None:
     assert (spool.root / "tmp").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize(("action", "more"), [("pause", {}), ("drain", {}), ("pause", {"task": "note"})])
+def test_until_idle_does_not_wait_for_what_is_paused(
+    spool_at: Make, action: str, more: dict[str, str]
+) -> None:
+    spool = spool_at(NOTE)
+    spool.submit("note")
+    spool.drop({"action": action, **more})
+    assert spool.once("--until-idle") == 0
+    assert list(spool.root.glob("pending/*/*/*"))
+
+
 @pytest.mark.parametrize(
     "place", ["pending/{}", "pending/{}/medium", "done/{}", "attempts/{}", "ids/{}", "outbox/default"]
 )
