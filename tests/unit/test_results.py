@@ -14,7 +14,7 @@ from spool.actions import interpret
 from spool.errors import Invalid
 from spool.names import id_from
 from spool.place import Place
-from spool.records import encode
+from spool.records import decode, encode
 from spool.tasks.signature import Signature
 from spool.times import zone
 from spoold.effects.results import with_results
@@ -173,3 +173,9 @@ def test_a_call_may_name_a_result_for_any_argument() -> None:
         signature.pack((results.result(A, ""),), {})
     with pytest.raises(Invalid):
         signature.pack((results.result(A),), {"colour": 1})
+
+
+def test_a_record_is_read_whatever_its_result_breaks() -> None:
+    deep = b"[" * 100 + b"]" * 100
+    for result in (b'{"a":1,"a":2}', b"12345678901234567890123", deep):
+        assert decode(b'{"id":"%s","result":%s}' % (A.encode(), result))["id"] == A
