@@ -108,7 +108,7 @@ def _reason(name: str, version: Any, args: Any) -> str:
     try:
         task = registry.find(name, version)
         if not named(args):  # what a result will be is not known yet
-            task.signature.unpack(task.upgraded(args, version))
+            task.signature.fits(task.upgraded(args, version))
     except registry.NoCode as problem:
         return str(problem)
     except Invalid as problem:

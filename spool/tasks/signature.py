@@ -57,11 +57,30 @@ class Signature:
             except (TypeError, RecursionError) as problem:
                 raise Invalid(f"args.{name}", value, f"must be JSON: {problem}") from None
         if not named(packed):  # what a result will be is not known yet
-            self.unpack(packed)
+            self.fits(packed)
         return packed
 
+    def fits(self, args: dict[str, Any]) -> None:
+        """Invalid names the parameter that does not fit, or whose class raises anything itself."""
+        try:
+            self.unpack(args)
+        except Invalid:
+            raise
+        except Exception as problem:  # noqa: BLE001 - a class that checks itself may raise anything
+            kinds = {name: kind for name, kind, _ in self._expected()}
+            rule = f"must fit its annotation: {type(problem).__name__}: {problem}"
+            for name, value in args.items():
+                try:
+                    self._alone(name, kinds.get(name, self._others), args)
+                except Exception:  # noqa: BLE001 - as above
+                    raise Invalid(f"args.{name}", value, rule) from None
+            raise Invalid("args", None, rule) from None
+
     def unpack(self, args: object) -> Call:
-        """The call that the `args` of a task stand for; Invalid names the parameter."""
+        """The call that the `args` of a task stand for; Invalid names the parameter.
+
+        What a class of the application raises to check itself is raised: it may pass.
+        """
         if not isinstance(args, dict):
             raise Invalid("args", args, f"must be an object with the parameters of {self.name}")
         import msgspec
@@ -77,11 +96,6 @@ class Signature:
             found = msgspec.convert(known, struct, strict=True, str_keys=True)
         except msgspec.ValidationError as problem:
             raise self._misfit(str(problem), known) from None
-        except Exception:
-            for name, kind, _ in self._expected():
-                if name in known:
-                    self._alone(name, kind, known)
-            raise
         positional, named = self._order
         have = found.__struct_fields__
         values = {n: v for n in have if (v := getattr(found, n)) is not msgspec.UNSET}
@@ -145,9 +159,6 @@ class Signature:
         except msgspec.ValidationError as problem:
             what, _, where = str(problem).partition(" - at `$")
             raise self._misfit(f"{what} - at `$.{name}{where or '`'}", args) from None
-        except Exception as problem:  # noqa: BLE001 - a class that checks itself may raise anything
-            rule = f"must fit its annotation: {type(problem).__name__}: {problem}"
-            raise Invalid(f"args.{name}", args[name], rule) from None
 
     def _hints(self, of: Any) -> dict[str, Any]:
         try:

@@ -112,7 +112,21 @@ def obsolete() -> None: ...
 
 @obsolete.upgrade(from_version=1)
 def _(args: dict[str, Any]) -> dict[str, Any]:
-    raise SystemExit(args["word"])
+    raise SystemExit(f"{args['word']} at attempt {current().attempt}")
+
+
+@dataclasses.dataclass
+class Link:
+    host: str
+
+    def __post_init__(self) -> None:
+        if SEEN:
+            raise SEEN.pop(0)
+
+
+@task("kit.linked", retries=2, backoff="1s")
+def linked(link: Link | None = None, **links: Link) -> int:
+    return current().attempt
 
 
 @task("kit.late")
@@ -135,7 +149,30 @@ def test_arguments_and_results_go_through_json(spool: Tester) -> None:  # noqa: 
 def test_what_an_upgrade_raises_is_the_end_of_the_attempt(spool: Tester) -> None:  # noqa: F811
     spool.spool.submit("kit.obsolete", {"word": "obsolete"}, version=1, retries=0)
     (record,) = spool.run_ready()
-    assert (record["error"]["type"], record["error"]["message"]) == ("SystemExit", "obsolete")
+    assert (record["error"]["type"], record["error"]["message"]) == (
+        "SystemExit", "obsolete at attempt 1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["link", "other"])
+def test_what_a_type_of_the_application_raises_is_tried_again_and_refused_at_submit(
+    spool: Tester,  # noqa: F811
+    name: str,
+) -> None:
+    link = Link("a")
+    SEEN[:] = [KeyError("a")] * 2
+    with pytest.raises(Invalid, match=rf"^args\.{name} .*: must fit its annotation: KeyError: 'a'"):
+        linked.submit(**{name: link})
+    SEEN[:] = []
+    linked.submit(**{name: link})
+    SEEN[:] = [ConnectionError("reset"), Retry("later", after=60)]
+    assert [r["outcome"] for r in spool.run_ready()] == ["error"]
+    spool.move("1s")
+    assert [r["outcome"] for r in spool.run_ready()] == ["error"]
+    spool.move("59s")
+    assert spool.run_ready() == []
+    spool.move("1s")
+    assert [r["result"] for r in spool.run_ready()] == [3]
 
 
 def test_a_wrong_argument_is_refused_at_submit_by_its_name(spool: Tester) -> None:  # noqa: F811
