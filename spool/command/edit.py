@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.command import parser as options_of
 from spool.command.change import matching
-from spool.errors import EX_TEMPFAIL, Invalid, Refused, SpoolError, TimedOut
+from spool.errors import EX_TEMPFAIL, Invalid, Refused, SpoolError
 from spool.names import new_id
 from spool.streams import telling
 
@@ -140,15 +140,24 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
         spool.carried_out(spool.hold(args.id, why="it is being edited"), PATIENCE)
     except Refused as problem:
         raise Refused(args.id, f"{problem.reason}; nothing was changed") from None
-    try:
-        new = _submitted(spool, doc)
-    except TimedOut as problem:
-        raise TimedOut(f"{problem}; {args.id} is held until you release or cancel it") from None
-    except (SpoolError, OSError) as problem:
+
+    def released(why: str) -> Refused:
         spool.carried_out(spool.release(args.id, why="it was not edited"), PATIENCE)
-        why = problem.reason if isinstance(problem, Refused) else str(problem)
-        raise Refused(args.id, f"{why}; nothing was changed") from None
-    spool.carried_out(spool.cancel(args.id, why=f"edited: {new}"), PATIENCE)
+        return Refused(args.id, f"{why}; nothing was changed")
+
+    try:
+        new = spool.submit_one(doc)
+    except (SpoolError, OSError) as problem:
+        raise released(str(problem)) from None
+    try:
+        if (why := _refused(spool, new)) is None:
+            spool.carried_out(spool.cancel(args.id, why=f"edited: {new}"), PATIENCE)
+    except BaseException:  # the new one may run by now
+        said = f"{new} was submitted; {args.id} is held until you release or cancel it"
+        print(f"spool: {said}", file=sys.stderr)
+        raise
+    if why is not None:
+        raise released(why)
     with telling(f"submitted {new} in place of {args.id}"):
         if args.json:
             from spool.command.render import json_line
@@ -158,10 +167,11 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
             print(new)
 
 
-def _submitted(spool: Spool, doc: dict[str, Any]) -> str:
-    """The id of a new task that is in the queue; Refused where it is not, or is a duplicate."""
-    new = spool.submit_one(doc)
-    spool.carried_out(new, PATIENCE)
-    if (twin := spool.get(new).duplicate_of) is not None:
-        raise Refused(new, f"its key is that of {twin}")
-    return new
+def _refused(spool: Spool, new: str) -> str | None:
+    """Why a new task is not in the queue, or a duplicate; None where it is there."""
+    try:
+        spool.carried_out(new, PATIENCE)
+    except Refused as problem:
+        return problem.reason
+    twin = spool.get(new).duplicate_of
+    return None if twin is None else f"its key is that of {twin}"

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spool import layout, packs
+from spool.client import Spool
 from spool.command import render
 from spool.command.main import main
 from spool.command.replay import _rounds
 from spool.command.verbs import VERBS
-from spool.errors import EX_CONFIG
+from spool.errors import EX_CONFIG, NoSuchTask, TimedOut
 from spool.fields import TAKES
 from spool.init import init
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
@@ -832,6 +833,29 @@ def test_a_verb_says_how_many_it_asked_for(root: Path, say: Any, verb: str) -> N
     assert (status, out) == (OK, f"{verb}: asked for 2 tasks\n")
     assert "no spoold serves" in err
     assert dropped(root) == [{"action": verb, "ids": ids, "why": "so"}]
+
+
+@pytest.mark.parametrize("problem", [OSError(errno.EIO, "no"), TimedOut("late"), NoSuchTask("x")])
+def test_once_the_new_task_is_dropped_an_edit_leaves_the_old_one_held_and_says_so(
+    root: Path, say: Any, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    take_in(root, old := new_id(), "t", time=NOW + HOUR)
+    get = Spool.get
+
+    def broken(self: Spool, task_id: str) -> Any:
+        if task_id != old:
+            raise problem
+        return get(self, task_id)
+
+    monkeypatch.setattr(Spool, "get", broken)
+    monkeypatch.setattr(Spool, "carried_out", lambda *_: None)
+    monkeypatch.setattr("spool.daemons.any_alive", lambda *_: True)
+    monkeypatch.setenv("EDITOR", "sed -i s/meta/x-was/")
+    status, _, err = say("edit", old)
+    hold, new = dropped(root)
+    assert (hold["action"], new["task"]) == ("hold", "t")
+    assert f"{new['id']} was submitted; {old} is held until you release or cancel it" in err
+    assert (status > 0, "nothing was changed" in err) == (True, False)
 
 
 def test_many_ids_are_several_actions_and_one_bad_id_stops_all(root: Path, say: Any) -> None:
