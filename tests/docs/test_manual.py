@@ -343,6 +343,10 @@ def test_every_exit_status_of_spoold_is_in_the_manual() -> None:
         PACKAGES[0] / "settings.py",
     )
     own.discard(errors.EX_DATAERR)  # Invalid, which becomes a ConfigError
+    own.update(
+        getattr(errors, name)
+        for name in re.findall(r"\bEX_[A-Z]+\b", (PACKAGES[1] / "daemon.py").read_text())
+    )
     assert own | {0, 1} <= shown_exits("spoold.8")
     assert shown_exits("spoold.8") <= own | {0, 1, 2, errors.EX_USAGE}
     assert f"within {PATIENCE:g} s" in section("spoold.8", "EXIT STATUS")
