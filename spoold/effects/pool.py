@@ -172,8 +172,11 @@ class Pool:
         del self.workers[name]
         self._collect_output(worker)
         others = len(worker.runs) - 1
-        said = f"its worker was killed: {worker.killed}" if worker.killed else f"its worker died: {how}"
-        said += f"; so did {others} coroutine{'s' * (others > 1)} beside it" if others > 0 else ""
+        said, so = f"its worker died: {how}", "did"
+        if worker.killed:
+            said, so = f"its worker was killed: {worker.killed}", "was" if others == 1 else "were"
+        said += f"; so {so} {others} coroutine{'s' * (others > 1)} beside it" if others > 0 else ""
+        half = -(-len(worker.runs) // 2) if others > 0 else 0
         for key, start in worker.runs.items():
             problem = error("crashed", said, self._tail(start) or tail or None)
             log = layout.log(*key)
@@ -186,7 +189,7 @@ class Pool:
                     outcome="interrupted" if innocent else "crashed",
                     error=problem,
                     why=BESIDE if innocent else "",
-                    among=0 if worker.blamed else len(worker.runs) // 2,  # any may have done it
+                    among=0 if worker.blamed else half,  # any may have done it
                     facts=facts,
                 )
             )

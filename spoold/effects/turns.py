@@ -55,10 +55,11 @@ class Turns:
         """How many workers those that wait want to be started or to be on their way."""
         own = [s for s in self.waiting if not s.ahead]
         beside = Counter(s.entry.among for s in own if s.entry.task in self.asyncs)
-        shared = sum(-(-many // _width(among, width)) for among, many in beside.items())
+        shared = Counter({a: -(-many // _width(a, width)) for a, many in beside.items()})
+        apart = min(shared.total() - shared[0], self._room(width))
         others = [s.ahead for s in self.waiting if s.ahead]
         missing = max(others) - sum(not w.leaving for w in self.workers.values()) if others else 0
-        return len(own) - beside.total() + shared + max(0, min(missing, len(others)))
+        return len(own) - beside.total() + shared[0] + apart + max(0, min(missing, len(others)))
 
     def feed(self, now: int, rule: Handler, *, worn: bool = False) -> list[Begun | Waits]:
         """Hand over what can be, in order; those that have to wait are told, and when they begin.
@@ -66,11 +67,15 @@ class Turns:
         `worn`: also to workers that have had their share of tasks.
         """
         found: list[Begun | Waits] = []
+        later: list[Start] = []
         if not self.waiting:
             self._level()
         while self.waiting:
             start = self.waiting[0]
             worker = self._worker_for(start, rule, worn=worn)
+            if worker is None and self._must_wait(start, rule.async_tasks):
+                later.append(self.waiting.pop(0))  # and holds up nothing
+                continue
             if self._behind(start, [worker] if worker is not None else [*self.workers.values()]):
                 continue  # what was handed ahead and comes after this one waits again
             if worker is None:
@@ -82,6 +87,8 @@ class Turns:
             if at_once:
                 worker.since = now
             worker.give(start, start_message(start))
+        for start in later:
+            self.add(start)
         for worker in self.workers.values():
             worker.flush()
         waiting = {key_of(start) for start in self.waiting if not start.ahead}
@@ -93,10 +100,11 @@ class Turns:
         able = [w for w in self.workers.values() if w.able and (worn or w.tasks < rule.recycle_tasks)]
         if start.entry.task in self.asyncs:
             width = _width(among := start.entry.among, rule.async_tasks)
+            free = not among or not self._must_wait(start, rule.async_tasks)
             beside = [
                 w
                 for w in able
-                if not w.runs or (not w.is_plain and w.among == among and len(w.runs) < width)
+                if (not w.is_plain and w.among == among and len(w.runs) < width if w.runs else free)
             ]
             return max(beside, key=lambda w: len(w.runs), default=None)
         same = self._same(start)
@@ -107,6 +115,19 @@ class Turns:
         if not start.ahead:
             return None
         return min((w for w in same if w in able), key=lambda w: len(w.runs), default=None)
+
+    def _must_wait(self, start: Start, width: int) -> bool:
+        """Whether it is one of those that have died together, and there are workers enough for them."""
+        entry = start.entry
+        return entry.among > 0 and entry.task in self.asyncs and not self._room(width)
+
+    def _room(self, width: int) -> int:
+        """How many more workers may run coroutines that have died together.
+
+        Halving what one worker had comes down to the one that does it in so many, though all others
+        go on; of more than one the rest waits.
+        """
+        return max(0, width.bit_length() + 1 - sum(w.among > 0 for w in self.workers.values()))
 
     def _same(self, start: Start) -> list[Worker]:
         """The workers that run plain functions of its handler."""

@@ -24,7 +24,7 @@ from spoold.effects.worker import CHUNK, SPARE
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from spoold.core.values import Event
@@ -53,9 +53,10 @@ class Keeper:
     def kill(self, name: str, _grace: float) -> None:
         self.killed.append(name)
 
-    def begin(self, ready: dict[str, Any] = READY) -> str:
-        """The newest worker hears who it is and says that it is ready."""
-        name, line = list(self.lines.items())[-1]
+    def begin(self, ready: dict[str, Any] = READY, name: str = "") -> str:
+        """The newest worker, or that of this name, hears who it is and says that it is ready."""
+        name = name or list(self.lines)[-1]
+        line = self.lines[name]
         line.receive(wait=True)
         line.send(ready)
         return name
@@ -482,7 +483,7 @@ def test_who_is_beside_a_coroutine_that_must_be_killed_is_interrupted(pool: Pool
     assert ends == {rude.entry.id: ("crashed", 0), beside.entry.id: ("interrupted", 0)}
 
 
-@pytest.mark.parametrize(("many", "among"), [(1, 0), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("many", "among"), [(1, 0), (2, 1), (3, 2)])
 def test_of_coroutines_that_die_together_none_is_blamed_and_each_comes_back_among_half_as_many(
     pool: Pool, keeper: Keeper, many: int, among: int
 ) -> None:
@@ -500,3 +501,57 @@ def test_of_coroutines_that_die_together_none_is_blamed_and_each_comes_back_amon
     assert {end.error and end.error["message"] for end in ends} == {
         f"its worker died: exit 1{beside[many]}"
     }
+
+
+def test_of_coroutines_that_die_with_a_worker_that_was_killed_it_is_said_so(
+    pool: Pool, keeper: Keeper
+) -> None:
+    tasks = [start(number, pool.handlers[0]) for number in range(3)]
+    pool.start(tasks[0])
+    pool.feed(0)
+    name = keeper.begin({**READY, "asyncs": ["t.run"]})
+    for one in tasks[1:]:
+        pool.start(one)
+    hear(pool)
+    assert [keeper.lines[name].turn(wait=True) for _ in tasks] == [1, 2, 3]
+    pool.workers[name].killed = "it was too large"
+    ends = answers(pool.died(name, "signal 9", "", 0))
+    said = "its worker was killed: it was too large; so were 2 coroutines beside it"
+    assert {end.error and end.error["message"] for end in ends} == {said}
+
+
+@pytest.mark.parametrize("bad", [range(40), [39], [33]])
+def test_of_coroutines_that_die_few_workers_are_started_at_a_time_and_each_that_does_it_is_found(
+    pool: Pool, keeper: Keeper, bad: Sequence[int]
+) -> None:
+    pool.handlers = [handler(async_tasks=8)]
+    dead: list[str] = []
+    most = 0
+
+    def run(one: Start) -> None:
+        pool.start(one)
+        pool.feed(0)
+
+    for number in range(40):
+        run(start(number, pool.handlers[0]))
+    while len(dead) < len(bad):
+        for name, worker in list(pool.workers.items()):
+            if worker.coming:
+                keeper.begin({**READY, "asyncs": ["t.run"]}, name)
+        hear(pool)
+        most = max(most, sum(w.among > 0 for w in pool.workers.values()))
+        name, starts = next(
+            (name, dict(worker.runs))
+            for name, worker in pool.workers.items()
+            if any(one.task.args in bad for one in worker.runs.values())
+        )
+        for _ in starts:
+            assert keeper.lines[name].turn(wait=True)
+        for end in answers(pool.died(name, "exit 1", "", 0)):
+            one = starts[end.id, end.attempt]
+            if not end.among:
+                dead.append(end.id)
+            else:
+                run(replace(one, entry=replace(one.entry, among=end.among, interrupted=end.attempt)))
+    assert len(set(dead)) == len(bad)
+    assert most <= 5

@@ -111,12 +111,17 @@ def test_coroutines_that_have_died_together_share_a_worker_with_as_few_as_they_m
         to, start("0", 0), among(2, 1), among(2, 2), among(2, 3), among(1, 4), among(1, 5), start("6", 6)
     )
     assert [[s.task.args for s in w.near.runs.values()] for w in workers] == [
-        ["0"], ["1", "2"], ["3"], ["4"],
+        ["0", "6"], ["1", "2"], ["3"], ["4"],
     ]  # fmt: skip
-    assert [s.task.args for s in to.waiting] == ["5", "6"]
+    assert [s.task.args for s in to.waiting] == ["5"]
     for number, few in ((7, 1), (8, 2), (9, 2), (10, 2), (11, 9), (12, 9), (13, 9), (14, 9)):
         to.add(among(few, number))
-    assert to.wanted(3) == 7, "of 5, 6, 7, 8 and 9, 10, 11 to 13, 14"
+    assert to.wanted(100) == 5, "of 5, 7, 8 and 9, 10, 11 to 14"
+    assert to.wanted(3) == 0, "three have such ones"
+    workers[3].end()
+    assert to.wanted(3) == 1
+    feed(to)
+    assert [s.task.args for s in workers[3].near.runs.values()] == ["5"]
 
 
 def test_a_newcomer_of_a_higher_class_begins_before_what_was_handed_ahead(far):
