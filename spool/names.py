@@ -28,6 +28,7 @@ DAY_US = 86_400_000_000
 EARLIEST = 946_684_800_000_000  # 2000-01-01, the first that an id may have
 LATEST = 4_102_444_800_000_000  # 2100-01-01, which none has
 _STEP = 1000 << 12  # by which a clock set back changes no order, in 4,096ths of a ms
+_NEWEST = (LATEST // 1000 << 12) - 1  # that an id may have, in the same
 _last = 0  # of the newest id of this process, in the same
 MAX_US = 7_258_118_400_000_000  # 2200-01-01; what lies behind it is no date of ours
 
@@ -92,8 +93,8 @@ def new_id(now_us: int | None = None) -> str:
     global _last  # noqa: PLW0603 - two threads at once have no order
     if now_us is not None:
         return id_from(now_us, os.urandom(10))
-    ticks = (min(max(time.time_ns(), EARLIEST * 1000), (LATEST - 1) * 1000) << 12) // 1_000_000
-    _last = ticks = _last + 1 if ticks <= _last < ticks + _STEP else ticks
+    ticks = (max(time.time_ns(), EARLIEST * 1000) << 12) // 1_000_000
+    _last = ticks = min(_last + 1 if ticks <= _last < ticks + _STEP else ticks, _NEWEST)
     return _id(ticks >> 12, ticks & 0xFFF, int.from_bytes(os.urandom(8), "big"))
 
 

@@ -169,6 +169,12 @@ def test_ids_grow_while_a_clock_stands_or_steps_back_a_little(monkeypatch):
     assert id_time(last) == (now - 5_000_000_000) // 1_000_000 * 1000
 
 
+def test_with_a_clock_past_all_dates_ids_are_of_the_last_one(monkeypatch):
+    monkeypatch.setattr(names, "_last", 0)
+    monkeypatch.setattr(names.time, "time_ns", lambda: LATEST * 1000 - 1)
+    assert {id_time(new_id()) for _ in range(5000)} == {LATEST - 1000}
+
+
 @given(US, IDS, TASKS, st.sampled_from(EVENTS))
 def test_an_event_is_what_its_name_says(us, task_id, task, event):
     name = event_name(us, task_id, task, event)
