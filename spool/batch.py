@@ -28,7 +28,7 @@ LEVELS = 2  # the object and the list round a task
 def with_id(task: object, field: str) -> dict[str, Any]:
     """The fields of a task, its id among them, a new one where it has none. Invalid names `field`."""
     if not isinstance(task, Mapping):
-        raise Invalid(field, task, "must be an object with the fields of a task")
+        raise Invalid(field or "task", task, "must be an object with the fields of a task")
     if "id" not in task and not isinstance(task.get("files", {}), Mapping):
         rule = "must be an object, name -> path: these are copied"  # by other means only to a known id
         raise Invalid(f"{field}.files".lstrip("."), task["files"], rule)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import tzinfo
 
+    from spool.signing import Key
+
 When: TypeAlias = datetime | date | timedelta | str | int | float
 Span: TypeAlias = timedelta | str | int | float
 Backoff: TypeAlias = "Span | Mapping[str, Any]"
@@ -34,14 +36,19 @@ def plain(action: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if name in free else _field(name, value) for name, value in action.items()}
 
 
-def encoded(
-    doc: dict[str, Any], limit: int, now: int, zone: tzinfo | None = None, within: int = 0
+def encoded(  # noqa: PLR0913 - what a client is
+    doc: dict[str, Any],
+    limit: int,
+    now: int,
+    zone: tzinfo | None = None,
+    within: int = 0,
+    key: Key | None = None,
 ) -> bytes:
     """The bytes of an action that spoold will take; Invalid names field, value and rule.
 
     It is read back by the same rules: what cannot be written, or would not be read, is refused.
     `now`: us UTC. `zone`: of local times; where it is not known, a time that may be still to come is.
-    `within`: levels of what it will stand in.
+    `within`: levels of what it will stand in. `key`: that it will be signed with.
     """
     try:
         data = orjson.dumps(doc)
@@ -51,6 +58,9 @@ def encoded(
         _refuse_nan(doc, "")
     if len(data) > limit:
         rule = f"must leave the action at most {limit} bytes (max_action_bytes), not {len(data)}"
+        raise _too_much(doc, _size, rule)
+    if key is not None and (size := key.weight(data)) > limit:
+        rule = f"must leave the action at most {limit} bytes when it is signed, not {size}"
         raise _too_much(doc, _size, rule)
     from spool.actions import interpret  # milliseconds that who only looks need not spend
     from spool.strict import DEPTH, decode

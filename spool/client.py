@@ -149,12 +149,12 @@ class Spool(Control):
 
         With `every` as well it is a schedule that is set; its name is returned, for there is no task yet.
         """
+        doc = with_id(task, "")
         if "every" in task:
             self.act(task)
             return str(task.get("key", task["task"]))
         # The file is named by the id. A chosen one may come twice, and no drop replaces another.
         suffix = f"-{new_id()[-8:]}" if "id" in task else ""
-        doc = with_id(task, "")
         name = f"{doc['id']}{suffix}.json"
         if not isinstance(files := doc.get("files"), Mapping):
             self._drop(name, self.preview(doc))
@@ -201,7 +201,7 @@ class Spool(Control):
         return self._encoded(plain(doc), self.max_action_bytes)
 
     def _encoded(self, doc: dict[str, Any], limit: int, within: int = 0) -> bytes:
-        return encoded(doc, limit, _now(), self.zone, within)
+        return encoded(doc, limit, _now(), self.zone, within, self.key)
 
     # Asking for something.
 

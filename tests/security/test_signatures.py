@@ -133,8 +133,14 @@ def test_no_file_is_larger_when_it_is_signed_than_spoold_takes(tmp_path: Path, k
     assert max(map(len, files)) < client.max_action_bytes
     found = [task["id"] for file in files for task in json.loads(json.loads(file)["signed"])["tasks"]]
     assert sorted(found) == sorted(ids)
-    with pytest.raises(Invalid, match="when it is signed"):
-        client.submit("note", ['"'] * 200_000)
+    large = {"task": "note", "args": {"n": 1, "a": ['"'] * 200_000}}
+    for name, submit in (
+        ("args.a", lambda: client.preview(large)),
+        ("args.a", lambda: client.submit_one(large)),
+        (r"tasks\[1\].args.a", lambda: client.submit_many([{"task": "note"}, large])),
+    ):
+        with pytest.raises(Invalid, match=f"^{name}: must leave .* when it is signed"):
+            submit()
     assert len(list((tmp_path / "spool" / "incoming").iterdir())) == 2
 
 

@@ -320,6 +320,8 @@ def test_durations_may_be_timedeltas(root: Path, client: Spool) -> None:
         ("tasks[0].action", lambda c: c.submit_many([{"action": "cancel", "ids": []}])),
         ("tasks[1]", lambda c: c.submit_many([{"task": "a"}, "b"])),
         ("then", lambda c: c.submit_many([{"task": "a"}], then="b")),
+        ("task", lambda c: c.submit_one(5)),
+        ("task", lambda c: c.submit_one(None)),
         ("tasks[1].args.a", lambda c: c.submit_many([{"task": "a"}, {"task": "b", "args": deep(30)}])),
         ("args.a", lambda c: c.submit("a", deep(32))),
         ("args.y", lambda c: c.submit("a", {"x": "[" * 40, "y": deep(31)})),
@@ -403,6 +405,8 @@ def test_no_file_is_larger_than_spoold_takes(root: Path) -> None:
 def test_what_is_deep_is_measured_where_it_will_stand(root: Path, client: Spool) -> None:
     client.submit("a", deep(31))
     client.submit_many([{"task": "a"}, {"task": "a", "args": deep(29)}])
+    with pytest.raises(Invalid):
+        client.submit_many([{"task": "a", "args": deep(30)}])
     for file in (root / "incoming").iterdir():
         assert decode(file.read_bytes())
 
