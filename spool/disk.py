@@ -35,8 +35,8 @@ class NotRegular(OSError):
     """Not a regular file of ours: a link, FIFO, socket, device or directory."""
 
 
-class Unreadable(NotRegular):
-    """The disk cannot give this one file or directory: as good as none of ours.
+class Unreadable(OSError):
+    """The disk does not give this one file or directory, which may be whole: it is left where it is.
 
     Not on a network file system, where it is the server that cannot be reached.
     """
@@ -257,10 +257,10 @@ class RealDisk:
         except Missing:
             raise
         except OSError as error:
-            if error.errno not in GONE:
+            if error.errno not in (*GONE, *ROTTEN):
                 raise self.unread(error, path) from None
         try:
-            return self._read(path, limit)  # another host has replaced it meanwhile
+            return self._read(path, limit)  # replaced by another host meanwhile, or an error that passes
         except OSError as error:
             if error.errno not in GONE:
                 raise self.unread(error, path) from None

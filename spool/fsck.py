@@ -64,6 +64,7 @@ class Fsck:
             self.settings = settingsfile.read(disk)
         except (SpoolError, OSError) as problem:
             self.unset = str(problem)
+            self.repair = repair and not isinstance(problem, Unreadable)
 
     def run(self) -> Iterator[Finding]:
         """All checks, in an order in which each relies on those before it."""
@@ -73,9 +74,9 @@ class Fsck:
             yield from self._twice()
             yield from self._records()
             yield from self._ids()
+            yield from self._dropped()
             yield from self._files()
             yield from self._keys()
-            yield from self._dropped()
             yield from self._outboxes()
             yield from self._journal()
             yield from self._packs()
@@ -150,6 +151,10 @@ class Fsck:
         except DAMAGED as problem:
             yield self._away(path, str(problem))
             return
+        except Unreadable as problem:
+            self.places.setdefault(look.entry_at(path).id, []).append(path)
+            yield self._lost(path, problem)
+            return
         except Missing:
             return
         self.places.setdefault(entry.id, []).append(path)
@@ -184,6 +189,9 @@ class Fsck:
                 recorded.add(found["id"])
             except (*DAMAGED, ValueError) as problem:
                 yield self._away(path, str(problem))
+            except Unreadable as problem:
+                recorded.add(path.rpartition("/")[2].partition(".")[0])
+                yield self._lost(path, problem)
             except Missing:
                 continue
         for task_id, paths in self.places.items():
@@ -236,6 +244,9 @@ class Fsck:
             task = look.read_task(self.disk, path)
         except DAMAGED as problem:
             yield self._away(path, str(problem))
+            return
+        except Unreadable as problem:
+            yield self._lost(path, problem)
             return
         except Missing:
             return
@@ -303,7 +314,7 @@ class Fsck:
                     if self.disk.info(path) is not None:
                         self.disk.read(path, dropped.LIMIT)
                 except Unreadable as problem:
-                    yield Finding(path, str(problem))
+                    yield self._lost(path, problem)
                 except OSError:
                     continue
 
@@ -322,6 +333,8 @@ class Fsck:
                     decode(self.disk.read(path, RECORD_LIMIT))
                 except (*DAMAGED, PermissionError) as problem:
                     yield self._away(path, str(problem))
+                except Unreadable as problem:
+                    yield self._lost(path, problem)
                 except Missing:
                     continue  # its parent has just read it
 
@@ -333,8 +346,11 @@ class Fsck:
                     data = self.disk.read(path, 1 << 30)
                     if name.endswith(".gz"):
                         data = zlib.decompress(data, wbits=31)
-                except NotRegular as problem:
-                    yield Finding(path, str(problem.strerror))
+                except NotRegular:
+                    yield Finding(path, "is no regular file")
+                    continue
+                except Unreadable as problem:
+                    yield self._lost(path, problem)
                     continue
                 except TooLarge as problem:
                     yield Finding(path, f"is not looked at: {problem.strerror}", grave=False)
@@ -420,6 +436,11 @@ class Fsck:
             act()
             return Finding(path, what, done)
         return Finding(path, what)
+
+    def _lost(self, path: str, problem: Unreadable) -> Finding:
+        """It may be whole, so it stays; what it says is not known, so no more is mended."""
+        self.repair = False
+        return Finding(path, f"{problem}; nothing is mended until it can be")
 
     def _away(self, path: str, why: str) -> Finding:
         if not self.repair:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import layout, look
-from spool.disk import Missing
+from spool.disk import Missing, Unreadable
 from spool.names import BadName, date_of
 from spool.patterns import matches
 
@@ -86,7 +86,7 @@ def opened(disk: Disk, match: Match, entry: Entry, path: str) -> bool:
         return True
     try:
         return says(match, look.read_task(disk, path))
-    except (Missing, *look.DAMAGED):
+    except (Missing, Unreadable, *look.DAMAGED):
         return False  # moved on, or damaged
 
 
@@ -110,6 +110,8 @@ def failure(disk: Disk, entry: Entry) -> str | None:
     for attempt in (entry.attempt, entry.attempt - 1):
         try:
             record = look.record(disk, entry.id, attempt)
+        except Unreadable:
+            return None
         except (Missing, *look.DAMAGED):
             continue
         error = record.get("error")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout
 from spool.closed import telling
-from spool.disk import Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, TooLarge, Unreadable
 from spool.errors import Invalid
 from spool.names import is_task, parse_event
 from spool.records import RECORD_LIMIT, decode
@@ -92,10 +92,10 @@ class Outbox:
             return event_of(name, self.parent, decode(data))
         except Missing:
             return None
-        except (Invalid, NotRegular, TooLarge, PermissionError, ValueError) as problem:
+        except (Invalid, NotRegular, TooLarge, Unreadable, PermissionError, ValueError) as problem:
             import logging
 
-            info = self.disk.info(path)
+            info = None if isinstance(problem, Unreadable) else self.disk.info(path)  # it may pass
             self._unreadable[name] = info.ctime_us if info else 0
             place = f"{self.root}/{path}"
             logging.getLogger("spool").warning("%s: skipped, it cannot be read: %s", place, problem)

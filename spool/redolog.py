@@ -22,7 +22,7 @@ import orjson
 from msgspec import Struct, field
 
 from spool import layout
-from spool.disk import Missing, NotRegular, TooLarge, Unreadable
+from spool.disk import Missing, NotRegular, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +67,6 @@ def read(disk: Disk, half: int = HALF) -> Log | None:
     """The log of a spool, None where there is none or it is not whole."""
     try:
         data = disk.read(layout.REDO, 2 * half)
-    except Unreadable:
-        raise  # what was taken in since may stand nowhere else
     except (Missing, NotRegular, TooLarge):
         return None
     if len(data) != 2 * half or disk.info(layout.REDO_SEEN) is None:

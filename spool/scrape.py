@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look
-from spool.disk import Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, TooLarge, Unreadable
 from spool.names import is_task
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def text(disk: Disk, root: str) -> str:
         families["spool_up"][1].append(f'spool_up{{node="{node}"}} {alive.get(node, False):d}\n')
         try:
             written = disk.read(layout.metrics(node), LIMIT).decode("utf-8", "replace")
-        except (Missing, NotRegular, TooLarge):
+        except (Missing, NotRegular, TooLarge, Unreadable):
             continue
         _add(families, written, node)
     return "".join(line for head, samples in families.values() if samples for line in (*head, *samples))

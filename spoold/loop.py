@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from spool import look
+from spool import layout, look
 from spool.actions import Care
-from spool.disk import DiskFull, Missing
+from spool.disk import DiskFull, Missing, Unreadable
 from spool.look import DAMAGED
 from spool.machine import zone_of
 from spool.names import date_of
@@ -60,6 +60,7 @@ from spoold.sources.after import After
 from spoold.sources.intake import AGAIN
 from spoold.sources.lookout import Rung
 from spoold.sources.stir import Stir
+from spoold.spared import spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -371,6 +372,9 @@ class Core:
             except DAMAGED as problem:
                 place = None
                 self._damaged(task_id, getattr(problem, "path", path), problem)
+            except Unreadable as problem:
+                place = None
+                self._unread(ask, task_id, problem)
             found[task_id] = place
         return found
 
@@ -378,6 +382,20 @@ class Core:
         log.error("task %s is damaged: %s", task_id, problem)
         if path is not None:
             self.store.quarantine(path, str(problem))
+
+    def _unread(self, ask: Ask, task_id: str, problem: Unreadable) -> None:
+        """One that waits is put aside, so that it does not stop the queue; what is at rest stays there.
+
+        Not what more depends on: who has a key, a record, a task that runs.
+        """
+        path = str(problem.filename)
+        state = path.partition("/")[0]
+        if ask.why == "rival" or state not in (layout.PENDING, layout.HELD, *layout.ENDED):
+            raise problem
+        if state == layout.PENDING and f",{task_id}," in path:
+            self._damaged(task_id, path, problem)
+        else:
+            spare(problem)
 
 
 def _plain(disk: Disk, path: str, entry: Entry | None) -> Place:

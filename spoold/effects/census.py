@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import layout, look
-from spool.disk import Missing, NotRegular, TooLarge
 from spool.shape import BOUNDS, Shape
 from spoold.effects.rewrite import rewrite
+from spoold.spared import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ class Census:
 
     def _look(self, folder: str, part: Shape) -> Iterator[None]:
         state = folder.partition("/")[0]
-        for names in self.disk.slices(folder, SLICE if state == layout.PENDING else 5 * SLICE):
+        for names in listed(self.disk, folder, SLICE if state == layout.PENDING else 5 * SLICE):
             if state != layout.PENDING:
                 part.count(state, sum(1 for name in names if not name.startswith(".")))
             else:
@@ -137,7 +137,7 @@ class Census:
                     for folder, ((ino, ctime), part) in found["folders"].items()
                 }
             )
-        except (Missing, NotRegular, TooLarge, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
         self._kept = rows
 

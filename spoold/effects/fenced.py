@@ -7,12 +7,11 @@ are names that nobody else makes.
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from spool.disk import Disk, Exists, Missing, RealDisk, Unreadable
+from spool.disk import Disk, Exists, Missing, RealDisk
 from spoold.core.meter import Histogram
 
 if TYPE_CHECKING:
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     Below = RealDisk
 else:
     Below = object
-
-log = logging.getLogger("spoold")
-LEFT_ALONE: set[str] = set()  # directories that cannot be read, as was said
 
 
 def moved(disk: Disk, target: str) -> bool:
@@ -93,15 +89,6 @@ class Fence(Below):
         if self.check is not None:
             self.check()
         return super().remove_dir(path)
-
-    def slices(self, path: str, size: int) -> Iterator[list[str]]:
-        """Of a directory that cannot be read what could be; it is said once, and the rest goes on."""
-        try:
-            yield from super().slices(path, size)
-        except Unreadable as problem:
-            if path not in LEFT_ALONE:
-                log.error("%s is left alone, with all that is in it: %s", path, problem)  # noqa: TRY400 - no bug of ours
-            LEFT_ALONE.add(path)
 
 
 class TimedDisk(RealDisk):

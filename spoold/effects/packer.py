@@ -25,7 +25,7 @@ import msgspec
 import orjson
 
 from spool import layout, look, oldfiles, packs, retention
-from spool.disk import Missing, NotRegular, TooLarge, write_anew
+from spool.disk import Missing, NotRegular, TooLarge, Unreadable, write_anew
 from spool.due import Dues, awaited
 from spool.look import DAMAGED
 from spool.names import date_of, id_date
@@ -176,12 +176,12 @@ class Packer:
         for path in (f"{folder}/{name}" for name in names):
             try:
                 due = dues.of(path)
-            except (*DAMAGED, Missing):
+                if due is None:
+                    continue
+                entry = due.entry
+                records, found = self._records(entry.id, entry.attempt)
+            except (*DAMAGED, Unreadable, Missing):
                 continue  # for fsck, or gone
-            if due is None:
-                continue
-            entry = due.entry
-            records, found = self._records(entry.id, entry.attempt)
             line = packs.line(path, due.body, found) if due.expires else b""
             if len(line) > packs.LIMIT // 2:
                 continue  # no pack has room for it: it stays until it goes

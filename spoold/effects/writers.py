@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout, look
 from spool.times import HOUR
+from spoold.spared import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ class Writers:
     def _count(self) -> Iterator[None]:
         found: dict[str, int] = {}
         for folder in look.folders(self.disk, (layout.PENDING, *look.LIVE)):
-            for names in self.disk.slices(folder, SLICE):
+            for names in listed(self.disk, folder, SLICE):
                 for name in names:
                     writer = WRITER.search(name) if name[:1] != "." else None
                     if writer is not None:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from spool import layout, look, waiting
-from spool.disk import Missing
+from spool.disk import Missing, Unreadable
 from spool.names import BadName, parse_entry
 from spool.place import AFTER
 from spoold.core.table import DONE, HELD, TERMINAL
 from spoold.core.values import Settled
+from spoold.spared import listed, spare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +134,7 @@ class After:
 
     def _names(self) -> Iterator[list[str]]:
         self._left = False
-        yield from self.disk.slices(layout.HELD, SLICE)
+        yield from listed(self.disk, layout.HELD, SLICE)
 
     def _found(self, name: str) -> None:
         if MARK not in name or name[:1] == ".":
@@ -158,7 +159,9 @@ class After:
         self._looks -= 1
         try:
             task = look.read_task(self.disk, waiter.path)
-        except (Missing, *look.DAMAGED):
+        except (Missing, Unreadable, *look.DAMAGED) as problem:
+            if isinstance(problem, Unreadable):
+                spare(problem)
             known = self._waits.get(waiter.id)
             if known is not None and known.path == waiter.path:  # else it has another name by now
                 del self._waits[waiter.id]  # released, cancelled, or damaged: not ours to say

@@ -13,6 +13,7 @@ from spool.requests import kind_of
 from spool.retention import is_date
 from spoold.core.values import Matched, Scanned, Seen
 from spoold.sources import replays
+from spoold.spared import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ class Backlog:
         dates = [d for d in self._dates() if d <= today]
         for prio in PRIORITIES:
             for date in dates:
-                for names in self.disk.slices(f"{layout.PENDING}/{date}/{prio}", self.size):
+                for names in listed(self.disk, f"{layout.PENDING}/{date}/{prio}", self.size):
                     yield Seen("due", date, prio, names)
             yield Scanned("due", prio)
         yield Scanned("due", None)
@@ -89,14 +90,14 @@ class Backlog:
             if f"{date}/~" <= bound:
                 continue  # what is there is below the bound
             for prio in PRIORITIES:
-                for names in self.disk.slices(f"{layout.PENDING}/{date}/{prio}", self.size):
+                for names in listed(self.disk, f"{layout.PENDING}/{date}/{prio}", self.size):
                     yield Seen("future", date, prio, names)
             if self.enough():
                 break
         yield Scanned("future", None)
 
     def _held(self) -> Iterator[Seen | Scanned]:
-        for names in self.disk.slices(layout.HELD, min(self.size, HELD)):
+        for names in listed(self.disk, layout.HELD, min(self.size, HELD)):
             yield Seen("held", "", "", names)
         yield Scanned("held", None)
 

@@ -679,6 +679,10 @@ class Intake:
                 # A power cut without durability tore our copy, and this is the one it was made of.
                 quarantine(self.disk, path, str(problem))
                 return False
+            except Unreadable as problem:
+                field = f"tasks[{index}].id" if request.batch else "id"
+                rule = f"is known, and whether it is the same task is not: {path} {problem}"
+                raise NotYet(Invalid(field, task_id, rule), PATIENCE) from None
         if digest == task.digest:
             return True
         field = f"tasks[{index}].id" if request.batch else "id"

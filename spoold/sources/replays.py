@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import layout, look, match, packs, waiting
-from spool.disk import Missing
+from spool.disk import Missing, Unreadable
 from spool.look import DAMAGED
 from spool.names import id_time
 from spool.replay import again, new_id
 from spool.times import format_utc
 from spoold.core.values import Matched
+from spoold.spared import spare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -122,6 +123,9 @@ def _named(disk: Disk, ids: tuple[str, ...]) -> tuple[list[Task], list[str]]:
         except DAMAGED as problem:
             denied.append(f"{task_id} is damaged: {problem}")
             continue
+        except Unreadable as problem:
+            denied.append(f"{task_id}: {problem.filename} {problem}")
+            continue
         if place is None:
             packed = packs.find(disk, task_id)
             if packed is None:
@@ -142,6 +146,8 @@ def _ended(disk: Disk, paths: dict[str, str], dropped: int) -> Iterator[Task]:
             continue
         try:
             yield look.read_task(disk, path)
+        except Unreadable as problem:
+            spare(problem)
         except (*DAMAGED, Missing):
             continue  # gone, or damaged: quarantined when somebody asks for it by its id
 

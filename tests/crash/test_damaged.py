@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spool import layout
-from spool.names import Entry, event_name
-from tests.crash.scenarios import ident, submit, wait
+from spool import layout, packs
+from spool.disk import Unreadable
+from spool.look import entry_at
+from spool.names import Entry, event_name, id_date
+from tests.crash.scenarios import again, ident, submit, wait
 from tests.simulation.world import START, World
 
 if TYPE_CHECKING:
@@ -87,14 +89,90 @@ def test_nothing_that_is_no_file_keeps_the_daemon_from_serving(kind: int) -> Non
     serves(world)
 
 
-def test_what_the_disk_cannot_read_keeps_the_daemon_from_nothing_else() -> None:
+def test_what_waits_and_the_disk_cannot_read_keeps_the_daemon_from_nothing_else() -> None:
     world = World()
     dropped = f"{layout.INCOMING}/{ident(8)}.json"
-    for path in (*places(), dropped):
+    held = layout.held(Entry(time=START, id=ident(4), task="run.a", why="no-handler"))
+    pending = layout.pending(Entry(time=START - 1, id=ident(3), task="run.a"))
+    ended = layout.ended("failed", START, Entry(time=START - 1, id=ident(5), task="run.a"))
+    for path in (dropped, held, pending, ended):
         world.disk.make_dir(layout.parent_of(path))
         world.disk.write(path, b"{}")
         world.disk.rot(path)
+    for path in (held, pending, ended):
+        world.disk.make_dir(layout.parent_of(own := layout.own_copy(entry_at(path).id)))
+        world.disk.link(path, own)
     world.boot()
     wait(61)(world)  # a file that is dropped may become readable for a minute
     assert not world.disk.info(dropped)
     serves(world)
+    assert world.disk.info(pending) is None
+    assert f"{layout.CORRUPT}/{pending.replace('/', '_')}" in world.disk.walk(layout.CORRUPT)
+    assert world.disk.info(held) is not None
+    assert world.disk.info(ended) is not None
+
+
+def stays(world: World, path: str) -> None:
+    """What the disk does not give ends the daemon, which changes nothing; once it can be read, all is well."""
+    before = world.disk.info(path)
+    world.disk.rot(path)
+    with pytest.raises(Unreadable, match="cannot be read"):
+        serves(world)
+    world.disk.rotten.clear()
+    assert world.disk.info(path) == before
+    world.crash()
+
+
+def test_a_record_that_cannot_be_read_now_is_no_reason_to_run_again() -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1})(world)
+    while not world.disk.info(layout.record(ident(1), 1)):
+        world.turn()
+    (ended,) = [path for path in world.disk.walk(layout.DONE) if ident(1) in path]
+    world.crash()
+    world.disk.move(ended, f"running/n1/{ended.rpartition('/')[2]}")  # as it was before its entry moved
+    stays(world, layout.record(ident(1), 1))
+    world.boot()
+    wait(5)(world)
+    assert world.disk.info(ended) is not None
+    assert world.disk.info(layout.record(ident(1), 2)) is None
+
+
+def test_an_id_whose_list_cannot_be_read_now_is_not_taken_for_a_new_one() -> None:
+    world = World()
+    ids = f"{layout.PACKED}/{id_date(ident(15))}/2026-12-31.1{packs.IDS}"
+    world.disk.make_dir(layout.parent_of(ids))
+    world.disk.write(ids, f"{ident(15)} digest\n".encode())
+    stays(world, ids)
+    assert world.disk.names(layout.INCOMING)
+    world.boot()
+    wait(5)(world)
+    assert world.disk.info(layout.record(ident(15), 1)) is None
+
+
+def test_a_task_sent_again_whose_own_copy_cannot_be_read_is_refused_after_a_while() -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1})(world)
+    wait(5)(world)
+    world.disk.rot(layout.own_copy(ident(1)))
+    again(1)(world)
+    wait(30)(world)
+    assert world.disk.names(layout.INCOMING)
+    wait(60)(world)
+    assert not world.disk.names(layout.INCOMING)
+    assert any(ident(1) in path for path in world.disk.walk(layout.DONE))
+    assert world.disk.info(layout.record(ident(1), 2)) is None
+
+
+@pytest.mark.parametrize("path", [layout.PAUSES, layout.SCHEDULES, layout.REDO])
+def test_what_people_asked_for_and_cannot_be_read_now_is_not_forgotten(path: str) -> None:
+    world = World()
+    world.boot()
+    world.writers.drop({"action": "pause", "task": "*"})
+    wait(1)(world)
+    world.crash()
+    if not world.disk.info(path):
+        world.disk.write(path, b"[]")
+    stays(world, path)

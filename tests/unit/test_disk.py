@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spool.disk import Failing, Missing, RealDisk, Unreadable
-from spoold.effects.fenced import Fence
+from spoold.spared import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,11 +144,24 @@ def test_a_directory_that_cannot_be_read_is_left_alone_and_said_once(
             yield ["first"]
             raise Unreadable(errno.EUCLEAN, "cannot be read", path)
 
-    class Ours(Fence, Rotten):
-        pass
-
-    disk = Ours(str(tmp_path))
+    disk = Rotten(str(tmp_path))
     for _ in range(2):
-        assert list(disk.slices(str(tmp_path), 9)) == [["first"]]
+        assert list(listed(disk, str(tmp_path), 9)) == [["first"]]
     assert len(caplog.records) == 1
+    disk.close()
+
+
+def test_an_error_that_passes_is_none(tmp_path: Path) -> None:
+    class Once(RealDisk):
+        failed = False
+
+        def _read(self, path: str, limit: int) -> bytes:
+            if not self.failed:
+                self.failed = True
+                raise OSError(errno.EIO, "Input/output error")
+            return super()._read(path, limit)
+
+    disk = Once(str(tmp_path))
+    disk.write("x", b"here")
+    assert disk.read("x", 9) == b"here"
     disk.close()

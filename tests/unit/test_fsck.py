@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from spool import fsck, keys, layout, look, packs, records
 from spool.disk import RealDisk, Unreadable
-from spool.names import Entry, date_of, new_id
+from spool.names import Entry, date_of, event_name, new_id
 from spool.owncopy import Task, encode_task
 from spool.place import Rival, mark_of
 from spool.regroup import Regroup
@@ -385,14 +385,36 @@ class Rotten(RealDisk):
         return super().names(path)
 
 
-@pytest.mark.parametrize("what", ["task", "folder", "dropped"])
-def test_what_the_disk_cannot_read_is_named_and_what_is_not_known_is_not_mended(disk, what):
-    entry, other = waiting(disk), waiting(disk)
-    disk.remove(layout.own_copy(other.id))
-    disk.write(dropped := f"{layout.INCOMING}/x.json", b"{}")
+@pytest.mark.parametrize("what", ["task", "folder", "dropped", "record", "event", "ids", "pauses", "key"])
+def test_what_the_disk_cannot_read_is_named_and_stays_and_what_is_not_known_is_not_mended(disk, what):
+    entry = waiting(disk)
+    paths = {
+        "task": layout.pending(entry),
+        "folder": layout.parent_of(layout.pending(entry)),
+        "dropped": f"{layout.INCOMING}/x.json",
+        "record": layout.record(entry.id, 1),
+        "event": f"{layout.OUTBOX}/shop/{event_name(NOW, entry.id, 'run.a', 'done')}",
+        "ids": f"{layout.PACKED}/{date_of(NOW)}/2027-01-01.1{packs.IDS}",
+        "pauses": layout.PAUSES,
+        "key": layout.key(mark_of("k")),
+    }
+    path = paths[what]
+    files = f"{layout.FILES}/{date_of(NOW)}/{new_id(NOW)}"  # of what may have been dropped
+    disk.make_dir(files)
+    homeless = new_id(NOW)  # or in a pack
+    disk.make_dir(layout.parent_of(layout.own_copy(homeless)))
+    disk.write(layout.own_copy(homeless), encode_task(task(homeless)))
+    if disk.info(path) is None:
+        disk.make_dir(layout.parent_of(path))
+        disk.write(path, b"{}")
     rotten = Rotten(disk.root)
-    path = layout.pending(entry)
-    rotten.path = {"task": path, "folder": layout.parent_of(path), "dropped": dropped}[what]
-    assert rotten.path in {f.path for f in grave(rotten, repair=True)}
-    assert (disk.info(layout.own_copy(other.id)) is not None) == (what != "folder")
+    rotten.path = path
+    found = {f.path: f for f in fsck.check(rotten, repair=True)}
+    assert found[path].mended is None
+    assert found[path].grave
+    assert disk.info(path) is not None
+    assert (disk.info(layout.own_copy(homeless)).nlink == 1) == (
+        what in {"task", "folder", "record", "ids"}
+    )
+    assert (disk.info(files) is not None) == (what in {"task", "folder", "record", "ids", "dropped"})
     rotten.close()
