@@ -127,6 +127,10 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     docs = _docs(spool, old, key)
     if len(docs) > 1:
         print(f"spool: replay {key}", file=sys.stderr)
+    keys = [doc["key"] for doc in docs if "key" in doc]
+    if shared := len(keys) - len(set(keys)):
+        said = "with the key of a later one: duplicates of it until it has ended"
+        print(f"spool: {counted(['x'] * shared)} {said}", file=sys.stderr)
     made = [task_id for some in _rounds(docs) for task_id in target.submit_many(some)]
     for pattern, count in denied.items():
         why = _why(pattern)
@@ -188,7 +192,9 @@ def _docs(spool: Spool, old: dict[str, Task], key: str) -> list[dict[str, Any]]:
             raise Invalid(where, reference[RESULT], "has no such result") from None
 
     docs = []
-    order = TopologicalSorter({one: [p for p in t.after if p in old] for one, t in old.items()})
+    keyed = sorted((one for one in old if old[one].key is not None), reverse=True)  # the latest has it
+    every = [*(one for one in old if old[one].key is None), *keyed]
+    order = TopologicalSorter({one: [p for p in old[one].after if p in old] for one in every})
     for one in order.static_order():
         task = old[one]
         task = replace(task, args=swapped(task.args, value, "args")) if task.results else task
