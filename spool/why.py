@@ -131,7 +131,7 @@ class Why:
         return f"{said}; {again}`spool release {task.id}` lets it go on"
 
     def _states(self, ids: Sequence[str]) -> dict[str, str] | None:
-        """The state of each; of many by their names alone, None where those are too many to look at."""
+        """The state of each; of many by their names alone, None where too many are to be looked at."""
         if len(ids) <= FEW:
             return {one: self._state(one) for one in ids}
         found = dict.fromkeys(ids, layout.DONE)
@@ -143,8 +143,10 @@ class Why:
             if seen > look.MANY:
                 return None
         done = (one for one, state in found.items() if state == layout.DONE)
-        gone = (one for one in done if self.disk.info(layout.own_copy(one)) is None)
-        return found | {one: self._state(one) for one in islice(gone, FEW)}
+        missing = (one for one in done if self.disk.info(layout.own_copy(one)) is None)
+        gone = list(islice(missing, FEW + 1))
+        found |= {one: self._state(one) for one in gone[:FEW]}
+        return None if len(gone) > FEW and set(found.values()) == {layout.DONE} else found
 
     def _state(self, task_id: str) -> str:
         try:

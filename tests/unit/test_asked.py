@@ -18,7 +18,7 @@ from spool.names import DAY_US, PRIORITIES, Entry, id_from, new_id
 from spool.shape import Shape
 from spool.times import format_utc
 from spool.turn import turn
-from spool.why import Why
+from spool.why import FEW, Why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +142,10 @@ def test_whom_a_task_waits_for_is_told_by_one_look_at_the_names(
     assert "waits for" not in why(ids[8:40])
     gone = new_id()
     assert f"waits for {gone} (no longer known); " in why((*ids[8:40], gone))
+    monkeypatch.setattr(Why, "_state", lambda *_: "done")  # in packs, and not all are looked for there
+    packed = tuple(new_id() for _ in range(FEW + 1))
+    assert "waits for" not in why((*ids[8:40], *packed[1:]))
+    assert "waits for some of" in why((*ids[8:40], *packed))
     monkeypatch.setattr(look, "MANY", 50)
     monkeypatch.setattr(look, "SLICE", 20)
     assert "waits for some of 99 tasks; `spool release" in why(ids)
