@@ -41,6 +41,7 @@ from spool.init import default_dir, init
 from spool.names import Entry, event_name, new_id
 from spool.strict import decode
 from spool.testing import Tester
+from spool.times import format_utc
 
 NOW = time.time_ns() // 1000 - 3_600_000_000
 YEAR = date.today().year + 1
@@ -969,15 +970,11 @@ def test_status_counts_by_state_and_class_and_knows_that_nobody_serves(root: Pat
 def test_a_daemon_is_alive_while_its_lock_is_held(root: Path, client: Spool) -> None:
     import fcntl
 
-    (root / "nodes" / "host.a.json").write_text(json.dumps({"pid": 1, "state": "running"}))
     with (root / "nodes" / "host.a.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert client.status()["nodes"]["host.a"] == {
-            "pid": 1,
-            "state": "running",
-            "node": "host.a",
-            "alive": True,
-        }
+        row = {"pid": 1, "state": "running", "written_at": format_utc(time.time_ns() // 1000)}
+        (root / "nodes" / "host.a.json").write_text(json.dumps(row))
+        assert client.status()["nodes"]["host.a"] == {**row, "node": "host.a", "alive": True}
         assert client.status()["alive"] is True
     assert client.status()["nodes"]["host.a"]["alive"] is False
     fd = os.open(root / "nodes" / "host.a.lock", os.O_RDWR)

@@ -9,7 +9,7 @@ import pytest
 
 from spool.disk import Free
 from spool.settings import load
-from spoold.loop import NOT_SHORT, Loop
+from spoold.loop import FULL, NOT_SHORT, Loop
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,15 @@ def test_where_the_disk_has_room_the_other_causes_are_named(
         disk=SimpleNamespace(free=lambda: free), state=state, finish=lambda _now: None, again=False
     )
     loop.manager = SimpleNamespace(step=lambda _now: None)
+    told_as: list[str] = []
+    extra: dict[str, str] = {}
+    loop.status = SimpleNamespace(
+        extra=extra, write=lambda _now, *, always: told_as.append(extra["state"])
+    )
     monkeypatch.setattr("spoold.loop.time.sleep", lambda _seconds: None)
     loop._wait_for_room("ids/2026-11-21/x: no space")
     assert "ids/2026-11-21/x: no space" in caplog.text
     assert (NOT_SHORT in caplog.text) is told
+    assert told_as == [FULL]
+    assert not extra
     assert loop.core.again, "what may start is looked at once more"
