@@ -159,6 +159,7 @@ def test_what_is_clicked_is_done_and_what_is_grave_is_asked(
 
     (spool.notes / "evil").write_text("mended")
     browser.open(f"{site.base}/errors")
+    browser.until("[...document.querySelectorAll('button')].some((b) => b.innerText === 'Retry all')")
     browser.js(
         "[...document.querySelectorAll('button')].find((b) => b.innerText === 'Retry all').click()"
     )
