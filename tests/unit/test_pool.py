@@ -483,10 +483,8 @@ def test_who_is_beside_a_coroutine_that_must_be_killed_is_interrupted(pool: Pool
     assert ends == {rude.entry.id: ("crashed", 0), beside.entry.id: ("interrupted", 0)}
 
 
-@pytest.mark.parametrize(("many", "among"), [(1, 0), (2, 1), (3, 2)])
-def test_of_coroutines_that_die_together_none_is_blamed_and_each_comes_back_among_half_as_many(
-    pool: Pool, keeper: Keeper, many: int, among: int
-) -> None:
+def together(pool: Pool, keeper: Keeper, many: int) -> str:
+    """A worker, by its name, that runs so many coroutines."""
     tasks = [start(number, pool.handlers[0]) for number in range(many)]
     pool.start(tasks[0])
     pool.feed(0)
@@ -495,6 +493,14 @@ def test_of_coroutines_that_die_together_none_is_blamed_and_each_comes_back_amon
         pool.start(one)
     hear(pool)
     assert [keeper.lines[name].turn(wait=True) for _ in tasks] == [*range(1, many + 1)]
+    return name
+
+
+@pytest.mark.parametrize(("many", "among"), [(1, 0), (2, 1), (3, 2)])
+def test_of_coroutines_that_die_together_none_is_blamed_and_each_comes_back_among_half_as_many(
+    pool: Pool, keeper: Keeper, many: int, among: int
+) -> None:
+    name = together(pool, keeper, many)
     ends = answers(pool.died(name, "exit 1", "", 0))
     assert [(end.outcome, end.among) for end in ends] == [("crashed", among)] * many
     beside = {1: "", 2: "; so did 1 coroutine beside it", 3: "; so did 2 coroutines beside it"}
@@ -506,14 +512,7 @@ def test_of_coroutines_that_die_together_none_is_blamed_and_each_comes_back_amon
 def test_of_coroutines_that_die_with_a_worker_that_was_killed_it_is_said_so(
     pool: Pool, keeper: Keeper
 ) -> None:
-    tasks = [start(number, pool.handlers[0]) for number in range(3)]
-    pool.start(tasks[0])
-    pool.feed(0)
-    name = keeper.begin({**READY, "asyncs": ["t.run"]})
-    for one in tasks[1:]:
-        pool.start(one)
-    hear(pool)
-    assert [keeper.lines[name].turn(wait=True) for _ in tasks] == [1, 2, 3]
+    name = together(pool, keeper, 3)
     pool.workers[name].killed = "it was too large"
     ends = answers(pool.died(name, "signal 9", "", 0))
     said = "its worker was killed: it was too large; so were 2 coroutines beside it"
