@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from spool.disk import Info, Missing, NotRegular, TooLarge
+from spool.disk import Info, Missing, NotRegular, RealDisk, TooLarge
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -47,6 +47,24 @@ def read(root: int, path: str, known: Info, limit: int) -> bytes:
             raise Changed(errno.EAGAIN, "has changed", path)
     finally:
         os.close(file)
+    return data
+
+
+def content(disk: Disk, path: str, known: Info, limit: int) -> bytes:
+    """What `read` reads of a file on a disk, Unreadable where that has lost it."""
+    if not isinstance(disk, RealDisk):
+        return own(disk, path, known, limit)
+    try:
+        return read(disk.fd, path, known, limit)
+    except OSError as problem:
+        raise disk.unread(problem, path) from None
+
+
+def own(disk: Disk, path: str, known: Info, limit: int) -> bytes:
+    """The same of a file that no stranger has handed in, by its name."""
+    data = disk.read(path, limit)
+    if disk.info(path) != known:
+        raise Changed(errno.EAGAIN, "has changed", path)
     return data
 
 

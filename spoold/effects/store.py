@@ -43,7 +43,7 @@ from msgspec.structs import replace
 
 from spool import handed, layout, look, records
 from spool.actions import encode_task
-from spool.disk import DiskFull, Exists, Missing, NotRegular, RealDisk, TooLarge, write_anew
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, write_anew
 from spool.errors import Invalid
 from spool.names import PRIORITIES, BadName, date_of
 from spool.quarantine import quarantine
@@ -566,10 +566,7 @@ class Store:
 
     def _says_so_still(self, source: Source, found: Info) -> bool:
         try:
-            if isinstance(self.disk, RealDisk):
-                data = handed.read(self.disk.fd, source.path, found, SAME)
-            else:
-                data = self.disk.read(source.path, SAME)
+            data = handed.content(self.disk, source.path, found, SAME)
         except OSError:
             return False
         return source.says != 0 and handed.meaning(data) == source.says

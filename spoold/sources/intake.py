@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import re
@@ -30,7 +29,7 @@ from spool.actions import (
     decode_task,
     interpret,
 )
-from spool.disk import DiskFull, Missing, NotRegular, RealDisk, TooLarge, Unreadable
+from spool.disk import DiskFull, Missing, NotRegular, TooLarge, Unreadable
 from spool.drop import SHARED
 from spool.errors import Invalid
 from spool.names import DAY_US, id_date, id_from, is_id, is_task
@@ -577,8 +576,9 @@ class Intake:
 
     def _bytes(self, path: str, info: Info) -> bytes:
         name = path.rpartition("/")[2]
+        content = handed.own if self.crowd is None else handed.content
         try:
-            data = self._content(path, info)
+            data = content(self.disk, path, info, self.settings.max_action_bytes)
         except TooLarge:
             self._too_large(name)
         except Unreadable as lost:
@@ -597,18 +597,6 @@ class Intake:
             data = b""
         if len(data) != info.size:
             raise NotYet(Invalid("file", name, "changes while it is read"), PATIENCE)
-        return data
-
-    def _content(self, path: str, info: Info) -> bytes:
-        """The bytes of the file that `info` tells, nothing where it has changed meanwhile."""
-        if self.crowd is not None and isinstance(self.disk, RealDisk):
-            try:
-                return handed.read(self.disk.fd, path, info, self.settings.max_action_bytes)
-            except OSError as problem:
-                raise self.disk.unread(problem, path) from None
-        data = self.disk.read(path, self.settings.max_action_bytes)
-        if self.disk.info(path) != info:
-            raise handed.Changed(errno.EAGAIN, "has changed", path)
         return data
 
     def _identify(self, request: Submit, source: Source) -> Submit:
