@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec import Struct
 
-from spool import layout, look
+from spool import layout, look, quarantine
 from spool.disk import Missing, NotRegular, TooLarge
-from spool.errors import Invalid, NoSuchTask, Past
+from spool.errors import Invalid, NoSuchTask, Past, PutAside
 from spool.names import BadName, id_date, is_id
 from spool.owncopy import decode_task
 from spool.place import Place
@@ -117,7 +117,8 @@ def missing(disk: Disk, task_id: str) -> NoSuchTask:
     """What is to be said of a task that `find` does not find either."""
     rule = past(disk, task_id)
     if rule is None:
-        return NoSuchTask(task_id)
+        aside = quarantine.of(disk, task_id) if is_id(task_id) else None
+        return NoSuchTask(task_id) if aside is None else PutAside(task_id, aside)
     damaged = [path for path, _ in _listing(disk, task_id) if disk.info(path) is not None]
     if damaged:
         rule = f"has ended, and its pack {damaged[0]} is damaged; `spool fsck` tells more"

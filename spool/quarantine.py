@@ -9,6 +9,7 @@ import orjson
 
 from spool import layout
 from spool.disk import ROTTEN, DiskFull, Exists, Failing, Missing, write_anew
+from spool.dropped import REASON
 from spool.safe import as_utf8
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
         if disk.info(target) is not None:
             continue  # another one came from the same place before
         try:
-            write_anew(disk, f"{target}.reason.json", reason)
+            write_anew(disk, f"{target}{REASON}", reason)
             if file:
                 disk.write(target, b"")  # no directory can be moved over it
             disk.move(path, target)
@@ -40,7 +41,7 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
         except (Missing, NotADirectoryError, Failing) as problem:
             if isinstance(problem, Failing) and problem.errno not in ROTTEN:
                 raise  # else the file system has lost what it is the name of, and it stays
-            disk.remove(f"{target}.reason.json")
+            disk.remove(f"{target}{REASON}")
             if file:
                 disk.remove(target)
             return None
@@ -52,3 +53,13 @@ def aside(disk: Disk, path: str, why: str) -> None:
     """The same where there is room for the reason; else it stays where it is, for who reads it next."""
     with suppress(DiskFull):
         quarantine(disk, path, why)
+
+
+def of(disk: Disk, task_id: str) -> str | None:
+    """Where something of a task lies that was damaged; None also where that cannot be seen."""
+    try:
+        names = disk.names(layout.CORRUPT)
+    except OSError:
+        return None
+    found = (name for name in names if task_id in name and not name.endswith(REASON))
+    return next((f"{layout.CORRUPT}/{name}" for name in found), None)

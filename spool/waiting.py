@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from spool import closed, dropped, handed, layout, look, mounts, packs
+from spool import closed, dropped, handed, layout, look, mounts, packs, quarantine
 from spool.disk import Missing
 from spool.errors import NoSuchTask, NotAllowed, PutAside, Refused, TimedOut, Unrecorded
 from spool.names import id_time, is_id
@@ -66,14 +66,12 @@ def _unrecorded(disk: Disk, root: str, task_id: str) -> dict[str, Any] | None:
 
 def _put_aside(disk: Disk, task_id: str) -> str | None:
     """Where what is left of a damaged task is, if there is no more of it that could end."""
+    aside = quarantine.of(disk, task_id)
     try:
-        found = [n for n in disk.names(layout.CORRUPT) if task_id in n and not n.endswith(dropped.REASON)]
-        place = look.find(disk, task_id) if found else None
+        place = look.find(disk, task_id) if aside else None
     except (OSError, *look.DAMAGED):
         return None
-    if not found or (place is not None and place.state not in layout.ENDED):
-        return None
-    return f"{layout.CORRUPT}/{found[0]}"
+    return aside if place is None or place.state in layout.ENDED else None
 
 
 def last_word(disk: Disk, task_id: str) -> dict[str, Any] | None:

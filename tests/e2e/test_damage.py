@@ -56,6 +56,15 @@ def test_who_waits_for_a_damaged_task_is_told_where_it_is(live, first):
             (waits or thread.submit(spool.wait, task_id, 30)).result(60)
 
 
+def test_who_asks_for_what_was_put_aside_is_told_where_it_is(spool_at):
+    live = spool_at()
+    damaged = entry()
+    plant(live, layout.pending(damaged), b"{")
+    live.command("fsck", "--repair", check=False)
+    with Spool(live.root) as spool, pytest.raises(PutAside, match=f"corrupt/pending_.*{damaged.id}"):
+        spool.get(damaged.id)
+
+
 def test_who_waits_for_a_task_whose_end_is_damaged_is_told_so(live):
     live = live(handler("ok.*", "true"))
     task_id = live.submit("ok.x")
