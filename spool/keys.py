@@ -102,7 +102,7 @@ def rival(disk: Disk, claim: Claim, now: int) -> Rival | None:
         return None
     if last is None and (packed := packs.find(disk, claim.id)) is not None and packed.attempts:
         last = packed.attempts[-1]
-    ended = _instant(last)
+    ended = _ended(last)
     return Rival(claim.id, WINDOW) if ended is not None and now < ended + claim.key_for else None
 
 
@@ -112,8 +112,9 @@ def holder(disk: Disk, key: str, now: int, writer: str | None = None) -> Rival |
     return None if claim is None else rival(disk, claim, now)
 
 
-def _instant(record: dict[str, Any] | None) -> int | None:
+def _ended(record: dict[str, Any] | None) -> int | None:
+    """From when on a key is kept; None of what was cancelled: its successor may come after a crash."""
     try:
-        return None if record is None else parse_utc(record["ended_at"])
+        return None if not record or record["outcome"] == "cancelled" else parse_utc(record["ended_at"])
     except (KeyError, TypeError, ValueError):
         return None

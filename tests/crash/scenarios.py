@@ -330,9 +330,10 @@ STORIES: dict[str, list[Step]] = {
                {"task": "order.a", "n": 4, "key": "l"}, {**RUN, "n": 5}), wait(4),
     ],
     "replace": [
-        submit({**RUN, "n": 1, "key": "k", "at": "+1h"}, {**RUN, "n": 2, "key": "l", "run": [NEVER]},
-               {"task": "order.a", "n": 3, "key": "m"}, {"task": "later.x", "n": 4, "key": "o"}),
-        wait(1), submit(*[{**RUN, "n": n, "key": k, "on_duplicate": "replace"}
+        submit(*[{**doc, "n": n, "key": k, "key_for": 60} for doc, n, k in (
+            ({**RUN, "at": "+1h"}, 1, "k"), ({**RUN, "run": [NEVER]}, 2, "l"),
+            ({"task": "order.a"}, 3, "m"), ({"task": "later.x"}, 4, "o"))]),
+        wait(1), submit(*[{**RUN, "n": n, "key": k, "key_for": 60, "on_duplicate": "replace"}
                           for n, k in ((5, "k"), (6, "l"), (7, "m"), (8, "o"))]), wait(6),
     ],
     "extend": [

@@ -69,6 +69,44 @@ def test_replace_cancels_who_has_the_key_and_runs_the_new_one(live: Make) -> Non
     assert ended(spool, waits, runs, *new) == ["cancelled", "cancelled", "done", "done"]
 
 
+def test_replace_over_a_task_with_key_for_runs_the_new_one(live: Make) -> None:
+    spool = live(QUICK + ORDER + handler("slow", "exec sleep 600"))
+    docs = [
+        {"task": "quick", "at": "+1h"},
+        {"task": "quick", "at": "+1h"},
+        {"task": "order"},
+        {"task": "slow"},
+    ]
+    docs = [{**doc, "key": key, "key_for": "1h"} for doc, key in zip(docs, "abcd", strict=True)]
+    old = [spool.submit(**doc) for doc in docs]
+    spool.do({"action": "hold", "ids": [old[1]]})
+    for task_id in old[2:]:
+        spool.entry(task_id, "running")
+    new = [spool.submit("quick", key=key, key_for="1h", on_duplicate="replace") for key in "ab"]
+    new += spool.submit_all(
+        [{"task": "quick", "key": key, "key_for": "1h", "on_duplicate": "replace"} for key in "cd"]
+    )
+    assert [spool.end(i, "shop" if i == old[2] else "default")["event"] for i in old] == ["cancelled"] * 4
+    assert ended(spool, *new) == ["done"] * 4
+
+
+def test_of_tasks_that_replace_one_another_with_key_for_the_last_one_runs(live: Make) -> None:
+    spool = live(QUICK)
+    spool.stop()
+    doc = {"key": "k", "key_for": "1h", "at": "+1h", "on_duplicate": "replace"}
+    ids = [spool.submit("quick", **doc) for _ in range(5)]
+    spool.start()
+    assert ended(spool, *ids[:4]) == ["cancelled"] * 4
+    assert spool.entry(ids[4], "pending").task == "quick"
+
+
+def test_a_task_that_is_cancelled_keeps_no_key(live: Make) -> None:
+    spool = live(QUICK)
+    first = spool.submit("quick", key="k", key_for="1h", at="+1h")
+    spool.do({"action": "cancel", "ids": [first]})
+    assert ended(spool, spool.submit("quick", key="k")) == ["done"]
+
+
 def test_extend_puts_off_who_has_the_key_and_never_brings_it_forward(live: Make) -> None:
     spool = live(QUICK)
     first = spool.submit("quick", key="k", at="+1h")
