@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from spool.client import Spool
 
 OURS = ("v", "id", "submitted_at", "submitted_by", "digest", "results", "recurring", "duplicate_of")
+OVER = ("after", "on_failure", "on_duplicate")  # a task that is pending waits for no other any more
 PATIENCE = 30.0  # seconds for the daemon to hold the old one
 EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and
 the old one's time, class and place. The old one is held first, so that it cannot start, and
 cancelled when the new one is safe. If it has started while you were writing, or the new one is
 refused, nothing is changed and your text is kept. One that others wait for is not edited: they
-wait for the old one. The editor is $VISUAL, else $EDITOR, else vi.
+wait for the old one. What it has waited for itself is over, and is not in the text. The editor is
+$VISUAL, else $EDITOR, else vi.
 """
 
 
@@ -81,7 +83,7 @@ def _read(spool: Spool, task_id: str) -> dict[str, Any]:
     if task.state != layout.PENDING or task.entry is None:
         raise Invalid("id", task_id, f"is {task.state}; only a pending task can be edited")
     doc: dict[str, Any] = orjson.loads(spool.disk.read(task.path, BODY_LIMIT))
-    doc = {name: value for name, value in doc.items() if name not in (*OURS, "on_duplicate")}
+    doc = {name: value for name, value in doc.items() if name not in (*OURS, *OVER)}
     doc |= {"at": format_utc(task.entry.time), "priority": task.entry.base}
     if task.entry.deadline is not None:
         doc["deadline"] = format_utc(task.entry.deadline)
@@ -142,7 +144,10 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
         raise Refused(args.id, f"{problem.reason}; nothing was changed") from None
 
     def released(why: str) -> Refused:
-        spool.carried_out(spool.release(args.id, why="it was not edited"), PATIENCE)
+        try:
+            spool.carried_out(spool.release(args.id, why="it was not edited"), PATIENCE)
+        except Refused as problem:  # somebody else was at it
+            return Refused(args.id, f"{why}; and {problem.reason}")
         return Refused(args.id, f"{why}; nothing was changed")
 
     try:

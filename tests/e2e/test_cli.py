@@ -350,7 +350,7 @@ def test_an_edit_that_cannot_take_the_place_changes_nothing(shell: Shell, tmp_pa
         return out.strip()
 
     other = shell.id("submit", "echo", "--at", "+1h", "--key", "b")
-    old = shell.id("submit", "echo", "to=zoe", "--at", "+1h", "--key", "a")
+    old = shell.id("submit", "echo", "to=zoe", "--at", "+1h", "--key", "a", "--key-for", "1h")
     new = edit(old, "s/zoe/ann/", 0)  # its key goes with it
     assert shell.live.entry(old, "cancelled")
     edit(new, 's/"a"/"b"/', 65)
@@ -369,6 +369,14 @@ def test_an_edit_that_cannot_take_the_place_changes_nothing(shell: Shell, tmp_pa
     assert kept.read_text() == "cat"
     edit(brings, "s/photo/other/", 65)
     assert "other" in shell.err
+    never = shell.id("submit", "echo", "--at", "+1h")
+    waits = shell.id(
+        *("submit", "echo", "to=zoe", "--at", "+1h", "--after", never, "--on-failure", "cancel")
+    )
+    shell.live.entry(waits, "held")
+    shell("release", waits, "--wait")
+    shell("cancel", never, "--wait")
+    edit(edit(waits, "s/zoe/ann/", 0), "s/ann/eve/", 0)  # released, it waits for nothing
     then = shell.id("submit", "echo", "--after", new)
     edit(new, "s/ann/eve/", 65)
     assert f"{then} waits for it" in shell.err

@@ -23,7 +23,7 @@ from spool.command import render
 from spool.command.main import main
 from spool.command.replay import _rounds
 from spool.command.verbs import VERBS
-from spool.errors import EX_CONFIG, NoSuchTask, TimedOut
+from spool.errors import EX_CONFIG, NoSuchTask, Refused, TimedOut
 from spool.fields import TAKES
 from spool.init import init
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
@@ -856,6 +856,24 @@ def test_once_the_new_task_is_dropped_an_edit_leaves_the_old_one_held_and_says_s
     assert (hold["action"], new["task"]) == ("hold", "t")
     assert f"{new['id']} was submitted; {old} is held until you release or cancel it" in err
     assert (status > 0, "nothing was changed" in err) == (True, False)
+
+
+def test_an_edit_that_is_refused_says_so_where_the_old_task_is_gone_too(
+    root: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in(root, old := new_id(), "t", time=NOW + HOUR)
+    said = iter((None, Refused("new", "its name is not allowed"), Refused(old, "it is cancelled")))
+
+    def carried_out(*_: object) -> None:
+        if (problem := next(said)) is not None:
+            raise problem
+
+    monkeypatch.setattr(Spool, "carried_out", carried_out)
+    monkeypatch.setattr("spool.daemons.any_alive", lambda *_: True)
+    monkeypatch.setenv("EDITOR", "sed -i s/meta/x-was/")
+    status, _, err = say("edit", old)
+    assert "its name is not allowed; and it is cancelled" in err
+    assert (status, "nothing was changed" in err) == (DATAERR, False)
 
 
 def test_many_ids_are_several_actions_and_one_bad_id_stops_all(root: Path, say: Any) -> None:
