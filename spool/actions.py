@@ -135,8 +135,7 @@ def _recurring(doc: dict[str, Any], moment: Moment) -> Schedule:
 
 def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
     given, extra = _given("submit", doc, moment)
-    get = given.get
-    args = get("args", {})
+    args = given.get("args", {})
     content = canonical({k: v for k, v in doc.items() if k not in ("id", "action")})
     results = named(args) if NEEDLE in content else ()
     for name, other in (
@@ -152,36 +151,14 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
     elif given["task"].startswith(RESERVED):
         rule = f"must not begin with {RESERVED}, which is for spool's own tasks; {RUN} may be submitted"
         raise Invalid("task", given["task"], rule)
+    came = min(moment.dropped, moment.now)
+    given.pop("tz", None)  # its times have been read
+    given.setdefault("at", came)
+    given["front"] = given.pop("position", None) == "front"
+    if results:
+        given["after"] = tuple(dict.fromkeys((*given.get("after", ()), *results)))
     return Task(
-        id=get("id"),
-        task=given["task"],
-        args=args,
-        at=get("at", min(moment.dropped, moment.now)),
-        deadline=get("deadline"),
-        lead=get("lead"),
-        priority=get("priority"),
-        front=get("position") == "front",
-        retries=get("retries"),
-        backoff=get("backoff"),
-        timeout=get("timeout"),
-        version=get("version"),
-        notify=get("notify"),
-        on_miss=get("on_miss", "run"),
-        trace=get("trace"),
-        replay_of=get("replay_of"),
-        key=get("key"),
-        key_for=get("key_for"),
-        on_duplicate=get("on_duplicate", "keep"),
-        after=tuple(dict.fromkeys((*get("after", ()), *results))) if results else get("after", ()),
-        results=results,
-        files=get("files", ()),
-        on_failure=get("on_failure", "wait"),
-        ref=get("ref"),
-        meta=get("meta", {}),
-        extra=extra,
-        submitted_at=min(moment.dropped, moment.now),
-        uid=uid,
-        digest=digest_of(content),
+        **given, results=results, extra=extra, submitted_at=came, uid=uid, digest=digest_of(content)
     )
 
 

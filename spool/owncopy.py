@@ -41,21 +41,21 @@ class Task(Struct, frozen=True, kw_only=True):
     schedule it is (`name`, `scheduled_at`, `late`: whether that was missed, and is made up for).
     """
 
-    id: str | None
+    id: str | None = None
     task: str
-    args: Any
+    args: Any = {}
     at: int
-    deadline: int | None
-    lead: int | None
-    priority: str | None
-    front: bool
-    retries: int | None
-    backoff: Backoff | None
-    timeout: int | None
-    version: int | str | None
-    notify: str | None
-    on_miss: str
-    trace: str | None
+    deadline: int | None = None
+    lead: int | None = None
+    priority: str | None = None
+    front: bool = False
+    retries: int | None = None
+    backoff: Backoff | None = None
+    timeout: int | None = None
+    version: int | str | None = None
+    notify: str | None = None
+    on_miss: str = "run"
+    trace: str | None = None
     replay_of: str | None = None
     key: str | None = None
     key_for: int | None = None
@@ -67,11 +67,11 @@ class Task(Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
     on_failure: str = "wait"
     ref: str | None = None
-    meta: dict[str, Any]
-    extra: dict[str, Any]
+    meta: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     submitted_at: int
-    uid: int | None
-    digest: str
+    uid: int | None = None
+    digest: str = ""
     signer: str | None = None
     writer: str | None = None
 
@@ -173,9 +173,8 @@ def _read(doc: dict[str, Any]) -> Task:
         found["front"] = True
     # What is null in the file was not given.
     given = {field: value for field, value in found.items() if value is not None or field == "args"}
-    given.setdefault("meta", {})
     facts = {"id": task_id, "task": name, "uid": uid, "signer": signer, "writer": writer}
-    return Task(**{**_NOT_GIVEN, **given, **facts}, extra=doc)
+    return Task(**given, **facts, extra=doc)
 
 
 def _take(doc: dict[str, Any], name: str, kind: Any, default: Any = None) -> Any:
@@ -276,6 +275,3 @@ _READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "meta": _is(dict),
     "digest": _is(str),
 }
-_NOT_GIVEN: dict[str, Any] = dict.fromkeys(
-    ("deadline", "lead", "priority", "retries", "backoff", "timeout", "version", "notify", "trace")
-) | {"front": False, "on_miss": "run", "digest": ""}

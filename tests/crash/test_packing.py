@@ -77,9 +77,7 @@ def ended(
     """A task that ended so many days ago with one attempt and a log; its id."""
     at = NOON - days * DAY_US
     body = Task(
-        id=id_from(at, bytes([number] * 10)), task=task, args={"n": number}, at=at, deadline=None,
-        lead=None, priority=None, front=False, retries=None, backoff=None, timeout=None, version=None,
-        notify=None, on_miss="run", trace=None, meta={}, extra={}, submitted_at=at, uid=0,
+        id=id_from(at, bytes([number] * 10)), task=task, args={"n": number}, at=at, submitted_at=at, uid=0,
         digest=f"{number:032x}", **more,
     )  # fmt: skip
     entry = first_entry(body)

@@ -136,12 +136,8 @@ class Bench:
     def _drop(self, kind: Kind) -> list[Any]:
         number = len(self.tasks)
         task_id = id_from(WALL + self.mono, number.to_bytes(10, "big"))
-        task = Task(
-            id=task_id, task=kind.name, args={}, at=WALL + self.mono, deadline=None, lead=None,
-            priority=None, front=False, retries=None, backoff=None, timeout=None, version=None,
-            notify=None, on_miss="run", trace=None, meta={}, extra={}, submitted_at=WALL + self.mono,
-            uid=0, digest="",
-        )  # fmt: skip
+        at = WALL + self.mono
+        task = Task(id=task_id, task=kind.name, at=at, submitted_at=at, uid=0)
         self.tasks[task_id], self.dropped[task_id] = task, self.mono
         return [take_in(self.state, task, self.now)]
 

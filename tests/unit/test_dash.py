@@ -197,9 +197,8 @@ def hostile(root: Path) -> tuple[str, str]:
     from spool.owncopy import encode_task
 
     task = Task(
-        id=entry.id, task="a.b", args={EVIL: EVIL}, at=NOW, deadline=None, lead=None, priority="medium", front=False,
-        retries=3, backoff=None, timeout=None, version=None, notify=None, on_miss="run", trace=None, meta={"m": EVIL},
-        extra={}, submitted_at=NOW, uid=0, digest="0" * 64,
+        id=entry.id, task="a.b", args={EVIL: EVIL}, at=NOW, priority="medium", retries=3, meta={"m": EVIL},
+        submitted_at=NOW, uid=0, digest="0" * 64,
     )  # fmt: skip
     for place in (path, layout.own_copy(entry.id)):
         (root / place).parent.mkdir(parents=True, exist_ok=True)
