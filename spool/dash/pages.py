@@ -70,6 +70,8 @@ def head(source: Source) -> dict[str, Any]:
     return {
         "facts": Facts(moment, moment.now),
         "spool": moment.status["spool"],
+        "last_seen": moment.last_seen,
+        "untaken": moment.untaken,
         "start": "" if alive else start_hint(moment.status["spool"]),
         "states": sorted({str(node.get("state")) for node in alive}),
         "alive": alive,
@@ -93,7 +95,7 @@ def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         "range": chosen,
         "ranges": RANGES,
         **flow(source, chosen, moment.now),
-        "next": [{**node["next"], "node": node.get("node")} for node in moment.alive if node.get("next")],
+        "next": moment.next,
         "runs": [moment.run(row) for row in moment.running[:12]],
         "runs_more": max(0, sum(n.get("running_total", 0) for n in moment.alive) - 12),
         "waits": of_all(moment.alive, lambda us: clock(us, moment.now)),

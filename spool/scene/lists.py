@@ -58,8 +58,8 @@ def newest(disk: Disk, state: str, many: int, wanted: str = "") -> list[Listed]:
 
 
 def told(disk: Disk, rows: list[Listed]) -> list[Listed]:
-    """The same with why each has failed; opens the newest record of each that has."""
-    return [_told(disk, one) if one.state == layout.FAILED else one for one in rows]
+    """The same with why each has failed or was cancelled; opens the newest record of each."""
+    return [_told(disk, one) if one.state in (layout.FAILED, layout.CANCELLED) else one for one in rows]
 
 
 def _told(disk: Disk, one: Listed) -> Listed:

@@ -9,6 +9,7 @@ import orjson
 from msgspec import Struct, field
 
 from spool import errorgroups, layout
+from spool.daemons import last_seen
 from spool.errors import Invalid
 from spool.times import DAY, WEEK, parse_utc
 
@@ -34,6 +35,22 @@ class Moment(Struct, kw_only=True):
     def alive(self) -> list[dict[str, Any]]:
         """The status of each node whose daemon is alive."""
         return [node for node in self.status["nodes"].values() if node["alive"]]
+
+    @property
+    def untaken(self) -> int:
+        """How many dropped files wait in incoming/ where no daemon takes them in."""
+        return 0 if self.alive else int(self.status["counts"][layout.INCOMING])
+
+    @property
+    def next(self) -> list[dict[str, Any]] | None:
+        """What comes next on each node, with its `node`; None where no daemon tells."""
+        told = [node for node in self.alive if "next" in node]
+        return [{**n["next"], "node": n["node"]} for n in told if n["next"]] if told else None
+
+    @property
+    def last_seen(self) -> int | None:
+        """When any daemon last said anything, us UTC; None: never."""
+        return max(filter(None, map(last_seen, self.status["nodes"].values())), default=None)
 
     @property
     def running(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from spool.safe import safe
 from spool.top.head import LINES, head
 from spool.top.screens import KEYS, Ask, Page, Story
 from spool.top.source import Source
-from spool.top.tables import VIEWS, table, widths
+from spool.top.tables import GAP, VIEWS, table, widths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,11 @@ MOVES = {
     "m": {"priority": "medium"},
     "l": {"priority": "low"},
 }
+MOST = 3  # lines of what holds the queue
+TALL = 24  # lines of a terminal with room for so many
 CSS = f"""
 Screen {{ background: ansi_default; }}
-#head {{ height: {LINES}; text-wrap: nowrap; text-overflow: ellipsis; }}
+#head {{ height: auto; min-height: {LINES}; text-wrap: nowrap; text-overflow: ellipsis; }}
 #views {{ height: 1; background: $panel; }}
 #filter {{ height: 1; border: none; display: none; }}
 DataTable {{ height: 1fr; background: ansi_default; scrollbar-size-horizontal: 0; }}
@@ -132,7 +134,8 @@ class Top(App[None]):
         if picture is None:
             return
         now, width = picture.moment.now, self.size.width
-        lines = head(picture.moment, picture.flow, width, lambda us: clock(us, now))
+        most = MOST if self.size.height >= TALL else 1
+        lines = head(picture.moment, picture.flow, width, lambda us: clock(us, now), most=most)
         self.query_one("#head", Static).update(_lines(lines))
         if picture.view == self._view:
             self._fill(picture)
@@ -176,13 +179,14 @@ class Top(App[None]):
         at = grid.cursor_row if old else 0
         offset = int(grid.scroll_offset.y) if old else 0
         grid.clear(columns=True)
-        heads = zip(found.heads, self._widths, strict=True) if found.rows else [("", self.size.width)]
+        whole = [("", max(1, self.size.width - GAP))]
+        heads = zip(found.heads, self._widths, strict=True) if found.rows else whole
         for name, width in heads:  # of its own accord the grid measures cells after it has shown them
             grid.add_column(Text(name, "dim"), width=width)
         for row in found.rows:
             grid.add_row(*_cells(row))
         if not found.rows:
-            grid.add_row(Text(f"{found.empty}{' that is asked for' if self._wanted else ''}", "dim"))
+            grid.add_row(Text(found.empty, "dim"))
         keys = [row.key for row in found.rows]
         if 0 <= at < len(old) and old[at].key in keys:
             at = keys.index(old[at].key)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from spool.gated import sentence
 from spool.heldback import of_all
 from spool.names import PRIORITIES
+from spool.safe import safe
 from spool.scene.flow import quantile, total
 from spool.scene.words import number, seconds, short, spark
 from spool.times import MINUTE, SECOND, format_span, parse_utc
+from spool.top.tables import when
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 Part = tuple[str, str]  # text, style
 Line = list[Part]
 TICK = 10 * SECOND  # what one cell of a sparkline stands for
-LINES = 7
+LINES = 7  # where what holds the queue needs no more than one
+LABEL = 8  # columns before what a line says
 STATES = {  # and how they are called where there is little room
     "high": "high",
     "medium": "med",
@@ -34,24 +38,26 @@ STATES = {  # and how they are called where there is little room
 COLOURS = {"high": "bold", "held": "yellow", "running": "cyan", "failed": "red", "done": "green"}
 
 
-def head(moment: Moment, flow: Flow, width: int, clock: Callable[[int], str]) -> list[Line]:
-    """LINES lines of at most `width` columns. `clock` shows an instant."""
-    lines = [
+def head(
+    moment: Moment, flow: Flow, width: int, clock: Callable[[int], str], *, most: int = 1
+) -> list[Line]:
+    """LINES lines of `width` columns; what holds the queue may take `most`. `clock` shows an instant."""
+    return [
         _title(moment, width, clock),
         _states(moment, width),
         _next(moment),
-        _holds(moment, clock),
+        *_holds(moment, width, clock, most),
         *_flows(flow, moment.now, width),
         _errors(moment),
     ]
-    return lines[:LINES]
 
 
 def _title(moment: Moment, width: int, clock: Callable[[int], str]) -> Line:
     alive = moment.alive
     right = clock(moment.now)
     if not alive:
-        state, style = "no spoold serves this spool", "bold red"
+        last = moment.last_seen and f", last seen {when(moment.last_seen, moment.now)}"
+        state, style = f"no spoold serves this spool{last or ''}", "bold red"
     else:
         words = sorted({str(node.get("state")) for node in alive})
         state = f"{', '.join(words)} on {', '.join(str(node['node']) for node in alive)}"
@@ -90,9 +96,9 @@ def _counts(moment: Moment, *, wide: bool) -> Line:
 
 
 def _next(moment: Moment) -> Line:
-    rows = [node["next"] for node in moment.alive if node.get("next")]
+    rows = moment.next
     if not rows:
-        return [("next    ", "dim"), ("nothing waits", "dim")]
+        return [("next    ", "dim"), ("no daemon tells" if rows is None else "nothing waits", "dim")]
     following = min(rows, key=lambda row: str(row["at"]))
     due = parse_utc(following["at"]) - moment.now
     when = "now" if due < SECOND else f"in {format_span(due)}"
@@ -100,20 +106,22 @@ def _next(moment: Moment) -> Line:
     return [("next    ", "dim"), (said, ""), (f"  {following['id']}", "dim")]
 
 
-def _holds(moment: Moment, clock: Callable[[int], str]) -> Line:
-    """What keeps ready tasks from starting: pauses, the gate, full outboxes, slots."""
-    said = [_pause(row) for row in moment.status["pauses"]]
-    for node in moment.alive:
-        if node.get("settings_error"):
-            said.append(f"settings not read again: {node['settings_error']}")
-        shut = sentence(node, moment.now, clock)
-        if shut:
-            said.append(shut)
+def _holds(moment: Moment, width: int, clock: Callable[[int], str], most: int) -> list[Line]:
+    """What keeps ready tasks from starting, what all of them first: pauses, gate, outboxes, slots."""
+    pauses = moment.status["pauses"]
+    said = [f"{number(moment.untaken)} in incoming/, no spoold takes them in"] if moment.untaken else []
+    said += [_pause(row) for row in pauses if not row.get("task")]
+    said += filter(None, (sentence(node, moment.now, clock) for node in moment.alive))
     said += [f"{number(many)} ready: {why}" for why, many in of_all(moment.alive, clock).items()]
-    said = list(dict.fromkeys(said))
-    if said:
-        return [("held up ", "dim"), ("; ".join(said), "yellow")]
-    return [("held up ", "dim"), ("by nothing, the gate is open" if moment.alive else "-", "dim")]
+    errors = [node["settings_error"] for node in moment.alive if node.get("settings_error")]
+    said += [f"settings not read again: {error}" for error in errors]
+    said += [_pause(row) for row in pauses if row.get("task")]
+    if not said:
+        return [[("held up ", "dim"), ("by nothing, the gate is open" if moment.alive else "-", "dim")]]
+    text = safe("; ".join(dict.fromkeys(said)))
+    lines = wrap(text, max(1, width - LABEL), max_lines=most, placeholder="…", break_on_hyphens=False)
+    heads = ["held up ", *[" " * LABEL] * len(lines)]
+    return [[(label, "dim"), (line, "yellow")] for label, line in zip(heads, lines, strict=False)]
 
 
 def _pause(row: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def table(view: str, moment: Moment, listed: Sequence[Listed], wanted: str) -> T
             rows = [_row(p, p, number(n)) for p, n in moment.status["outboxes"].items()]
             return Table(("PARENT", "UNREAD"), rows, "no parent has an outbox")
         case _:
-            return _tasks(view, moment, listed)
+            return _tasks(view, moment, listed, wanted)
 
 
 def widths(found: Table, room: int) -> list[int]:
@@ -101,7 +101,9 @@ def _running(moment: Moment, wanted: str) -> Table:
                 note,
             )
         )
-    return Table(heads, rows, "nothing runs")
+    left = moment.status["counts"][layout.RUNNING] if not moment.alive else 0
+    unknown = f"{number(left)} in running/, no spoold tells of them"
+    return Table(heads, rows, unknown if left else f"nothing runs{_asked(wanted)}")
 
 
 def progress(run: dict[str, Any]) -> tuple[str, str]:
@@ -112,7 +114,7 @@ def progress(run: dict[str, Any]) -> tuple[str, str]:
     return ("", "") if guess is None else (bar(guess / 100, BAR - 5), "dim")
 
 
-def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:
+def _tasks(view: str, moment: Moment, listed: Sequence[Listed], wanted: str) -> Table:
     ended = view in layout.ENDED
     times = ("WAS DUE",) if ended else ("WHEN", "DEADLINE")
     heads = ("TASK", "ID", "TRY", "CLASS", *times, "WHY")
@@ -135,7 +137,8 @@ def _tasks(view: str, moment: Moment, listed: Sequence[Listed]) -> Table:
             )
         )
     said = {"waiting": "nothing waits", "held": "nothing is held"}.get(view, f"nothing is {view}")
-    return Table(heads, rows, said)
+    but = " but what is in incoming/" if view == "waiting" and moment.untaken else ""
+    return Table(heads, rows, said + (_asked(wanted) or but))
 
 
 def _errors(moment: Moment, wanted: str) -> Table:
@@ -159,7 +162,7 @@ def _errors(moment: Moment, wanted: str) -> Table:
                 group.message,
             )
         )
-    return Table(heads, rows, "no errors")
+    return Table(heads, rows, f"no errors{_asked(wanted)}")
 
 
 def _nodes(moment: Moment) -> Table:
@@ -194,6 +197,10 @@ def when(us: int, now: int, *, ready: bool = False) -> str:
     if now - us < SECOND:
         return "now"
     return f"ready {format_span(now - us)}" if ready else f"{format_span(now - us)} ago"
+
+
+def _asked(wanted: str) -> str:
+    return " that is asked for" if wanted else ""
 
 
 def _tail(task_id: str) -> str:

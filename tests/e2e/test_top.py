@@ -222,6 +222,32 @@ def test_without_a_daemon_it_says_so(spool_at: Make, screen: Screen) -> None:
     screen.shows("no spoold serves this spool", "no daemon has served")
 
 
+def test_an_empty_view_is_no_wider_than_the_terminal(spool_at: Make) -> None:
+    from textual.widgets import DataTable
+
+    from spool.top.app import Top
+
+    async def moved() -> float:
+        with Spool(spool_at().root) as client:
+            top = Top(client, view="held", wanted="", interval=3600)
+            async with top.run_test(size=(80, 24)) as pilot:
+                await top.workers.wait_for_complete()
+                await pilot.press("end")
+                await pilot.pause()
+                return top.query_one(DataTable).scroll_offset.x
+
+    assert asyncio.run(moved()) == 0
+
+
+def test_what_holds_the_queue_is_wrapped_where_there_is_room(live: Make, screen: Screen) -> None:
+    spool = live(HANDLERS)
+    spool.do(
+        {"action": "pause", "why": f"{'the data base is made anew ' * 5}and nobody knows for how long"}
+    )
+    screen.start(spool)
+    assert "nobody knows" in screen.shows("held up paused by", "for how long").splitlines()[5]
+
+
 def test_it_needs_a_terminal(spool_at: Make) -> None:
     command = [sys.executable, "-m", "spool", "--spool", str(spool_at().root), "top"]
     done = subprocess.run(

@@ -325,6 +325,28 @@ def test_an_hour_that_the_clock_skips_has_none_and_one_that_comes_twice_has_both
     assert {hour: n for _, row in days for hour, (_, n) in enumerate(row) if n} == cells
 
 
+def test_where_no_daemon_tells_no_page_says_that_nothing_waits_or_runs(root: Path) -> None:
+    for state in ("pending", "running"):
+        take_in(root, new_id(), "mail.send", state)
+    (root / "nodes/here.lock").touch()
+    (root / "nodes/here.json").write_text(json.dumps({"written_at": "2026-11-21T12:00:00.000000Z"}))
+    site = Site(root)
+    shown = text(site, "/")
+    for said in ("No spoold serves this spool. Last seen 2026-11-21", "No daemon tells what comes next.",
+                 "1 in running/ , no daemon tells of them."):  # fmt: skip
+        assert said in shown
+    assert "Nothing waits" not in shown
+    assert "Nothing runs" not in shown
+
+
+def test_what_lies_in_incoming_is_told_where_no_daemon_takes_it_in(root: Path) -> None:
+    with Spool(root) as spool:
+        spool.submit("mail.send")
+    site = Site(root)
+    assert "1 in incoming/. Start a daemon: spoold --spool" in text(site, "/")
+    assert text(site, "/queue").count("Nothing waits but what is in incoming/.") == 2
+
+
 def test_where_nothing_runs_the_command_that_helps_can_be_pasted(tmp_path: Path) -> None:
     init(str(tmp_path / "my spool"))
     assert f"spoold --spool &#39;{tmp_path}/my spool&#39;" in page(Site(tmp_path / "my spool"), "/")
@@ -355,3 +377,10 @@ def test_what_has_failed_says_why_in_the_list(root: Path) -> None:
     with Spool(root) as spool:
         [one] = lists.told(spool.disk, lists.newest(spool.disk, "failed", 9))
     assert one.why == "relay <refused>"
+
+
+def test_what_was_cancelled_says_why_in_the_list(root: Path) -> None:
+    task_id = new_id()
+    path = take_in(root, task_id, "mail.send", "cancelled")
+    put_record(root, task_id, path, "cancelled", error={"message": "its key k is taken by another"})
+    assert "its key k is taken by another" in text(Site(root), "/tasks?state=cancelled")

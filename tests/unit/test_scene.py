@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -251,7 +252,7 @@ def moment(**node: Any) -> Moment:
     status = {
         "spool": "/srv/jobs", "alive": True, "pauses": [], "outboxes": {"shop": 3}, "counted_at": None, "complete": True,
         "counts": {f"pending/{p}": 1_234_567 for p in ("high", "medium", "low")}
-        | dict.fromkeys(("held", "running", "done", "failed", "cancelled"), 1_234_567),
+        | dict.fromkeys(("held", "running", "done", "failed", "cancelled", "incoming"), 1_234_567),
         "nodes": {"host-a": {"node": "host-a", "alive": True, "state": "running", "pid": 1, **node}},
     }  # fmt: skip
     group = Group(fingerprint="f" * 16, task="a.b", type="exit 1", message="no\x1b[2J", place=(),
@@ -289,9 +290,47 @@ def test_the_head_says_what_holds_the_queue() -> None:
     three.status["nodes"] |= {name: three.status["nodes"]["host-a"] | {"node": name} for name in "bc"}
     told = ["".join(text for text, _ in one) for one in head(three, Flow(), 200, str)]
     assert "15 ready" not in told[3]
-    none = moment()
-    none.status["nodes"]["host-a"]["alive"] = False
-    assert "no spoold" in "".join(text for text, _ in head(none, Flow(), 80, str)[0])
+
+
+def test_where_no_daemon_tells_the_head_and_the_views_say_that_and_not_that_nothing_waits() -> None:
+    none = moment(alive=False, written_at=format_utc(NOW - 3 * MINUTE), running=[RUN])
+    told = ["".join(text for text, _ in one) for one in head(none, Flow(), 80, str)]
+    assert "no spoold serves this spool, last seen 3 min ago" in told[0]
+    assert "no daemon tells" in told[2]
+    assert "1,234,567 in incoming/" in told[3]
+    assert table("running", none, [], "").empty == "1,234,567 in running/, no spoold tells of them"
+    assert table("waiting", none, [], "").empty == "nothing waits but what is in incoming/"
+    assert table("waiting", none, [], "a").empty == "nothing waits that is asked for"
+    none.status["counts"] = dict.fromkeys(none.status["counts"], 0)
+    assert [table(v, none, [], "").empty for v in ("running", "waiting")] == [
+        "nothing runs",
+        "nothing waits",
+    ]
+    assert "nothing waits" in head(moment(next=None), Flow(), 80, str)[2][1][0]
+
+
+def test_what_holds_the_next_task_comes_first_and_is_wrapped_where_there_is_room() -> None:
+    pause = {"kind": "pause", "task": "z.*", "node": None, "who": "ann", "uid": 1, "why": "upgrade " * 9}
+    shut = {
+        "gate": {"open": False, "why": f"load {'of the machine ' * 9}", "since": None, "look_at": None},
+        "held_back": [{"why": "full", "ready": 2}],
+    }
+    held = moment(**shut)
+    held.status["pauses"] = [pause, {**pause, "task": None, "kind": "drain"}]
+
+    def told(most: int) -> list[str]:
+        lines = head(held, Flow(), 80, str, most=most)
+        shown = ["".join(text for text, _ in line) for line in lines][3 : len(lines) - 3]
+        assert len(shown) <= most
+        assert max(map(len, shown)) <= 80
+        return shown
+
+    [one] = told(1)
+    assert one.startswith("held up drained by ann: upgrade")
+    assert one.endswith("…")
+    text = re.sub(r"\s+", " ", "".join(told(9)))
+    places = [text.index(said) for said in ("drained by", "load of the", "2 ready: full", "paused z.*")]
+    assert places == sorted(places)
 
 
 def test_a_bar_is_what_the_task_says_else_what_its_name_takes() -> None:
