@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from spool import layout, look
+from spool import layout, look, records
 from spool.disk import Missing, Unreadable
 from spool.names import BadName, date_of
 from spool.patterns import matches
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SLICE = 500  # names looked at at once
 OPENED = 100  # the same where each wants its record read
+MOST = 100  # records of a task that are looked at: one that puts itself off may have many more
 # Where a verb looks for tasks when nobody says in which state.
 STATES: dict[str, tuple[str, ...]] = {
     "cancel": (layout.PENDING, layout.HELD),
@@ -106,15 +107,16 @@ def packed(match: Match, one: Packed) -> bool:
 
 
 def failure(disk: Disk, entry: Entry) -> str | None:
-    """The fingerprint in the newest record of a task, None where there is none."""
-    for attempt in (entry.attempt, entry.attempt - 1):
+    """The fingerprint of the newest failure of a task, see `records.failure`."""
+    try:
+        return records.failure(_newest_first(disk, entry))
+    except Unreadable:
+        return None
+
+
+def _newest_first(disk: Disk, entry: Entry) -> Iterator[dict[str, Any]]:
+    for attempt in range(entry.attempt, max(0, entry.attempt - MOST), -1):
         try:
-            record = look.record(disk, entry.id, attempt)
-        except Unreadable:
-            return None
+            yield look.record(disk, entry.id, attempt)
         except (Missing, *look.DAMAGED):
             continue
-        error = record.get("error")
-        found = error.get("fingerprint") if isinstance(error, dict) else None
-        return found if isinstance(found, str) else None
-    return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec import Struct
 
-from spool import layout, look, quarantine
+from spool import layout, look, quarantine, records
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid, NoSuchTask, Past, PutAside
 from spool.names import BadName, id_date, is_id
@@ -56,9 +56,8 @@ class Packed(Struct, frozen=True):
 
     @property
     def error(self) -> str | None:
-        """The fingerprint of its newest attempt."""
-        found = (self.attempts[-1].get("error") or {}) if self.attempts else {}
-        return found.get("fingerprint")
+        """The fingerprint of its newest failure."""
+        return records.failure(reversed(self.attempts))
 
     def place(self) -> Place:
         """Where it stood."""

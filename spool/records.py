@@ -10,6 +10,8 @@ from spool.errors import Invalid
 from spool.times import format_utc, maybe_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from spool.actions import Task
     from spool.names import Entry
 
@@ -82,6 +84,19 @@ def record(  # noqa: PLR0913 - the facts of an attempt
 def error(kind: str, message: str, trace: str | None = None) -> dict[str, Any]:
     """The error of a record."""
     return {"type": kind, "message": message, "trace": trace, "fingerprint": None}
+
+
+def failure(newest_first: Iterable[dict[str, Any]]) -> str | None:
+    """The fingerprint of the newest failure, None where an attempt has succeeded since.
+
+    An attempt that was lost, cancelled or put off is neither.
+    """
+    for one in newest_first:
+        error = one.get("error")
+        found = error.get("fingerprint") if isinstance(error, dict) else None
+        if found is not None or one.get("outcome") == "ok":
+            return found if isinstance(found, str) else None
+    return None
 
 
 def encode(content: dict[str, Any]) -> bytes:

@@ -922,6 +922,41 @@ def test_what_ended_before_its_time_is_found_by_that_time(
     assert found == (OK, f"{task_id}\n", "")
 
 
+@pytest.mark.parametrize(
+    ("attempts", "found"),
+    [
+        (["error"], True),
+        (["error", "lost", "cancelled"], True),
+        (["error", "snoozed", "crashed"], True),
+        (["error", "ok"], False),
+        (["error", "other"], False),
+        (["lost"], False),
+    ],
+)
+def test_a_task_is_found_by_its_newest_failure_unless_it_has_succeeded_since(
+    root: Path, say: Any, attempts: list[str], *, found: bool
+) -> None:
+    marks = {"error": "a" * 16, "other": "b" * 16}
+    (root / "errors" / f"{marks['error']}.json").touch()
+    place = root / take_in(root, task_id := new_id(), state="cancelled", lost=len(attempts) - 1)
+    rows = [
+        {"attempt": n, "outcome": outcome, "error": {"fingerprint": marks.get(outcome)}}
+        for n, outcome in enumerate(attempts, 1)
+    ]
+    for row in rows:
+        put_record(root, task_id, "", **row)
+    wanted = (OK, f"{task_id}\n" if found else "")
+    words = ("--state", "cancelled", "--error", marks["error"], "--dry-run")
+    assert say("retry", *words)[:2] == wanted
+    line = packs.line(str(place.relative_to(root)), place.read_bytes(), rows)
+    for path in (place, root / layout.own_copy(task_id)):
+        path.unlink()
+    packed = root / "packed" / id_date(task_id)
+    packed.mkdir(parents=True)
+    (packed / "2099-01-01.1.jsonl.gz").write_bytes(gzip.compress(line))
+    assert say("replay", *words)[:2] == wanted
+
+
 def test_a_replay_of_what_matches_finds_that_in_packs_and_no_other(root: Path, say: Any) -> None:
     first, last, alive = new_id(), new_id(), new_id()
     rows = b""
