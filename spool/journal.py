@@ -43,7 +43,8 @@ class Filter(Struct, frozen=True, kw_only=True):
     """Which lines are wanted; None, or nothing in it, is no condition. Instants are us UTC.
 
     `ids`: of these tasks. `task`: a name or pattern. `state`: that led there. `event`: of this kind.
-    `error`: failures of this fingerprint, or of all that begin so. `writer`: the uid that asked.
+    `key`: of tasks with this key. `error`: failures of this fingerprint, or of all that begin so.
+    `writer`: the uid that asked.
     """
 
     ids: frozenset[str] = frozenset()
@@ -51,6 +52,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     state: str | None = None
     event: str | None = None
     parent: str | None = None
+    key: str | None = None
     error: str | None = None
     writer: int | None = None
     node: str | None = None
@@ -67,6 +69,8 @@ class Filter(Struct, frozen=True, kw_only=True):
         for name, value in (("to", self.state), ("event", self.event), ("parent", self.parent)):
             if value is not None:
                 found.append(f'"{name}":"{value}"'.encode())
+        if self.key is not None:
+            found.append(orjson.dumps({"key": self.key})[1:-1])
         if self.error is not None:
             found.append(f'"error":"{self.error}'.encode())
         if self.writer is not None:
@@ -86,7 +90,10 @@ class Filter(Struct, frozen=True, kw_only=True):
             return False
         if self.writer is not None and self.writer not in _askers(line):
             return False
-        wanted = (("to", self.state), ("event", self.event), ("parent", self.parent))
+        wanted = (
+            *(("to", self.state), ("event", self.event)),
+            *(("parent", self.parent), ("key", self.key)),
+        )
         return all(value is None or get(name) == value for name, value in wanted)
 
 

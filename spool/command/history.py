@@ -39,6 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", metavar="STATE", help="only what led to this state")
     parser.add_argument("--event", metavar="EVENT", help="only these: submit, claim, fail, cancel, ...")
     parser.add_argument("--parent", metavar="NAME", help="only where this parent is told")
+    parser.add_argument("--key", metavar="KEY", help="only of tasks with this key")
     parser.add_argument("--error", metavar="FP", help="only failures whose fingerprint begins so")
     parser.add_argument("--writer", metavar="USER", help="only what this user, or uid, asked for")
     parser.add_argument("--node", metavar="NAME", help="only what this node did")
@@ -112,6 +113,7 @@ def _filter(args: argparse.Namespace, spool: Spool, ids: list[str]) -> Filter:
         state=args.state,
         event=args.event,
         parent=args.parent,
+        key=args.key,
         error=args.error,
         writer=_uid(args),
         node=args.node,

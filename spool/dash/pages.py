@@ -241,7 +241,7 @@ def history(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
 
     given = {
         name: query.get(name, "").strip()
-        for name in ("id", "task", "state", "event", "error", "parent", "node", "since", "until")
+        for name in ("id", "task", "state", "event", "key", "error", "parent", "node", "since", "until")
     }
     wanted = Filter(
         ids=frozenset(given["id"].split()),
@@ -250,6 +250,7 @@ def history(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         task=given["task"] or None,
         state=given["state"] or None,
         event=given["event"] or None,
+        key=given["key"] or None,
         error=given["error"] or None,
         parent=given["parent"] or None,
         node=given["node"] or None,

@@ -264,7 +264,9 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
         **facts,
     )
     content["entry"] = target
-    note = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
+    note: dict[str, Any] = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
+    if task.key is not None:
+        note["key"] = task.key
     if event in table.FAILURES and content["error"]:
         mark = fingerprint(entry.task, content["error"])
         content["error"] = {**content["error"], "fingerprint": mark}

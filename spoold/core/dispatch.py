@@ -214,6 +214,8 @@ def claim(  # noqa: PLR0911 - one reason each not to
 def _claim_note(state: State, run: Run) -> dict[str, Any]:
     handler = run.handler.pattern if run.handler else None
     note = {"attempt": run.entry.attempt, "handler": handler, "parent": run.parent}
+    if run.task.key is not None:
+        note["key"] = run.task.key
     if not run.passed:
         return note
     state.counts["gate_passed"] += 1

@@ -51,7 +51,9 @@ def to_pending(state: State, task: Task) -> Move:
     state.turned_away.pop(entry.id, None)
     note: dict[str, Any] = {"uid": task.uid, "parent": policy.parent(task, handler)}
     if task.signer is not None:
-        note["key"] = task.signer
+        note["signer"] = task.signer
+    if task.key is not None:
+        note["key"] = task.key
     if task.replay_of is not None:
         note["replay_of"] = task.replay_of
     key = None if task.key is None or task.duplicate_of else mark_of(task.key, task.writer)

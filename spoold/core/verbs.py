@@ -23,6 +23,7 @@ from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, 
 if TYPE_CHECKING:
     from spool.actions import Action as Request
     from spool.names import Entry
+    from spool.owncopy import Task
     from spool.place import Place
     from spoold.core.state import State
     from spoold.core.values import Action, Arrived, Invalidated, Looked, Now, Run, Source
@@ -300,7 +301,7 @@ def rename_run(state: State, run: Run, entry: Entry, event: str) -> Move:
         after=table.after(table.RUNNING, event),
         source=source,
         target=run.path,
-        note={"attempt": entry.attempt},
+        note=_note(run.task, attempt=entry.attempt),
     )
 
 
@@ -410,7 +411,7 @@ def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Ac
 def _hold(state: State, place: Place, by: dict[str, Any]) -> Move:
     state.discard(place.entry)
     entry = replace(place.entry, why="asked")
-    return moves.made("hold", entry, place.state, place.path, note={"by": by})
+    return moves.made("hold", entry, place.state, place.path, note=_note(place.task, by=by))
 
 
 def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now) -> Move:
@@ -427,7 +428,7 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
         entry = replace(entry, prio=entry.base, interrupted=spent, time=now.wall)
     state.insert(entry, now.wall)
     key = mark_of(task.key, task.writer) if task.key and place.state in table.TERMINAL else None
-    return moves.made(kind, entry, place.state, place.path, note={"by": by}, key=key)
+    return moves.made(kind, entry, place.state, place.path, note=_note(task, by=by), key=key)
 
 
 def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], now: Now) -> Move:
@@ -446,7 +447,12 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
             entry = replace(entry, time=now.wall)  # the latest to the front, or to the back
     if place.state == table.PENDING:
         state.insert(entry, now.wall)
-    return moves.made("move", entry, place.state, place.path, note={"by": by})
+    return moves.made("move", entry, place.state, place.path, note=_note(place.task, by=by))
+
+
+def _note(task: Task, **facts: Any) -> dict[str, Any]:
+    """What the journal tells besides, with the key of the task."""
+    return facts if task.key is None else {**facts, "key": task.key}
 
 
 def _in_words(reason: dict[str, Any]) -> str:

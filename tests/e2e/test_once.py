@@ -177,6 +177,32 @@ def test_a_killed_daemon_leaves_no_key_taken_by_nobody(live: Make) -> None:
     spool.start()
 
 
+def test_the_history_of_a_key_is_that_of_its_tasks(live: Make) -> None:
+    spool = live(QUICK)
+    first = spool.submit("quick", key="k \u00e4", at="+1h")
+    spool.submit("quick", key="other")
+    second = spool.submit("quick", key="k \u00e4")
+    spool.entry(second, "cancelled")
+    for verb in ("hold", "move", "release"):
+        spool.do({"action": verb, "ids": [first], **({"at": "+0s"} if verb == "move" else {})})
+    spool.end(first)
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "spool", "history", "--key", "k \u00e4", "--json"),
+            "--spool",
+            str(spool.root),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [(line["id"], line["event"]) for line in map(json.loads, told.stdout.splitlines())]
+    assert [event for task_id, event in found if task_id == first] == [
+        *("submit", "hold", "move", "release", "claim", "succeed")
+    ]
+    assert {event for task_id, event in found if task_id != first} == {"submit", "duplicate"}
+
+
 @pytest.mark.parametrize("way", ["why", "show"])
 def test_the_command_says_whose_duplicate_a_task_is(live: Make, way: str) -> None:
     spool = live(QUICK)

@@ -119,7 +119,7 @@ def test_what_is_signed_is_done_as_its_key_has_it_and_the_journal_says_so(live: 
         ids = [client.submit("note"), *client.submit_many([{"task": "note"}, {"task": "note"}])]
     for task_id in ids:
         assert spool.event("done", task_id)["submitted_by"]["key"] == "good@x"
-    assert {line["key"] for line in spool.journal("submit")} == {"good@x"}
+    assert {line["signer"] for line in spool.journal("submit")} == {"good@x"}
     with Spool(spool.root, key=replace(key(keys), signer=None)) as client:  # found by its key
         assert spool.event("done", client.submit("note"))["submitted_by"]["key"] == "good@x"
 

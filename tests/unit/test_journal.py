@@ -123,6 +123,7 @@ def test_torn_and_damaged_lines_cost_only_themselves(root: Path) -> None:
         ({"state": "failed"}, {"to": "failed"}),
         ({"event": "cancel"}, {"event": "cancel"}),
         ({"parent": "shop"}, {"parent": "shop"}),
+        ({"key": 'a "b"'}, {"key": 'a "b"'}),
         ({"error": "abcd"}, {"error": "abcd1234"}),
         ({"writer": 7}, {"uid": 7}),
         ({"writer": 7}, {"by": {"uid": 7, "why": "x"}}),
@@ -135,7 +136,7 @@ def test_torn_and_damaged_lines_cost_only_themselves(root: Path) -> None:
 def test_each_filter_keeps_what_it_names_and_nothing_else(
     root: Path, wanted: dict[str, Any], fields: dict[str, Any]
 ) -> None:
-    other = line(NOON - 1, task="order", to="done", parent="none", error="ffff", uid=77)
+    other = line(NOON - 1, task="order", to="done", parent="none", error="ffff", uid=77, key="a")
     hit = {**line(NOON - 1, task="other"), **fields}
     put(root, "a/2026-11-21.jsonl", [other, hit])
     assert list(journal.read(str(root), Filter(**wanted))) == [hit]
