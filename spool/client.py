@@ -255,19 +255,23 @@ class Spool(Control):
         It saves the look at all names that finds a task which was moved to another time.
         """
         from spool import dropped, look, packs
-        from spool.views import task_view
+        from spool.machine import zone_of
+        from spool.views import dropped_view, task_view
 
         found = None
         with telling(self.path):
             if is_id(task_id):
                 waits = dropped.waiting(self.disk, task_id)  # first: from there it goes to the others
                 place = look.find(self.disk, task_id, hint)
-                found = task_view(place, look.records(self.disk, task_id)) if place else waits
-                if found is None and (packed := packs.find(self.disk, task_id)) is not None:
+                if place is not None:
+                    found = task_view(place, look.records(self.disk, task_id))
+                elif waits is not None:
+                    found = dropped_view(self.disk, waits, self.zone or zone_of(""))
+                elif (packed := packs.find(self.disk, task_id)) is not None:
                     found = task_view(packed.place(), list(packed.attempts))
             if found is None:
                 raise packs.missing(self.disk, task_id)
-            return replace(found, files=look.sizes(self.disk, layout.files(task_id)))
+            return replace(found, files=look.sizes(self.disk, layout.files(task_id)) or found.files)
 
     def list(
         self, state: str | None = None, task: str | None = None, limit: int | None = None

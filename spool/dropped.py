@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -16,23 +16,30 @@ from spool.names import DAY_US, date_of, id_time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spool.disk import Disk
-    from spool.views import TaskView
+    from spool.disk import Disk, Info
 
 LIMIT = 64 << 20
 SEARCHED = 1000  # files of others whose content is searched for an id: next to it, and newest
 REASON = ".reason.json"
 
 
-def waiting(disk: Disk, task_id: str) -> TaskView | None:
+class Waiting(NamedTuple):
+    """A task that still lies where it was dropped: its file, the whole action, its own part of that."""
+
+    id: str
+    path: str
+    info: Info
+    action: dict[str, Any]
+    body: dict[str, Any]
+
+
+def waiting(disk: Disk, task_id: str) -> Waiting | None:
     """The task as it still lies where it was dropped; None where it does not (or may not be seen)."""
     for path in chain.from_iterable(_candidates(disk, folder, task_id) for folder in folders(disk)):
         info = handed.info(disk, path)
-        doc = _task_in(disk, path, task_id)
-        if doc is not None and info is not None:
-            from spool.views import dropped_view  # spoold does not need it
-
-            return dropped_view(task_id, path, doc, (info.ctime_us, info.uid))
+        found = _task_in(disk, path, task_id)
+        if found is not None and info is not None:
+            return Waiting(task_id, path, info, *found)
     return None
 
 
@@ -113,8 +120,8 @@ def _is_closed(disk: Disk, path: str, task_id: str) -> bool:
         return False
 
 
-def _task_in(disk: Disk, path: str, task_id: str) -> dict[str, Any] | None:
-    """The task with this id in an action, signed or not, alone or in a batch."""
+def _task_in(disk: Disk, path: str, task_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The action, signed or not, and the task with this id in it, alone or in a batch."""
     try:
         data = disk.read(path, LIMIT)
         if task_id.encode() not in data:
@@ -127,4 +134,4 @@ def _task_in(disk: Disk, path: str, task_id: str) -> dict[str, Any] | None:
     if not isinstance(doc, dict) or doc.get("action", "submit") != "submit":
         return None
     bodies = [*doc["tasks"], doc.get("then")] if isinstance(doc.get("tasks"), list) else [doc]
-    return next((b for b in bodies if isinstance(b, dict) and b.get("id") == task_id), None)
+    return next(((doc, b) for b in bodies if isinstance(b, dict) and b.get("id") == task_id), None)

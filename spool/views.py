@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import handed, layout
 from spool.errors import Invalid
 from spool.names import parse_event
+from spool.owncopy import Task
 from spool.times import format_utc, maybe_utc, parse_utc
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from spool.disk import Disk
+    from spool.dropped import Waiting
     from spool.names import Entry
     from spool.place import Place
-
-INCOMING = "incoming"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,33 +98,10 @@ class TaskView:
 
     def plain(self) -> dict[str, Any]:
         """The same for JSON, instants as RFC 3339."""
-        return {
-            "id": self.id,
-            "task": self.task,
-            "args": self.args,
-            "state": self.state,
-            "priority": self.priority,
-            "at": maybe_utc(self.at),
-            "deadline": maybe_utc(self.deadline),
-            "attempt": self.attempt,
-            "attempts": list(self.attempts),
-            "result": self.result,
-            "error": self.error,
-            "why": self.why or None,
-            "node": self.node,
-            "path": self.path,
-            "version": self.version,
-            "notify": self.notify,
-            "key": self.key,
-            "duplicate_of": self.duplicate_of,
-            "recurring": self.recurring,
-            "after": list(self.after),
-            "on_failure": self.on_failure,
-            "files": self.files,
-            "meta": self.meta,
-            "submitted_at": maybe_utc(self.submitted_at),
-            "submitted_by": {"uid": self.uid, "key": self.signer},
-        }
+        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "entry"}
+        found |= {name: maybe_utc(found[name]) for name in ("at", "deadline", "submitted_at")}
+        by = {"uid": found.pop("uid"), "key": found.pop("signer")}
+        return {**found, "why": self.why or None, "submitted_by": by}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,13 +149,11 @@ def listed(path: str, entry: Entry) -> Listed:
 
 def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
     """A task that was taken in, and what its attempts came to."""
-    entry, task = place.entry, place.task
+    entry = place.entry
     last = records[-1] if records else {}
-    return TaskView(
-        id=entry.id,
+    return replace(
+        _of(entry.id, place.task, place.state, place.path),
         task=entry.task,
-        args=task.args,
-        state=place.state,
         priority=entry.prio,
         at=entry.time,
         deadline=entry.deadline,
@@ -185,7 +163,48 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         error=last.get("error"),
         why=entry.why,
         node=place.node,
-        path=place.path,
+        entry=entry,
+    )
+
+
+def dropped_view(disk: Disk, waits: Waiting, zone: tzinfo) -> TaskView:
+    """A task that is still in incoming/, as it will be taken in; local times are read in `zone`."""
+    from spool.actions import Submit, interpret
+
+    came, uid, body = waits.info.ctime_us, waits.info.uid, waits.body
+    try:
+        asked = interpret(waits.action, now=came, dropped=came, zone=zone, uid=uid)
+    except (Invalid, RecursionError):
+        asked = None
+    tasks = asked.tasks if isinstance(asked, Submit) else ()
+    for task in tasks:
+        if task.id == waits.id:
+            given = ((name, handed.info(disk, layout.given(waits.id, name))) for name in task.files)
+            files = {name: info.size for name, info in given if info is not None}
+            return replace(_of(waits.id, task, layout.INCOMING, waits.path), files=files)
+    refused = Task(
+        task=str(body.get("task", "")), args=body.get("args", {}), at=came, submitted_at=came, uid=uid
+    )
+    return _of(waits.id, refused, layout.INCOMING, waits.path)
+
+
+def _of(task_id: str, task: Task, state: str, path: str) -> TaskView:
+    """What a task says itself."""
+    return TaskView(
+        id=task_id,
+        task=task.task,
+        args=task.args,
+        state=state,
+        priority=task.priority,
+        at=task.at,
+        deadline=task.deadline,
+        attempt=1,
+        attempts=(),
+        result=None,
+        error=None,
+        why="",
+        node=None,
+        path=path,
         version=task.version,
         notify=task.notify,
         key=task.key,
@@ -197,33 +216,6 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         submitted_at=task.submitted_at,
         uid=task.uid,
         signer=task.signer,
-        entry=entry,
-    )
-
-
-def dropped_view(task_id: str, path: str, doc: dict[str, Any], info: tuple[int, int]) -> TaskView:
-    """A task that is still in incoming/, as its writer put it; `info` is (ctime us, uid)."""
-    meta = doc.get("meta")
-    return TaskView(
-        id=task_id,
-        task=str(doc.get("task", "")),
-        args=doc.get("args", {}),
-        state=INCOMING,
-        priority=doc.get("priority"),
-        at=None,
-        deadline=None,
-        attempt=1,
-        attempts=(),
-        result=None,
-        error=None,
-        why="",
-        node=None,
-        path=path,
-        version=doc.get("version"),
-        notify=doc.get("notify"),
-        meta=meta if isinstance(meta, dict) else {},
-        submitted_at=info[0],
-        uid=info[1],
     )
 
 

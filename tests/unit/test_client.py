@@ -41,7 +41,7 @@ from spool.init import default_dir, init
 from spool.names import Entry, event_name, new_id
 from spool.strict import decode
 from spool.testing import Tester
-from spool.times import format_utc
+from spool.times import HOUR, format_utc
 
 NOW = time.time_ns() // 1000 - 3_600_000_000
 YEAR = date.today().year + 1
@@ -710,6 +710,44 @@ def test_a_task_is_found_in_every_state(root: Path, client: Spool, state: str) -
     assert found.at == NOW
     assert [one.id for one in client.list(state)] == [task_id]
     assert found.plain()["at"].endswith("Z")
+
+
+def test_what_was_dropped_is_read_as_it_will_be_taken_in(
+    root: Path, client: Spool, tmp_path: Path
+) -> None:
+    (tmp_path / "given").write_bytes(b"12345")
+    task_id = client.submit(
+        "a", [1], at="+2h", deadline="+3h", key="K", position="front", meta={"x": 1}, version=2,
+        files={"one": tmp_path / "given"},
+    )  # fmt: skip
+    found = client.get(task_id)
+    assert (found.state, found.task, found.args, found.attempt, found.why) == (
+        "incoming",
+        "a",
+        [1],
+        1,
+        "",
+    )
+    assert found.submitted_at is not None
+    assert found.at == found.submitted_at + 2 * HOUR
+    assert found.deadline == found.submitted_at + 3 * HOUR
+    assert (found.key, found.meta, found.version, found.files) == ("K", {"x": 1}, 2, {"one": 5})
+
+
+def test_of_a_batch_that_was_dropped_each_says_what_it_waits_for(client: Spool) -> None:
+    first, last = client.submit_many([{"task": "a", "priority": "high"}], then={"task": "b"})
+    assert client.get(first).priority == "high"
+    found = client.get(last)
+    assert (found.task, found.after, found.on_failure) == ("b", (first,), "run")
+
+
+def test_what_was_dropped_and_will_be_refused_is_shown_by_its_name(root: Path, client: Spool) -> None:
+    for more in ({"at": "never"}, {"every": "1h", "nothing": 1}, {"every": "1h"}):
+        task_id = new_id()
+        doc = {"id": task_id, "task": "a", "args": [1], **more}
+        (root / "incoming" / f"{task_id}.json").write_text(json.dumps(doc))
+        found = client.get(task_id)
+        assert (found.state, found.task, found.args) == ("incoming", "a", [1])
 
 
 def test_a_view_has_all_attempts_and_the_newest_result(root: Path, client: Spool) -> None:
