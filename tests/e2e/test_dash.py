@@ -175,6 +175,7 @@ def test_pages_are_usable_by_keyboard_on_a_phone_in_the_dark_and_on_paper(
 ) -> None:
     spool, _ = busy(live)
     spool.submit("good." + "n" * 59, at="+1h")
+    spool.entry(spool.submit("shop." + "W" * 59), "running")
     site = dash(spool)
     browser.open(site.url)
     browser.shows("long.one")
@@ -192,11 +193,12 @@ def test_pages_are_usable_by_keyboard_on_a_phone_in_the_dark_and_on_paper(
     assert browser.js("getComputedStyle(document.querySelector('nav')).display") == "none"
     # a long table breaks between its rows
     assert browser.js("getComputedStyle(document.querySelector('table')).breakInside") == "auto"
-    browser.media()
-    browser.size(360, 740, phone=True)
-    for path in PAGES:
-        browser.open(f"{site.base}{path}")
-        assert browser.js("document.documentElement.scrollWidth") <= 360, path
+    for width, media in ((1280, ""), (800, "print"), (360, "")):
+        browser.media(media)
+        browser.size(width, 740, phone=width == 360)
+        for path in PAGES:
+            browser.open(f"{site.base}{path}")
+            assert browser.js("document.documentElement.scrollWidth") <= width, path
     browser.open(f"{site.base}/queue")
     for head in (
         "Class",
