@@ -108,7 +108,7 @@ def _list(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     rows = [found[name] for name in names or found]
     if args.json:
         for row in rows:
-            times = {k: maybe_utc(row[k]) for k in ("next", "last")}
+            times = {k: maybe_utc(row[k]) for k in ("next", "last", "paused_until")}
             print(render.json_line({**row, **times}))
         return 0
     table = []

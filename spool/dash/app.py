@@ -24,7 +24,7 @@ from starlette.responses import (
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from spool import layout
+from spool import layout, look
 from spool.dash import forms, pages
 from spool.dash.guard import form_token, same
 from spool.errors import NoSuchTask, Refused, SpoolError, TimedOut
@@ -46,7 +46,8 @@ UTF8 = 4  # bytes of the longest character
 LONGEST = 1 << 20  # bytes of a form
 GLANCE = 2.0  # seconds that an answer is waited for
 COUNTING = 0.15  # seconds in which the tasks that a form is about are counted
-MOST = 1000  # of them that are named
+MOST = 1000  # of them whose ids are told
+FEW = 10  # of them that are told by name, without a click
 NOTES = 100  # words about what came of a form, kept until they are read
 
 
@@ -89,22 +90,30 @@ class Dash:
                 Route("/nodes", page("nodes", lambda source, _: pages.nodes(source))),
                 Route("/changes", self.changes),
                 Route("/act", self.act, methods=["POST"]),
+                Route("/act", lambda _: RedirectResponse("/", 303), methods=["GET"]),  # read again
                 Mount("/static", StaticFiles(directory=static)),
             ],
             exception_handlers={404: self.missing},
         )
 
     def render(
-        self, name: str, request: Request, status: int = 200, *, version: int | None = None, **values: Any
+        self,
+        name: str,
+        request: Request,
+        status: int = 200,
+        *,
+        version: int | None = None,
+        back: str | None = None,
+        **values: Any,
     ) -> Response:
-        """A page; `version`: of the picture when its values were looked up."""
+        """A page; `version`: of the picture its values are of. `back`: where its forms lead."""
         self.source.asked()
         note = self._notes.pop(request.query_params.get("said", ""), None)
         query = [(k, v) for k, v in request.query_params.multi_items() if k != "said"]
-        here = request.url.path + (f"?{urlencode(query)}" if query else "")
+        back = back or request.url.path + (f"?{urlencode(query)}" if query else "")
         made = self.templates.get_template(f"{name}.html").render(
             **pages.head(self.source), page=name, allow=self.allow, form_token=self.form_token, note=note,
-            here=here, version=self.source.version if version is None else version, **values,
+            back=back, version=self.source.version if version is None else version, **values,
         )  # fmt: skip
         return HTMLResponse(made, status)
 
@@ -190,25 +199,32 @@ class Dash:
         return await run_in_threadpool(self._act, request, form)
 
     def _act(self, request: Request, form: dict[str, str]) -> Response:
-        if not same(form.get("form_token", ""), self.form_token):
-            return self.render(
-                "trouble", request, 403, said="This form is out of date: load the page again."
-            )
-        if not self.allow:
-            said = "These pages only show. `spool dash --allow-actions` makes them change things too."
-            return self.render("trouble", request, 403, said=said)
         back = form.get("back", "/")
         back = back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/"
+        if not same(form.get("form_token", ""), self.form_token):
+            said = "This form is out of date: load the page again."
+            return self.render("trouble", request, 403, back=back, said=said)
+        if not self.allow:
+            said = "These pages only show. `spool dash --allow-actions` makes them change things too."
+            return self.render("trouble", request, 403, back=back, said=said)
         try:
             action = forms.action(form)
             if forms.asks(form):
                 meant, whole = self._meant(action)
+                named = self._named(meant or [])
                 return self.render(
-                    "sure", request, action=action, form=form, meant=meant, whole=whole, back=back
+                    "sure",
+                    request,
+                    action=action,
+                    form=form,
+                    meant=meant,
+                    named=named,
+                    whole=whole,
+                    back=back,
                 )
             said = self._do(action)
         except SpoolError as problem:
-            return self.render("trouble", request, 400, said=str(problem))
+            return self.render("trouble", request, 400, back=back, said=str(problem))
         if len(self._notes) > NOTES:
             self._notes.clear()
         name = secrets.token_urlsafe(8)
@@ -232,6 +248,17 @@ class Dash:
             if len(found) > MOST or time.monotonic() > end:
                 return found[:MOST], False
         return found, True
+
+    def _named(self, ids: list[str]) -> list[tuple[str, str]]:
+        """(id, task name) of the tasks of a question, where they are few; no name: it is not known."""
+        found = []
+        for task_id in ids if len(ids) <= FEW else ():
+            try:
+                name = look.read_task(self.source.spool.disk, layout.own_copy(task_id)).task
+            except (OSError, SpoolError, ValueError):
+                name = ""  # not taken in yet, damaged, or no task
+            found.append((task_id, name))
+        return found
 
     def _do(self, action: dict[str, Any]) -> str:
         verb = action["action"]

@@ -12,7 +12,7 @@ from spool.daemons import last_seen, start_hint
 from spool.dash import plots
 from spool.dash.flows import RANGES, clocks, flow
 from spool.dash.plots import Frame, Series
-from spool.errors import NoSuchTask, SpoolError
+from spool.errors import Invalid, NoSuchTask, SpoolError
 from spool.gated import sentence
 from spool.heldback import HeldBack, of_all
 from spool.journal import Filter
@@ -133,16 +133,18 @@ def queue(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def tasks(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
-    """The tasks of a state but pending."""
+    """The tasks of a state but pending. Raises Invalid where it is none."""
+    choices = [s for s in layout.STATES if s != layout.PENDING]
     state = query.get("state", layout.RUNNING)
-    state = state if state in layout.STATES and state != layout.PENDING else layout.RUNNING
+    if state not in choices:
+        raise Invalid("state", state, f"must be one of {', '.join(choices)}; what waits is in the queue")
     wanted = query.get("task", "").strip()
     rows, age = source.list(
         (state, wanted), lambda disk: lists.told(disk, lists.newest(disk, state, MANY, wanted))
     )
     found = {str(row["id"]): source.moment.run(row) for row in source.moment.running}
     return {"state": state, "wanted": wanted, "rows": rows, "age": age, "many": MANY, "running": found,
-            "held": HELD, "choices": [s for s in layout.STATES if s != layout.PENDING]}  # fmt: skip
+            "held": HELD, "choices": choices}  # fmt: skip
 
 
 def task(source: Source, task_id: str) -> dict[str, Any]:
@@ -230,8 +232,8 @@ def _schedules(disk: Disk, now: int) -> dict[str, Any]:
         known = recurring.settings_of(disk)
     except SpoolError as problem:
         return {"problem": str(problem), "rows": [], "days": [], "often": []}
-    days, often = recurring.calendar(known, now)
     rows = list(recurring.rows(disk, known, now))
+    days, often = recurring.calendar(known, now, rows)
     return {"problem": "", "rows": rows, "days": days, "often": often}
 
 

@@ -18,7 +18,7 @@ from spool.schedule import occurrences as instants
 from spool.times import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from spool.disk import Disk
     from spool.settings import Settings
@@ -37,10 +37,11 @@ def settings_of(disk: Disk) -> Settings:
 def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
     """Each schedule: name, every, timezone, task, next, last (us UTC or None), id, state, paused.
 
-    `id` and `state` are those of the task that its last time has made; `problem`: why nothing is made.
+    `paused_until`: us UTC, None where the pause has no end, or there is none. `id` and `state` are
+    those of the task that its last time has made; `problem`: why nothing is made.
     """
     marks = occurrences.marks(disk)
-    scopes = [row["task"][1:] for row in daemons.pauses(disk) if (row.get("task") or "")[:1] == "@"]
+    pauses = [row for row in daemons.pauses(disk) if (row["task"] or "")[:1] == "@"]
     for schedule in known.recurring:
         mark = marks.get(schedule.name)
         last = mark.last if mark else None
@@ -59,7 +60,7 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
             "last": last,
             "id": task_id,
             "state": None if place is None else place.state,
-            "paused": any(matches(scope, schedule.name) for scope in scopes),
+            **_paused(pauses, schedule.name, now),
             "problem": None,
         }
     tables = daemons.read_schedules(disk)
@@ -67,8 +68,13 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
         table = tables[name] if isinstance(tables.get(name), dict) else {}
         told = {key: str(table.get(key) or "") for key in ("every", "timezone", "task")}
         no = dict.fromkeys(("next", "last", "id", "state"))
-        paused = any(matches(scope, name) for scope in scopes)
-        yield {"name": name, **told, **no, "paused": paused, "problem": why}
+        yield {"name": name, **told, **no, **_paused(pauses, name, now), "problem": why}
+
+
+def _paused(pauses: list[dict[str, Any]], name: str, now: int) -> dict[str, Any]:
+    ends = [row["until"] for row in pauses if matches(row["task"][1:], name)]
+    ends = [end for end in ends if end is None or end > now]  # nobody may be there to remove it
+    return {"paused": bool(ends), "paused_until": None if None in ends else max(ends, default=None)}
 
 
 def broken(disk: Disk, known: Settings) -> dict[str, str]:
@@ -78,11 +84,12 @@ def broken(disk: Disk, known: Settings) -> dict[str, str]:
 
 
 def calendar(
-    known: Settings, now: int
+    known: Settings, now: int, rows: Iterable[dict[str, Any]] = ()
 ) -> tuple[list[tuple[str, list[tuple[str, list[str]]]]], list[str]]:
     """([(day, [(schedule, its times of that day)])], those that come too often for it).
 
-    Days and times are the user's own; each day begins with what comes first.
+    Days and times are the user's own; each day begins with what comes first. `rows`: of the same
+    schedules, of which some are paused: their times are those after it.
     """
     zone = zone_of("")
     today = datetime.fromtimestamp(now // SECOND, zone).date()
@@ -91,8 +98,10 @@ def calendar(
     end = int(midnight.timestamp()) * SECOND
     often: list[str] = []
     found: list[tuple[int, str]] = []
+    paused = {row["name"]: row["paused_until"] or end for row in rows if row["paused"]}
     for schedule in known.recurring:
-        times = instants(schedule.every, occurrences.zone(schedule, known), now)
+        after = paused.get(schedule.name, now)
+        times = instants(schedule.every, occurrences.zone(schedule, known), after)
         mine = list(islice(takewhile(end.__gt__, times), OFTEN + 1))
         if len(mine) > OFTEN:
             often.append(schedule.name)

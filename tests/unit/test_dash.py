@@ -318,12 +318,29 @@ def test_a_form_leads_back_to_a_page_of_ours_alone(open_site: Site) -> None:
         assert found.headers["location"].startswith("/?said="), back
 
 
+def test_a_form_beside_a_question_leads_back_to_where_that_does(open_site: Site) -> None:
+    pause = {"kind": "pause", "task": "a.*", "node": None, "who": "ann", "why": None}
+    open_site.source.moment.status["pauses"] = [pause]
+    for form in ({"action": "pause"}, {"action": "none"}, {"form_token": "old"}):
+        asked = open_site.post(back="/errors?span=7d", **form).body
+        assert asked.count('name="back" value="/errors?span=7d"') >= 1, form
+        assert 'value="/act"' not in asked
+    assert open_site.ask("/act").headers["location"] == "/"
+
+
+def test_a_state_that_is_none_is_refused(site: Site) -> None:
+    assert site.ask("/tasks?state=evil").status == 400
+    assert "what waits is in the queue" in site.ask("/tasks?state=pending").body
+
+
 def test_what_cannot_be_taken_back_is_asked_about(root: Path, open_site: Site) -> None:
     task_id = new_id()
     asked = open_site.post(action="cancel", ids=task_id)
     assert asked.status == 200
     assert task_id in asked.body
     assert dropped(root) == []
+    take_in(root, known := new_id(), "mail.send")
+    assert f'<b>mail.send</b> <a href="/task/{known}">' in open_site.post(action="cancel", ids=known).body
     open_site.post(action="cancel", ids=task_id, sure="1", why="so")
     assert dropped(root) == [{"action": "cancel", "ids": [task_id], "why": "so"}]
 

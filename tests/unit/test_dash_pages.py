@@ -119,6 +119,29 @@ def test_the_calendar_has_each_time_on_its_day(monkeypatch: pytest.MonkeyPatch, 
     assert often == ["sweep"]
 
 
+def test_what_is_paused_does_not_come_before_its_pause_ends(
+    monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    (root / "spool.toml").write_text(SCHEDULES)
+    rows = [("@nightly", NOON + 3 * DAY_US), ("@rates", None), ("@sweep", NOON - 1)]
+    row: dict[str, Any] = {"kind": "pause", "who": "ann", "why": None}
+    pauses = [{**row, "task": task, "until": until} for task, until in rows]
+    (root / "nodes" / "pauses.json").write_text(json.dumps(pauses))
+    with Spool(root) as spool:
+        known = recurring.settings_of(spool.disk)
+        found = list(recurring.rows(spool.disk, known, NOON))
+    assert [(row["paused"], row["paused_until"]) for row in found] == [
+        (True, NOON + 3 * DAY_US), (True, None), (False, None)
+    ]  # fmt: skip
+    days, often = recurring.calendar(known, NOON, found)
+    assert [items for _, items in days] == [[]] * 4 + [[("nightly", ["01:30"])]] * 3
+    assert often == ["sweep"]
+    pauses[0]["until"] = time.time_ns() // 1000 + 3 * DAY_US
+    (root / "nodes" / "pauses.json").write_text(json.dumps(pauses))
+    assert re.search(r"paused until \d{4}-\d\d-\d\d \d\d:\d\d ", text(Site(root), "/schedule"))
+
+
 def test_a_list_is_made_of_the_time_it_is_asked_for(root: Path) -> None:
     source = Source(Spool(root))
     made: list[int] = []
@@ -189,7 +212,7 @@ def test_a_task_that_was_moved_is_found_without_a_look_at_all_names(
     said = json.dumps(line, separators=(",", ":")) + "\n"
     day.write_text(said * pages.LINES)  # why it waits is told however much was done to it
     site = Site(root.parent / "long")
-    monkeypatch.setattr(RealDisk, "slices", None)
+    monkeypatch.setattr(site.spool.disk, "slices", None)
     assert "(in " in site.ask(f"/task/{entry.id}").body
     client.close()
 
