@@ -1,14 +1,15 @@
 """A verb on all tasks that match, and a replay: a slice at a time, so that the queue keeps moving.
 
 The action stays in incoming/ until all are done: after a crash it is carried out again, and finds
-those that are left. What came to its state after the action was dropped is not meant.
+those that are left. What was submitted after the action was dropped is not meant, and what it has
+put in its place itself does not come round again.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from spool.actions import Move as MoveRequest
 from spool.actions import Replay, Verb
@@ -19,7 +20,7 @@ from spoold.core.submit import take_in
 from spoold.core.values import Ask, Drop, FreeKeys, Note, Seek, Seeking, TakeKeys
 
 if TYPE_CHECKING:
-    from spool.names import Entry
+    from spool.place import Place
     from spoold.core.state import State
     from spoold.core.values import Action, Arrived, Looked, Matched, Now, Refuse
 
@@ -72,7 +73,7 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
         return []
     out: list[Action] = []
     for task_id, place in event.found.items():
-        gone = place is None or not _meant(request, place.entry, source.ctime)
+        gone = place is None or not _meant(request, place, source.ctime, now)
         if gone and task_id not in state.runs:
             continue
         try:
@@ -135,11 +136,15 @@ def _takes(state: str, request: Bulk) -> bool:
     return kind_of(request) in table.TABLE[state]
 
 
-def _meant(request: Verb | MoveRequest, entry: Entry, dropped: int) -> bool:
-    """Not what this action, or somebody after it, has put there: it would go round in circles."""
-    if isinstance(request, MoveRequest):
-        return request.front is None or entry.front != request.front or entry.time <= dropped
-    return request.kind != "retry" or entry.time <= dropped
+def _meant(request: Verb | MoveRequest, place: Place, dropped: int, now: Now) -> bool:
+    """Not what came later, nor what this action has moved: it would go round in circles."""
+    entry = place.entry
+    if dropped < place.task.submitted_at <= now.wall:  # later, and not by a clock that was ahead
+        return False
+    if not isinstance(request, MoveRequest) or entry.time <= dropped:
+        return True
+    after = verbs.moved(request, entry, now)
+    return (after if request.at is not None else replace(after, time=entry.time)) != entry
 
 
 def _note(found: Seeking, event: Matched) -> dict[str, Any]:

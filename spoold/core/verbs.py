@@ -432,9 +432,16 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
 
 
 def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], now: Now) -> Move:
-    entry = place.entry
     if place.state == table.PENDING:
-        state.discard(entry)
+        state.discard(place.entry)
+    entry = moved(request, place.entry, now)
+    if place.state == table.PENDING:
+        state.insert(entry, now.wall)
+    return moves.made("move", entry, place.state, place.path, note=_note(place.task, by=by))
+
+
+def moved(request: MoveRequest, entry: Entry, now: Now) -> Entry:
+    """What a `move` makes of an entry."""
     if request.priority is not None:
         entry = replace(entry, prio=request.priority, base=request.priority)
     if request.at is not None:
@@ -445,9 +452,7 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
         entry = replace(entry, front=request.front)
         if request.at is None and entry.time <= now.wall:
             entry = replace(entry, time=now.wall)  # the latest to the front, or to the back
-    if place.state == table.PENDING:
-        state.insert(entry, now.wall)
-    return moves.made("move", entry, place.state, place.path, note=_note(place.task, by=by))
+    return entry
 
 
 def _note(task: Task, **facts: Any) -> dict[str, Any]:

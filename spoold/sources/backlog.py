@@ -117,6 +117,8 @@ def _sought(disk: Disk, seek: Seek) -> Iterator[Matched]:
     if isinstance(request, Replay):
         yield from replays.Sought(disk, seek.source, request, seek.settings).tasks()
     if isinstance(request, Verb | Move) and request.match is not None:
+        again = kind_of(request) == "retry"
         for paths in match.find(disk, kind_of(request), request.match):
-            yield Matched(seek.source, paths)
+            meant = replays.not_since(disk, paths, seek.source.ctime) if again else paths
+            yield Matched(seek.source, meant)
     yield Matched(seek.source, {}, done=True)

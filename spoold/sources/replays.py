@@ -9,7 +9,6 @@ from spool.disk import Missing, Unreadable
 from spool.look import DAMAGED
 from spool.names import id_time
 from spool.replay import again, new_id
-from spool.times import format_utc
 from spoold.core.values import Matched
 from spoold.spared import spare
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from spool.actions import Replay
     from spool.disk import Disk
-    from spool.names import Entry
     from spool.owncopy import Task
     from spool.requests import Match
     from spool.settings import Settings
@@ -50,7 +48,7 @@ class Sought:
                 yield from self._new(found, tuple(denied))
             return
         for paths in match.find(disk, "replay", request.match):
-            yield from self._new(self._others(_ended(disk, paths, dropped)))
+            yield from self._new(self._others(_ended(disk, not_since(disk, paths, dropped), dropped)))
         for path in packs.packs(disk):
             yield from self._new(self._others(_packed(disk, path, request.match)))
 
@@ -104,8 +102,8 @@ class Sought:
             return match.packed(wanted, packed)
         entry = look.entry_at(path)
         meant = path.partition("/")[0] in match.states("replay", wanted) and match.keeps(wanted, entry)
-        ended = meant and _had_ended(self.disk, entry, self.source.ctime)
-        return ended and match.opened(self.disk, wanted, entry, path)
+        ended = meant and not_since(self.disk, {old: path}, self.source.ctime)
+        return bool(ended) and match.opened(self.disk, wanted, entry, path)
 
 
 def _lost(disk: Disk, task: Task) -> str | None:
@@ -139,25 +137,34 @@ def _named(disk: Disk, ids: tuple[str, ...]) -> tuple[list[Task], list[str]]:
     return found, denied
 
 
-def _ended(disk: Disk, paths: dict[str, str], dropped: int) -> Iterator[Task]:
-    """Tasks at these paths that had ended by the drop."""
-    for path in paths.values():
-        if not _had_ended(disk, look.entry_at(path), dropped):
-            continue
+def not_since(disk: Disk, paths: dict[str, str], dropped: int) -> dict[str, str]:
+    """Without what became due after the drop of a retry or a replay, and then came to its state.
+
+    It may have been due because of it, and would be found again and again.
+    """
+    found: dict[str, str] = {}
+    for task_id, path in paths.items():
+        time = look.entry_at(path).time
         try:
-            yield look.read_task(disk, path)
+            if time <= dropped or ((info := disk.info(path)) is not None and info.ctime_us < time):
+                found[task_id] = path
+        except Unreadable as problem:
+            spare(problem)
+    return found
+
+
+def _ended(disk: Disk, paths: dict[str, str], dropped: int) -> Iterator[Task]:
+    """Tasks at these paths that were submitted by the drop."""
+    for path in paths.values():
+        try:
+            task = look.read_task(disk, path)
         except Unreadable as problem:
             spare(problem)
         except (*DAMAGED, Missing):
             continue  # gone, or damaged: quarantined when somebody asks for it by its id
-
-
-def _had_ended(disk: Disk, entry: Entry, moment: int) -> bool:
-    """Whether a task was due by then, or was cancelled or failed before its time."""
-    if entry.time < moment:
-        return True
-    last = look.last_record(disk, entry.id) or {}
-    return str(last.get("ended_at")) < format_utc(moment)
+        else:
+            if task.submitted_at <= dropped:
+                yield task
 
 
 def _packed(disk: Disk, path: str, wanted: Match) -> Iterator[Task]:

@@ -179,6 +179,77 @@ def test_a_bulk_verb_takes_its_filters_by_their_word(live: Make) -> None:
     assert [e.id for _, e in spool.entries("cancelled")] == [late]
 
 
+def test_what_was_put_aside_before_its_time_is_retried_by_what_it_is(live: Make) -> None:
+    spool = live(TOML)
+    for verb, state in (("cancel", "cancelled"), ("hold", "held")):
+        ids = [spool.submit("mail.send", at="+1d") for _ in range(3)]
+        spool.signal(signal.SIGSTOP)  # both are carried out in one go
+        spool.drop({"action": verb, "match": {"task": "mail.*"}})
+        spool.drop({"action": "retry", "match": {"state": state}})
+        spool.signal(signal.SIGCONT)
+        for task_id in ids:
+            spool.entry(task_id, "done")
+
+
+def test_what_is_cancelled_and_replayed_in_one_go_is_replayed(live: Make) -> None:
+    spool = live(REPLAYED)
+    old = spool.submit("mail.send", at="+1d")
+    spool.entry(old, "pending")
+    spool.signal(signal.SIGSTOP)
+    spool.drop({"action": "cancel", "match": {"task": "mail.*"}})
+    spool.drop({"action": "replay", "match": {"state": "cancelled"}})
+    spool.signal(signal.SIGCONT)
+    (line,) = until(lambda: replays(spool) or None, "it is submitted")
+    assert line["replay_of"] == old
+
+
+def test_what_is_submitted_after_a_verb_on_all_is_not_meant(live: Make) -> None:
+    spool = live(TOML)
+    old = spool.submit("mail.send", at="+1d")
+    spool.entry(old, "pending")
+    spool.signal(signal.SIGSTOP)
+    name = spool.drop({"action": "cancel", "match": {"task": "mail.*"}})
+    dropped = (spool.root / "incoming" / name).stat().st_ctime_ns // 1000
+    ticks = spool.notes / "tick"
+
+    def later() -> bool:
+        ticks.write_text("")
+        return ticks.stat().st_ctime_ns // 1000 > dropped
+
+    until(later, "the clock of the disk goes on")
+    new = spool.submit("mail.send", at="+1d")
+    spool.signal(signal.SIGCONT)
+    spool.entry(old, "cancelled")
+    (line,) = until(lambda: spool.journal("match") or None, "that was all")
+    assert line["changed"] == 1
+    spool.entry(new, "pending")
+
+
+def test_a_verb_on_all_changes_what_waits_for_its_time_too(live: Make) -> None:
+    spool = live(TOML)
+    ids = [spool.submit("mail.send", at="+1d") for _ in range(3)]
+    spool.do({"action": "move", "match": {"task": "mail.*"}, "priority": "low", "position": "back"})
+    for task_id in ids:
+        assert spool.entry(task_id, "pending").prio == "low"
+    spool.do({"action": "move", "match": {"task": "mail.*"}, "priority": "low", "position": "back"})
+    assert [line["changed"] for line in spool.journal("match")] == [3, 0]
+
+
+def test_a_retry_of_all_meets_none_twice_also_where_a_kill_cut_it_off(live: Make) -> None:
+    spool = live(TOML)
+    break_it(spool)
+    ids = fail(spool, 150)
+    name = spool.drop({"action": "retry", "match": {"task": "mail.*"}})
+    until(lambda: len(spool.journal("give_up")) > len(ids), "some have failed again")
+    spool.kill9()
+    spool.start()
+    spool.taken(name)
+    for task_id in ids:
+        spool.entry(task_id, "failed", where=lambda e: e.attempt > 1)
+    retried = [line["id"] for line in spool.journal("retry")]
+    assert sorted(retried) == sorted(ids)
+
+
 def test_a_verb_no_state_takes_is_refused_as_a_whole(live: Make) -> None:
     spool = live(TOML)
     name = spool.drop({"action": "retry", "match": {"state": "done"}})
