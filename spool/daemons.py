@@ -34,8 +34,8 @@ SILENCE = "silent for "
 def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
     """Node name -> its status file as spool(5) describes it, with `alive` (bool) added.
 
-    On a network file system it is alive by its heartbeat, elsewhere by its lock. `beat_at` (us UTC, by
-    the file server's clock) is the last heartbeat, `lease` (s) how long one stands for. The `state` of
+    It is alive by its heartbeat where it has a lease, and on a local disk by its lock as well. `beat_at`
+    (us UTC, by the file server's clock) is the last one, `lease` (s) how long one stands for. The `state` of
     one that is alive and has not written its file is what that comes to, as `silent for 3 min`.
     """
     beats = _beats(disk)
@@ -46,7 +46,8 @@ def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
         row = {**_object(disk, layout.status(node)), "node": node, **beats.get(node, {})}
         if not _is_time(row.get("written_at")):
             row.pop("written_at", None)
-        row["alive"] = _is_fresh(row) if shared else alive(root, node)
+        beats_on = _is_fresh(row) if shared or row.get("lease") else True
+        row["alive"] = beats_on and (shared or alive(root, node))
         if row["alive"]:
             row["state"] = _unheard(disk, row, None if shared else layout.lock(node)) or row.get("state")
         found[node] = row
@@ -106,14 +107,12 @@ def known_time(disk: Disk, now: int) -> int | None:
 def any_alive(disk: Disk, root: str) -> bool:
     """Whether any daemon serves this spool, for all that who asks may see: True where he may not look."""
     try:
-        if is_network(root):
-            return any(_is_fresh(beat) for beat in _beats(disk).values())
-        names = disk.names(layout.NODES)
+        disk.names(layout.NODES)
+        return any(row["alive"] for row in nodes(disk, root).values())
     except PermissionError:  # who may drop tasks need not be one who may look
         return True
     except Missing:
         return False
-    return any(alive(root, node) for node in layout.locked(names))
 
 
 def start_hint(root: str, units: tuple[str, ...] = UNITS, systemd: str = "/run/systemd/system") -> str:

@@ -77,7 +77,11 @@ def _not_now(spool: Spool) -> str | None:
     """Why what is there now is not what it will be."""
     from spool import daemons, machine, redolog
 
-    alive = [name for name, node in daemons.nodes(spool.disk, spool.path).items() if node["alive"]]
+    alive = [
+        name
+        for name, node in daemons.nodes(spool.disk, spool.path).items()
+        if node["alive"] or daemons.alive(spool.path, name)  # frozen, it may go on at any moment
+    ]
     if alive:  # what it is changing would look damaged
         return f"spoold is alive (node {', '.join(alive)}); stop it first, or look only, with --force"
     log = redolog.read(spool.disk)

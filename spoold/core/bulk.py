@@ -73,8 +73,11 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
         return []
     out: list[Action] = []
     for task_id, place in event.found.items():
-        gone = place is None or not _meant(request, place, source.ctime, now)
-        if gone and task_id not in state.runs:
+        if place is None:
+            meant = task_id in state.runs  # under another name by now
+        else:
+            meant = _meant(request, place, source.ctime, now)
+        if not meant:
             continue
         try:
             out += verbs.on_one(state, request, task_id, place, source, now)

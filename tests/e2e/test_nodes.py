@@ -236,6 +236,25 @@ def test_nodes_are_shown_to_people_and_programs(
         assert daemons.any_alive(spool.disk, spool.path)
 
 
+def test_a_frozen_node_is_shown_as_dead_from_when_the_others_take_it_for_that(
+    spool_at: Callable[[str], Live], node: Callable[..., Node], capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = spool_at(LEASE)
+    one = node(live, "one")
+    with Spool(str(live.root)) as spool:
+        one.process.send_signal(signal.SIGSTOP)
+        assert daemons.any_alive(spool.disk, spool.path)
+        until(lambda: not daemons.any_alive(spool.disk, spool.path), "its lease is over")
+        assert daemons.alive(spool.path, "one"), "it holds its lock"
+        node(live, "two")
+        until(lambda: "one" not in beats(live), "two has seen to what it left")
+        rows = daemons.nodes(spool.disk, spool.path)
+        assert {name: row["alive"] for name, row in rows.items()} == {"one": False, "two": True}
+    assert main(["--spool", str(live.root), "fsck"]) != 0
+    assert "spoold is alive (node one, two)" in capsys.readouterr().err
+    one.process.send_signal(signal.SIGCONT)
+
+
 def test_failures_on_several_nodes_are_one_group_and_what_is_said_of_it_holds_on_all(
     spool_at: Callable[[str], Live], node: Callable[..., Node]
 ) -> None:
