@@ -34,9 +34,10 @@ SILENCE = "silent for "
 def nodes(disk: Disk, root: str) -> dict[str, dict[str, Any]]:
     """Node name -> its status file as spool(5) describes it, with `alive` (bool) added.
 
-    It is alive by its heartbeat where it has a lease, and on a local disk by its lock as well. `beat_at`
-    (us UTC, by the file server's clock) is the last one, `lease` (s) how long one stands for. The `state` of
-    one that is alive and has not written its file is what that comes to, as `silent for 3 min`.
+    It is alive by its heartbeat where it has a lease, and on a local disk by its lock as well.
+    `beat_at` (us UTC, by the file server's clock) is the last one, `lease` (s) how long one stands for.
+    The `state` of one that is alive and has not written its file is what that comes to, as
+    `silent for 3 min`.
     """
     beats = _beats(disk)
     shared = is_network(root)

@@ -69,7 +69,7 @@ def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
     well = not absent
     if absent and is_shared:
         return  # who may do what is told when all of it is there
-    for check in modes.check(root, is_shared=is_shared, fix=fix):
+    for check in modes.check(root, is_shared=is_shared, fix=fix, deep=True):
         well = well and check.level == OK
         yield check
     if is_shared:

@@ -24,16 +24,27 @@ from spool.probes import BAD, OK, WARN, Check
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+FIX = "spool doctor --fix, as root"
 BOXES = (layout.INCOMING, layout.TMP)
+STATE = tuple(name for name in (*layout.TREE, *layout.MADE_WHEN_NEEDED) if name not in BOXES)
+OF_NODES = (layout.RUNNING, layout.JOURNAL, layout.NODES)  # a directory for each node, or a few
+OF_DAYS = (
+    layout.PENDING, *layout.ENDED, layout.ATTEMPTS, layout.IDS, layout.LOGS, layout.REJECTED,
+    layout.CHECKPOINTS, layout.FILES,
+)  # fmt: skip
 
 
 class Want(Struct, frozen=True, kw_only=True):
-    """A place: its mode, the most and the least that will do, who must own it (None: anybody)."""
+    """A place: its mode, the most and the least that will do, who must own it (None: anybody).
+
+    `gid`: the group that may look, where any may.
+    """
 
     mode: int
     most: int
     least: int
     uid: int | None
+    gid: int | None = None
 
 
 def private(uid: int) -> dict[str, Want]:
@@ -45,15 +56,15 @@ def private(uid: int) -> dict[str, Want]:
     return {**dict.fromkeys(folders, folder), **dict.fromkeys(files, file)}
 
 
-def shared(uid: int | None) -> dict[str, Want]:
-    """A spool of several writers, served by `uid`. Groups are what they are: who is in them decides."""
-    state = Want(mode=0o2750, most=0o2750, least=0o700, uid=uid)
+def shared(uid: int | None, gid: int | None = None) -> dict[str, Want]:
+    """A spool of several writers, served by `uid` and read by the group `gid`."""
+    state = Want(mode=0o2750, most=0o2750, least=0o700, uid=uid, gid=gid)
     box = Want(mode=0o3770, most=0o3770, least=0o1730, uid=uid)
     return {
         "": Want(mode=0o755, most=0o755, least=0o711, uid=0),
-        **dict.fromkeys((*layout.TREE, *layout.MADE_WHEN_NEEDED), state),
+        **dict.fromkeys(STATE, state),
         **dict.fromkeys(BOXES, box),
-        layout.OUTBOX: Want(mode=0o2751, most=0o2755, least=0o711, uid=uid),
+        layout.OUTBOX: Want(mode=0o2751, most=0o2755, least=0o711, uid=uid, gid=gid),
         layout.WRITERS: Want(mode=0o751, most=0o755, least=0o751, uid=0),
         layout.FORMAT: Want(mode=0o644, most=0o644, least=0o444, uid=0),
         layout.SETTINGS: Want(mode=0o640, most=0o644, least=0o440, uid=0),
@@ -77,15 +88,28 @@ def serving(root: str, *, is_shared: bool) -> int:
     return max(known, key=known.__getitem__, default=0)
 
 
-def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:
-    """What is not as it should be; with `fix` it is mended where this process may."""
+def readers(root: str) -> int | None:
+    """The group that may look at a shared spool, as most of its directories say."""
+    known: Counter[int] = Counter()
+    for name in STATE:
+        with suppress(OSError):
+            known[os.lstat(os.path.join(root, name)).st_gid] += 1
+    return max(known, key=known.__getitem__, default=None)
+
+
+def check(root: str, *, is_shared: bool, fix: bool = False, deep: bool = False) -> Iterator[Check]:
+    """What is not as it should be; with `fix` it is mended where this process may.
+
+    `deep`: of a shared spool also the directories of each day.
+    """
     top = os.stat(root)
     whose = serving(root, is_shared=is_shared)
     if is_shared and whose == 0:
         what = f"all of {root} belongs to root: spoold must have a user of its own"
         remedy = f"spool init --system --owner USER {shlex.quote(root)}, then spool doctor --fix"
         yield Check(BAD, what, remedy)
-    for name, want in (shared(whose or None) if is_shared else private(whose)).items():
+    wanted = shared(whose or None, readers(root)) if is_shared else private(whose)
+    for name, want in wanted.items():
         path = os.path.join(root, name).rstrip("/")
         try:
             found = os.lstat(path)
@@ -96,6 +120,9 @@ def check(root: str, *, is_shared: bool, fix: bool = False) -> Iterator[Check]:
             what = f"{path} is on another file system: a task cannot be renamed into it"
             yield Check(BAD, what, "keep the whole spool on one file system")
     if is_shared:
+        for path in _below(root, deep=deep):
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                yield from _place(path, os.lstat(path), wanted[layout.PENDING], grave=True, fix=fix)
         yield from _boxes(root, whose)
         yield from _writers(root, fix=fix)
         yield from _outboxes(root, whose, fix=fix)
@@ -127,8 +154,16 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
             yield Check(OK, f"{path} belonged to uid {found.st_uid}, now to uid {want.uid}")
         else:
             what = f"{path} belongs to uid {found.st_uid}, not to uid {want.uid}"
-            yield Check(BAD, what, f"chown {want.uid} {shlex.quote(path)}")
+            yield Check(BAD, what, f"chown {want.uid} {shlex.quote(path)}, or {FIX}")
     mode = stat.S_IMODE(found.st_mode)
+    if want.gid not in (None, found.st_gid) and mode & 0o070:
+        group = _name_of(found.st_gid)
+        if fix and os.geteuid() == 0:
+            _by_descriptor(path, lambda place: os.chown(place, -1, want.gid or 0))
+            yield Check(OK, f"{path} had group {group}, now {_name_of(want.gid or 0)}")
+        else:
+            what = f"{path} has group {group}, not {_name_of(want.gid or 0)}, which may look"
+            yield Check(BAD, what, f"chgrp {want.gid} {shlex.quote(path)}, or {FIX}")
     if not mode & ~want.most and not want.least & ~mode:
         return
     if fix and os.geteuid() in (0, found.st_uid):
@@ -148,6 +183,23 @@ def _by_descriptor(path: str, change: Callable[[str], None]) -> None:
             change(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
+
+
+def _below(root: str, *, deep: bool) -> Iterator[str]:
+    """The directories in those of the state."""
+    for name in (*OF_NODES, *(OF_DAYS if deep else ())):
+        for path in _folders(os.path.join(root, name)):
+            yield path
+            if name == layout.PENDING:
+                yield from _folders(path)
+
+
+def _folders(place: str) -> list[str]:
+    try:
+        with os.scandir(place) as found:
+            return sorted(one.path for one in found if one.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, PermissionError):
+        return []
 
 
 def _boxes(root: str, whose: int) -> Iterator[Check]:

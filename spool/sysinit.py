@@ -63,7 +63,7 @@ def found_users(path: str) -> Users:
         uid=modes.serving(path, is_shared=True),
         gid=os.lstat(os.path.join(path, layout.SETTINGS)).st_gid,
         submit=named[0] if named else os.lstat(box).st_gid,
-        read=os.lstat(os.path.join(path, layout.PENDING)).st_gid,
+        read=modes.readers(path) or 0,
     )
 
 

@@ -73,11 +73,9 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
         return []
     out: list[Action] = []
     for task_id, place in event.found.items():
-        if place is None:
-            meant = task_id in state.runs  # under another name by now
-        else:
-            meant = _meant(request, place, source.ctime, now)
-        if not meant:
+        if place is None and task_id not in state.runs:
+            continue
+        if place is not None and not _meant(request, place, source.ctime, now):
             continue
         try:
             out += verbs.on_one(state, request, task_id, place, source, now)

@@ -399,6 +399,7 @@ for what in (lambda: os.listdir(f"{root}/incoming"), lambda: os.unlink(f"{root}/
         ("incoming", 0o2770, SPOOLD, "incoming has mode 2770, not 3770"),
         ("done", 0o2770, SPOOLD, "done has mode 2770, not 2750"),
         ("done", 0o2750, ANN, f"done belongs to uid {ANN}, not to uid {SPOOLD}"),
+        ("journal/here", 0o2777, SPOOLD, "journal/here has mode 2777, not 2750"),
         ("", 0o777, 0, "spool has mode 0777, not 0755"),
         ("", 0o755, SPOOLD, f"spool belongs to uid {SPOOLD}, not to uid 0"),
         ("spool.toml", 0o640, SPOOLD, f"spool.toml belongs to uid {SPOOLD}, not to uid 0"),
@@ -410,6 +411,7 @@ def test_what_is_dangerous_is_not_served_until_it_is_mended(
 ) -> None:
     spool = made(NOTE)
     place = spool.root / path
+    place.exists() or place.mkdir()
     os.chown(place, owner, -1)
     place.chmod(mode)
     assert spool.once("--until-idle") == 77
@@ -426,6 +428,39 @@ def test_what_is_dangerous_is_not_served_until_it_is_mended(
     if path != "..":
         spool.run(0, *doctor(spool), "--fix")
         assert spool.once("--until-idle") == 0
+
+
+def test_a_group_that_is_not_the_readers_is_not_served_until_it_is_mended(made: Make) -> None:
+    spool = made(NOTE)
+    place = spool.root / "pending"
+    os.chown(place, -1, SUBMIT)
+    assert sysinit.found_users(str(spool.root)).read == READ
+    words = f"pending has group {SUBMIT}, not {READ}, which may look"
+    assert spool.once("--until-idle") == 77
+    assert words in spool.says()
+    spool.run(0, *doctor(spool), "--fix")
+    assert place.stat().st_gid == READ
+    assert spool.once("--until-idle") == 0
+
+
+def test_a_doctor_looks_at_the_directories_of_each_day_and_class_too(made: Make) -> None:
+    spool = made(NOTE)
+    day = spool.root / "pending" / "2026-01-02"
+    (day / "low").mkdir(parents=True)
+    for place in (day, day / "low"):
+        os.chown(place, SPOOLD, -1)
+        place.chmod(0o2777)
+    os.chown(day / "low", -1, SUBMIT)
+    told = [json.loads(line) for line in spool.run(0, *doctor(spool)).stdout.splitlines()]
+    bad = [row["what"].partition("pending/")[2] for row in told if row["level"] == "bad"]
+    assert bad == [
+        "2026-01-02 has mode 2777, not 2750",
+        f"2026-01-02/low has group {SUBMIT}, not {READ}, which may look",
+        "2026-01-02/low has mode 2777, not 2750",
+    ]
+    spool.run(0, *doctor(spool), "--fix")
+    mended = [(place.stat().st_mode & 0o7777, place.stat().st_gid) for place in (day, day / "low")]
+    assert mended == [(0o2750, READ)] * 2
 
 
 def doctor(spool: Shared) -> list[str]:
