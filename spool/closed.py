@@ -14,6 +14,8 @@ from spool.errors import NotAllowed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OURS = (layout.SETTINGS, layout.INCOMING, layout.TMP, layout.WRITERS)
+
 
 @contextmanager
 def telling(root: str) -> Iterator[None]:
@@ -50,9 +52,16 @@ def kept_out(root: str, problem: PermissionError) -> NotAllowed | None:
 
 
 def unread(root: str, top: str, path: str) -> NotAllowed:
-    """What to say of a path in the directory `top` of a spool that this user may not read."""
-    found = os.lstat(f"{root}/{top}")
-    who = f", group {_group(found.st_gid)} may" if found.st_mode & stat.S_IRGRP else ""
+    """What to say of a path in the directory `top` of a spool that this user may not read.
+
+    Not the group that is spoold's own: who is in it reads all that is dropped.
+    """
+    place = path
+    while place != root and not os.path.lexists(place):  # as it looks to who may not enter
+        place = os.path.dirname(place)
+    found = os.lstat(place)
+    may = found.st_mode & stat.S_IRGRP and top not in OURS
+    who = f", group {_group(found.st_gid)} may" if may else ""
     return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
 
 

@@ -162,8 +162,15 @@ def _refusal(
     task = run.task if run else place.task if place else None
     parent = state.parent_of(task) if task else None
     # Told under the task asked of first: the same whichever node says it, and whatever it still found.
-    asked = request.ids[0] if isinstance(request, Verb | MoveRequest) else request.id
+    asked = _asked(request) or id_of(source)
     return refuse(state, source, reason, parent, task.task if task else "unknown", asked)
+
+
+def _asked(request: Request) -> str | None:
+    """The task that an action is about, or the first of them."""
+    if isinstance(request, Verb | MoveRequest | Replay):
+        return next(iter(request.ids), None)
+    return request.id if isinstance(request, Ack | Fail | Extend | Progress) else None
 
 
 def forbidden(state: State, source: Source, request: Request, why: str) -> Refuse:
@@ -172,7 +179,11 @@ def forbidden(state: State, source: Source, request: Request, why: str) -> Refus
     action = kind_of(request)
     reason = {"field": "policy", "value": None, "rule": why, "action": action}
     if first is None:
-        return refuse(state, source, reason, None, "unknown", id_of(source))
+        asked = _asked(request)
+        run = state.runs.get(asked or "")
+        entry = run.entry if run else state.waiting.get(asked or "")
+        task = entry.task if entry else "unknown"
+        return refuse(state, source, reason, None, task, asked or id_of(source))
     return refuse(state, source, reason, first.notify, first.task, first.id or id_of(source))
 
 

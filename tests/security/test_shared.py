@@ -150,6 +150,8 @@ def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
     assert json.loads(shown.stdout)["state"] == "done"
     assert task_id in spool.spool(EVE, "history", groups=(READ,)).stdout
     assert spool.spool(EVE, "submit", "note", groups=(READ,)).returncode == 77
+    kept = spool.spool(EVE, "cron", "ls", groups=(READ,))
+    assert kept.stderr == f"spool: {spool.root}/spool.toml: uid {EVE} may not read it\n"
     no = spool.submitted(BOB, "shop.loud")
     spool.event("rejected", no)
     for verb in ("why", "wait", "show"):
@@ -174,7 +176,7 @@ def test_a_parent_reads_its_outbox_and_nobody_elses_and_answers_for_itself_alone
     read = (
         "from spool import Spool\nfor e in Spool(root).outbox('shop', follow=False): print(e.event, e.id)"
     )
-    assert f"uid {EVE} may not read it" in spool.script(EVE, read).stderr
+    assert f"uid {EVE} may not read it, group {SHOP} may" in spool.script(EVE, read).stderr
     forged = {"action": "ack", "id": task_id, "attempt": 1, "result": "forged"}
     spool.handed_in(BOB, "forged.json", forged)
     assert f'uid {BOB} ({BOB}): [policy."user:{BOB}"] does not allow answers for shop' in str(
@@ -231,6 +233,19 @@ def test_verbs_are_about_ones_own_tasks_unless_a_rule_makes_one_an_admin(live: M
     spool.event("cancelled", his[1])
     assert [line["by"] for line in spool.journal("cancel")] == [{"uid": ANN}, {"uid": EVE}]
     assert spool.entry(his[2], "pending")
+
+
+def test_a_verb_that_no_rule_allows_is_on_record_under_its_task(live: Make) -> None:
+    rules = RULES.replace("waiting = 3", 'waiting = 3\nverbs = ["cancel"]')
+    spool = live(NOTE.replace(RULES, rules))
+    his = spool.submitted(BOB, "note", "--at", "+1h")
+    spool.entry(his, "pending")
+    spool.handed_in(BOB, "b.json", {"action": "release", "ids": [his]})
+    assert "does not allow release (verbs)" in str(spool.refusal("b.json")["rule"])
+    (line,) = spool.journal("refuse")
+    assert (line["id"], line["task"]) == (his, "note")
+    spool.handed_in(BOB, "r.json", {"action": "replay", "ids": [his]})
+    assert spool.refusal("r.json")["id"] == his
 
 
 def test_who_may_not_look_is_not_told_that_nobody_serves(made: Make) -> None:
