@@ -199,6 +199,18 @@ class NotAllowed(SpoolError):
     exit_code = EX_NOPERM
 
 
+class NotListening(SpoolError):
+    """Nothing can listen at an address: choose another one."""
+
+    exit_code = EX_UNAVAILABLE
+
+
+def unlistened(given: str, problem: OSError) -> SpoolError:
+    """Why nothing listens at the address that was given."""
+    kind = NotAllowed if isinstance(problem, PermissionError) else NotListening
+    return kind(f"--listen {given}: {problem.strerror or problem}; choose another one")
+
+
 class Unprinted(SpoolError):
     """It is done, and could not be printed: do it no second time. Fields: done, why."""
 

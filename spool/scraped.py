@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
-from spool.errors import NotAllowed, SpoolError
+from spool.errors import SpoolError, unlistened
 from spool.safe import safe
 from spool.scrape import text
 
@@ -21,7 +21,7 @@ AT_ONCE = 16  # requests; more are hung up on
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one spool until the end of its `with`. NotAllowed where the address cannot be had."""
+    """Serves one spool until the end of its `with`. NotListening or NotAllowed."""
 
     daemon_threads = True
 
@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
         try:
             super().__init__((host, port), Answer)
         except OSError as problem:
-            raise NotAllowed(f"--listen {host}:{port}: {problem.strerror}; choose another one") from None
+            raise unlistened(f"{host}:{port}", problem) from None
 
     def process_request(self, request: object, client: object) -> None:
         """A thread for it, or none where there are enough."""

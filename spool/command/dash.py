@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
-from spool.errors import EX_UNAVAILABLE, NotAllowed
+from spool.errors import EX_UNAVAILABLE, unlistened
 
 if TYPE_CHECKING:
     import argparse
@@ -58,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         listening = serve.bound(where)
     except OSError as problem:
-        why = problem.strerror or problem
-        raise NotAllowed(f"--listen {args.listen}: {why}; choose another one") from None
+        raise unlistened(args.listen, problem) from None
     found = serve.url(where, listening, token)
     if args.json:
         from spool.command.render import json_line

@@ -186,7 +186,7 @@ def test_a_port_that_is_taken_is_an_error_in_a_line(spool_at: Make) -> None:
         done = subprocess.run(
             command(spool, "--listen", str(port)), capture_output=True, text=True, cwd=ROOT, check=False
         )
-    assert done.returncode == 77
+    assert done.returncode == 69
     assert (
         done.stderr == f"spool: --listen 127.0.0.1:{port}: Address already in use; choose another one\n"
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
 import time
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 from urllib.parse import urlencode
 
 import pytest
@@ -415,8 +417,21 @@ def test_a_socket_at_a_path_is_its_user_s_alone_and_a_stale_one_goes(tmp_path: P
 def test_a_path_that_no_socket_can_have_is_refused_with_the_reason(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["dash", "--spool", str(root), "--listen", f"unix:/tmp/{'x' * 200}"]) == 77
+    assert main(["dash", "--spool", str(root), "--listen", f"unix:/tmp/{'x' * 200}"]) == 69
     assert "path too long; choose another one" in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken_is_not_there_and_one_that_is_closed_is_not_allowed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = serve.bound(serve.Address(host="127.0.0.1"))
+    for given in (str(taken.getsockname()[1]), f"unix:{root}/none/sock"):
+        assert main(["dash", "--spool", str(root), "--listen", given]) == 69
+    taken.close()
+    closed = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(serve, "bound", Mock(side_effect=closed))
+    assert main(["dash", "--spool", str(root), "--listen", "80"]) == 77
+    assert "--listen 80: Permission denied; choose another one" in capsys.readouterr().err
 
 
 def test_a_token_is_kept_in_a_file_of_its_user_s_own(tmp_path: Path) -> None:
