@@ -335,27 +335,27 @@ class Spool(Control):
             self.disk.remove(f"{layout.OUTBOX}/{event.parent}/{event.name}")
 
     def status(self) -> dict[str, Any]:
-        """What goes on: spool, alive, nodes, counts, counted_at, complete, pauses, outboxes.
+        """What goes on: spool, alive, nodes, counts, oldest, counted_at, complete, pauses, outboxes.
 
         `nodes`: node name -> its status file, with `alive` added. `counts`: state (pending as
         pending/CLASS) -> number of tasks, counted by names; where there are more than 50,000, as a
         daemon has counted them at `counted_at` (RFC 3339, else None), and where none has, at least
-        so many: `complete` is False. `pauses`: rows, instants in us UTC. `outboxes`: parent ->
-        unread events.
+        so many: `complete` is False. `oldest`: id, task and at of what has been due the longest, or None.
+        `pauses`: rows, instants in us UTC. `outboxes`: parent -> unread events.
         """
         from spool import daemons, look
 
         with telling(self.path):
             found = daemons.nodes(self.disk, self.path)
-            standing, at, complete = self._standing(found)
-        counts = {layout.INCOMING: look.incoming(self.disk), **standing}
+            shape, counted = self._shape(found)
         return {
             "spool": self.path,
             "alive": any(node["alive"] for node in found.values()),
             "nodes": found,
-            "counts": counts,
-            "counted_at": at,
-            "complete": complete,
+            "counts": {layout.INCOMING: look.incoming(self.disk), **shape["counts"]},
+            "oldest": shape["oldest"],
+            "counted_at": shape["at"] if counted else None,
+            "complete": shape["complete"],
             "pauses": daemons.pauses(self.disk),
             "outboxes": daemons.unread(self.disk),
         }
@@ -367,16 +367,19 @@ class Spool(Control):
         Counted now by names; where there are more than 50,000 of them, as a daemon has counted them
         at `at`, and where none has, `complete` is False and only those that were looked at are told.
         """
-        with telling(self.path):
-            return self._shape()
+        from spool import daemons
 
-    def _shape(self) -> dict[str, Any]:
+        with telling(self.path):
+            return self._shape(daemons.nodes(self.disk, self.path))[0]
+
+    def _shape(self, nodes: Iterable[str]) -> tuple[dict[str, Any], bool]:
+        """The shape, and whether a daemon has counted it."""
         from spool import daemons, look
         from spool.shape import Shape
 
-        file = daemons.counted(self.disk, daemons.nodes(self.disk, self.path))
+        file = daemons.counted(self.disk, nodes)
         if file is not None and sum(file["counts"].values()) > look.MANY:
-            return {**file, "complete": True}
+            return {**file, "complete": True}, True
         found, complete = Shape(_now()), True
         for folder, names in look.batches(self.disk, (layout.PENDING,)):
             found.wait(folder, names)
@@ -384,22 +387,11 @@ class Spool(Control):
             if not complete:
                 break
         if not complete and file is not None:
-            return {**file, "complete": True}
+            return {**file, "complete": True}, True
         others, all_of_them = look.count(self.disk, look.PLACED, limit=look.MANY)
         for state, count in others.items():
             found.count(state, count)
-        return {**found.plain(), "complete": complete and all_of_them}
-
-    def _standing(self, nodes: Iterable[str]) -> tuple[dict[str, int], str | None, bool]:
-        """What stands where, since when that is known if it is too much to count, whether that is all."""
-        from spool import daemons, look
-
-        known = daemons.counted(self.disk, nodes)
-        if known is None or sum(known["counts"].values()) <= look.MANY:
-            found, complete = look.count(self.disk, limit=look.MANY)
-            if complete or known is None:
-                return found, None, complete
-        return known["counts"], known["at"], True
+        return {**found.plain(), "complete": complete and all_of_them}, False
 
 
 _ANYWHERE = {"move": {"priority": "low"}}  # a move must say where to

@@ -56,6 +56,8 @@ def _show(spool: Spool, *, json: bool) -> None:
 
 def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
     from spool import daemons
+    from spool.command import render
+    from spool.times import parse_utc
 
     counts = found["counts"]
     yield "spool", found["spool"]
@@ -63,6 +65,9 @@ def _facts(found: dict[str, Any], reasons: Why) -> Iterator[tuple[str, Any]]:
     classes = {k.partition("/")[2]: n for k, n in counts.items() if k.startswith("pending/")}
     waiting = ", ".join(f"{n} {prio}" for prio, n in classes.items() if n)
     yield "pending", f"{sum(classes.values())}{f' ({waiting})' if waiting else ''}"
+    if (oldest := found["oldest"]) is not None:
+        due = render.until(parse_utc(oldest["at"]), reasons.now)
+        yield "oldest", f"{oldest['id']} {oldest['task']} {due}"
     for state in ("running", "held", "done", "failed", "cancelled"):
         yield state, counts[state]
     yield "counted", found["counted_at"] if found["complete"] else UNCOUNTED

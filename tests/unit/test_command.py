@@ -1051,7 +1051,10 @@ def test_status_counts_and_says_that_nobody_serves(root: Path, say: Any) -> None
     assert "no spoold serves this spool" in lines["daemon"]
     assert lines["pending"].split(maxsplit=1)[1] == "4 (1 high, 2 medium, 1 low)"
     assert lines["unread"].endswith("shop 1")
-    assert json.loads(say("status", "--json")[1])["counts"]["held"] == 1
+    found = json.loads(say("status", "--json")[1])
+    assert found["counts"]["held"] == 1
+    assert found["oldest"] == json.loads(say("shape", "--json")[1])["oldest"]
+    assert lines["oldest"].split()[1:3] == [found["oldest"]["id"], found["oldest"]["task"]]
 
 
 def test_init_makes_a_spool_once(tmp_path: Path, say: Any) -> None:
@@ -1398,7 +1401,7 @@ def test_status_of_two_daemons_says_which_one_each_line_is_of() -> None:
     rows = {name: {**node, "held_back": [{"why": f"{name} is full", "ready": 1}]} for name in ("a", "b")}
     counts = {"incoming": 0, "pending/high": 0, **dict.fromkeys(layout.STATES, 0)}
     found: dict[str, Any] = {
-        "spool": "s", "alive": True, "nodes": rows, "counts": counts, "counted_at": None, "complete": True,
+        "spool": "s", "alive": True, "nodes": rows, "counts": counts, "counted_at": None, "complete": True, "oldest": None,
         "pauses": [], "outboxes": {},
     }  # fmt: skip
     told = [f"{k} {v}" for k, v in _facts(found, reasons) if k in ("on node", "held back")]
