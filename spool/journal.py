@@ -44,7 +44,7 @@ class Filter(Struct, frozen=True, kw_only=True):
 
     `ids`: of these tasks. `task`: a name or pattern. `state`: that led there. `event`: of this kind.
     `key`: of tasks with this key. `error`: failures of this fingerprint, or of all that begin so.
-    `writer`: the uid that asked.
+    `writer`: the uid that asked. `file`: the name of an action on all that match.
     """
 
     ids: frozenset[str] = frozenset()
@@ -55,6 +55,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     key: str | None = None
     error: str | None = None
     writer: int | None = None
+    file: str | None = None
     node: str | None = None
     since: int | None = None
     until: int | None = None
@@ -66,11 +67,7 @@ class Filter(Struct, frozen=True, kw_only=True):
             found.append(f'"{next(iter(self.ids))}"'.encode())
         if self.task is not None and "*" not in self.task:
             found.append(f'"task":"{self.task}"'.encode())
-        for name, value in (("to", self.state), ("event", self.event), ("parent", self.parent)):
-            if value is not None:
-                found.append(f'"{name}":"{value}"'.encode())
-        if self.key is not None:
-            found.append(orjson.dumps({"key": self.key})[1:-1])
+        found += [orjson.dumps({name: value})[1:-1] for name, value in self._exact().items()]
         if self.error is not None:
             found.append(f'"error":"{self.error}'.encode())
         if self.writer is not None:
@@ -90,11 +87,13 @@ class Filter(Struct, frozen=True, kw_only=True):
             return False
         if self.writer is not None and self.writer not in _askers(line):
             return False
-        wanted = (
-            *(("to", self.state), ("event", self.event)),
-            *(("parent", self.parent), ("key", self.key)),
-        )
-        return all(value is None or get(name) == value for name, value in wanted)
+        return all(get(name) == value for name, value in self._exact().items())
+
+    def _exact(self) -> dict[str, str]:
+        """What a wanted line says word for word."""
+        rows = {"to": self.state, "event": self.event, "parent": self.parent}
+        rows |= {"key": self.key, "file": self.file}
+        return {name: value for name, value in rows.items() if value is not None}
 
 
 def _askers(line: Line) -> Iterator[Any]:

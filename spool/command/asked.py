@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spool import daemons
 from spool.command.wait import seconds
 from spool.errors import EX_DATAERR, EX_NOPERM, EX_TEMPFAIL, Invalid, NotAllowed, Refused, TimedOut
+from spool.names import DAY_US
 from spool.safe import safe
 from spool.streams import telling
 
@@ -52,20 +53,26 @@ def see(  # noqa: PLR0913 - what there is to say
     said: str,
     facts: dict[str, Any],
     denied: Iterable[str] = (),
+    *,
+    by_match: bool = False,
 ) -> int:
     """Print what was asked for, wait as long as asked to, print refusals; the exit status.
 
-    `denied`: what was refused before it was asked for.
+    `denied`: what was refused before it was asked for. `by_match`: the journal tells what came of it.
     """
     alive = daemons.any_alive(spool.disk, spool.path)
     asked = args.wait is not None
     limit = args.wait if asked else GLANCE if alive else 0.0
     refused, late, hidden = _outcome(spool, stems, limit)
-    refused = [*denied, *refused]
+    told = [] if late or not by_match else [row for stem in stems for row in _told(spool, stem)]
+    left = [] if refused else [_times(why, n) for row in told for why, n in row.get("denied", {}).items()]
+    refused = [*denied, *refused, *left]
+    duplicates = sum(row.get("duplicates", 0) for row in told)
     if args.json:
         from spool.command.render import json_line
 
         done = None if hidden else not late
+        facts |= {"duplicates": duplicates} if duplicates else {}
         with telling(said):
             print(json_line({"action": args.verb, **facts, "refused": refused, "carried_out": done}))
     else:
@@ -77,6 +84,9 @@ def see(  # noqa: PLR0913 - what there is to say
             _tell_late(spool, alive=alive)
     if hidden:
         print(f"spool: {safe(hidden)}", file=sys.stderr)
+    if duplicates:
+        said = _times("its key is taken: a duplicate, which does not run", duplicates)
+        print(f"spool: {said}", file=sys.stderr)
     if refused:
         return EX_DATAERR
     if hidden and asked and limit:
@@ -99,6 +109,23 @@ def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[str], b
         except NotAllowed as problem:
             hidden = str(problem)
     return refused, late, hidden
+
+
+def _told(spool: Spool, stem: str) -> list[dict[str, Any]]:
+    """The line of the journal of an action on all that match, where it is soon found and open."""
+    from spool.journal import Filter
+    from spool.scene import past
+
+    since = time.time_ns() // 1000 - DAY_US
+    wanted = Filter(event="match", file=f"{stem}.json", since=since)
+    try:
+        return past.search(spool.path, wanted, 1, GLANCE).lines
+    except PermissionError:
+        return []
+
+
+def _times(why: str, many: int) -> str:
+    return f"{why} ({many} tasks)" if many > 1 else why
 
 
 def _tell_late(spool: Spool, *, alive: bool) -> None:

@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     said = f"{args.verb}: asked for {counted(ids)}{more}"
     if args.verb == "retry" and match is not None and not ids and spool.disk.info(layout.PACKED):
         print("spool: what is packed is not retried; `spool replay` finds it too", file=sys.stderr)
-    return see(spool, stems, args, said, {"asked": len(ids)}, denied.values())
+    facts = {"asked": len(ids)}
+    return see(spool, stems, args, said, facts, denied.values(), by_match=match is not None)
 
 
 def _ids(spool: Spool, args: argparse.Namespace, match: dict[str, Any] | None) -> list[str]:
@@ -91,7 +92,7 @@ def _ids(spool: Spool, args: argparse.Namespace, match: dict[str, Any] | None) -
 def _blind(spool: Spool, args: argparse.Namespace, action: dict[str, Any]) -> int:
     """Ask about what matches as one who may not look; how many that are is not known."""
     said = f"{args.verb}: asked for all of your tasks that match"
-    return see(spool, [spool.act(action)], args, said, {"asked": None})
+    return see(spool, [spool.act(action)], args, said, {"asked": None}, by_match=True)
 
 
 def _past(spool: Spool, ids: list[str]) -> dict[str, str]:

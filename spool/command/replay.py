@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     if len(ids) > 1:
         print(f"spool: replay {key}", file=sys.stderr)
     stems = [spool.act(action) for action in actions]
-    return see(spool, stems, args, f"replay: asked for {counted(ids)}", {"asked": len(ids), "id": key})
+    said, facts = f"replay: asked for {counted(ids)}", {"asked": len(ids), "id": key}
+    return see(spool, stems, args, said, facts, by_match=True)
 
 
 def _matching(spool: Spool, match: dict[str, Any], bar: Bar) -> Iterator[str]:

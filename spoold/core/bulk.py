@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict, replace
 
+from spool import layout
 from spool.actions import Move as MoveRequest
 from spool.actions import Replay, Verb
 from spool.requests import kind_of
+from spool.safe import as_utf8
 from spool.times import format_utc
 from spoold.core import table, verbs
 from spoold.core.submit import take_in
@@ -96,6 +98,7 @@ def no_room(state: State) -> None:
 def _replay(state: State, found: Seeking, request: Replay, event: Matched, now: Now) -> list[Action]:
     """New tasks, but for those whose handler does not want it."""
     found.found += len(event.tasks) + len(event.denied) + event.known
+    found.changed += event.known  # before a crash
     for why in event.denied:
         _deny(found, why)
     out: list[Action] = []
@@ -158,7 +161,10 @@ def _note(found: Seeking, event: Matched) -> dict[str, Any]:
         if name in match:
             match[name] = format_utc(match[name])
     note: dict[str, Any] = {"action": kind_of(request), "match": match or None}
+    note["file"] = layout.dropped_as(as_utf8(event.source.path.rpartition("/")[2]))
     note |= {"found": found.found, "changed": found.changed}
+    if found.duplicates:
+        note["duplicates"] = found.duplicates
     note["by"] = verbs.asker(request, event.source)
     if isinstance(request, Replay) and request.force:
         note["force"] = True

@@ -35,6 +35,8 @@ def taken(state: State, event: KeysTaken, now: Now) -> list[Action]:
     asked = event.asked
     rivals = {task_id: rival for task_id, rival in event.rivals.items() if rival is not None}
     if not isinstance(asked.request, Submit):
+        if (found := state.seeks.get(asked.source)) is not None:
+            found.duplicates += len(rivals)
         return [a for task in asked.tasks for a in _one(state, task, rivals.get(task.id or ""), now)]
     ids = tuple(event.rivals)
     wanted = [task for task in asked.tasks if task.id in rivals]

@@ -593,6 +593,7 @@ class Seeking(Struct):
     changed: int = 0
     elsewhere: set[str] = field(default_factory=set)  # nodes that run some of them
     denied: dict[str, int] = field(default_factory=dict)  # why -> how many
+    duplicates: int = 0  # of the tasks of a replay: their keys are taken
     short: bool = False  # some had no room on the disk: it is carried out once more
 
 

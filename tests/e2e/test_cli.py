@@ -407,6 +407,24 @@ def test_filters_name_tasks_and_nothing_is_done_to_all_unless_it_is_said(shell: 
     assert "no error group" in shell.err
 
 
+def test_what_a_verb_by_filter_could_not_do_is_told_and_what_became_a_duplicate(shell: Shell) -> None:
+    failed = shell.id("submit", "bad", "--key", "k")
+    shell("wait", failed, status=1)
+    other = shell.id("submit", "echo", "--key", "k", "--at", "+1h")
+    shell("retry", "--task", "bad", "--wait", status=65)
+    assert f"refused: its key k is taken by {other}" in shell.err
+    assert "asked for 1 task" in shell("replay", "--task", "bad", "--wait")
+    assert "its key is taken: a duplicate, which does not run" in shell.err
+    told = json.loads(shell("replay", failed, "--wait", "--json"))
+    assert (told["refused"], told["duplicates"]) == ([], 1)
+    told = json.loads(
+        shell("retry", "--task", "bad", "--state", "cancelled", "--json", "--wait", status=65)
+    )
+    assert len(told["refused"]) == 1
+    shell("hold", "--task", "echo", "--wait")
+    assert shell.err == ""
+
+
 def test_the_past_is_replayed_here_and_in_another_spool(shell: Shell, tmp_path: Path) -> None:
     ids = [shell.id("submit", "echo", f"n={n}") for n in range(3)]
     for task_id in ids:

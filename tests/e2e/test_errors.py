@@ -382,6 +382,7 @@ def test_an_interrupted_replay_runs_nothing_twice(live: Make) -> None:
     spool.do(action)  # and sent once more
     made = {e.id for _, e in spool.entries()} - set(ids)
     assert len(made) == 300
+    assert {(line["found"], line["changed"]) for line in spool.journal("match")} == {(300, 300)}
 
 
 def test_fsck_makes_groups_anew_from_records_and_the_journal(live: Make) -> None:
