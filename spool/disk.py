@@ -180,6 +180,15 @@ def write_anew(disk: Disk, path: str, data: bytes) -> None:
         disk.write(path, data)
 
 
+def link_anew(disk: Disk, source: str, target: str) -> None:
+    """Give a file one more name, in a directory that is made where it is not there; or it has it."""
+    disk.make_dir(target.rpartition("/")[0])
+    try:
+        disk.link(source, target)
+    except Exists:
+        pass
+
+
 def _told(error: OSError, path: str = ".") -> OSError:
     """An error of the kernel as one of the classes above, which say what to do about it, and its path."""
     if not isinstance(error.filename, str):  # of a call that was given a descriptor

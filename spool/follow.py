@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from spool import layout, packs
+from spool import layout, look, packs
 from spool.waiting import last_word
 from spool.watch import Watch
 
@@ -50,7 +50,7 @@ class Log:
         """Its record is there, or was packed with the task; or the task has ended without it."""
         if self.disk.info(self.record) is not None:
             return True
-        if self.disk.info(layout.own_copy(self.task_id)) is None:
+        if not look.is_known(self.disk, self.task_id):
             return packs.known(self.disk, self.task_id) is not None
         return self._fd is None and last_word(self.disk, self.task_id) is not None
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spool import daemons, dropped, group, keys, layout, look, packs, settings, settingsfile
-from spool.disk import Exists, Missing, NotRegular, TooLarge, Unreadable, write_anew
+from spool.disk import Missing, NotRegular, TooLarge, Unreadable, link_anew, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
 from spool.names import PRIORITIES, BadName, is_id, parse_event
@@ -219,6 +219,8 @@ class Fsck:
                     "linked",
                     lambda s=paths[0], o=own: self._link(s, o),
                 )
+        if self.repair and self.disk.info(layout.RELINK) is not None:
+            self.disk.remove(layout.RELINK)  # that is done
 
     def _split(self, own: str, path: str) -> Iterator[Finding]:
         """A copy that did not keep hard links has made two files of one."""
@@ -449,11 +451,7 @@ class Fsck:
         return Finding(path, why, f"moved to {target}" if target else "gone meanwhile")
 
     def _link(self, source: str, target: str) -> None:
-        self.disk.make_dir(layout.parent_of(target))
-        try:
-            self.disk.link(source, target)
-        except Exists:
-            pass  # mended by a run before this one
+        link_anew(self.disk, source, target)
         self.disk.sync_dirs([layout.parent_of(target)])
 
     def _dated(self, above: str) -> Iterator[str]:

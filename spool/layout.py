@@ -44,6 +44,7 @@ PAUSES = "nodes/pauses.json"
 COLLECTED = "nodes/metrics.prom"  # what a collector of text files takes
 SCHEDULES = "nodes/schedules.json"
 ALIVE = "nodes/alive"
+RELINK = "nodes/relink"  # stands while names in ids/ that were deleted are made again
 REDO = "nodes/redo"
 REDO_SEEN = "nodes/redo.seen"
 REDO_OWNER = "nodes/redo.owner"  # whoever has the log holds the lock of this

@@ -88,8 +88,8 @@ def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:
     """Where a task is, None where it is nowhere; Damaged names the path of what cannot be read.
 
     Costs some opens where the hint, the newest record or the own copy tells it, else (after a `move`
-    to another time, a `release`, a `retry`) a look at the names of running/, held/ and pending/. A
-    task that moves meanwhile is looked for twice.
+    to another time, a `release`, a `retry`, or where ids/ was deleted) a look at the names of running/,
+    held/ and pending/. A task that moves meanwhile is looked for twice.
     """
     if not is_id(task_id):
         return None
@@ -105,7 +105,7 @@ def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:
 def _guesses(disk: Disk, task_id: str, hint: str | None) -> Iterator[str]:
     if hint is not None:
         yield hint
-    if disk.info(layout.own_copy(task_id)) is None:
+    if disk.info(layout.own_copy(task_id)) is None and not ids_are_lost(disk):
         return
     last = last_record(disk, task_id)
     if last is not None and isinstance(last.get("entry"), str):
@@ -115,6 +115,23 @@ def _guesses(disk: Disk, task_id: str, hint: str | None) -> Iterator[str]:
         yield from _in_folder(disk, folder, task_id)
     for folder in folders(disk, layout.ENDED):
         yield from _in_folder(disk, folder, task_id)
+
+
+def ids_are_lost(disk: Disk) -> bool:
+    """Whether ids/ was deleted and is not whole again: then a task is found by the name of its entry.
+
+    Of a spool that never had a task it is true as well.
+    """
+    return not names(disk, layout.IDS) or disk.info(layout.RELINK) is not None
+
+
+def is_known(disk: Disk, task_id: str) -> bool:
+    """Whether a task has its name in ids/, or stands somewhere where that was deleted."""
+    if disk.info(layout.own_copy(task_id)) is not None:
+        return True
+    return ids_are_lost(disk) and any(
+        task_id in name for _, batch in batches(disk, layout.STATES) for name in batch
+    )
 
 
 def _first_places(disk: Disk, task_id: str) -> Iterator[str]:

@@ -177,7 +177,9 @@ def _first_of(task: Mapping[str, Any]) -> str:
 
 
 def _taken_in(spool: Spool, task_id: str) -> bool:
-    return spool.disk.info(layout.own_copy(task_id)) is not None
+    from spool import look
+
+    return look.is_known(spool.disk, task_id)
 
 
 def _dropped(spool: Spool, task_id: str) -> bool:

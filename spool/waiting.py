@@ -36,7 +36,7 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             last = look.last_record(disk, task_id)
             if _tells_end(last) and disk.info(last["entry"]) is not None:
                 return last
-            if last is None and disk.info(layout.own_copy(task_id)) is None:  # it was packed, or went
+            if last is None and not look.is_known(disk, task_id):  # it was packed, or went
                 if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
                     return packed.attempts[-1]
                 raise packs.missing(disk, task_id)
@@ -128,9 +128,9 @@ def _taken_in(disk: Disk, root: str, task_id: str, end: float | None) -> None:
 
     Where a file goes from incoming/ it is looked for after incoming/, so that none slips through.
     """
-    own = layout.own_copy(task_id)
-    if disk.info(own) is not None:
+    if look.is_known(disk, task_id):
         return
+    own = layout.own_copy(task_id)
     with Watch([f"{root}/{folder}" for folder in dropped.folders(disk)]) as watch:
         while True:
             waits = dropped.waiting(disk, task_id)

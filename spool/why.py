@@ -143,7 +143,7 @@ class Why:
             if seen > look.MANY:
                 return None
         done = (one for one, state in found.items() if state == layout.DONE)
-        missing = (one for one in done if self.disk.info(layout.own_copy(one)) is None)
+        missing = (one for one in done if not look.is_known(self.disk, one))
         gone = list(islice(missing, FEW + 1))
         found |= {one: self._state(one) for one in gone[:FEW]}
         return None if len(gone) > FEW and set(found.values()) == {layout.DONE} else found

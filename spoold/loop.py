@@ -59,6 +59,7 @@ from spoold.effects.results import with_results
 from spoold.sources.after import After
 from spoold.sources.intake import AGAIN
 from spoold.sources.lookout import Rung
+from spoold.sources.relink import Relink
 from spoold.sources.stir import Stir
 from spoold.spared import spare
 
@@ -444,6 +445,7 @@ class Loop:
         self.circle = circle
         self.is_elsewhere = is_elsewhere
         self.stir = Stir()
+        self.relink = Relink(core.disk, core.state)
         self._stop_by: int | None = None
         self._next_care = 0
         self._next_look = 0
@@ -495,9 +497,9 @@ class Loop:
 
     def _patience(self) -> float | None:
         """0 where there is work at hand, else None with the timer armed."""
-        if self.intake.busy and not self.core.state.shut:
+        if self.intake.busy and not self._is_closed():
             return 0
-        if self.core.backlog.busy or self.core.again or self.core.more:
+        if self.core.backlog.busy or self.core.again or self.core.more or self.relink.busy:
             return 0
         now = clock()
         waits = [deadlines.next_wake(self.core.state, now), max(0, self._next_care - now.mono)]
@@ -505,13 +507,17 @@ class Loop:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
         others = [self.status.due(now), self.core.limits.due(now), self.core.handlers.due()]
         others.append(self.stir.due(self.core.state, now))
-        if not self.core.state.shut:
+        if not self._is_closed():
             others += [self.recurring.due(now), self.core.after.due(now)]
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
         if self._stop_by is not None:
             waits.append(max(0, self._stop_by - now.mono))
         self.timer.arm(min(waits))
         return None
+
+    def _is_closed(self) -> bool:
+        """Whether nothing is taken in: no room on disk, or who has an id is not known."""
+        return bool(self.core.state.shut) or self.core.state.relinking
 
     def _wants_look(self) -> int | None:
         """In how many us incoming/ is to be looked at again because of what lies there."""
@@ -542,7 +548,8 @@ class Loop:
             self._next_look = now.mono + (self._wants_look() or 0)
             (self.intake.ring if state.later else self.intake.again)()
             state.later = False
-        if not self.core.state.shut:
+        self.relink.step()
+        if not self._is_closed():
             events += self._taken(now)
             events += self.recurring.look(now)
             events += self.core.after.look(now)
@@ -595,6 +602,7 @@ class Loop:
             log.error("the watch on incoming/ was lost; start spoold again to be quick")
         self.usage.save()
         self.core.store.tidy(date_of(now.wall))
+        self.relink.look()
         self._room(self.core.disk.free())
         events: list[Event] = [Tick(), *self._reloaded(), *self.intake.stale(now)]
         shut, blind = self.core.state.shut, self.doorbell is None
@@ -700,6 +708,7 @@ class Loop:
     def _idle(self) -> bool:
         state, core = self.core.state, self.core
         busy = self.intake.busy or self.intake.unsettled or core.backlog.busy or core.again
+        busy = busy or state.relinking
         busy = busy or core.after.due(clock()) == 0 or self.recurring.due(clock()) == 0
         ready = state.head() is not None
         if busy or state.runs or state.claiming or (ready and not state.halted) or state.scanning:

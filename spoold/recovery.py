@@ -61,7 +61,11 @@ def start_up(  # noqa: PLR0913 - what there is, how it is to be, and what is kno
         replay(disk, redo.found)
         redo.settle()
     # A log that is new may come after a daemon that did not sync.
-    tidy = redo.at_rest and not disk.names(store.stage_dir) and not (redo.made and disk.names(layout.IDS))
+    tidy = (
+        redo.at_rest
+        and not disk.names(store.stage_dir)
+        and not (redo.made and look.names(disk, layout.IDS))
+    )
     found: list[Event] = list(recover(disk, store, settings, begun))
     if not tidy:
         redo.settle()

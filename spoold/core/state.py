@@ -87,6 +87,7 @@ class State:
         self.latest = 0  # wall clock of the last round
         self.trust = Trust()
         self.stopping = False
+        self.relinking = False  # ids/ was deleted and is not whole again: nothing is taken in or packed
         self.shut = ""  # why nothing may start (no room on disk), for people
         self.counts = dict.fromkeys(COUNTED, 0)
         self.busy: dict[str, int] = {}  # running per handler pattern

@@ -100,7 +100,7 @@ class Packer:
 
     def step(self, now: Now) -> None:
         """One batch, or one slice of names."""
-        if not self._led(now):
+        if not self._led(now) or self.state.relinking:
             return
         trust = self.state.trust
         if self.state.prune_asked:

@@ -35,6 +35,7 @@ import errno
 import logging
 import os
 import stat
+from contextlib import suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -602,6 +603,9 @@ class Store:
         place = layout.parent_of(target)
         if self.disk.info(place) is not None:
             return False
+        if place.startswith(f"{layout.IDS}/") and look.ids_are_lost(self.disk):
+            with suppress(Exists):
+                self.disk.write(layout.RELINK, b"")  # somebody has deleted it while we serve
         while place:
             self._made.discard(place)
             place = layout.parent_of(place)

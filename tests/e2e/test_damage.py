@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from spool import Spool, layout
-from spool.errors import PutAside, Unrecorded
+from spool.errors import NoSuchTask, PutAside, TimedOut, Unrecorded
 from spool.names import Entry, new_id
 from spool.owncopy import decode_task, encode_task
 from tests.e2e.live import handler, until
@@ -181,3 +181,45 @@ def test_a_journal_that_is_removed_while_it_serves_is_made_again(live):
     task = spool.submit("say.two")
     assert spool.end(task)["event"] == "done"
     assert task in {line["id"] for line in spool.journal("succeed")}
+
+
+def test_ids_that_were_deleted_are_made_again_by_the_next_start(spool_at):
+    live = spool_at(handler("ok.*", "true") + handler("bad.*", "false", backoff="1h"))
+    live.start()
+    first, second, keyed = (live.submit("ok.x", at="+1d", key=key) for key in ("a", "b", "one"))
+    failed, alien, done = live.submit("bad.x"), live.submit("alien.x"), live.submit("ok.x")
+    live.event("retrying", failed)
+    live.entry(alien, "held")
+    live.end(done)
+    again = {"task": "ok.y", "id": new_id(), "at": "2098-01-01T00:00:00Z"}
+    live.submit(again.pop("task"), **again)
+    live.entry(again["id"], "pending")
+    live.stop()
+    shutil.rmtree(live.root / layout.IDS)
+    with Spool(live.root) as spool:  # nobody serves: found by its name
+        assert [spool.get(i).state for i in (first, done)] == ["pending", "done"]
+        with pytest.raises(TimedOut):
+            spool.wait(first, 0)
+        with pytest.raises(NoSuchTask):
+            spool.wait(new_id(), 0)
+    later = live.submit("ok.z", after=[first])
+    live.submit("ok.y", **again)  # the same once more is the same task
+    rival = live.submit("ok.x", key="one")
+    for verb, task_id in (("cancel", second), ("retry", failed), ("cancel", alien)):
+        live.verb(verb, task_id)
+    live.start()
+    live.do({"action": "move", "ids": [first], "at": "+0s"})
+    assert [live.end(i)["event"] for i in (first, later)] == ["done", "done"]
+    assert [live.end(i)["event"] for i in (second, alien, rival)] == ["cancelled"] * 3
+    assert {e.id for _, e in live.entries("pending")} == {keyed, failed, again["id"]}
+    assert not list((live.root / "rejected").rglob("*.json"))
+
+
+def test_ids_that_are_deleted_while_it_serves_are_made_again(live):
+    live = live('housekeeping = "200ms"\n' + handler("ok.*", "true"))
+    early = live.submit("ok.x", at="+1d")
+    live.entry(early, "pending")
+    shutil.rmtree(live.root / layout.IDS)
+    live.end(live.submit("ok.x"))
+    until((live.root / layout.own_copy(early)).exists, "it has its name again")
+    live.do({"action": "cancel", "ids": [early]})

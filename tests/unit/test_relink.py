@@ -1,0 +1,111 @@
+"""Names in ids/ that somebody has deleted are made again of the entries, wherever that is cut off."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from spool import fsck, layout, look
+from spool.disk import DiskFull
+from spool.names import Entry, new_id
+from spool.settings import load
+from spoold.core.state import State
+from spoold.sources import relink
+from spoold.sources.relink import Relink
+
+if TYPE_CHECKING:
+    from spool.disk import RealDisk
+
+NOW = 1_795_240_000_000_000
+DAY = 86_400_000_000
+
+
+def stand(disk: RealDisk, path: str) -> str:
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, b"{}")
+    return path
+
+
+def spool(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> tuple[State, list[str]]:
+    """Entries in all states, of ids of three days, and none of them in ids/."""
+    monkeypatch.setattr(relink, "SLICE", 1)
+    made = [Entry(time=NOW, id=new_id(NOW - n % 3 * DAY), task="t.x") for n in range(12)]
+    places = [layout.pending, layout.held, lambda e: layout.running("n1", e)]
+    places += [lambda e, s=s: layout.ended(s, NOW, e) for s in layout.ENDED]
+    for number, entry in enumerate(made):
+        stand(disk, places[number % len(places)](entry))
+    stand(disk, "held/no-entry.json")
+    disk.make_dir(f"held/{layout.held(made[0]).partition('/')[2].replace(made[0].id, new_id(NOW))}")
+    shutil.rmtree(f"{disk.root}/{layout.IDS}")
+    return State("n1", load(""), 1), [entry.id for entry in made]
+
+
+def finish(one: Relink) -> None:
+    while one.busy:
+        one.step()
+
+
+def test_all_that_stands_gets_its_name_again(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, ids = spool(disk, monkeypatch)
+    assert all(look.is_known(disk, one) for one in ids)
+    one = Relink(disk, state)
+    assert state.relinking
+    finish(one)
+    assert not state.relinking
+    assert all((info := disk.info(layout.own_copy(i))) and info.nlink == 2 for i in ids)
+    assert disk.info(layout.RELINK) is None
+    one.look()
+    assert not one.busy
+
+
+@pytest.mark.parametrize("steps", range(0, 30, 3))
+def test_what_was_cut_off_is_gone_on_with(
+    disk: RealDisk, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    state, ids = spool(disk, monkeypatch)
+    one = Relink(disk, state)
+    for _ in range(steps):
+        one.step()
+    assert all(look.is_known(disk, i) for i in ids)
+    finish(Relink(disk, State("n1", load(""), 1)))
+    assert all(disk.info(layout.own_copy(i)) for i in ids)
+
+
+def test_a_task_that_goes_back_to_what_was_looked_at_is_not_missed(
+    disk: RealDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, _ = spool(disk, monkeypatch)
+    late = Entry(time=NOW, id=new_id(NOW), task="t.x")
+    here = stand(disk, layout.running("n1", late))
+    one = Relink(disk, state)
+    while not any(disk.names(f"{layout.IDS}/{day}") for day in look.names(disk, layout.IDS)):
+        one.step()
+    disk.move(here, layout.pending(replace(late, fails=1)))
+    finish(one)
+    assert disk.info(layout.own_copy(late.id)) is not None
+
+
+def test_a_full_disk_is_tried_again(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, ids = spool(disk, monkeypatch)
+    one = Relink(disk, state)
+
+    def full(*_: str) -> None:
+        raise DiskFull(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(relink, "link_anew", full)
+        finish(one)
+    assert state.relinking
+    one.look()
+    finish(one)
+    assert not state.relinking
+    assert all(disk.info(layout.own_copy(i)) for i in ids)
+
+
+def test_fsck_finishes_what_was_cut_off(disk: RealDisk) -> None:
+    disk.write(layout.RELINK, b"")
+    list(fsck.check(disk, repair=True))
+    assert disk.info(layout.RELINK) is None
