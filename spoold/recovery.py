@@ -164,7 +164,7 @@ def _staged(disk: Disk, store: Store, settings: Settings, name: str, live: dict[
     if (
         told is None
         or content is None
-        or not _sound(content, told[1])
+        or not _sound(content, told)
         or not _happened(disk, store, content, live)
     ):
         disk.remove(path)
@@ -227,12 +227,13 @@ def _find(disk: Disk, task_id: str) -> Place | None:
         return None
 
 
-def _sound(content: dict[str, Any], task_id: str) -> bool:
-    """Whether an event is whole: of the task it is named after, and with what is looked at here."""
+def _sound(content: dict[str, Any], told: tuple[str, str, str, str]) -> bool:
+    """Whether an event is what its name says, of that task, and has what is looked at here."""
+    _, task_id, _, event = told
     error = content.get("error") or {}
     reason = error.get("reason") or {} if isinstance(error, dict) else None
     attempt = content.get("attempt")
-    known = is_id(task_id) and content["id"] == task_id
+    known = is_id(task_id) and (content["id"], content.get("event")) == (task_id, event)
     return known and isinstance(reason, dict) and (attempt is None or isinstance(attempt, int))
 
 
@@ -269,18 +270,29 @@ def _has_reason(disk: Disk, path: str, content: dict[str, Any]) -> bool:
 
 
 def _happened(disk: Disk, store: Store, content: dict[str, Any], live: dict[str, int]) -> bool:
-    task_id, event = content["id"], content.get("event")
-    if event == "ready":
-        return live.get(task_id) == content.get("attempt")
-    if event == "late":
-        place = _find(disk, task_id)
-        return place is not None and place.entry.lifted > 1
-    if event == "rejected":
-        # Refused is what has left incoming/; what has not is looked at again, and told then.
-        name = ((content.get("error") or {}).get("reason") or {}).get("file")
-        return (
-            isinstance(name, str) and _has_left(disk, name, content) and _has_reason(disk, name, content)
-        )
+    match content["event"]:
+        case "ready":
+            return live.get(content["id"]) == content.get("attempt")
+        case "late":
+            place = _find(disk, content["id"])
+            return place is not None and place.entry.lifted > 1
+        case "rejected":
+            # Refused is what has left incoming/; what has not is looked at again, and told then.
+            name = ((content.get("error") or {}).get("reason") or {}).get("file")
+            if not isinstance(name, str):
+                return False
+            return _has_left(disk, name, content) and _has_reason(disk, name, content)
+        case "progress":
+            return False  # its attempt is lost, or tells again
+        case "done" | "failed" | "retrying" | "cancelled" | "recurring-error":
+            return _has_ended(disk, store, content)
+        case other:
+            raise AssertionError(f"when an event {other} has happened is not said")
+
+
+def _has_ended(disk: Disk, store: Store, content: dict[str, Any]) -> bool:
+    """Whether an attempt has ended as an event tells; its task goes to where that says."""
+    task_id = content["id"]
     target = content.get("entry")
     if not isinstance(target, str):
         return False

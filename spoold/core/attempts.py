@@ -288,6 +288,16 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     )
 
 
+def message(  # noqa: PLR0913 - what an event says
+    state: State, event: str, entry: Entry, task: Task, parent: str, now: Now, **more: Any
+) -> Message:
+    """What is told of a task that has not ended."""
+    content = record(
+        event=event, task=task, entry=entry, node=state.node, parent=parent, now=now.wall, **more
+    )
+    return Message(event, parent, state.told_at(now.wall), entry.id, entry.task, content)
+
+
 def duplicate(state: State, entry: Entry, task: Task, path: str, now: Now) -> Move:
     """A task whose key another one had when it came ends before it runs."""
     return ending(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from spool import layout
-from spool.records import error, record
+from spool.records import error
 from spool.times import format_span
 from spoold.core import attempts, dispatch, moves, order, policy, scans, soon, table, verbs
 from spoold.core.values import Ask, Kill, Message, Move, Seen, Tell
 
 if TYPE_CHECKING:
+    from spool.actions import Task
     from spool.names import Entry
     from spool.place import Place
     from spoold.core.state import State
@@ -105,17 +106,9 @@ def _late_run(state: State, run: Run, now: Now) -> Move:
     return replace(move, message=told)
 
 
-def _message(state: State, entry: Entry, task: object, parent: str, now: Now) -> Message:
+def _message(state: State, entry: Entry, task: Task, parent: str, now: Now) -> Message:
     state.tells(parent)
-    content = record(
-        event="late",
-        task=task,  # type: ignore[arg-type]
-        entry=entry,
-        node=state.node,
-        parent=parent,
-        now=now.wall,
-    )
-    return Message("late", parent, state.told_at(now.wall), entry.id, entry.task, content)
+    return attempts.message(state, "late", entry, task, parent, now)
 
 
 def timeouts(state: State, now: Now) -> list[Action]:

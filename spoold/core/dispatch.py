@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from spool import layout, limitkey
 from spool.names import MAX_US
-from spool.records import record
 from spool.times import FOREVER, SECOND
 from spoold.core import attempts, gate, limits, moves, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
@@ -224,17 +223,7 @@ def _claim_note(state: State, run: Run) -> dict[str, Any]:
 
 def _ready(state: State, run: Run, worker: str, now: Now) -> Message:
     state.tells(worker)
-    entry = run.entry
-    content = record(
-        event="ready",
-        task=run.task,
-        entry=entry,
-        node=state.node,
-        parent=worker,
-        now=now.wall,
-        started=now.wall,
-    )
-    return Message("ready", worker, state.told_at(now.wall), entry.id, entry.task, content)
+    return attempts.message(state, "ready", run.entry, run.task, worker, now, started=now.wall)
 
 
 def _park(entry: Entry, path: str, why: str) -> Move:

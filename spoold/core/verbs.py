@@ -13,7 +13,7 @@ from spool.actions import Move as MoveRequest
 from spool.errors import Invalid
 from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
-from spool.records import error, record
+from spool.records import error
 from spool.requests import kind_of
 from spool.safe import as_utf8
 from spool.times import format_utc
@@ -276,19 +276,8 @@ def _on_attempt(
 def progress(state: State, run: Run, percent: float | None, note: str | None, now: Now) -> Tell:
     """How far an attempt is, told to the parent of its task."""
     run.progress = {"percent": percent, "note": note, "at": now.wall}
-    content = record(
-        event="progress",
-        task=run.task,
-        entry=run.entry,
-        node=state.node,
-        parent=run.parent,
-        now=now.wall,
-        started=run.started,
-        percent=percent,
-        note=note,
-    )
-    entry = run.entry
-    return Tell(Message("progress", run.parent, state.told_at(now.wall), entry.id, entry.task, content))
+    more = {"started": run.started, "percent": percent, "note": note}
+    return Tell(attempts.message(state, "progress", run.entry, run.task, run.parent, now, **more))
 
 
 def _extend(state: State, request: Extend, run: Run, now: Now) -> list[Action]:

@@ -12,6 +12,8 @@ from spool.disk import RealDisk
 from spool.errors import EX_TEMPFAIL
 from spool.init import init
 from spool.keys import encode_lock
+from spool.names import EVENTS, event_name, new_id
+from spool.records import encode
 from spool.redolog import HALF, PAGE
 from spool.settings import load
 from spoold.core.values import Now
@@ -227,6 +229,18 @@ def test_the_log_ends_where_it_is_not_kept(disk: ModelDisk) -> None:
         start_up(disk, store, redo, load(""), alone=alone)
         assert store.redo is None
         assert disk.info(layout.REDO) is None
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_a_start_knows_of_every_event_when_it_has_happened(disk: ModelDisk, event: str) -> None:
+    """None is told here: of the task there is nothing but this."""
+    store, task_id = Store(disk, "n", durable=False), new_id(1_795_240_000_000_000)
+    disk.make_dir(store.stage_dir)
+    staged = f"{store.stage_dir}/.shop,{event_name(0, task_id, 't.x', event)}"
+    disk.write(staged, encode({"id": task_id, "event": event, "attempt": 1, "entry": "done/x"}))
+    start_up(disk, store, None, load(""))
+    assert disk.info(staged) is None
+    assert disk.names(layout.OUTBOX) == []
 
 
 def test_a_start_frees_the_locks_of_keys_that_an_earlier_life_of_this_node_held(disk: ModelDisk) -> None:
