@@ -40,7 +40,13 @@ PYTHON_ONLY = (
 )  # fmt: skip
 EXEC_ONLY = ("cpu", "nice", "ionice", "oom_score_adj", "files", "file_size", "processes", "cgroup")
 _CACHED = 4096
-TABLES = ("handlers", "admission", "alerts", "policy", "recurring")
+TABLES = {
+    "handlers": 'tables such as [handlers."thumb.*"]',
+    "admission": "a table: [admission]",
+    "alerts": "a table: [alerts]",
+    "policy": 'tables such as [policy."user:zoe"]',
+    "recurring": "tables such as [recurring.nightly]",
+}
 _TABLES = (("handlers.", " of a handler"), ("policy.", " of a rule"), ("recurring.", " of a schedule"))
 _WHO = re.compile(r"""\*|(user|group|key):[^\s\x00-\x1f*?,!"']{1,256}""")
 ALERT = "spool.alert"  # the task that runs the program of [alerts]
@@ -67,24 +73,24 @@ class Handler(Struct, frozen=True, kw_only=True):
     keep: Keep | None
     replayable: bool
     versions: tuple[int | str, ...]
-    python: str | None = None
-    interpreter: str | None = None
-    async_tasks: int = 100
-    recycle_tasks: int = 10_000
-    recycle_age: int = 86_400_000_000
-    recycle_rss: int = 1 << 30
-    idle: int = 60_000_000
-    files: int | None = None
-    file_size: int | None = None
-    processes: int | None = None
-    cgroup: bool = False
-    concurrency_total: int | None = None
-    concurrency_key: str | None = None
-    concurrency_per_key: int | None = None
-    rate: Rate | None = None
-    rate_per_key: Rate | None = None
-    burst: int = 1
-    fair: str | None = None
+    python: str | None
+    interpreter: str | None
+    async_tasks: int
+    recycle_tasks: int
+    recycle_age: int
+    recycle_rss: int
+    idle: int
+    files: int | None
+    file_size: int | None
+    processes: int | None
+    cgroup: bool
+    concurrency_total: int | None
+    concurrency_key: str | None
+    concurrency_per_key: int | None
+    rate: Rate | None
+    rate_per_key: Rate | None
+    burst: int
+    fair: str | None
 
     @property
     def by(self) -> str | None:
@@ -248,21 +254,10 @@ def load(text: str, *, path: str = FILE) -> Settings:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(path, "", None, f"must be TOML: {error}") from None
-    handlers = table.pop("handlers", {})
-    if not isinstance(handlers, dict):
-        raise ConfigError(path, "handlers", handlers, 'must be tables such as [handlers."thumb.*"]')
-    admission = table.pop("admission", {})
-    if not isinstance(admission, dict):
-        raise ConfigError(path, "admission", admission, "must be a table: [admission]")
-    alerts = table.pop("alerts", {})
-    if not isinstance(alerts, dict):
-        raise ConfigError(path, "alerts", alerts, "must be a table: [alerts]")
-    rules = table.pop("policy", {})
-    if not isinstance(rules, dict):
-        raise ConfigError(path, "policy", rules, 'must be tables such as [policy."user:zoe"]')
-    recurring = table.pop("recurring", {})
-    if not isinstance(recurring, dict):
-        raise ConfigError(path, "recurring", recurring, "must be tables such as [recurring.nightly]")
+    for name, shape in TABLES.items():
+        if not isinstance(table.setdefault(name, {}), dict):
+            raise ConfigError(path, name, table[name], f"must be {shape}")
+    handlers, admission, alerts, rules, recurring = (table.pop(name) for name in TABLES)
     values = _read(ROWS, table, path, "")
     told = Alerts(**_read(ALERT_ROWS, alerts, path, "alerts."))
     if told.exec is not None:

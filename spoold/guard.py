@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spool.settings import Settings
 
 log = logging.getLogger("spoold")
+_BUILT_IN = f'[handlers."{RUN}"]\nexec = ["{RUN}"]'
 
 
 def settings_mark(disk: RealDisk) -> tuple[int, int] | None:
@@ -41,7 +42,7 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
     may = any(rule.run for rule in found.policy) if found.guarded else _is_private(disk)
     if not found.allow_run or not may:
         return found
-    return replace(found, handlers={**found.handlers, RUN: _run_handler()})
+    return replace(found, handlers={**found.handlers, **settings.load(_BUILT_IN).handlers})
 
 
 def guard(root: str, found: Settings) -> None:
@@ -85,26 +86,3 @@ def _is_private(disk: RealDisk) -> bool:
     """Whether nobody but its user can drop anything here: only then may a task name a command."""
     info = disk.info(".")
     return info is not None and info.uid == os.getuid() and not info.mode & 0o077
-
-
-def _run_handler() -> settings.Handler:
-    return settings.Handler(
-        pattern=RUN,
-        exec=(RUN,),
-        notify=None,
-        timeout=None,
-        retries=None,
-        backoff=None,
-        concurrency=None,
-        priority=None,
-        env={},
-        cwd=None,
-        memory=None,
-        cpu=None,
-        nice=None,
-        ionice=None,
-        oom_score_adj=None,
-        keep=None,
-        replayable=True,
-        versions=(),
-    )

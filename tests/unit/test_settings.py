@@ -117,12 +117,13 @@ def test_a_handler_is_typed() -> None:
         """
     )
     assert settings.timezone == "Europe/Rome"
-    assert settings.handlers["thumb.*"] == Handler(
-        pattern="thumb.*", exec=("/usr/local/bin/thumb", "--fast"), notify=None,
-        timeout=30 * times.SECOND, retries=5, concurrency=2, priority="low", env={"LANG": "C"},
+    plain = load('[handlers."thumb.*"]\nexec = ["/usr/local/bin/thumb", "--fast"]').handlers["thumb.*"]
+    assert plain.exec == ("/usr/local/bin/thumb", "--fast")
+    assert settings.handlers["thumb.*"] == replace(
+        plain, timeout=30 * times.SECOND, retries=5, concurrency=2, priority="low", env={"LANG": "C"},
         backoff=Backoff(base=times.SECOND, factor=3, max=times.MINUTE), cwd="/srv",
         memory=512 * MEBI, cpu=90 * times.SECOND, nice=10, ionice="idle", oom_score_adj=500,
-        keep=None, replayable=True, versions=(1, "2.0"),
+        versions=(1, "2.0"),
     )  # fmt: skip
     assert settings.handlers["order.*"].notify == "shop"
     assert settings.handlers["order.*"].timeout is None
