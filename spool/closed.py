@@ -61,7 +61,7 @@ def unread(root: str, top: str, path: str) -> NotAllowed:
         place = os.path.dirname(place)
     found = os.lstat(place)
     may = found.st_mode & stat.S_IRGRP and top not in OURS
-    who = f", group {_group(found.st_gid)} may" if may else ""
+    who = f", group {group_name(found.st_gid)} may" if may else ""
     return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
 
 
@@ -80,10 +80,12 @@ def who_drops(root: str) -> str:
     from spool.sysinit import found_users
 
     way = f"spool init --system {shlex.quote(root)} --writer {os.geteuid()}"
-    return f", group {_group(found_users(root).submit)} may; or root makes you a box of your own: {way}"
+    group = group_name(found_users(root).submit)
+    return f", group {group} may; or root makes you a box of your own: {way}"
 
 
-def _group(gid: int) -> str:
+def group_name(gid: int) -> str:
+    """A group as commands and rules name it."""
     import grp
 
     try:

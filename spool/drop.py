@@ -42,13 +42,19 @@ def box_of(disk: RealDisk) -> Box:
     info, uid = disk.info(layout.INCOMING), os.geteuid()
     if info is None or info.uid == uid:
         return OWN
-    if os.fstat(disk.fd).st_uid == info.uid and not info.mode & stat.S_ISGID:
+    if not is_shared(disk):
         return Box(whose=info.uid)
     disk.file_mode, disk.others = 0o640, True
     own = f"{layout.WRITERS}/{uid}"
     if disk.info(own) is not None:
         return Box(own, own)
     return Box(blind=True)
+
+
+def is_shared(disk: RealDisk) -> bool:
+    """Whether a spool is one of several users, as its box says: who drops need not see spool.toml."""
+    info = disk.info(layout.INCOMING)
+    return info is not None and (os.fstat(disk.fd).st_uid != info.uid or bool(info.mode & stat.S_ISGID))
 
 
 class Drops:

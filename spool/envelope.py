@@ -85,6 +85,4 @@ def _instant(doc: dict[str, Any], field: str) -> int:
     try:
         return parse_utc(doc[field])
     except ValueError as problem:
-        raise Invalid(
-            field, doc[field], f"must be a time such as 2026-11-21T12:00:00Z: {problem}"
-        ) from None
+        raise Invalid(field, doc[field], str(problem)) from None

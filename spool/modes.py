@@ -6,7 +6,6 @@ owns what says who may do what, spoold's own user owns the state, and writers ha
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import shlex
@@ -19,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spool import acl, layout
+from spool.closed import group_name
 from spool.probes import BAD, OK, WARN, Check
 
 if TYPE_CHECKING:
@@ -144,9 +144,12 @@ def _again(root: str, *, is_shared: bool = True) -> str:
 def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
     """One place: what it is, whose it is, what it lets others do."""
     if stat.S_ISLNK(found.st_mode):
-        yield Check(
-            BAD, f"{path} is a symbolic link: whoever owns it decides where it leads", f"rm {path}"
-        )
+        what = f"{path} is a symbolic link: whoever owns it decides where it leads"
+        remedy = f"rm {shlex.quote(path)}"
+        if not want.mode & 0o111:
+            copy = shlex.join(["cp", "--remove-destination", os.path.realpath(path), path])
+            remedy = f"put the file itself there: {copy}"
+        yield Check(BAD, what, remedy)
         return
     if want.uid is not None and found.st_uid != want.uid:
         if fix and os.geteuid() == 0:
@@ -157,12 +160,12 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
             yield Check(BAD, what, f"chown {want.uid} {shlex.quote(path)}, or {FIX}")
     mode = stat.S_IMODE(found.st_mode)
     if want.gid not in (None, found.st_gid) and mode & 0o070:
-        group = _name_of(found.st_gid)
+        group = group_name(found.st_gid)
         if fix and os.geteuid() == 0:
             _by_descriptor(path, lambda place: os.chown(place, -1, want.gid or 0))
-            yield Check(OK, f"{path} had group {group}, now {_name_of(want.gid or 0)}")
+            yield Check(OK, f"{path} had group {group}, now {group_name(want.gid or 0)}")
         else:
-            what = f"{path} has group {group}, not {_name_of(want.gid or 0)}, which may look"
+            what = f"{path} has group {group}, not {group_name(want.gid or 0)}, which may look"
             yield Check(BAD, what, f"chgrp {want.gid} {shlex.quote(path)}, or {FIX}")
     if not mode & ~want.most and not want.least & ~mode:
         return
@@ -219,7 +222,7 @@ def _boxes(root: str, whose: int) -> Iterator[Check]:
             if not _member(whose, found.st_gid):
                 what = f"uid {whose} is not in group {found.st_gid}: spoold cannot read what is in {path}"
                 yield Check(
-                    BAD, what, f"add it to {_name_of(found.st_gid)} with usermod -aG, start it again"
+                    BAD, what, f"add it to {group_name(found.st_gid)} with usermod -aG, start it again"
                 )
 
 
@@ -232,13 +235,6 @@ def _member(uid: int, gid: int) -> bool:
     except KeyError:
         return True
     return gid in os.getgrouplist(found.pw_name, found.pw_gid)
-
-
-def _name_of(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def _writers(root: str, *, fix: bool) -> Iterator[Check]:

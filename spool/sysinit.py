@@ -14,6 +14,7 @@ import stat
 from msgspec import Struct
 
 from spool import acl, layout, modes
+from spool.closed import group_name
 from spool.errors import Invalid, NotAllowed, NotASpool
 from spool.init import check_format, make_dir, refuse_place, sync_dir, write_new
 from spool.names import is_task
@@ -93,7 +94,7 @@ def init_system(path: str, users: Users) -> bool:
             _box(os.path.join(path, name), users)
         else:
             settle(os.path.join(path, name), wanted[name].uid or 0, gid, wanted[name].mode)
-    write_new(os.path.join(path, layout.SETTINGS), _settings())
+    write_new(os.path.join(path, layout.SETTINGS), _settings(users))
     made = write_new(marker, layout.FORMAT_LINE)
     for name in (layout.SETTINGS, layout.FORMAT):
         settle(os.path.join(path, name), 0, users.gid, wanted[name].mode)
@@ -173,7 +174,7 @@ def _is_shared(path: str) -> bool:
         return False
 
 
-def _settings() -> str:
+def _settings(users: Users) -> str:
     from spool.settings import DEFAULT_TOML
 
     line = "# shared = false"
@@ -181,7 +182,7 @@ def _settings() -> str:
     rest = rest.partition("\n")[2]
     rules = (
         "\n# What members of a group may submit; without a rule nobody may anything.\n"
-        '# [policy."group:spool-submit"]\n# tasks = ["thumb.*"]\n'
+        f'# [policy."group:{group_name(users.submit)}"]\n# tasks = ["thumb.*"]\n'
         "\n# Who may change what others have submitted.\n"
         '# [policy."user:root"]\n# admin = true\n'
     )

@@ -169,7 +169,7 @@ def _serve(args: argparse.Namespace) -> int:
     root = _root(args.spool)
     if is_own(root, os.environ):
         init(root)
-    node = _checked(args.node or _host())
+    node = _checked(_host() if args.node is None else args.node)
     if not (args.check or args.reload):
         away.wait(root)
     check_format(root)
@@ -238,7 +238,8 @@ def _is_to_begin_anew(disk: FencedDisk, pulse: Pulse | None, problem: Fenced | O
     if pulse is None:
         return False
     if away.is_away(disk.root, problem):
-        log.error("%s: killed %d processes of handlers", problem, pulse.kill())
+        pulse.kill()
+        log.error("%s: its handlers are killed", problem)
         time.sleep(away.AGAIN)
         return True
     return pulse.is_over(problem)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spool.command import parser as options_of
 from spool.command.submit import body, show, show_ids
 from spool.command.wait import CANCELLED, note_if_unserved
+from spool.drop import is_shared
 from spool.errors import EX_TEMPFAIL, Invalid, NotAllowed
 from spool.runargs import RUN
 from spool.streams import telling
@@ -22,8 +23,9 @@ FAILED = 1
 EPILOG = """
 The command runs in this directory, in a clean environment (PATH, HOME, LANG, SPOOL_...; --env adds
 to it), without a shell. It is tried once, unless --retries says more. Only a private spool (mode
-0700) runs commands. Prints the id; with --wait what the command prints, and exits as it did: its
-exit status, 128 + N for signal N, 2 where it was cancelled, 75 where it did not come to its end.
+0700) runs commands; one of several users does so for whom a rule with `run` names. Prints the id;
+with --wait what the command prints, and exits as it did: its exit status, 128 + N for signal N, 2
+where it was cancelled, 75 where it did not come to its end.
 
 examples:
   spool run -- make -j4 all
@@ -92,7 +94,7 @@ def _run_args(args: argparse.Namespace) -> dict[str, Any]:
 
 def _private(spool: Spool) -> None:
     info = spool.disk.info(".")
-    if info is not None and info.mode & 0o077:
+    if info is not None and info.mode & 0o077 and not is_shared(spool.disk):  # else a rule says who may
         raise NotAllowed(
             f"{spool.path}: others may enter it, so it runs no commands; bind a handler in spool.toml"
             f" and `spool submit`, or make it private: chmod 700 {spool.path}"

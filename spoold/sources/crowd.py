@@ -228,9 +228,9 @@ class _Writer:
         self.size += size
         what = ""
         if self.files and self.number > self.files:
-            what = f"{self.files} files in incoming/ (files in [policy])"
+            what = f"{self.files} files in incoming/ and tmp/ (files in [policy])"
         elif self.sizes and self.size > self.sizes:
-            what = f"{self.sizes} bytes in incoming/ (bytes in [policy])"
+            what = f"{self.sizes} bytes in incoming/ and tmp/ (bytes in [policy])"
         return what and f"{self.said} has more than {what}"
 
 

@@ -173,8 +173,8 @@ class Pulse(Circle):
     neighbours: Neighbours
     retreats = False
 
-    def __init__(self, root: str, node: str, lease: int, kill: Callable[[], int]) -> None:
-        """`lease` in us. `kill` ends all handlers of this node at once, and says how many."""
+    def __init__(self, root: str, node: str, lease: int, kill: Callable[[], object]) -> None:
+        """`lease` in us. `kill` ends all handlers of this node at once."""
         self.root = root
         self.kill = kill
         self.node = node
@@ -286,8 +286,8 @@ class Pulse(Circle):
             try:
                 known.check()
             except Fenced as why:
-                killed = self.kill()
-                log.error("%s: killed %d processes of handlers", why, killed)  # noqa: TRY400 - no bug
+                self.kill()
+                log.error("%s: its handlers are killed", why)  # noqa: TRY400 - no bug
                 os.eventfd_write(self.fd, 1)
                 while not self._over.wait(0.2):  # what was about to start when it came to this
                     self.kill()

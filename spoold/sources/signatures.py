@@ -28,6 +28,7 @@ AT_ONCE = 8  # signatures verified in one round of the loop: some 40 ms
 SLICE = 1000
 SAID = (  # what ssh-keygen says, and what it means
     ("namespace does not match", f"was made for another purpose: sign with -n {NAMESPACE}"),
+    ("not permitted for use", f"was made with a key that {layout.SIGNERS} has for other namespaces"),
     ("incorrect signature", "does not fit the text: one of the two was changed"),
     ("has expired", "was made with a key that has expired (valid-before)"),
     ("is not yet valid", "was made with a key that is not valid yet (valid-after)"),

@@ -55,7 +55,7 @@ def test_no_file_of_ours_stands_where_a_standard_stream_was_closed(spool_at: Mak
     assert fds == [os.devnull] * 3
 
 
-@pytest.mark.parametrize("name", ["a b", "pauses", "schedules"])
+@pytest.mark.parametrize("name", ["", "a b", "pauses", "schedules"])
 def test_a_node_name_that_no_file_can_have_is_refused(spool_at: Make, name: str) -> None:
     spool = spool_at(NOTE)
     assert spool.once("--node", name) == CONFIG

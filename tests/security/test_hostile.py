@@ -229,7 +229,7 @@ for n in range(1700):
     kept = [json.loads(p.read_bytes()) for p in spool.reasons()]
     assert len(kept) == 1000
     assert {r["uid"] for r in kept} == {EVE}
-    assert any("has more than 300 files in incoming/" in str(r["rule"]) for r in kept)
+    assert any("has more than 300 files in incoming/ and tmp/" in str(r["rule"]) for r in kept)
 
 
 def test_a_user_of_many_user_ids_has_one_turn_and_one_quota(made: Make) -> None:

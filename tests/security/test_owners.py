@@ -142,6 +142,7 @@ def test_a_new_spool_of_several_users_names_nobody_that_is_not_there(tmp_path: P
     numbers = ["--owner", str(SPOOLD), "--submit", str(SUBMIT), "--read", str(READ)]
     assert main(["init", "--system", *numbers, str(root)]) == 0
     assert not [check.what for check in examine(str(root)) if "policy" in check.what]
+    assert f'# [policy."group:{SUBMIT}"]' in (root / "spool.toml").read_text()
 
 
 def test_the_own_spool_of_root_is_not_made_one_of_several_users(

@@ -235,6 +235,15 @@ def test_verbs_are_about_ones_own_tasks_unless_a_rule_makes_one_an_admin(live: M
     assert spool.entry(his[2], "pending")
 
 
+def test_a_command_is_run_for_whom_a_rule_lets_and_nobody_else(live: Make) -> None:
+    spool = live(NOTE + f'[policy."user:{EVE}"]\ntasks = ["*"]\nrun = true\n')
+    done = spool.spool(EVE, "run", "--", "true")
+    assert done.returncode == 0, done.stderr
+    spool.event("done", done.stdout.strip())
+    no = spool.spool(ANN, "run", "--", "true").stdout.strip()
+    assert "does not allow spool.run (run)" in str(spool.event("rejected", no)["error"]["message"])
+
+
 def test_a_verb_that_no_rule_allows_is_on_record_under_its_task(live: Make) -> None:
     rules = RULES.replace("waiting = 3", 'waiting = 3\nverbs = ["cancel"]')
     spool = live(NOTE.replace(RULES, rules))

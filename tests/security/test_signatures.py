@@ -42,7 +42,7 @@ tasks = ["note"]
 admin = true
 """
 NOTE = 'settle = "1s"\n' + RULES + handler("note", "true")
-KINDS = ("good", "boss", "old", "new", "revoked", "stranger")
+KINDS = ("good", "boss", "old", "new", "revoked", "other", "stranger")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
         public = (place / f"{kind}.pub").read_text()
         option = {"old": ',valid-before="20200101"', "new": ',valid-after="20900101"'}.get(kind, "")
         if kind != "stranger":
-            lines.append(f'{kind}@x namespaces="spool,other"{option} {public}')
+            names = "file" if kind == "other" else "spool,other"
+            lines.append(f'{kind}@x namespaces="{names}"{option} {public}')
     (place / "allowed_signers").write_text("".join(lines))
     (place / "revoked_keys").write_text((place / "revoked.pub").read_text())
     return place
@@ -152,6 +153,10 @@ def test_every_wrong_signature_is_refused_in_its_own_words(live: Make, keys: Pat
         "signature is required here": doc,
         "does not fit the text": {**good, "signed": good["signed"].replace("note", "n0te")},
         "was made for another purpose: sign with -n spool": signed(keys, text(doc), namespace="other"),
+        "has for other namespaces": sealed(keys, doc, "other"),
+        "allowed_signers has for other namespaces": {
+            k: v for k, v in sealed(keys, doc, "other").items() if k != "signer"
+        },
         "key that has expired": sealed(keys, doc, "old"),
         "key that is not valid yet": sealed(keys, doc, "new"),
         "key that is revoked": sealed(keys, doc, "revoked"),
@@ -171,7 +176,7 @@ def test_every_wrong_signature_is_refused_in_its_own_words(live: Make, keys: Pat
         "not valid yet": signed(keys, text(doc, created=10 * MINUTE)),
         "at most 7 d after it": signed(keys, text(doc, lasts=8 * DAY)),
         "created must stand in what is signed": signed(keys, json.dumps({**doc, "spool": "spool"})),
-        "must be a time such as": signed(keys, text(doc).replace("Z", "X")),
+        "created must be a time with offset such as": signed(keys, text(doc).replace("Z", "X")),
         "document must be JSON": signed(keys, '{"task": note}'),
         "policy key good@x": sealed(keys, {"task": "other"}),
         "prio is no field of submit": sealed(keys, {**doc, "prio": 1}),

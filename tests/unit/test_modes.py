@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -75,6 +76,19 @@ def test_a_link_in_the_place_of_a_directory_is_not_served(root: Path, tmp_path: 
     (root / "done").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NotAllowed, match="symbolic link"):
         guard(str(root), load(""))
+
+
+def test_a_file_that_is_a_link_is_to_be_put_there_itself(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("ssh-ed25519 AAAA\n")
+    (tmp_path / "keys").chmod(0o600)
+    link = root / "revoked_keys"
+    link.symlink_to(tmp_path / "keys")
+    with pytest.raises(NotAllowed, match="symbolic link") as told:
+        guard(str(root), load(""))
+    remedy = str(told.value).partition("put the file itself there: ")[2]
+    subprocess.run(shlex.split(remedy), check=True)
+    assert link.read_text() == "ssh-ed25519 AAAA\n"
+    guard(str(root), load(""))
 
 
 def test_whoever_may_replace_a_directory_on_the_way_is_named(tmp_path: Path) -> None:
