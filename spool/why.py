@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.names import Entry
+    from spool.place import Place
     from spool.views import TaskView
 
 FRONT = ",p=f"
@@ -123,11 +124,7 @@ class Why:
             return f"runs where one of {len(task.after)} fails, of which {len(left)} are not done"
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         said = f"waits for {one} ({state or 'no longer known'}){more}"
-        again = (
-            f"`spool retry {one}` tries that again, "
-            if state in (layout.FAILED, layout.CANCELLED)
-            else ""
-        )
+        again = f"`spool retry {one}` tries that again, " if self._takes_retry(one) else ""
         return f"{said}; {again}`spool release {task.id}` lets it go on"
 
     def _states(self, ids: Sequence[str]) -> dict[str, str] | None:
@@ -148,11 +145,21 @@ class Why:
         found |= {one: self._state(one) for one in gone[:FEW]}
         return None if len(gone) > FEW and set(found.values()) == {layout.DONE} else found
 
-    def _state(self, task_id: str) -> str:
+    def _takes_retry(self, task_id: str) -> bool:
+        """Whether it is at rest and may come back: neither packed nor a duplicate."""
+        place = self._place(task_id)
+        if place is None or place.task.duplicate_of is not None:
+            return False
+        return place.state in (layout.FAILED, layout.CANCELLED)
+
+    def _place(self, task_id: str) -> Place | None:
         try:
-            place = look.find(self.disk, task_id)
+            return look.find(self.disk, task_id)
         except (OSError, SpoolError):
-            place = None
+            return None
+
+    def _state(self, task_id: str) -> str:
+        place = self._place(task_id)
         if place is not None:
             return place.state
         packed = packs.find(self.disk, task_id)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.client import Spool
+    from spool.owncopy import Task
     from spool.views import Listed
 
 DEFAULT = (layout.RUNNING, layout.PENDING, layout.HELD)
@@ -122,15 +123,18 @@ def _print(
     alive = [status for status in daemons.nodes(spool.disk, spool.path).values() if status["alive"]]
     show = format_utc if args.json else lambda us: render.clock(us, now)
     rows = HeldBack(spool.disk, alive, show).told(rows, now)
+    few = len(rows) <= FEW
 
     if args.json:
         for one in rows:
-            print(render.json_line({**more, **one.plain()}))
+            task = _opened(spool, one) if few else None
+            told = {} if task is None else {"key": task.key, "after": task.after}
+            print(render.json_line({**more, **one.plain(), **told}))
         return
     if not rows:
         return
     head = ("STATE", "WHEN", "CLASS", "ID", "TASK", "ATTEMPT", "WHY")
-    shown = [_row(spool, one, now, few=len(rows) <= FEW) for one in rows]
+    shown = [_row(spool, one, now, few=few) for one in rows]
     render.table(head, shown, colour=0, spare=(head.index("ID"), head.index("CLASS")))
 
 
@@ -140,15 +144,21 @@ def _row(spool: Spool, one: Listed, now: int, *, few: bool) -> tuple[Any, ...]:
     return (one.state, when, one.priority, one.id, one.task, one.attempt, why)
 
 
-def _told(spool: Spool, one: Listed) -> list[str]:
-    """What a name does not tell: its key, and for whom a task waits."""
+def _opened(spool: Spool, one: Listed) -> Task | None:
+    """The task itself; None where it has just moved on, or is damaged: `spool why` says so."""
     from spool.disk import Missing
     from spool.errors import SpoolError
 
     try:
-        task = look.read_task(spool.disk, one.path)
+        return look.read_task(spool.disk, one.path)
     except (Missing, OSError, SpoolError):
-        return []  # it has just moved on, or is damaged: `spool why` says so
+        return None
+
+
+def _told(spool: Spool, one: Listed) -> list[str]:
+    """What a name does not tell: its key, and for whom a task waits."""
+    if (task := _opened(spool, one)) is None:
+        return []
     words = ["" if task.key is None else f"key {task.key}"]
     if one.why == AFTER:
         more = f" and {len(task.after) - 1} more" if len(task.after) > 1 else ""

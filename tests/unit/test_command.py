@@ -440,7 +440,21 @@ def test_ls_as_json_is_one_object_a_line(root: Path, say: Any) -> None:
         "why": "asked",
         "node": None,
         "path": "",
+        "key": None,
+        "after": [],
     }
+
+
+def test_ls_tells_the_key_and_what_is_waited_for(
+    root: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [new_id() for _ in range(3)]
+    take_in(root, ids[2], state="held", why="after", doc={"key": "k", "after": ids[:2]})
+    assert say("ls")[1].split()[-7:] == ["after", ids[0], "and", "1", "more,", "key", "k"]
+    row = json.loads(say("ls", "--json")[1])
+    assert (row["key"], row["after"]) == ("k", ids[:2])
+    monkeypatch.setattr("spool.command.ls.FEW", 0)
+    assert not json.loads(say("ls", "--json")[1]).keys() & {"key", "after"}
 
 
 @pytest.mark.parametrize("words", [["ls", "nonsense"], ["ls", "-n", "-1"], ["ls", "-n", "x"]])
@@ -970,6 +984,19 @@ def test_a_replay_of_what_matches_finds_that_in_packs_and_no_other(root: Path, s
     (place / "2099-01-01.1.jsonl.gz").write_bytes(gzip.compress(rows))
     for words in (["--key", "k"], ["--after", first]):
         assert say("replay", *words, "--dry-run") == (OK, f"{last}\n", "")
+
+
+@pytest.mark.parametrize("fields", [{}, {"duplicate_of": new_id()}])
+def test_why_advises_a_retry_only_of_what_takes_one(root: Path, say: Any, fields: dict[str, str]) -> None:
+    bad, waits = new_id(), new_id()
+    take_in(root, bad, state="cancelled")
+    own = root / layout.own_copy(bad)
+    own.write_text(json.dumps({**json.loads(own.read_bytes()), **fields}))
+    take_in(root, waits, state="held", why="after", doc={"after": [bad]})
+    said = say("why", waits)[1]
+    assert f"waits for {bad} (cancelled); " in said
+    assert (f"`spool retry {bad}`" in said) == (not fields)
+    assert f"`spool release {waits}` lets it go on" in said
 
 
 def test_a_dry_run_names_what_was_a_duplicate_and_prints_what_is_not_taken_in(
