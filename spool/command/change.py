@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     stems = [spool.act(action) for action in actions]
     more = f", and for what matches of {untaken} in incoming/" if untaken else ""
     said = f"{args.verb}: asked for {counted(ids)}{more}"
-    if args.verb == "retry" and match is not None and not ids and spool.disk.info(layout.PACKED):
+    if args.verb == "retry" and match is not None and not ids and any(packs.packs(spool.disk)):
         print("spool: what is packed is not retried; `spool replay` finds it too", file=sys.stderr)
     facts = {"asked": len(ids)}
     return see(spool, stems, args, said, facts, denied.values(), by_match=match is not None)

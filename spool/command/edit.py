@@ -36,7 +36,7 @@ $VISUAL, else $EDITOR, else vi.
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
-    parser.add_argument("id", metavar="ID", help="id of a task that is pending")
+    options_of.add_id(parser, "id of a task that is pending")
     options_of.add_json(parser, "print the ids as JSON")
 
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from spool import daemons
 
-    spool = options_of.open_spool(args)
+    spool, args.id = options_of.open_spool(args), options_of.one_id(args)
     before = _read(spool, args.id)
     for other in matching(spool, "cancel", {"after": args.id, "state": layout.HELD}):
         raise Invalid("id", args.id, f"cannot be edited: {other} waits for it")

@@ -25,7 +25,7 @@ as \\x1b and the like; --raw, a pipe or a file gets the bytes as they are.
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
-    parser.add_argument("id", metavar="ID", help="id of the task")
+    options_of.add_id(parser, "id of the task")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("-f", "--follow", action="store_true", help="go on until the task has ended")
     options_of.add_json(how, "print one object")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from spool.command.why import known
     from spool.follow import Log
 
-    spool = options_of.open_spool(args)
+    spool, args.id = options_of.open_spool(args), options_of.one_id(args)
     task = known(spool, args.id)
     attempt = args.attempt or _newest(spool, task)
     if args.follow:

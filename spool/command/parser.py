@@ -75,6 +75,19 @@ def ids_of(words: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def add_id(parser: argparse.ArgumentParser, text: str) -> None:
+    """One id, or -."""
+    parser.add_argument("id", metavar="ID", help=f"{text}; - reads it from standard input")
+
+
+def one_id(args: argparse.Namespace) -> str:
+    """The id that was named, or the one on standard input in place of -."""
+    found = ids_of([args.id])
+    if len(found) != 1:
+        usage(args, f"takes one ID, and {len(found)} came on standard input")
+    return found[0]
+
+
 def ids_to_change(words: list[str]) -> list[str]:
     """The same; whoever expects a change is told where none were named."""
     found = ids_of(words)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from spool import layout
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
+from spool.errors import SpoolError
 from spool.safe import safe
 
 if TYPE_CHECKING:
@@ -40,13 +41,29 @@ def run(args: argparse.Namespace) -> int:
     spool = options_of.open_spool(args)
     stem = spool.control(args.verb, **fields)
     what = [f"{name} {fields[name]}" for name in ("task", "node") if name in fields]
-    if "node" in fields and not _is_known(spool, fields["node"]):
+    if "node" in fields and not _is_node(spool, fields["node"]):
         print(f"spool: no node {safe(fields['node'])} is known here", file=sys.stderr)
+    scope = str(fields.get("task", ""))
+    if scope.startswith("@") and not _is_schedule(spool, scope[1:]):
+        print(f"spool: no schedule {safe(scope[1:])} is known here", file=sys.stderr)
     said = f"{args.verb}: asked for {' '.join(what) or 'the whole spool'}"
     return see(spool, [stem], args, said, {k: fields.get(k) for k in ("task", "node")})
 
 
-def _is_known(spool: Spool, node: str) -> bool:
+def _is_schedule(spool: Spool, pattern: str) -> bool:
+    """Whether a schedule has such a name, or that cannot be known."""
+    from spool.patterns import matches
+    from spool.scene import recurring
+
+    try:
+        known = recurring.settings_of(spool.disk)
+        names = [*(one.name for one in known.recurring), *recurring.broken(spool.disk, known)]
+    except (PermissionError, SpoolError):
+        return True
+    return any(matches(pattern, name) for name in names)
+
+
+def _is_node(spool: Spool, node: str) -> bool:
     """Whether a node of this name has served the spool, or who asks may not look."""
     try:
         return spool.disk.info(layout.lock(node)) is not None

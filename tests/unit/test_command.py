@@ -1043,6 +1043,33 @@ def test_a_node_that_nobody_knows_is_told_of_and_may_be_asked_for(
     assert [d["node"] for d in dropped(root)] == ["zzz", "zzz"]
 
 
+def test_a_schedule_that_nobody_knows_is_told_of_and_may_be_asked_for(root: Path, say: Any) -> None:
+    (root / "spool.toml").write_text('[recurring.nightly]\nevery = "0 3 * * *"\ntask = "a"\n')
+    for verb in ("pause", "resume"):
+        assert "spool: no schedule nope is known here\n" in say(verb, "--task", "@nope")[2]
+        assert "is known here" not in say(verb, "--task", "@night*")[2]
+    assert [d["task"] for d in dropped(root)] == ["@nope", "@night*"] * 2
+
+
+@pytest.mark.parametrize("verb", ["log", "edit"])
+def test_a_verb_on_one_task_reads_its_id_from_standard_input_too(root: Path, say: Any, verb: str) -> None:
+    gone = new_id()
+    assert f"no task has the id `{gone}`" in say(verb, "-", stdin=f"{gone}\n")[2]
+    for ids, many in (("", 0), (f"{gone}\n{new_id()}\n", 2)):
+        status, _, err = say(verb, "-", stdin=ids)
+        assert (status, f"takes one ID, and {many} came on standard input" in err) == (USAGE, True)
+
+
+def test_what_is_packed_is_spoken_of_only_where_something_is(root: Path, say: Any) -> None:
+    words = ("retry", "--task", "a", "--wait", "0")
+    (root / "packed").mkdir(exist_ok=True)
+    assert say(*words) == (OK, "retry: asked for 0 tasks\n", "")
+    place = root / "packed" / "2026-11-21"
+    place.mkdir()
+    (place / "2099-01-01.1.jsonl.gz").write_bytes(gzip.compress(b""))
+    assert "`spool replay` finds it too" in say(*words)[2]
+
+
 def test_waiting_for_an_action_nobody_carries_out_ends(say: Any) -> None:
     assert say("hold", new_id(), "--wait", "0.02")[0] == TEMPFAIL
     assert say("hold", new_id(), "--wait", "0")[0] == OK
