@@ -717,6 +717,6 @@ class Loop:
             return False
         if ready:
             log.warning("nothing runs and a %s goes on, the rest stays", state.halted)
-        if state.gate.shut:
+        if not state.gate.open:
             log.warning("nothing runs and the gate is shut, the rest stays: %s", state.gate.why)
         return True

@@ -142,6 +142,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             # One that began before all was forgotten has not told us what it saw.
             return scans.scanned(state, event, now) if event.scan in state.scanning else []
         case Reloaded():
+            if event.settings.concurrency != state.settings.concurrency:
+                state.gate.pace = None  # of so many the machine has said nothing
             old, state.settings = state.settings.handlers, event.settings
             same = {p for p, handler in event.settings.handlers.items() if old.get(p) == handler}
             for pattern in old.keys() - same:

@@ -35,6 +35,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
         found = slots.next_start(state)
         entry, ahead = found or (state.gate.passer(state, now), False)
         if entry is None:
+            state.gate.wait(state, now)
             break
         if _is_past(state, entry, now, late):
             continue
@@ -59,7 +60,7 @@ def dispatch(state: State, now: Now) -> list[Action]:
     out += _ask(wanted)
     out += ask_late(state, late)
     out += slots.recall(state)
-    out += state.gate.settle(state.counts, now)
+    out += state.gate.settle(state, now)
     return out + scans.wanted(state, now)
 
 

@@ -56,6 +56,7 @@ class Gate:
         self.passing_why = ""
         self._tried = False  # a task was to pass, and not even its deadline let it
         self._blind = False
+        self._waits = False  # a task would have a slot, if the machine had not been busy
         self._cores = 0.0  # what booked tasks keep busy
         self._trace = 0.0  # what the load average shows of that
         self._ticked = 0
@@ -104,6 +105,11 @@ class Gate:
 
     # Looking.
 
+    @property
+    def open(self) -> bool:
+        """Whether it held nothing back after the last round."""
+        return self.since is None
+
     def measured(self, state: State, machine: Machine, now: Now) -> None:
         """A look at the machine: how many may run at once follows it."""
         self.machine = machine
@@ -120,7 +126,8 @@ class Gate:
             ended=self.ended,
             usual=usual,
             most=state.settings.concurrency or BEYOND * usual,
-            now=now.mono,
+            now=machine.at,
+            least=max(1, state.settings.admission.floor),
         )
         self._peak = len(self.booked)
 
@@ -129,7 +136,8 @@ class Gate:
         return Limits(admission=state.settings.admission, closed=self.closed, since=since)
 
     def look_again(self, now: Now) -> None:
-        """It is open until somebody is refused."""
+        """All who wait at it, or for a slot, are asked for again: it is open where none is refused."""
+        self._waits = False
         if self._is_full() and now.mono >= self._more_at:
             self.room = len(self.booked) + self._more
             self._more *= 2
@@ -170,6 +178,15 @@ class Gate:
         self.shut, self.why, self.look = True, verdict.why, verdict.look
         return NO
 
+    def wait(self, state: State, now: Now) -> None:
+        """Nothing more starts: what waits for a slot is asked for too, lest nobody looks at the machine.
+
+        But not where it was open, and as many run as may on an idle machine.
+        """
+        entry, fewer = state.ahead.first, state.processes < state.usual_limit
+        if entry is not None and (fewer or not self.open) and state.settings.admission.enabled:
+            self._waits = self.ask(state, entry, state.handler_of(entry), now) != NO
+
     def _pass(self, verdict: Verdict) -> str:
         if verdict.hard:
             self.passing, self._tried, self.look = "", True, verdict.look
@@ -196,7 +213,7 @@ class Gate:
         """Whether as many run as the machine could have."""
         return self.room is not None and len(self.booked) >= self.room
 
-    def settle(self, counts: dict[str, int], now: Now) -> list[Action]:
+    def settle(self, state: State, now: Now) -> list[Action]:
         """After all that may start has: a look that is wanted, the load, whether the gate has changed."""
         if self._blind:
             return [Measure()]
@@ -204,9 +221,9 @@ class Gate:
         if self.machine is not None and self.machine.load is not None and self.machine.at >= self._tell:
             self._tell = self.machine.at + TELL
             notes.append(Note("load", {"load": round(self.machine.load, 2)}))
-        if self.shut == (self.since is not None):
-            return notes
-        counts["gate_closed" if self.shut else "gate_opened"] += 1
+        if self.shut is not self.open or not (self.shut or state.ahead.sure):
+            return notes  # it does not open because it is not known who waits
+        state.counts["gate_closed" if self.shut else "gate_opened"] += 1
         if self.shut:
             self.since = now
             return [*notes, Note("gate", {"open": False, "why": self.why})]
@@ -261,16 +278,18 @@ class Gate:
         looks = self.look - now.mono if self.shut or self._tried else FOREVER
         passes = self.pass_at - now.wall if self._lets_pass(state) else FOREVER
         more = self._more_at - now.mono if self._is_full() else FOREVER
+        if self._waits and self.machine is not None:
+            more = min(more, self.machine.at + INTERVAL - now.mono)
         return max(0, min(looks, passes, more))
 
     def plain(self, now: Now) -> dict[str, Any]:
         """For the status: instants as RFC 3339."""
-        passes = self.pass_at if self.shut and now.wall < self.pass_at < FOREVER else None
+        passes = self.pass_at if not self.open and now.wall < self.pass_at < FOREVER else None
         return {
-            "open": not self.shut,
+            "open": self.open,
             "since": format_utc(self.since.wall) if self.since is not None else None,
             "why": self.why or None,
-            "look_at": format_utc(now.wall + max(0, self.look - now.mono)) if self.shut else None,
+            "look_at": format_utc(now.wall + max(0, self.look - now.mono)) if not self.open else None,
             "deadline_at": format_utc(passes) if passes is not None else None,
             "deadline_task": self.pass_task if passes is not None else None,
         }

@@ -56,6 +56,8 @@ class Ahead:
         # The place of the first that waits for a slot, and by handler of the first for one of its own.
         self.bar: tuple[int, str] | None = None
         self.bars: dict[str, tuple[int, str]] = {}
+        self.first: Entry | None = None  # what is in that place, where it is in memory
+        self.sure = False  # there is nothing that may start: the disk need not be asked
         self.former: dict[str, set[str]] = {}  # by handler, what runs as it did before it was changed
         self._mixed: set[str] = set()  # handlers whose rows are not in the order of their places
 
@@ -190,7 +192,7 @@ def is_ahead(state: State, task_id: str, handler: Handler | None) -> bool:
 
 def next_start(state: State) -> tuple[Entry, bool] | None:
     """The next task that may start, and whether ahead; None also where the disk has to be asked."""
-    state.ahead.bar = None
+    state.ahead.bar, state.ahead.first, state.ahead.sure = None, None, False
     state.ahead.bars.clear()
     for number, prio in enumerate(PRIORITIES):
         if not state.known[prio] or (number and state.lift_unknown):
@@ -200,6 +202,7 @@ def next_start(state: State) -> tuple[Entry, bool] | None:
             return None
         if found is not None and not isinstance(found, str):
             return found
+    state.ahead.sure = True
     return None
 
 
@@ -219,7 +222,7 @@ def _next_of(state: State, number: int, prio: str) -> tuple[Entry, bool] | str |
         elif entry is not None and fits(state, entry):
             ahead.append((lane[0], first, entry))
         else:
-            _bar(state, lane, (number, first))
+            _bar(state, lane, (number, first), entry)
     if free:
         lanes += _turns(state, free)
     for pattern, first, entry in ahead:
@@ -327,7 +330,7 @@ def _head(state: State, lane: Lane, window: Window[str]) -> tuple[str, Entry] | 
         state.part(pattern, {entry.mark for entry in head})
 
 
-def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:
+def _bar(state: State, lane: Lane, rank: tuple[int, str], entry: Entry | None) -> None:
     """A task waits for a slot that others might leave: none that comes after it is handed ahead.
 
     Where its handler has as many as it may have, it is one of that handler's.
@@ -337,7 +340,7 @@ def _bar(state: State, lane: Lane, rank: tuple[int, str]) -> None:
     if handler is not None and _is_full(state, handler):
         ahead.bars[pattern] = min(rank, ahead.bars.get(pattern, rank))
     elif state.processes >= state.limit and (ahead.bar is None or rank < ahead.bar):
-        ahead.bar = rank
+        ahead.bar, ahead.first = rank, entry
 
 
 def _kept(state: State, lane: Lane) -> int:

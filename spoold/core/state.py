@@ -479,9 +479,9 @@ class State:
 
     def blocked(self, lane: Lane) -> str:
         """Why nothing of a lane may start now, in words; empty where it may."""
-        return self.busy_with(lane, self.limit) or (
-            self.gate.why if self.gate.shut and self.gated(lane) else ""
-        )
+        shut = self.gate.why if not self.gate.open and self.gated(lane) else ""
+        limit = self.limit
+        return self.busy_with(lane, max(limit, self.usual_limit)) or shut or self.busy_with(lane, limit)
 
     def gated(self, lane: Lane) -> bool:
         """Whether the tasks of a lane are processes, which the gate may hold."""

@@ -86,5 +86,5 @@ class Manager:
             f"{len(state.runs):,} run, {ready:,} ready",
             f"{counts['done']:,} done, {counts['failed']:,} failed",
         ]
-        why = state.shut or ("the gate is shut" if state.gate.shut else "")
+        why = state.shut or ("" if state.gate.open else "the gate is shut")
         return "; ".join([*parts, *([why] if why else [])])

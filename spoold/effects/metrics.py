@@ -78,7 +78,7 @@ class Metrics:
         yield _gauge("spool_processes", "Handler processes that run.", state.processes)
         yield _gauge("spool_slots", "Handler processes that may run at once.", state.limit)
         yield _gauge("spool_paused", "Whether nothing at all may start.", bool(state.paused()))
-        yield _gauge("spool_gate_open", "Whether admission lets tasks start.", not state.gate.shut)
+        yield _gauge("spool_gate_open", "Whether admission lets tasks start.", state.gate.open)
         for name, text in COUNTS.items():
             yield _family(f"spool_{name}_total", "counter", text, [("", {}, state.counts[name])])
         rows = [

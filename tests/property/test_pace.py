@@ -15,8 +15,9 @@ from spoold.core.pace import CALM, STEP, Pace, adapt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+from spoold.core.decide import decide
 from spoold.core.state import State
-from spoold.core.values import Now
+from spoold.core.values import Now, Reloaded
 
 SECOND = 1_000_000
 turns = st.tuples(st.booleans(), st.booleans(), st.integers(0, 50), st.integers(1, 20 * SECOND))
@@ -110,3 +111,36 @@ def test_below_the_usual_number_it_needs_no_proof() -> None:
     for step in range(1, 4):
         pace = adapt(pace, pressed=False, full=True, ended=0, usual=4, most=4, now=2 * step * STEP)
     assert pace.level == 4
+
+
+def test_where_fewer_run_than_may_pressure_does_not_make_it_less() -> None:
+    pace = adapt(Pace(level=8), pressed=True, full=False, ended=0, usual=8, most=8, now=CALM)
+    assert pace.level == 8
+
+
+def test_it_is_never_below_the_floor_and_at_once_above_it() -> None:
+    pace = Pace(level=8)
+    for pressed, level in ((True, 4), (True, 3), (False, 4)):
+        now = pace.since + CALM
+        pace = adapt(pace, pressed=pressed, full=True, ended=0, usual=8, most=8, now=now, least=3)
+        assert pace.level == level
+
+
+def test_it_is_halved_once_in_ten_seconds_though_it_rises_in_between() -> None:
+    pace, levels = Pace(level=16), []
+    for second in range(21):
+        pressed, at = second % 5 == 0, CALM + second * SECOND
+        pace = adapt(pace, pressed=pressed, full=True, ended=0, usual=16, most=16, now=at)
+        levels.append(pace.level)
+    assert levels[0] == 8
+    assert [two for one, two in itertools.pairwise(levels) if two < one] == [6, 5]
+
+
+@pytest.mark.parametrize("concurrency", [2, 9])
+def test_another_concurrency_is_not_taken_for_a_busy_machine(concurrency: int) -> None:
+    state = State("n", load("concurrency = 3"), 2)
+    found = Machine(at=0, cpus=2, cores=2, total=1 << 34, available=1 << 33)
+    state.gate.measured(state, found, Now(0, 0))
+    assert state.limit == 3
+    decide(state, Reloaded(load(f"concurrency = {concurrency}")), Now(0, 0))
+    assert state.limit == concurrency
