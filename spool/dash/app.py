@@ -7,6 +7,7 @@ import codecs
 import os
 import secrets
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -253,10 +254,10 @@ class Dash:
         """(id, task name) of the tasks of a question, where they are few; no name: it is not known."""
         found = []
         for task_id in ids if len(ids) <= FEW else ():
-            try:
-                name = look.read_task(self.source.spool.disk, layout.own_copy(task_id)).task
-            except (OSError, SpoolError, ValueError):
-                name = ""  # not taken in yet, damaged, or no task
+            name = ""
+            if is_id(task_id):
+                with suppress(OSError, SpoolError):  # not taken in yet, or damaged
+                    name = look.read_task(self.source.spool.disk, layout.own_copy(task_id)).task
             found.append((task_id, name))
         return found
 

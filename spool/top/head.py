@@ -5,6 +5,7 @@ from __future__ import annotations
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from spool.command.render import width_of
 from spool.gated import sentence
 from spool.heldback import of_all
 from spool.names import PRIORITIES
@@ -119,9 +120,10 @@ def _holds(moment: Moment, width: int, clock: Callable[[int], str], most: int) -
     if not said:
         return [[("held up ", "dim"), ("by nothing, the gate is open" if moment.alive else "-", "dim")]]
     text = safe("; ".join(dict.fromkeys(said)))
-    lines = wrap(text, max(1, width - LABEL), max_lines=most, placeholder="…", break_on_hyphens=False)
-    heads = ["held up ", *[" " * LABEL] * len(lines)]
-    return [[(label, "dim"), (line, "yellow")] for label, line in zip(heads, lines, strict=False)]
+    wide = width_of(text) > len(text)  # some characters take two columns
+    room = max(1, (width - LABEL) // (1 + wide))
+    lines = wrap(text, room, max_lines=most, placeholder="…", break_on_hyphens=False)
+    return [[(" " * LABEL if n else "held up ", "dim"), (line, "yellow")] for n, line in enumerate(lines)]
 
 
 def _pause(row: dict[str, Any]) -> str:

@@ -343,6 +343,7 @@ def test_what_cannot_be_taken_back_is_asked_about(root: Path, open_site: Site) -
     assert dropped(root) == []
     take_in(root, known := new_id(), "mail.send")
     assert f'<b>mail.send</b> <a href="/task/{known}">' in open_site.post(action="cancel", ids=known).body
+    assert '<code class="whole">../x</code>' in open_site.post(action="cancel", ids="../x").body
     open_site.post(action="cancel", ids=task_id, sure="1", why="so")
     assert dropped(root) == [{"action": "cancel", "ids": [task_id], "why": "so"}]
 

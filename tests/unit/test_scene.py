@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spool import layout
+from spool.command.render import width_of
 from spool.disk import RealDisk
 from spool.group import Group
 from spool.init import init
@@ -322,7 +323,7 @@ def test_what_holds_the_next_task_comes_first_and_is_wrapped_where_there_is_room
         lines = head(held, Flow(), 80, str, most=most)
         shown = ["".join(text for text, _ in line) for line in lines][3 : len(lines) - 3]
         assert len(shown) <= most
-        assert max(map(len, shown)) <= 80
+        assert max(map(width_of, shown)) <= 80
         return shown
 
     [one] = told(1)
@@ -331,6 +332,8 @@ def test_what_holds_the_next_task_comes_first_and_is_wrapped_where_there_is_room
     text = re.sub(r"\s+", " ", "".join(told(9)))
     places = [text.index(said) for said in ("drained by", "load of the", "2 ready: full", "paused z.*")]
     assert places == sorted(places)
+    held.status["pauses"][1]["why"] = "漢字" * 60
+    assert "".join(told(9)).count("漢") == 60
 
 
 def test_a_bar_is_what_the_task_says_else_what_its_name_takes() -> None:
