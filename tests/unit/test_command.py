@@ -1224,7 +1224,7 @@ def test_an_address_that_cannot_be_had_is_named(say: Any, verb: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         status, _, err = say(verb, "--listen", where)
-    assert (status, err) == (77, f"spool: --listen {where}: Address already in use; choose another one\n")
+    assert (status, err) == (69, f"spool: --listen {where}: Address already in use; choose another one\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)
