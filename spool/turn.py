@@ -13,11 +13,11 @@ Key = tuple[int, int, int, int, int]
 
 
 def turn(entry: Entry, now: int) -> Key:
-    """Sort key: what is ready by class, front (the latest first), time, id; then the rest by time."""
+    """Sort key: what is ready by class, front (the latest first), time, id; then the rest.
+
+    That is by time, and of one time in the same order, in which it will start.
+    """
     number = int(entry.id, 16)
-    if entry.time > now:
-        return (1, 0, 0, entry.time, number)
-    prio = PRIORITIES.index(entry.prio)
-    if entry.front:
-        return (0, prio, 0, -entry.time, -number)
-    return (0, prio, 1, entry.time, number)
+    front, sign = (0, -1) if entry.front else (1, 1)
+    due = entry.time if entry.time > now else -1
+    return (due, PRIORITIES.index(entry.prio), front, sign * entry.time, sign * number)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout, look
 from spool.errors import Invalid
-from spool.names import BadName, date_of, id_and_task
+from spool.names import BadName, clock_of, date_of, id_and_task
 from spool.patterns import matches
 from spool.turn import turn
 from spool.views import listed
@@ -28,7 +28,7 @@ def waiting(disk: Disk, now: int, many: int, wanted: str = "") -> list[Listed]:
     `wanted` is a task name, one with `*`, or a part of an id; nothing: all.
     """
     found: list[Listed] = []
-    last = ""
+    last, edge = "", f"{date_of(now)}/{clock_of(now)}~"
     for folder in look.folders(disk, (layout.PENDING,)):
         date = folder.split("/")[1]
         if date != last and date > date_of(now) and len(found) >= many:
@@ -36,11 +36,15 @@ def waiting(disk: Disk, now: int, many: int, wanted: str = "") -> list[Listed]:
         last = date
         first: list[str] = []
         ahead: list[str] = []
+        coming: list[str] = []
         for batch in _names(disk, folder, wanted):  # a bounded memory, however many there are
             # In one directory the order of the names is that of time and id; front goes before.
             first = nsmallest(many, first + batch)
-            ahead = nlargest(many, ahead + [name for name in batch if FRONT in name])
-        found += _parsed(folder, {*first, *ahead})
+            front = [name for name in batch if FRONT in name]
+            ahead = nlargest(many, ahead + [name for name in front if f"{date}/{name}" < edge])
+            coming += [name for name in front if f"{date}/{name}" > edge]
+            coming = nsmallest(many, sorted(coming, reverse=True), key=lambda name: name[:13])
+        found += _parsed(folder, {*first, *ahead, *coming})
     return nsmallest(many, found, key=lambda one: turn(one.entry, now))
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LEAD_FLOOR = 5 * SECOND
 
+INSTANT = 25  # characters of a stamp before the id
+
 _INVERT = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 
@@ -32,6 +34,16 @@ def stamp_of_name(date: str, name: str) -> str:
 def key_of_stamp(text: str, *, front: bool) -> str:
     """The place of a task in its class: front before back, latest front first, then time, then id."""
     return "0" + text.translate(_INVERT) if front else "1" + text
+
+
+def coming_of_stamp(text: str, prio: str, *, front: bool) -> str:
+    """The place of a task among all that wait for their time: that, then as they will start then."""
+    return f"{text[:INSTANT]}{PRIORITIES.index(prio)}{key_of_stamp(text[INSTANT:], front=front)}"
+
+
+def coming(entry: Entry) -> str:
+    """The place of an entry among all that wait for their time."""
+    return coming_of_stamp(stamp(entry.time, entry.id), entry.prio, front=entry.front)
 
 
 def key(entry: Entry) -> str:

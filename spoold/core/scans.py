@@ -61,6 +61,7 @@ def seen(state: State, event: Seen, now: Now) -> None:
     date, prio = event.date, event.prio
     limit = order.stamp(now.wall + 1)
     future, changed = state.future, state.scanning[event.scan]
+    end = (future.cut or _LAST)[: order.INSTANT] + _LAST  # what comes at the same time is compared
     for name in _of_use(state, event, limit) if event.scan == "due" else event.names:
         if name.startswith(".") or (changed and name[14:46] in changed):
             continue  # nothing of ours, or older than what is known of that task
@@ -69,7 +70,8 @@ def seen(state: State, event: Seen, now: Now) -> None:
         if state.urgent.gathered is not None and ",d=" in name:
             _deadline(state, text)
         if place >= limit:
-            future.offer(place, text)
+            if place < end:
+                future.offer(order.coming_of_stamp(place, prio, front="p=f" in name), text)
         elif event.scan == "due":
             _ready(state, prio, name, place, text)
     if event.scan == "due":

@@ -22,7 +22,7 @@ def read_ahead(state: State, now: Now) -> list[Action]:
     if wait(state, now) != 0:
         return []
     next_ones = [e for e in state.future.head(MOST) if e.time <= now.wall + LEAD]
-    state.read_to = order.stamp(next_ones[-1].time, next_ones[-1].id)
+    state.read_to = order.coming(next_ones[-1])
     paths = {entry.id: layout.pending(entry) for entry in next_ones}
     return [Ask("soon", tuple(paths), paths, entries={entry.id: entry for entry in next_ones})]
 

@@ -406,7 +406,7 @@ class State:
 
     def _place(self, entry: Entry, now: int) -> list[Entry]:
         if entry.time > now:
-            left = [self.future.add(order.stamp(entry.time, entry.id), entry)]
+            left = [self.future.add(order.coming(entry), entry)]
         else:
             if self.is_foreign(entry.task, entry.mark):
                 self.passed = True
@@ -418,7 +418,7 @@ class State:
         return [gone for gone in left if gone]
 
     def _in_memory(self, entry: Entry) -> bool:
-        if order.stamp(entry.time, entry.id) in self.future.entries:
+        if order.coming(entry) in self.future.entries:
             return True
         if order.key(entry) in self.lane(entry.prio, entry.task, entry.mark).entries:
             return True
@@ -439,8 +439,10 @@ class State:
         self.waiting.pop(entry.id, None)
         for changed in self.scanning.values():
             changed.add(entry.id)  # a scan may yet come by with the old name
-        self.future.discard(order.stamp(entry.time, entry.id))
-        self.lane(entry.prio, entry.task, entry.mark).discard(order.key(entry))
+        stamp = order.stamp(entry.time, entry.id)
+        self.future.discard(order.coming_of_stamp(stamp, entry.prio, front=entry.front))
+        lane = self.lane(entry.prio, entry.task, entry.mark)
+        lane.discard(order.key_of_stamp(stamp, front=entry.front))
         self._discard_urgent(entry)
 
     def _discard_urgent(self, entry: Entry) -> None:

@@ -81,6 +81,14 @@ def test_the_tasks_of_a_batch_run_in_the_order_of_its_list(live: Make) -> None:
     assert [int(line) for line in spool.wait_lines("order", 20)] == list(range(20))
 
 
+def test_of_a_batch_at_the_front_the_last_goes_first(live: Make) -> None:
+    spool = live(ONE)
+    spool.do(PAUSE)
+    spool.do({"tasks": [{"task": "note", "args": n, "position": "front"} for n in range(5)]})
+    spool.do(RESUME)
+    assert [int(line) for line in spool.wait_lines("order", 5)] == [4, 3, 2, 1, 0]
+
+
 def test_a_newcomer_of_a_higher_class_is_next_but_stops_nothing(live: Make) -> None:
     script = "cat >> $NOTES/order; while [ ! -e $NOTES/open ]; do sleep 0.02; done"
     spool = live("concurrency = 1\n" + handler("note", script))
@@ -94,6 +102,16 @@ def test_a_newcomer_of_a_higher_class_is_next_but_stops_nothing(live: Make) -> N
     )
     (spool.notes / "open").touch()
     assert spool.wait_lines("order", 5) == ['"first"', '"high"', '"low0"', '"low1"', '"low2"']
+
+
+def test_of_what_comes_at_one_time_the_highest_class_is_next(live: Make) -> None:
+    spool = live(ONE)
+    at = "2099-01-01T00:00:00Z"
+    ids = []
+    for more in ({"priority": "low"}, {}, {"position": "front"}, {"priority": "high"}):
+        ids.insert(0, spool.submit("note", at=at, **more))
+        spool.status(lambda s: s["next"] and s["next"]["id"] == ids[0], "status names the newcomer")
+    assert spool.command("ls", "--ids").split() == ids
 
 
 def test_order_holds_far_outside_the_window(live: Make) -> None:

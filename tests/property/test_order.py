@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from spool.actions import Backoff
 from spool.names import PRIORITIES, Entry, id_from
+from spool.turn import turn
 from spoold.core import order, table
 from spoold.core.window import Window
 
@@ -29,9 +30,24 @@ def by_the_book(entry):
     return (PRIORITIES.index(entry.prio), front if entry.front else back)
 
 
+def to_come(entry):
+    """The same of what waits for its time, each at its own."""
+    return entry.time, by_the_book(entry)
+
+
 @given(st.lists(ENTRIES, max_size=20, unique_by=lambda e: e.id))
 def test_class_then_front_latest_first_then_time_then_id(found):
     assert sorted(found, key=order.rank) == sorted(found, key=by_the_book)
+
+
+@given(st.lists(ENTRIES, max_size=20, unique_by=lambda e: e.id), US, st.sets(st.integers(0, 19)))
+def test_what_waits_for_its_time_comes_by_that_then_as_it_will_start(found, time, same):
+    found = [replace(entry, time=time) if n in same else entry for n, entry in enumerate(found)]
+    wanted = sorted(found, key=to_come)
+    assert sorted(found, key=order.coming) == wanted
+    assert sorted(found, key=lambda entry: turn(entry, -1)) == wanted
+    for entry in found:
+        assert order.stamp(entry.time) <= order.coming(entry) < order.stamp(entry.time + 1)
 
 
 @given(ENTRIES)
@@ -41,6 +57,7 @@ def test_a_key_can_be_cut_out_of_a_file_name(entry):
     name = entry_name(entry, dated=False)
     stamp = order.stamp_of_name(date_of(entry.time), name)
     assert order.key_of_stamp(stamp, front=entry.front) == order.key(entry)
+    assert order.coming_of_stamp(stamp, entry.prio, front=entry.front) == order.coming(entry)
 
 
 @given(ENTRIES, US, st.none() | st.integers(0, 10**12), st.integers(0, 10**10))

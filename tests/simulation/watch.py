@@ -289,9 +289,9 @@ def check_memory(world: World, host: Host, now: Now) -> None:
     ready = [e for e in found if e.time <= now.wall]
     ready.sort(key=order.rank)
     ready.sort(key=lambda entry: bool(state.lane_of(entry.task)[1]))  # what is paused by name is last
-    future = sorted((e.time, e.id) for e in found if e.time > now.wall)
+    future = sorted((e.time, *order.rank(e), e.id) for e in found if e.time > now.wall)
     paused = not ready or state.lane_of(ready[0].task)[1]
-    wanted = future[0][1] if paused and future else ready[0].id if ready else None
+    wanted = future[0][-1] if paused and future else ready[0].id if ready else None
     known = state.next_event()
     if (known.id if known else None) != wanted:
         raise Broken(f"next on disk is {wanted}, in memory {known}")

@@ -207,12 +207,18 @@ def test_the_list_of_what_waits_is_the_order_of_the_queue(root: Path) -> None:
         entry(NOW - 3 * SECOND, prio="high", front=True),
         entry(NOW + 9 * DAY, prio="high"),
         entry(NOW + DAY, prio="low"),
+        entry(NOW + DAY, prio="low", front=True),
+        entry(NOW + DAY, prio="high"),
+        entry(NOW + SECOND, prio="high", front=True),
+        entry(NOW + 2 * SECOND, prio="high", front=True),
+        entry(NOW + 2 * SECOND, prio="high", front=True),
     ]
+    rows[-2:] = sorted(rows[-2:], key=lambda one: one.id)
     for one in rows:
         place(root, layout.pending(one))
-    want = [rows[3].id, rows[2].id, rows[1].id, rows[0].id, rows[5].id, rows[4].id]
+    want = [rows[n].id for n in (3, 2, 1, 0, 8, 10, 9, 7, 6, 5, 4)]
     disk = RealDisk(str(root))
-    for many in range(1, 7):
+    for many in range(1, len(rows) + 1):
         assert [one.id for one in lists.waiting(disk, NOW, many)] == want[:many]
 
 
