@@ -94,6 +94,13 @@ def first_entry(task: Task, handler: Handler | None = None) -> names.Entry:
     )
 
 
+def deadline_of(task: Task, entry: names.Entry) -> int | None:
+    """The deadline to the us: as it was submitted, where the name, rounded up, has no other since."""
+    own = task.deadline
+    same = own is not None and names.whole_second(own) == entry.deadline
+    return own if same else entry.deadline
+
+
 def canonical(body: dict[str, Any]) -> bytes:
     """JSON that is the same for the same content, whatever the order of its keys."""
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool.errors import Invalid
+from spool.owncopy import deadline_of
 from spool.times import format_utc, maybe_utc
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def record(  # noqa: PLR0913 - the facts of an attempt
         "submitted_at": format_utc(task.submitted_at),
         "submitted_by": {"uid": task.uid, "key": task.signer},
         "at": format_utc(entry.time),
-        "deadline": maybe_utc(entry.deadline),
+        "deadline": maybe_utc(deadline_of(task, entry)),
         "started_at": maybe_utc(started),
         "ended_at": maybe_utc(ended),
         "seconds": None,

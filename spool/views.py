@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool import handed, layout
 from spool.errors import Invalid
 from spool.names import parse_event
-from spool.owncopy import Task
+from spool.owncopy import Task, deadline_of
 from spool.times import format_utc, maybe_utc, parse_utc
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
         task=entry.task,
         priority=entry.prio,
         at=entry.time,
-        deadline=entry.deadline,
+        deadline=deadline_of(place.task, entry),
         attempt=attempt(place.state, entry),
         attempts=tuple(records),
         result=last.get("result"),

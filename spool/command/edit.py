@@ -85,8 +85,8 @@ def _read(spool: Spool, task_id: str) -> dict[str, Any]:
     doc: dict[str, Any] = orjson.loads(spool.disk.read(task.path, BODY_LIMIT))
     doc = {name: value for name, value in doc.items() if name not in (*OURS, *OVER)}
     doc |= {"at": format_utc(task.entry.time), "priority": task.entry.base}
-    if task.entry.deadline is not None:
-        doc["deadline"] = format_utc(task.entry.deadline)
+    if task.deadline is not None:
+        doc["deadline"] = format_utc(task.deadline)
     doc.pop("position", None)
     return doc | ({"position": "front"} if task.entry.front else {})
 

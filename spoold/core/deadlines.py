@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from spool import layout
+from spool.owncopy import deadline_of
 from spool.records import error
 from spool.times import format_span
 from spoold.core import attempts, dispatch, moves, order, policy, scans, soon, table, verbs
@@ -38,7 +39,7 @@ def due(state: State, now: Now) -> list[Action]:
     if held := {entry.id: entry for entry in state.overdue.due(now.wall)}:
         paths = {task_id: layout.held(entry) for task_id, entry in held.items()}
         out.append(Ask("overdue", tuple(paths), paths, entries=held))
-    while (run := state.next_deadline()) is not None and (run.entry.deadline or 0) <= now.wall:
+    while (run := state.next_deadline()) is not None and (run.deadline or 0) <= now.wall:
         out.append(_late_run(state, run, now))
     return out
 
@@ -64,7 +65,8 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
 
 def _late(state: State, place: Place, now: Now) -> list[Action]:
     entry, task, held = place.entry, place.task, place.state == table.HELD
-    if entry.lifted > 1 or entry.deadline is None or entry.deadline > now.wall:
+    deadline = deadline_of(task, entry)
+    if entry.lifted > 1 or deadline is None or deadline > now.wall:
         if not held:
             state.insert(entry, now.wall)  # another node has told it, or changed its deadline
         return []
@@ -139,8 +141,8 @@ def next_wake(state: State, now: Now) -> int:
         waits.append(passes - now.wall)
     if (run := state.next_limit()) is not None:
         waits.append(run.limit - now.mono)
-    if (run := state.next_deadline()) is not None and run.entry.deadline is not None:
-        waits.append(run.entry.deadline - now.wall)
+    if (run := state.next_deadline()) is not None and run.deadline is not None:
+        waits.append(run.deadline - now.wall)
     waits += [one.until - now.mono for one in state.broken.values() if one.until]
     if not state.paused():
         waits += [state.gate.next_wake(state, now), state.limits.wake - now.mono]

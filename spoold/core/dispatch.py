@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from spool import layout, limitkey
 from spool.names import MAX_US
+from spool.owncopy import deadline_of
 from spool.times import FOREVER, SECOND
 from spoold.core import attempts, gate, limits, moves, order, policy, scans, slots, table
 from spoold.core.values import Ask, Message, Move, Run, Start
@@ -141,15 +142,11 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
             unreserve(state, task_id, now)
             out.append(attempts.lacking(state, entry, place, now))
             continue
-        if order.has_missed(entry, now.wall):  # since it was chosen: the disk was full for a while
-            unreserve(state, task_id, now)
-            state.insert(entry, now.wall)
-            continue
         out += claim(state, entry, place.task, place.path, now)
     return out
 
 
-def claim(  # noqa: PLR0911 - one reason each not to
+def claim(  # noqa: C901, PLR0911 - one reason each not to
     state: State, entry: Entry, task: Task, path: str, now: Now
 ) -> list[Action]:
     """One task to running/: its handler starts, or its parent is told that it is ready."""
@@ -169,6 +166,9 @@ def claim(  # noqa: PLR0911 - one reason each not to
     if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
         unreserve(state, entry.id, now)
         return [] if state.leaves(entry, task.version) else [_park(entry, path, why)]
+    if entry.deadline is not None and entry.lifted < 2 and (deadline_of(task, entry) or 0) <= now.wall:
+        unreserve(state, entry.id, now)  # its name tells the whole second; or the disk was full since
+        return ask_late(state, [entry])
     parent = policy.parent(task, handler)
     if state.waits_for(parent):
         unreserve(state, entry.id, now)  # stays on disk, and is found again when the parent has read

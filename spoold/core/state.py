@@ -170,7 +170,7 @@ class State:
         self.runs[run.entry.id] = run
         self.extend(run, run.limit)
         if run.entry.deadline is not None and run.entry.lifted < 2:
-            heappush(self._deadlines, (run.entry.deadline, run.entry.id))
+            heappush(self._deadlines, (run.deadline or 0, run.entry.id))
             if len(self._deadlines) > 2 * len(self.runs) + SPARE:  # behind a long run lies what has ended
                 self._deadlines = [row for row in self._deadlines if row[1] in self.runs]
                 heapify(self._deadlines)
@@ -204,7 +204,7 @@ class State:
         while self._deadlines:
             deadline, task_id = self._deadlines[0]
             run = self.runs.get(task_id)
-            if run is not None and run.entry.deadline == deadline and run.entry.lifted < 2:
+            if run is not None and run.deadline == deadline and run.entry.lifted < 2:
                 return run
             heappop(self._deadlines)
         return None

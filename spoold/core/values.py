@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from spool.layout import PAUSES
+from spool.owncopy import deadline_of
 from spool.times import maybe_utc
 
 if TYPE_CHECKING:
@@ -612,6 +613,11 @@ class Run(Struct, kw_only=True):
     who: dict[str, Any] | None = None
     passed: str = ""  # what the gate said when the deadline let it pass
     progress: dict[str, Any] | None = None
+
+    @property
+    def deadline(self) -> int | None:
+        """When it should be done, to the us."""
+        return deadline_of(self.task, self.entry)
 
     @property
     def is_process(self) -> bool:

@@ -15,10 +15,11 @@ import orjson
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import EX_SOFTWARE, Invalid
+from spool.owncopy import deadline_of
 from spool.quarantine import aside
 from spool.runargs import RUN
 from spool.strict import decode_value
-from spool.times import format_utc
+from spool.times import maybe_utc
 from spoold.core.values import Begun, Crashed, Exited, NotStarted, Returned
 from spoold.effects import reports
 from spoold.effects.reports import FULL
@@ -193,7 +194,7 @@ class Handlers:
             "SPOOL_ID": entry.id,
             "SPOOL_TASK": entry.task,
             "SPOOL_ATTEMPT": str(entry.attempt),
-            "SPOOL_DEADLINE": "" if entry.deadline is None else format_utc(entry.deadline),
+            "SPOOL_DEADLINE": maybe_utc(deadline_of(task, entry)) or "",
             "SPOOL_DIR": self.root,
             "SPOOL_FILES": os.path.join(self.root, layout.files(entry.id)),
             "SPOOL_NODE": self.node,

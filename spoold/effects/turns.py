@@ -6,6 +6,7 @@ from bisect import insort
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from spool.owncopy import deadline_of
 from spoold.core.values import Begun, Waits
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def start_message(start: Start) -> dict[str, Any]:
         "version": task.version,
         "args": task.args,
         "at": entry.time,
-        "deadline": entry.deadline,
+        "deadline": deadline_of(task, entry),
         "meta": task.meta,
         "recurring": task.recurring,
         "trace": task.trace,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from tests.e2e.live import Live, handler
@@ -132,6 +133,21 @@ def test_a_task_that_waits_for_a_handler_is_told_late_before_there_is_one(live: 
     spool.settings(handler("other", "cat >> $NOTES/order"))
     assert spool.event("done", task_id)
     assert spool.events("default", "late") == []
+
+
+def test_a_deadline_is_told_as_it_was_submitted_until_it_is_moved(live: Make) -> None:
+    script = 'echo "$SPOOL_DEADLINE" >> $NOTES/order; exit 1'
+    spool = live(handler("note", script, backoff={"base": "30d", "max": "30d"}))
+    wanted = "2099-01-01T00:00:00.250000Z"
+    task_id = spool.submit("note", deadline="2099-01-01T01:00:00.25+01:00")
+    assert spool.event("retrying", task_id)["deadline"] == wanted
+    assert [record["deadline"] for record in spool.records(task_id)] == [wanted]
+    assert spool.lines("order") == [wanted]
+    shown = orjson.loads(spool.command("show", task_id, "--json"))
+    assert shown["deadline"] == wanted
+    moved = "2098-01-01T00:00:00.000000Z"
+    spool.do({"action": "move", "ids": [task_id], "at": "+0s", "deadline": moved})
+    assert spool.event("retrying", task_id)["deadline"] == moved
 
 
 def test_a_deadline_already_passed_at_the_drop_is_told_and_obeyed(live: Make) -> None:

@@ -344,6 +344,29 @@ def test_what_was_held_when_a_dead_node_was_brought_back_is_looked_for() -> None
     assert told(made) == ["late"]
 
 
+@pytest.mark.parametrize("miss", ENDS)
+def test_a_task_whose_deadline_has_passed_in_this_second_does_not_start_in_time(miss: str) -> None:
+    """Its name tells the whole second, rounded up."""
+    made = World()
+    made.pass_time(SECOND - made.wall % SECOND + SECOND // 4)
+    submit({"task": "run.a", "n": 1, "deadline": "+1s", "on_miss": miss})(made)
+    made.pass_time(SECOND + SECOND // 4)
+    made.boot()
+    made.run(SECOND // 8)
+    assert told(made)[0] == "late"
+    made.run(2 * SECOND)
+    ends = ENDS[miss][1]
+    assert (state(made), told(made)) == (ends, ["late", ends])
+
+
+def test_a_deadline_that_passes_within_a_second_while_it_runs_is_told() -> None:
+    made = world()
+    made.pass_time(SECOND - made.wall % SECOND + SECOND // 4)
+    submit({"task": "run.a", "n": 1, "deadline": "+0.2s", "run": [["ok", 0.4]]})(made)
+    made.run(SECOND // 2)
+    assert told(made) == ["late", "done"]
+
+
 @pytest.mark.parametrize("redo", [True, False], ids=["log", "no log"])
 @pytest.mark.parametrize("at", [2, 0], ids=["waits", "comes in"])
 @pytest.mark.parametrize(("miss", "end"), [("drop", "cancelled"), ("fail", "failed")])
