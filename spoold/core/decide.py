@@ -161,9 +161,8 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.forget_held()
             return [Scan("held")]
         case Outboxes():
-            full = state.full - {layout.DEFAULT_PARENT}  # which keeps nothing waiting
             state.unread.update(event.counts)
-            if full - state.full:
+            if not all(map(state.waits_for, state.left_for)):
                 state.forget_all()  # what was left on disk because of them is found again
                 if state.overdue.unheard:
                     state.forget_held()

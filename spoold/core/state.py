@@ -111,6 +111,7 @@ class State:
     def forget_all(self) -> None:
         """Start from what is on disk: nothing is known until it has been scanned."""
         self.passed = False
+        self.left_for: set[str] = set()  # parents whose tasks are left on disk until they have read
         self.lanes: dict[str, dict[Lane, Window[str]]] = {p: {} for p in PRIORITIES}
         self._sorted: dict[str, Sorted] = {}
         self.known = dict.fromkeys(PRIORITIES, False)
@@ -139,8 +140,17 @@ class State:
         return self.unread.get(parent, 0) >= self.settings.outbox_limit
 
     def waits_for(self, parent: str) -> bool:
-        """Whether the tasks of a parent wait until it has read; the default outbox is nobody's."""
-        return parent != layout.DEFAULT_PARENT and self.is_full(parent)
+        """Whether a task is left on disk until its parent has read; the default outbox is nobody's.
+
+        What is under way will be told, and is counted.
+        """
+        room = self.settings.outbox_limit - self.unread.get(parent, 0)
+        if parent == layout.DEFAULT_PARENT or room > len(self.runs):
+            return False
+        if room > sum(run.is_process and run.parent == parent for run in self.runs.values()):
+            return False
+        self.left_for.add(parent)
+        return True
 
     def tells(self, parent: str) -> None:
         """One more event is told: at once where more may be decided by it in the same round."""
@@ -148,8 +158,8 @@ class State:
 
     @property
     def full(self) -> frozenset[str]:
-        """The parents whose outbox is full."""
-        return frozenset(p for p in self.unread if self.is_full(p))
+        """The parents whose outbox is full, or will be by what is under way."""
+        return frozenset(p for p in self.unread if self.is_full(p)) | self.left_for
 
     def count_live(self, move: Move, step: int = 1) -> None:
         """A transition changes how many tasks its writer has that have not ended."""

@@ -261,6 +261,23 @@ def test_an_outbox_that_is_not_read_holds_its_tasks_back_and_nobody_elses(live: 
     assert len(seen) == 12
 
 
+def test_what_is_under_way_has_its_place_in_a_small_outbox(live: Make) -> None:
+    gate = "while [ ! -e $NOTES/open ]; do sleep 0.02; done"
+    spool = live("concurrency = 12\noutbox_limit = 3\n" + handler("note", gate))
+    spool.submit_all([{"task": "note", "notify": "shop"} for _ in range(12)])
+    spool.status(lambda s: s["running_total"] == 3 and s["full_outboxes"] == ["shop"], "it will be full")
+    waits = spool.submit("note", notify="shop")
+    until(lambda: "outbox shop is full" in spool.command("why", waits), "why says so")
+    (spool.notes / "open").touch()
+    read = 0
+    while read < 13:
+        found = until(lambda: spool.events("shop") or None, f"{read} were told")
+        assert len(found) <= 3
+        for path in found:
+            path.unlink()
+        read += len(found)
+
+
 def test_what_time_takes_from_a_parent_that_does_not_read_waits_as_well(live: Make) -> None:
     spool = live("outbox_limit = 6\n" + handler("order.*", notify="shop", concurrency=1))
     late = {"deadline": "+1s", "lead": 0, "on_miss": "drop"}

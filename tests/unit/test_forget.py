@@ -36,6 +36,7 @@ def test_an_outbox_that_was_full_is_a_reason_where_tasks_waited_for_it(parent: s
     state = core("outbox_limit = 5")
     decide(state, Outboxes({parent: 5}), NOW)
     assert state.full == {parent}
+    assert state.waits_for(parent) is reads
     decide(state, Outboxes({parent: 4}), NOW)
     assert not state.full
     assert (not state.waiting) is reads
