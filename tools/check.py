@@ -1,4 +1,4 @@
-"""Run every linter of the project and say at the end which ones complained."""
+"""Run every linter, compare what is made from the code with the code, and say which ones complained."""
 
 import shutil
 import subprocess
@@ -11,6 +11,8 @@ CHECKS = {
     "format": [str(BIN / "ruff"), "format", "--check", "."],
     "mypy": [str(BIN / "mypy")],
     "layers": [str(BIN / "lint-imports")],
+    "schema": [sys.executable, "tools/schema.py", "--check"],
+    "manual": [sys.executable, "tools/manual.py", "--check"],
 }
 
 

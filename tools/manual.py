@@ -1,12 +1,14 @@
 """Write what the manual takes from the code into its pages: transitions, fields of actions, crash table.
 
     python tools/manual.py              write them
-    python tools/manual.py --check      1 where a page says something else than the code
+    python tools/manual.py --check      1 where a page says something else than the code, and what
 
 The places are between two comments: `generated: NAME` and `end of NAME`.
 """
 
+import difflib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -46,6 +48,16 @@ BLOCKS = {
 }
 
 
+ADVICE = "read the difference first: a promise changes with it; where that is meant, run tools/manual.py"
+
+
+def difference(page: str, code: str) -> Iterator[str]:
+    """What the code says otherwise, line by line."""
+    return difflib.unified_diff(
+        page.splitlines(), code.splitlines(), "the page", "the code", lineterm="", n=1
+    )
+
+
 def main(words: list[str]) -> int:
     wrong = 0
     for name, (page, made) in BLOCKS.items():
@@ -55,7 +67,8 @@ def main(words: list[str]) -> int:
             continue
         wrong = 1
         if words == ["--check"]:
-            print(f"{page}: {name} differ from the code: run tools/manual.py")
+            print(*difference(find(old, name), text), sep="\n")
+            print(f"{page}: {name}: the code says something else; {ADVICE}")
         else:
             path.write_text(replace(old, name, text))
             print(f"{page}: {name} written")

@@ -3,6 +3,7 @@
     python tools/schema.py actions      an action file
     python tools/schema.py event        an attempt record or an event
     python tools/schema.py --write      put both into schema/
+    python tools/schema.py --check      1 where what stands there is not that of the code
 
 A client in any language may check what it writes and reads against these.
 """
@@ -33,6 +34,13 @@ def main(words: list[str]) -> int:
             path(name).parent.mkdir(exist_ok=True)
             path(name).write_text(text(name))
         return 0
+    if words == ["--check"]:
+        others = [str(path(name)) for name in MADE if path(name).read_text() != text(name)]
+        print(
+            *(f"{other}: is not that of the code: run tools/schema.py --write" for other in others),
+            sep="\n",
+        )
+        return int(bool(others))
     if len(words) == 1 and words[0] in MADE:
         print(text(words[0]), end="")
         return 0

@@ -82,7 +82,7 @@ def test_pages_refer_to_pages_that_exist() -> None:
 def test_what_is_generated_is_what_the_code_says_today(name: str) -> None:
     manual = tool("manual")
     page, made = manual.BLOCKS[name]
-    assert tool("between").find((MAN / page).read_text(), name) == made(), "run tools/manual.py"
+    assert tool("between").find((MAN / page).read_text(), name) == made(), manual.ADVICE
 
 
 def test_the_steps_on_disk_are_those_of_the_store() -> None:
