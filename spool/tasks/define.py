@@ -59,6 +59,9 @@ class Options(TypedDict, total=False):
     id: str
 
 
+OF_ONE = frozenset(("id", "ref"))  # of these options, and no default of all
+
+
 class Task(Generic[P, R]):
     """A function marked with `@task`. Calling it runs it plainly, here and now."""
 
@@ -160,10 +163,12 @@ class Policy:
     aliases: tuple[str, ...] = ()
 
 
-def _check(options: Options) -> None:
+def _check(options: Options, but: frozenset[str] = frozenset()) -> None:
     """Only options: what is checked otherwise, such as `args`, is not replaced unseen."""
     known = Options.__optional_keys__
     for name, value in options.items():
+        if name in but:
+            raise Invalid(name, value, "is of one submission alone: with_options sets it")
         if name not in known and name[:2] != "x-":
             from spool.fields import nearest
 
@@ -232,7 +237,7 @@ def task(
     if type(version) is not int or version < 0:
         raise Invalid("version", version, "must be an integer, 0 or more")
     if options:  # as the first submission would find out
-        _check(options)
+        _check(options, OF_ONE)
         encoded({"task": "any", **fields(**options)}, MAX_ACTION_BYTES, time.time_ns() // 1000)
     if isinstance(aliases, str) or not isinstance(aliases, Iterable):
         raise Invalid("aliases", aliases, "must be a list of names")

@@ -24,6 +24,7 @@ from spool.command.verbs import VERBS
 from spool.owncopy import decode_task
 from spool.place import AFTER
 from spool.settings import Settings, load
+from spool.tasks.define import OF_ONE, Options
 from spoold import daemon
 from spoold.core import policy, table
 from spoold.effects.store import ENDING
@@ -195,6 +196,13 @@ def test_the_example_of_spool_toml_is_valid() -> None:
     found = load(mdoc.plain(text))
     assert isinstance(found, Settings)
     assert set(found.handlers) == {"thumb.*", "order.*"}
+
+
+def test_every_option_of_a_task_in_python_is_in_the_manual() -> None:
+    text = section("spool-python.7", "MARKING FUNCTIONS")
+    (defaults,) = (line for line in text.splitlines() if line.startswith(".It Va at "))
+    assert set(re.findall(r"\w+", defaults)) - {"It", "Va"} == Options.__optional_keys__ - OF_ONE
+    assert words(section("spool-python.7", "SUBMITTING"), "Va") >= OF_ONE
 
 
 def test_the_environment_of_a_program_is_in_the_manual() -> None:

@@ -145,6 +145,8 @@ def test_a_name_belongs_to_one_function() -> None:
         ({"name": "bad.option", "prio": "high"}, "priority"),
         ({"name": "bad.option", "timeout": "soon"}, "timeout"),
         ({"name": "bad.option", "args": {}}, "args `{}`: is no option of a submission"),
+        ({"name": "bad.option", "id": "0" * 32}, "id .*: is of one submission alone"),
+        ({"name": "bad.option", "ref": "a"}, "ref .*: is of one submission alone"),
     ],
 )
 def test_what_cannot_be_marked_is_refused(options: dict[str, Any], words: str) -> None:
