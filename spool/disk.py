@@ -1,6 +1,6 @@
-"""The disk behind one small interface: the only place that touches files of a spool by name.
+"""The disk behind one small interface: whatever must survive a crash goes through it.
 
-Everything that must survive a crash goes through `Disk`. Faults, the crash tests and the simulated
+Faults, the crash tests and the simulated
 disk wrap or replace it; nothing patches `os`. Paths are relative to the spool, '/' between parts.
 """
 

@@ -1,4 +1,4 @@
-"""Where everything stands in a spool: the only module that knows the paths."""
+"""Where everything stands in a spool: each directory and file by its name."""
 
 from __future__ import annotations
 

@@ -167,7 +167,9 @@ class Spools:
 
 def _waiting(spool: Spool) -> int:
     counts: Mapping[str, int] = spool.status()["counts"]
-    return sum(count for state, count in counts.items() if state.startswith(("pending", layout.INCOMING)))
+    return sum(
+        count for state, count in counts.items() if state.startswith((layout.PENDING, layout.INCOMING))
+    )
 
 
 def _first_of(task: Mapping[str, Any]) -> str:

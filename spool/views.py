@@ -141,7 +141,7 @@ def listed(path: str, entry: Entry) -> Listed:
         deadline=entry.deadline,
         attempt=attempt(parts[0], entry),
         why=entry.why,
-        node=parts[1] if parts[0] == "running" else None,
+        node=parts[1] if parts[0] == layout.RUNNING else None,
         path=path,
         entry=entry,
     )

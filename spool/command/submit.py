@@ -1,4 +1,4 @@
-"""`spool submit`: one task from words and options, or what a file says."""
+"""`spool submit`: a task or a schedule from words and options, or what a file says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dispatcher: an event and the state in, actions out. Nothing else changes the state."""
+"""The dispatcher: an event and the state in, actions out. What becomes of a task is decided here."""
 
 from __future__ import annotations
 

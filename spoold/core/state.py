@@ -50,7 +50,7 @@ class Sorted(NamedTuple):
 
 
 class State:
-    """The one store. Only the functions of spoold.core change it."""
+    """The one store. What it says of tasks only the functions of spoold.core change."""
 
     def __init__(self, node: str, settings: Settings, cpus: int) -> None:
         self.node = node

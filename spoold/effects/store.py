@@ -1,4 +1,4 @@
-"""The one writer of state: puts groups of transitions on disk, in an order that survives any cut.
+"""Puts groups of transitions on disk, in an order that survives any cut.
 
 For each group, in this order; after a crash between two steps, `recovery` does what is said here:
 
