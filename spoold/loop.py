@@ -57,7 +57,7 @@ from spoold.effects.group import groups
 from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
 from spoold.sources.after import After
-from spoold.sources.intake import AGAIN
+from spoold.sources.intake import AGAIN, SHUT
 from spoold.sources.lookout import Rung
 from spoold.sources.relink import Relink
 from spoold.sources.stir import Stir
@@ -92,7 +92,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold")
 BLIND = 1_000_000  # us between looks at incoming/ where it cannot be watched
 FIRST = 250_000  # us in which what lies there goes before the watch on what comes
-FULL_AGAIN = 0.5  # seconds between tries to finish a group on a full disk
+FULL_AGAIN = 0.5  # seconds between looks whether a full disk has room again
 NOT_SHORT = (
     "; it has space and inodes left: a quota may be used up, or a directory have all the names that it "
     "can hold (ext4 without large_dir: some 8 million)"
@@ -497,7 +497,7 @@ class Loop:
 
     def _patience(self) -> float | None:
         """0 where there is work at hand, else None with the timer armed."""
-        if self.intake.busy and not self._is_closed():
+        if self.intake.busy and not self.core.state.relinking:
             return 0
         if self.core.backlog.busy or self.core.again or self.core.more or self.relink.busy:
             return 0
@@ -507,6 +507,8 @@ class Loop:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
         others = [self.status.due(now), self.core.limits.due(now), self.core.handlers.due()]
         others.append(self.stir.due(self.core.state, now))
+        if self.core.state.shut:
+            waits.append(int(FULL_AGAIN * 1e6))
         if not self._is_closed():
             others += [self.recurring.due(now), self.core.after.due(now)]
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
@@ -543,14 +545,14 @@ class Loop:
             events += self._care(now)
         state = self.core.state
         self.intake.among(state.peers)
-        waits = self.intake.unsettled or self.intake.short or state.later
-        if waits and now.mono >= self._next_look:
-            self._next_look = now.mono + (self._wants_look() or 0)
+        wait = self._wants_look()
+        if wait is not None and now.mono >= self._next_look:
+            self._next_look = now.mono + wait
             (self.intake.ring if state.later else self.intake.again)()
             state.later = False
         self.relink.step()
+        events += self._taken(now)
         if not self._is_closed():
-            events += self._taken(now)
             events += self.recurring.look(now)
             events += self.core.after.look(now)
         events += self.core.backlog.step()
@@ -582,15 +584,15 @@ class Loop:
         return self._reloaded() if "root" in rung else []
 
     def _taken(self, now: Now) -> list[Event]:
-        """A slice of incoming/, if there is room for what it will become."""
-        if not self.intake.busy:
+        """A slice of incoming/: what there is room for, and what adds nothing."""
+        state = self.core.state
+        busy = self.intake.busy and not state.relinking
+        if not busy and not state.shut:
             return []
         free = self.core.disk.free()
         self._room(free)
-        if self.core.state.shut:
-            return []
-        spare = free.inodes - self.core.state.settings.min_free_inodes
-        return [*self.intake.look(now, spare // INODES)]
+        room = SHUT if state.shut else (free.inodes - state.settings.min_free_inodes) // INODES
+        return [*self.intake.look(now, room)] if busy else []
 
     def _care(self, now: Now) -> list[Event]:
         """Housekeeping, at least once a minute: nothing here is needed for correctness."""
@@ -605,10 +607,7 @@ class Loop:
         self.relink.look()
         self._room(self.core.disk.free())
         events: list[Event] = [Tick(), *self._reloaded(), *self.intake.stale(now)]
-        shut, blind = self.core.state.shut, self.doorbell is None
-        often = (
-            int(FULL_AGAIN * 1e6) if shut else BLIND if blind else self.core.state.settings.housekeeping
-        )
+        often = BLIND if self.doorbell is None else self.core.state.settings.housekeeping
         self._next_care = now.mono + often
         return events
 
@@ -619,12 +618,12 @@ class Loop:
             why = f"disk full: {free.bytes} bytes free, min_free_bytes is {settings.min_free_bytes}"
         elif free.inodes < settings.min_free_inodes:
             why = f"disk full: {free.inodes} inodes free (min_free_inodes)"
-        if why == self.core.state.shut:
-            return
-        self.core.state.shut = why
-        self.status.change()
-        log.warning("%s", why or "there is room on the disk again")
-        self._next_care = 0
+        was, self.core.state.shut = self.core.state.shut, why
+        if why != was:
+            self.status.change()
+        if bool(why) != bool(was):  # another number is for the status alone
+            log.warning("%s", why or "there is room on the disk again")
+            self._next_care = 0
 
     def _wait_for_room(self, problem: str) -> None:
         """What has happened must be written before anything else may happen."""
@@ -640,7 +639,7 @@ class Loop:
             try:
                 self.core.finish(clock())
             except DiskFull:
-                if self.signals.stop:
+                if self.signals.stop or self._placed(clock()):
                     raise
                 continue
             log.warning("there is room on the disk again")
@@ -707,16 +706,20 @@ class Loop:
 
     def _idle(self) -> bool:
         state, core = self.core.state, self.core
-        busy = self.intake.busy or self.intake.unsettled or core.backlog.busy or core.again
-        busy = busy or state.relinking
-        busy = busy or core.after.due(clock()) == 0 or self.recurring.due(clock()) == 0
+        short, shut = self.intake.short, state.shut
+        busy = self.intake.busy or core.backlog.busy or core.again or state.relinking
+        busy = busy or (self.intake.unsettled > 0 and not short)  # else it may be about what has no room
+        busy = busy or (not shut and 0 in (core.after.due(clock()), self.recurring.due(clock())))
         ready = state.head() is not None
-        if busy or state.runs or state.claiming or (ready and not state.halted) or state.scanning:
+        waits = state.halted or shut
+        if busy or state.runs or state.claiming or (ready and not waits) or state.scanning:
             return False
         if state.limits.wake - clock().mono <= TOKEN:
             return False
-        if ready:
+        if ready and state.halted:
             log.warning("nothing runs and a %s goes on, the rest stays", state.halted)
+        if shut and (ready or short):
+            log.warning("nothing runs and there is no room, the rest stays: %s", shut)
         if not state.gate.open:
             log.warning("nothing runs and the gate is shut, the rest stays: %s", state.gate.why)
         return True

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 import stat
-from collections import deque
+from collections import ChainMap, deque
 from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,8 @@ KNOWN = 50_000  # tasks that others are to wait for, known to be there
 PATIENCE = 60_000_000  # for a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
 LEFT = 2_000_000  # for what another node should have taken, us
+SHUT = -1  # the room of a disk that nothing comes in from
+ADDING = ("submit", "replay")  # actions that there must be room for
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
 SHORT = 1_000_000  # the same for one that there was no room for
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
@@ -115,7 +117,10 @@ class Passing(NotYet):
 
 
 class NoRoom(Exception):
-    """A batch of more tasks than there are inodes to spare: it stays where it is. Fields: tasks."""
+    """A batch of more tasks than there are inodes to spare: it stays where it is. Fields: tasks.
+
+    0 tasks: nobody has counted them, as nothing comes in.
+    """
 
     def __init__(self, tasks: int) -> None:
         super().__init__(tasks)
@@ -192,12 +197,16 @@ class Intake:
         """Look again, and hear of what nobody has told of: what came behind a listing under way."""
         self.ring()
         if self._names:
-            self.heard(sorted(set(self.disk.names(layout.INCOMING)).difference(self._names)))
+            self._newest.extend(sorted(set(self.disk.names(layout.INCOMING)).difference(self._names)))
 
     def heard(self, names: Iterable[str]) -> None:
         """These have come just now; a look at everything finds them too."""
-        if self.crowd is None:
-            self._newest.extend(names)
+        if self.crowd is not None:
+            return
+        self._newest.extend(names)
+        if self._large:  # one of them may have a name that was known
+            for name in names:
+                self._large.pop(f"{layout.INCOMING}/{name}", None)
 
     @property
     def busy(self) -> bool:
@@ -224,7 +233,10 @@ class Intake:
     def next_look(self) -> int | None:
         """In how many us files that are not ready want another look; None where there are none."""
         slow = self.crowd.next_look() if self.crowd is not None else None
-        return AGAIN if self._waiting or self._left else SHORT if self._large else slow
+        shut = self._room == SHUT
+        if self._waiting or self._left:
+            return SHORT if shut else AGAIN
+        return SHORT if self._large and not shut else slow
 
     def look(self, now: Now, room: int = FOREVER) -> list[Arrived | Invalidated]:
         """The next slice of files as events, in the order they were dropped in.
@@ -232,9 +244,14 @@ class Intake:
         A slice is what comes next by name: among files named after new ids that is by time as well.
         Where more lies there than one slice, tasks among the newest that say they are high come before
         it: every other time, so that the rest moves on. What is on disk by now is no longer in passing.
-        `room`: for how many tasks.
+        `room`: for how many tasks. SHUT: what would add one stays, and so does what would be refused;
+        each is read once, and is looked at again, in its order, when there is room.
         """
         self._passing.clear()
+        if self._room == SHUT != room:
+            self._names.clear()
+            self._others.clear()
+            self.ring()
         self._room = room
         self.signatures.left = AT_ONCE
         if self.crowd is not None:
@@ -246,9 +263,13 @@ class Intake:
             if len(self.peers) > 1 or self._others:
                 self._names = self._shared_out(self._names, now)
             self._forget({f"{layout.INCOMING}/{name}" for name in self._names})
+            if room == SHUT:
+                at = f"{layout.INCOMING}/"
+                self._names = [name for name in self._names if at + name not in self._large]
             if len(self._names) <= self._slice:
                 self._newest.clear()  # they are in this slice, or gone
-        hurry = len(self._names) > self._slice and len(self.peers) < 2 and not self._hurried
+        many = room != SHUT and len(self._names) > self._slice
+        hurry = many and len(self.peers) < 2 and not self._hurried
         found = self._all(self._high(), now)[0] if hurry else []
         self._hurried = bool(found)
         if found:
@@ -299,17 +320,22 @@ class Intake:
 
     def _in_turn(self, crowd: Crowd, now: Now) -> list[Arrived | Invalidated]:
         """The same where several users write; what is beyond a quota is refused unread."""
-        batch = crowd.batch(self._aging(now), self._waiting)
+        shut = self._room == SHUT
+        unready = ChainMap[str, Any](self._waiting, self._large) if shut else self._waiting
+        batch = crowd.batch(self._aging(now), unready)
         if crowd.listing != self._listing:
             self._listing = crowd.listing
             known = (*self._waiting, *self._large, *self._ignored)
             self._forget({path for path in known if handed.info(self.disk, path) is not None})
         infos, later = self._share({path: handed.info(self.disk, path) for _, path in batch})
-        before = len(self._waiting)
+        before = len(self._waiting) + len(self._large)
         found, rest = self._all(infos, now)
-        crowd.back(batch, later | rest, moved=bool(found) or len(self._waiting) > before)
+        after = len(self._waiting) + len(self._large)
+        crowd.back(batch, later | rest, moved=bool(found) or after > before)
         for event in found:
             crowd.took(event.source.uid, now)
+        if shut:
+            crowd.surplus.clear()
         surplus, crowd.surplus = crowd.surplus[:SLICE], crowd.surplus[SLICE:]
         for path, info, rule in surplus:
             if (path, info.ino) not in self.immovable:
@@ -421,7 +447,7 @@ class Intake:
 
     def _one(self, path: str, info: Info, now: Now) -> Arrived | Invalidated | None:
         name = path.rpartition("/")[2]
-        if (path, info.ino) in self.immovable or self._large.get(path, 0) > self._room:
+        if (path, info.ino) in self.immovable or self._large.get(path, SHUT) > self._room:
             return None  # it is done with, or there is no room for it yet
         known = self._large.pop(path, None)  # what it waits for from here on is something else
         if stat.S_ISDIR(info.mode):
@@ -435,15 +461,16 @@ class Intake:
                 return None
             found = later.then
         except NoRoom as short:
-            if known is None:
+            if short.tasks and not known:
                 words = "%s waits: it brings %d task%s, and there is room for %d (min_free_inodes)"
                 log.warning(words, name, short.tasks, "s" * (short.tasks != 1), self._room)
-            self._large[path] = short.tasks
-            return None
+            found, self._large[path] = None, short.tasks
         except (Missing, TooMany, DiskFull) as why:
             self._later(why, path, info, now)
             return None
         self._waiting.pop(path, None)
+        if self._room == SHUT and isinstance(found, Invalidated):
+            found, self._large[path] = None, 0
         return found
 
     def _later(self, why: Exception, path: str, info: Info, now: Now) -> None:
@@ -479,6 +506,7 @@ class Intake:
             source = replace(source, says=handed.meaning(data))
             found = self.signatures.open(decode(data, limit=self.settings.max_action_bytes), now)
             doc = found.action
+            self._check_room(doc)
             source = self._signed(source, info, found.key, now)
             self._check_owner(path, info, source, now)
             dropped = min(info.ctime_us, now.wall + max(0, self.behind_server()))
@@ -558,6 +586,10 @@ class Intake:
             raise NotYet(problem, PATIENCE)
         if info.size > self.settings.max_action_bytes:
             self._too_large(name)
+
+    def _check_room(self, doc: dict[str, Any]) -> None:
+        if self._room == SHUT and doc.get("action", "submit") in ADDING:
+            raise NoRoom(0)
 
     def _check_owner(self, path: str, info: Info, source: Source, now: Now) -> None:
         """In a shared spool a file is of a known user, and a box holds files of its user alone."""

@@ -15,8 +15,10 @@ from spool.names import new_id
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    Make = Callable[..., Live]
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 DETACH = 2
@@ -62,6 +64,66 @@ def test_a_stop_while_the_disk_is_full_says_what_may_run_again(live: Live, tmp_p
     live.start()
     assert live.end(task_id)["event"] == "done"
     assert "disk" not in live.command("status").split()
+
+
+def test_a_spool_that_is_moved_while_there_is_no_room_is_served_no_more(
+    live: Live, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    os.mkfifo(tmp_path / "open")
+    live.start()
+    live.entry(live.submit("go"), "running")
+    with (tmp_path / "open").open("w") as gate:
+        fill(small / "fill")
+        gate.write("\n")
+    until(lambda: fill(small / "fill") or "waiting for room" in live.says(), "the end has no room")
+    live.root.rename(small / "other")
+    assert live.wait_exit() == os.EX_TEMPFAIL
+    assert f"{live.root} was renamed, removed or mounted over" in live.says()
+
+
+def test_below_the_limit_answers_and_control_are_carried_out_and_tasks_wait(spool_at: Make) -> None:
+    toml = handler("order", notify="shop", timeout="1m") + handler("stay", "sleep 1000")
+    spool = spool_at("min_free_bytes = 0\n" + toml + handler("note", "true"))
+    spool.start()
+    order, stay, late = spool.submit("order"), spool.submit("stay"), spool.submit("note", at="+1h")
+    spool.event("ready", order, "shop")
+    for task_id, state in ((stay, "running"), (late, "pending")):
+        spool.entry(task_id, state)
+    spool.settings('min_free_bytes = "1024TiB"\n' + toml + handler("note", "true"))
+    spool.signal(signal.SIGHUP)
+    spool.status(lambda s: s["reloads"], "it has read them")
+    note = spool.submit("note")
+    spool.status(lambda s: "disk full" in s["state"], "it is shut")
+    spool.drop({"action": "extend", "id": order, "attempt": 1, "by": 100})
+    spool.drop({"action": "ack", "id": order, "attempt": 1, "result": "made"})
+    assert spool.event("done", order, "shop")["result"] == "made"
+    spool.verb("cancel", stay, late)
+    for task_id in (stay, late):
+        spool.event("cancelled", task_id)
+    for kind in ("prune", "pause"):
+        spool.do({"action": kind})
+    assert os.listdir(spool.root / "incoming") == ["drop-000004.json"]
+    spool.do({"action": "resume"})
+    spool.settings("min_free_bytes = 0\n" + toml + handler("note", "true"))
+    spool.signal(signal.SIGHUP)
+    spool.event("done", note)
+    assert spool.says().count("disk full") == 1
+    assert spool.reasons() == []
+
+
+@pytest.mark.parametrize("place", ["incoming", "pending"])
+def test_until_idle_does_not_wait_for_room(spool_at: Make, place: str) -> None:
+    spool = spool_at(handler("note", "true"))
+    spool.submit("note")
+    if place == "pending":
+        spool.drop({"action": "pause"})
+        assert spool.once("--until-idle") == 0
+        spool.drop({"action": "resume"})
+    spool.settings('min_free_bytes = "1024TiB"\n' + handler("note", "true"))
+    assert spool.once("--until-idle") == 0
+    assert "nothing runs and there is no room, the rest stays: disk full: " in spool.says()
+    assert [path.is_file() for path in (spool.root / place).rglob("*.json")] == [True]
 
 
 def fill(folder: Path) -> None:

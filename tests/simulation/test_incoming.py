@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -23,7 +24,7 @@ from spoold.core import rights, share
 from spoold.core.turns import FIRST
 from spoold.core.values import Arrived, Invalidated, Now, Who
 from spoold.sources.crowd import KEPT, Crowd
-from spoold.sources.intake import BURST, LEAST, LONG, SLICE, Intake
+from spoold.sources.intake import BURST, LEAST, LONG, SHUT, SLICE, Intake
 from spoold.sources.signatures import AT_ONCE, Signatures
 from tests.crash.scenarios import ident, say, submit, wait
 from tests.simulation import invariants
@@ -213,6 +214,57 @@ def test_what_there_was_no_room_for_does_not_wait_for_itself_once_there_is() -> 
 
     assert not any(refused(room=1) for _ in range(10))
     assert set().union(*(refused(room=10) for _ in range(4))) == {"a.json", "b.json"}
+
+
+class Looks(Wrapper):
+    """Counts how often each file is looked at, and read."""
+
+    def __init__(self, disk: Any) -> None:
+        super().__init__(disk)
+        self.counts: dict[str, Counter[str]] = {"read": Counter(), "info": Counter()}
+
+    def before(self, verb: str, args: tuple[Any, ...]) -> None:
+        if verb in self.counts:
+            self.counts[verb][args[0]] += 1
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_without_room_what_adds_tasks_is_read_once_and_all_else_is_carried_out(*, users: bool) -> None:
+    here = World()
+    disk, settings = Looks(here.disk), load(here.settings)
+    crowd = Crowd(disk, Strangers(), settings) if users else None  # type: ignore[arg-type]
+    intake = Intake(disk, settings, ZoneInfo("UTC"), crowd)  # type: ignore[arg-type]
+    submits = [f"{n:04}.json" for n in reversed(range(KEPT + SLICE))]  # more than a pass remembers
+    for name in submits:
+        drop(here, name, {"task": "run.a"})
+    drop(here, "bad.json", {"action": "submitt", "task": "run.a"})
+    drop(here, "again.json", {"action": "replay", "match": {"state": "failed"}})
+    for n, doc in enumerate([{"action": "cancel", "match": {"task": "a"}}, {"action": "prune"}]):
+        drop(here, f"z{n}.json", doc)
+
+    done: list[str] = []
+    for _ in range(4):
+        intake.ring()
+        while intake.busy:
+            for event in intake.look(here.now(), SHUT):
+                here.disk.remove(event.source.path)
+                done.append(event.source.path)
+    assert sorted(done) == ["incoming/z0.json", "incoming/z1.json"]
+    assert intake.short
+    assert not intake.unsettled
+    assert {*disk.counts["read"].values()} == {1}
+    assert users or {*disk.counts["info"].values()} == {2}  # a pass asks whose each file is
+    drop(here, "0new.json", {"task": "run.a"})
+    here.pass_time(60 * SECOND)  # what was carried out counts for the rate no more
+    crowd = Crowd(disk, Strangers(), settings) if users else None  # type: ignore[arg-type]
+    fresh = Intake(disk, settings, ZoneInfo("UTC"), crowd)  # type: ignore[arg-type]
+    first: list[list[str]] = []
+    for other in (fresh, intake):
+        other.ring()
+        while not (found := other.look(here.now())):
+            pass
+        first.append([event.source.path for event in found])
+    assert first[0] == first[1]
 
 
 def test_slices_are_small_while_rounds_take_long_and_large_again_after() -> None:
