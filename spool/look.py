@@ -180,13 +180,18 @@ def names(disk: Disk, path: str) -> list[str]:
         return []  # a stranger's file; fsck names it
 
 
-def incoming(disk: Disk) -> int:
-    """How many dropped files wait to be taken in, where the caller may see them."""
+def dropped(disk: Disk) -> list[str]:
+    """The names of dropped files that wait to be taken in, where the caller may see them."""
     try:
         found = names(disk, layout.INCOMING)
     except PermissionError:
-        return 0
-    return sum(1 for name in found if name.endswith(".json") and name[0] != ".")
+        return []
+    return [name for name in found if name.endswith(".json") and name[0] != "."]
+
+
+def incoming(disk: Disk) -> int:
+    """How many they are."""
+    return len(dropped(disk))
 
 
 def has_claims(disk: Disk, node: str) -> bool:

@@ -66,7 +66,7 @@ class Why:
 
     def _dropped(self, task: TaskView) -> str:
         since = self.now - (task.submitted_at or self.now)
-        why = self._shut()
+        why = self.shut()
         if since < SOON:
             return why or "dropped a moment ago; it is being taken in"
         said = [f"{node['node']} is {node.get('state')}" for node in self.alive]
@@ -215,14 +215,14 @@ class Why:
     def _held_back(self, task: TaskView) -> str:
         """What the daemons say about tasks of its handler; where none starts anything, that."""
         if self.alive and not any(status.get("state") in STARTS for status in self.alive):
-            return self._shut()
+            return self.shut()
         for status in self.alive:
             if task.entry is not None and (why := self.held_back.on(status, task.entry)):
                 shut = sentence(status, self.now, self.say)
                 return shut if f": {why}" in shut else why
             if self._parent(task) in daemons.unread_by(status):
                 return f"outbox {self._parent(task)} is full: it waits until that parent has read"
-        return self._shut()
+        return self.shut()
 
     def _parent(self, task: TaskView) -> str:
         handler = self.held_back.handler_of(task.task)
@@ -234,7 +234,7 @@ class Why:
         said = [daemons.broken(status, handler.pattern) for status in self.alive] if handler else []
         return said[0][0] if said and all(said) else ""
 
-    def _shut(self) -> str:
+    def shut(self) -> str:
         """What keeps a daemon from doing anything, such as a full disk."""
         for status in self.alive:
             if (state := str(status.get("state"))) not in STARTS:

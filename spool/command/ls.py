@@ -27,7 +27,7 @@ FEW = 1000  # rows for which files are opened
 EPILOG = """
 Without a STATE: what runs, what waits in the order it will run, what is held. What has ended comes
 latest first. `incoming/` is not listed: a daemon takes it in within milliseconds. Where none
-serves the spool, a note on the terminal says how much waits there.
+does, a note on the terminal says how much waits there.
 
 examples:
   spool ls
@@ -78,17 +78,29 @@ def _list(spool: Spool, args: argparse.Namespace, more: dict[str, str]) -> None:
     if seen > len(rows) and sys.stdout.isatty() and not args.json:
         print(f"{seen - len(rows)} more; -n 0 shows all", file=sys.stderr)
     if (sys.stderr if args.ids else sys.stdout).isatty() and not args.json:
-        _note_untaken(spool)
+        _note_untaken(spool, now)
 
 
-def _note_untaken(spool: Spool) -> None:
+def _note_untaken(spool: Spool, now: int) -> None:
     """Tell a person of what was dropped where nobody takes it in: it is in no row."""
     from spool import daemons
+    from spool.why import SOON, Why
 
-    untaken = look.incoming(spool.disk)
-    if untaken and not daemons.any_alive(spool.disk, spool.path):
-        hint = safe(daemons.start_hint(spool.path))
-        print(f"{untaken} in incoming/, no spoold takes them in; start it with `{hint}`", file=sys.stderr)
+    untaken = look.dropped(spool.disk)
+    if not untaken:
+        return
+    reasons = Why(spool.disk, spool.path, now, str)
+    infos = (spool.disk.info(f"{layout.INCOMING}/{name}") for name in untaken[:FEW])
+    if not reasons.alive:
+        hint = daemons.start_hint(spool.path)
+        told = f", no spoold takes them in; start it with `{hint}`"
+    elif why := reasons.shut():
+        told = f", not taken in: {why}"
+    elif any(info is not None and now - info.ctime_us > SOON for info in infos):
+        told = ", not taken in yet"
+    else:
+        return
+    print(f"{len(untaken)} in incoming/{safe(told)}", file=sys.stderr)
 
 
 def _candidates(spool: Spool, args: argparse.Namespace) -> Iterator[Listed]:

@@ -29,6 +29,7 @@ from spool.init import init
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
 from spool.safe import safe
 from spool.times import HOUR, format_utc
+from spoold import locks
 from spoold.core.table import TABLE
 from spoold.core.table import VERBS as VERBS_OF_TASKS
 from tests.unit.test_client import NOW, put_event, put_record, take_in
@@ -707,6 +708,29 @@ def test_ls_tells_a_person_of_what_was_dropped_where_nobody_takes_it_in(root: Pa
     assert f"spoold --spool {root}" in told
     assert on_a_terminal(*words, "--json") == ""
     assert on_a_terminal(*words, "--ids") == told
+
+
+def test_ls_tells_a_person_of_what_a_daemon_leaves_in_incoming(
+    root: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / layout.INCOMING / "mine.json").write_bytes(b"{}")
+    lock = locks.take(str(root / layout.lock("n")))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    def told(state: str) -> str:
+        status = {"state": state, "written_at": format_utc(NOW + 9 * HOUR)}
+        (root / layout.status("n")).write_text(json.dumps(status))
+        return str(say("ls")[2])
+
+    try:
+        assert told("running") == ""
+        assert (
+            told("disk full: 7 bytes free") == "1 in incoming/, not taken in: disk full: 7 bytes free\n"
+        )
+        monkeypatch.setattr("spool.why.SOON", 0)
+        assert told("running") == "1 in incoming/, not taken in yet\n"
+    finally:
+        locks.give(lock)
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry", "hold", "replay"])
