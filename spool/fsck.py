@@ -18,20 +18,22 @@ from spool import daemons, dropped, group, keys, layout, look, packs, settings, 
 from spool.disk import Missing, NotRegular, TooLarge, Unreadable, link_anew, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
-from spool.names import PRIORITIES, BadName, is_id, parse_event
+from spool.names import PRIORITIES, BadName, is_id, is_task, parse_event
 from spool.place import first_path, mark_of
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
 from spool.regroup import Regroup
+from spool.retention import is_date
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spool.disk import Disk
     from spool.owncopy import Task
 
 OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
+DATED = (layout.PENDING, *layout.ENDED, layout.ATTEMPTS, layout.IDS, layout.LOGS)
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
 
@@ -115,14 +117,22 @@ class Fsck:
         for name in self.disk.names("."):
             if name not in ROOT and not name.startswith("."):
                 yield Finding(name, "does not belong to a spool", grave=False)
-        dated = [layout.PENDING, layout.DONE, layout.FAILED, layout.CANCELLED]
-        dated += [layout.ATTEMPTS, layout.IDS, layout.LOGS]
-        days = [f"{above}/{day}" for above in dated for day in look.names(self.disk, above)]
-        prios = [f"{day}/{p}" for day in days if day.startswith(layout.PENDING) for p in PRIORITIES]
-        for path in (*days, *prios):
+        for above in DATED:
+            yield from self._folders_in(above, is_date, "is not named by a date")
+        yield from self._folders_in(layout.RUNNING, is_task, "is not named by a node")
+        for day in look.names(self.disk, layout.PENDING):
+            above = f"{layout.PENDING}/{day}"
+            yield from self._folders_in(above, PRIORITIES.__contains__, "is not named by a class")
+
+    def _folders_in(self, above: str, is_name: Callable[[str], bool], rule: str) -> Iterator[Finding]:
+        """What is no directory where there are directories alone, or one that nobody looks into."""
+        for name in look.names(self.disk, above):
+            path = f"{above}/{name}"
             info = self.disk.info(path)
-            if info is not None and stat.S_ISREG(info.mode):
+            if info is not None and not (stat.S_ISDIR(info.mode) or stat.S_ISLNK(info.mode)):
                 yield self._away(path, "is not a directory")
+            elif info is not None and not is_name(name):
+                yield self._away(path, rule)
 
     def _entries(self) -> Iterator[Finding]:
         for folder in self._folders():
@@ -169,7 +179,7 @@ class Fsck:
             if len(paths) < 2:
                 continue
             last = look.last_record(self.disk, task_id) or {}
-            paths.sort(key=lambda p: (p != last.get("entry"), RANK.index(p.split("/")[0]), p))
+            paths.sort(key=lambda p: (p != last.get("entry"), _rank(p)))
             for path in paths[1:]:
                 what = f"task stands here and at {paths[0]}"
                 yield self._mend(path, what, "removed here", lambda p=path: self.disk.remove(p))
@@ -463,6 +473,11 @@ class Fsck:
 def check(disk: Disk, *, repair: bool = False) -> Iterator[Finding]:
     """Every finding of one pass; after a pass with `repair` a second one mends nothing."""
     yield from Fsck(disk, repair=repair).run()
+
+
+def _rank(path: str) -> tuple[int, int, str]:
+    """Which of the places of a task counts: by its state, then by its latest attempt."""
+    return RANK.index(path.partition("/")[0]), -look.entry_at(path).attempt, path
 
 
 def _is_place(path: object) -> bool:

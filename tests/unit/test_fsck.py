@@ -68,6 +68,44 @@ def test_a_file_where_a_directory_belongs_is_named_and_moved_away(disk, path):
 
 
 @pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("pending/9999-99-99x", "is not named by a date"),
+        ("pending/2026-12-02/urgent", "is not named by a class"),
+        ("pending/2026-12-02/urgent/low", "is not named by a class"),
+        ("done/today", "is not named by a date"),
+        ("logs/old", "is not named by a date"),
+        ("running/old node", "is not named by a node"),
+    ],
+)
+def test_a_directory_that_nobody_looks_into_is_named_and_moved_away(disk, path, what):
+    waiting(disk)
+    disk.make_dir(path)
+    disk.write(f"{path}/f", b"x")
+    (found,) = mended(disk)
+    assert path.startswith(found.path)
+    assert found.what == what
+
+
+def test_a_fifo_where_a_directory_belongs_is_moved_away(disk):
+    os.mkfifo(os.path.join(disk.root, "pending", "f"))
+    os.mkfifo(os.path.join(disk.root, "running", "n"))
+    assert [found.what for found in mended(disk)] == ["is not a directory"] * 2
+
+
+def test_a_task_under_two_names_of_one_state_stays_at_its_latest_attempt(disk):
+    """Else its fencing token would go back."""
+    entry = waiting(disk)
+    one, two = (layout.running("n", replace(entry, **more)) for more in ({"lost": 1}, {"lost": 2}))
+    disk.make_dir("running/n")
+    disk.link(layout.pending(entry), one)
+    disk.move(layout.pending(entry), two)
+    (found,) = mended(disk)
+    assert found.path == one
+    assert look.find(disk, entry.id).path == two
+
+
+@pytest.mark.parametrize(
     ("path", "words", "mends"),
     [
         ("nodes/pauses.json", "nothing is paused any more, for it is damaged", True),
