@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 INTERVAL = SECOND  # us that a look at the machine is good for
 TELL = 50 * SECOND  # us between two lines of the journal that tell the load: one in each minute
 TRACE = 60 * SECOND  # us in which the load average forgets all but 1/e
+FEW = 20  # of the next deadlines are looked at for one that lifts a task
 YES, NO, NEVER, BLIND = "yes", "no", "never", "blind"
 
 
@@ -264,7 +265,19 @@ class Gate:
                     best, found = key, entry
         if found is not None:
             self.passing, self.pass_at = found.id, 0
+        else:
+            self._foresee_lift(state, now)
         return found
+
+    def _foresee_lift(self, state: State, now: Now) -> None:
+        """What is lifted next passes then."""
+        for entry in state.urgent.head(FEW):
+            at = order.moment(entry, state.p95(entry.task))
+            if at is None or at == entry.deadline or not max(now.wall, entry.time - 1) < at:
+                continue
+            if not state.busy_with(state.lane_of(entry.task), state.usual_limit):
+                self._pass_at(at, entry)
+                return
 
     def holds(self, state: State) -> bool:
         """Whether something waits here, or for a slot that the machine has taken away."""

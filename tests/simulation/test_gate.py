@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 from random import Random
 from typing import Any
 
@@ -239,6 +239,20 @@ def test_how_many_run_at_once_follows_the_machine() -> None:
     made.machine = {}
     made.run(30 * SECOND)
     assert state.processes == state.limit == 3
+
+
+@pytest.mark.parametrize("prio", ["high", "medium", "low"])
+def test_it_is_told_which_deadline_lets_a_task_pass_next(prio: str) -> None:
+    made = world(**BUSY)
+    told = []
+    submit(made, {"task": "run.d", "at": "+60s", "deadline": "+40s", "lead": 20, "priority": prio})
+    for name, at in (("run.a", 60), ("run.b", 50), ("run.c", 70)):
+        submit(made, {"task": name, "deadline": f"+{at}s", "lead": 20, "took": 4, "priority": prio})
+    for _ in range(10):
+        made.run(6 * SECOND)
+        told.append(gate(made).plain(made.now())["deadline_task"])
+    assert [name for name, _ in groupby(told) if name] == ["run.b", "run.a", "run.c"]
+    assert told[-1] is None, "nothing passes any more"
 
 
 @pytest.mark.parametrize("floor", [1, 2])
