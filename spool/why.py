@@ -32,7 +32,8 @@ STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other
 HELD = {
     "asked": "held because somebody asked; `spool release {id}` lets it go on",
     "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
-    "no-room": "needs more memory than this machine has, as shown or declared; spool.toml(5), admission",
+    "no-room": "needs more memory than this machine has, as shown or declared{figures};"
+    " spool.toml(5), admission",
     "no-handler": 'no handler for `{task}`: bind one in spool.toml ([handlers."{task}"])',
     "version": "no code for its version ({version}): deploy some that takes it, then HUP to spoold",
 }
@@ -91,7 +92,11 @@ class Why:
         if task.why == "no-handler" and (module := self._module(task.task)):
             return f"module {module} has no function `{task.task}`: deploy one, then HUP to spoold"
         words = HELD.get(task.why, "held: {why}")
-        return words.format(id=task.id, task=task.task, why=task.why, version=task.version)
+        said = ((status.get("gate") or {}).get("too_large", {}).get(task.task) for status in self.alive)
+        figures = next((f": {one}" for one in said if one), "")
+        return words.format(
+            id=task.id, task=task.task, why=task.why, version=task.version, figures=figures
+        )
 
     def _takers(self, task: TaskView) -> Iterator[str]:
         """The nodes that are alive and whose Python code takes a task in its version."""

@@ -155,6 +155,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.asyncs = {p: names for p, names in state.asyncs.items() if p in same}
             state.broken = {p: one for p, one in state.broken.items() if p in same}
             state.gate.look = 0
+            state.gate.too_large.clear()
             state.limits.apart.clear()
             state.learn()
             state.forget_all()

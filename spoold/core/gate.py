@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 INTERVAL = SECOND  # us that a look at the machine is good for
 TELL = 50 * SECOND  # us between two lines of the journal that tell the load: one in each minute
 TRACE = 60 * SECOND  # us in which the load average forgets all but 1/e
-FEW = 20  # of the next deadlines are looked at for one that lifts a task
+FEW = 20  # deadlines that are looked at for the next that lifts a task; names that are told of
 YES, NO, NEVER, BLIND = "yes", "no", "never", "blind"
 
 
@@ -46,6 +46,7 @@ class Gate:
         self.shut = False
         self.since: Now | None = None  # when it began to hold back
         self.why = ""
+        self.too_large: dict[str, str] = {}  # by task name, what needs more than there is: in words
         self.look = 0  # monotonic instant of the next look, while it is shut
         self.room: int | None = None  # how many processes there were when the machine had no more
         self._more = 1  # how many more are tried next
@@ -174,8 +175,13 @@ class Gate:
         self.closed = verdict.closed
         if entry.id == self.passing:
             return self._pass(verdict)
-        if verdict.yes or verdict.never:
-            return YES if verdict.yes else NEVER
+        if verdict.never:
+            if len(self.too_large) >= FEW:
+                self.too_large.pop(next(iter(self.too_large)))
+            self.too_large[entry.task] = verdict.why
+            return NEVER
+        if verdict.yes:
+            return YES
         self.shut, self.why, self.look = True, verdict.why, verdict.look
         return NO
 
@@ -305,6 +311,7 @@ class Gate:
             "look_at": format_utc(now.wall + max(0, self.look - now.mono)) if not self.open else None,
             "deadline_at": format_utc(passes) if passes is not None else None,
             "deadline_task": self.pass_task if passes is not None else None,
+            "too_large": dict(self.too_large),
         }
 
 

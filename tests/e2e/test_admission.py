@@ -167,7 +167,9 @@ def test_a_need_that_is_too_large_is_held_as_such(live: Spools) -> None:
     big, small = spool.submit("work.big"), spool.submit("work.small")
     spool.end(small)
     assert spool.entry(big, "held").why == "no-room"
-    assert "more memory than this machine has" in spool.command("why", big)
+    said = "work.big needs about 1048576.0 GiB, there are "
+    spool.status(lambda s: said in s["gate"]["too_large"].get("work.big", ""), "it is told of")
+    assert f"more memory than this machine has, as shown or declared: {said}" in spool.command("why", big)
     assert "no-room" in spool.journal("park")[0]["why"]
 
 
