@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool import layout
 from spool.names import new_id
 from tests.e2e.live import Live, handler, until
 
@@ -83,18 +84,17 @@ def test_a_spool_that_is_moved_while_there_is_no_room_is_served_no_more(
 
 
 def test_below_the_limit_answers_and_control_are_carried_out_and_tasks_wait(spool_at: Make) -> None:
-    toml = handler("order", notify="shop", timeout="1m") + handler("stay", "sleep 1000")
-    spool = spool_at("min_free_bytes = 0\n" + toml + handler("note", "true"))
+    toml = 'housekeeping = "200ms"\n' + handler("order", notify="shop", timeout="1m")
+    toml += handler("stay", "sleep 1000") + handler("note", "true")
+    spool = spool_at("min_free_bytes = 0\n" + toml)
     spool.start()
     order, stay, late = spool.submit("order"), spool.submit("stay"), spool.submit("note", at="+1h")
     spool.event("ready", order, "shop")
     for task_id, state in ((stay, "running"), (late, "pending")):
         spool.entry(task_id, state)
-    spool.settings('min_free_bytes = "1024TiB"\n' + toml + handler("note", "true"))
-    spool.signal(signal.SIGHUP)
-    spool.status(lambda s: s["reloads"], "it has read them")
-    note = spool.submit("note")
+    spool.settings('min_free_bytes = "1024TiB"\n' + toml)
     spool.status(lambda s: "disk full" in s["state"], "it is shut")
+    note = spool.submit("note")
     spool.drop({"action": "extend", "id": order, "attempt": 1, "by": 100})
     spool.drop({"action": "ack", "id": order, "attempt": 1, "result": "made"})
     assert spool.event("done", order, "shop")["result"] == "made"
@@ -103,10 +103,9 @@ def test_below_the_limit_answers_and_control_are_carried_out_and_tasks_wait(spoo
         spool.event("cancelled", task_id)
     for kind in ("prune", "pause"):
         spool.do({"action": kind})
-    assert os.listdir(spool.root / "incoming") == ["drop-000004.json"]
+    assert os.listdir(spool.root / layout.INCOMING) == ["drop-000004.json"]
     spool.do({"action": "resume"})
-    spool.settings("min_free_bytes = 0\n" + toml + handler("note", "true"))
-    spool.signal(signal.SIGHUP)
+    spool.settings("min_free_bytes = 0\n" + toml)
     spool.event("done", note)
     assert spool.says().count("disk full") == 1
     assert spool.reasons() == []
