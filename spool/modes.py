@@ -121,7 +121,7 @@ def check(root: str, *, is_shared: bool, fix: bool = False, deep: bool = False) 
             yield Check(BAD, what, "keep the whole spool on one file system")
     if is_shared:
         for path in _below(root, deep=deep):
-            with suppress(FileNotFoundError):  # it was removed meanwhile
+            with suppress(FileNotFoundError, PermissionError):  # removed, or in a closed one
                 yield from _place(path, os.lstat(path), wanted[layout.PENDING], grave=True, fix=fix)
         yield from _boxes(root, whose)
         yield from _writers(root, fix=fix)

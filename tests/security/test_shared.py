@@ -485,6 +485,11 @@ def test_a_doctor_looks_at_the_directories_of_each_day_and_class_too(made: Make)
     spool.run(0, *doctor(spool), "--fix")
     mended = [(place.stat().st_mode & 0o7777, place.stat().st_gid) for place in (day, day / "low")]
     assert mended == [(0o2750, READ)] * 2
+    day.chmod(0o2640)
+    done = spool.run(SPOOLD, *doctor(spool))
+    assert done.stderr == ""
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any("2026-01-02 has mode 2640" in row["what"] for row in told if row["level"] == "bad")
 
 
 def doctor(spool: Shared) -> list[str]:
