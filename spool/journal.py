@@ -19,6 +19,7 @@ from msgspec import Struct
 from spool import layout
 from spool.names import date_of
 from spool.patterns import matches
+from spool.safe import as_utf8
 from spool.times import format_utc
 from spool.watch import Watch
 
@@ -62,17 +63,16 @@ class Filter(Struct, frozen=True, kw_only=True):
 
     def needles(self) -> list[bytes]:
         """Bytes that a wanted line holds, so that most others need not be parsed."""
-        found = []
+        found = [orjson.dumps({name: as_utf8(v)}).decode()[1:-1] for name, v in self._exact().items()]
         if len(self.ids) == 1:
-            found.append(f'"{next(iter(self.ids))}"'.encode())
+            found.append(f'"{next(iter(self.ids))}"')
         if self.task is not None and "*" not in self.task:
-            found.append(f'"task":"{self.task}"'.encode())
-        found += [orjson.dumps({name: value})[1:-1] for name, value in self._exact().items()]
+            found.append(f'"task":"{self.task}"')
         if self.error is not None:
-            found.append(f'"error":"{self.error}'.encode())
+            found.append(f'"error":"{self.error}')
         if self.writer is not None:
-            found.append(f'"uid":{self.writer}'.encode())
-        return found
+            found.append(f'"uid":{self.writer}')
+        return [as_utf8(text).encode() for text in found]
 
     def keeps(self, line: Line) -> bool:
         """Whether a line is wanted; times are compared by `between`."""

@@ -113,7 +113,7 @@ def holder(disk: Disk, key: str, now: int, writer: str | None = None) -> Rival |
 
 
 def _ended(record: dict[str, Any] | None) -> int | None:
-    """From when on a key is kept; None of what was cancelled: its successor may come after a crash."""
+    """When a task ended that keeps its key; one that was cancelled does not: it may have made way."""
     try:
         return None if not record or record["outcome"] == "cancelled" else parse_utc(record["ended_at"])
     except (KeyError, TypeError, ValueError):

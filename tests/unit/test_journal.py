@@ -142,6 +142,12 @@ def test_each_filter_keeps_what_it_names_and_nothing_else(
     assert list(journal.read(str(root), Filter(**wanted))) == [hit]
 
 
+@pytest.mark.parametrize("name", ["task", "parent", "key", "error", "node"])
+def test_a_filter_that_is_no_utf_8_keeps_nothing(root: Path, name: str) -> None:
+    put(root, "a/2026-11-21.jsonl", [line(NOON, **{name: "\\xff"})])
+    assert list(journal.read(str(root), Filter(**{name: "\udcff"}))) == []
+
+
 def test_the_load_is_told_to_whoever_asks_for_it_by_name(root: Path) -> None:
     lines = [line(NOON), line(NOON + 1, event="load", load=1.5)]
     put(root, "a/2026-11-21.jsonl", lines)
