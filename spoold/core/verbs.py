@@ -156,7 +156,8 @@ def _refusal(
     elif (attempt := getattr(problem, "attempt", None)) is not None:
         reason = {"field": "attempt", "value": attempt, "rule": str(problem)}
     else:
-        reason = {"field": "id", "value": first, "rule": str(problem)}
+        field = "ids" if isinstance(request, Verb | MoveRequest) else "id"
+        reason = {"field": field, "value": first, "rule": str(problem)}
     reason["action"] = kind_of(request)
     place, run = found.get(first), state.runs.get(first)
     task = run.task if run else place.task if place else None

@@ -551,7 +551,7 @@ class Intake:
 
         Where it names several tasks, what nobody knows of keeps it from none of the others.
         """
-        ids = request.ids if isinstance(request, Verb | Move) else (request.id,)
+        field, ids = ("ids", request.ids) if isinstance(request, Verb | Move) else ("id", (request.id,))
         past: dict[str, str] = {}
         unknown: Invalid | None = None
         for task_id in ids:
@@ -560,9 +560,9 @@ class Intake:
             if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
                 past[task_id] = rule
             else:
-                unknown = unknown or Invalid("id", task_id, "no task has this id")
+                unknown = unknown or Invalid(field, task_id, "no task has this id")
         if past and len(ids) == 1:
-            raise Invalid("id", ids[0], past[ids[0]])
+            raise Invalid(field, ids[0], past[ids[0]])
         if past and isinstance(request, Verb | Move):
             request = replace(request, past=tuple(past.items()))
         if unknown:

@@ -73,7 +73,7 @@ def test_every_verb_in_every_state_is_done_or_refused_with_the_reason(live: Make
                 spool.event("ready", task_id, "shop")  # retry: it runs
         else:
             assert refusal is not None, f"{verb} in {state} is refused"
-            assert (refusal["field"], refusal["value"], refusal["action"]) == ("id", task_id, verb)
+            assert (refusal["field"], refusal["value"], refusal["action"]) == ("ids", task_id, verb)
             assert f"a task that is {state} takes no {verb}" in refusal["rule"]
             assert spool.event("rejected", task_id, "shop")
             assert spool.entry(task_id, state)
@@ -193,7 +193,7 @@ def test_one_verb_on_many_tasks_does_what_it_can_and_names_the_rest(live: Make) 
     waiting = [spool.submit("note", at="+1h", args=n) for n in range(3)]
     spool.wait_count(3, "pending")
     reason = spool.refusal(spool.verb("cancel", waiting[0], done, *waiting[1:]))
-    assert reason["field"] == "id"
+    assert reason["field"] == "ids"
     assert reason["value"] == done
     spool.wait_count(3, "cancelled")
 
@@ -202,4 +202,4 @@ def test_a_verb_on_an_unknown_task_is_refused(live: Make) -> None:
     spool = live(NOTE)
     unknown = "0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"
     reason = spool.refusal(spool.verb("cancel", unknown))
-    assert (reason["field"], reason["value"], reason["rule"]) == ("id", unknown, "no task has this id")
+    assert (reason["field"], reason["value"], reason["rule"]) == ("ids", unknown, "no task has this id")
