@@ -54,6 +54,7 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         yield from probes.claims(root, settings.signatures)
     if settings is not None:
         yield from probes.rules(settings)
+        yield from probes.boxes(disk, settings)
     yield from _room(disk, settings)
     if works:
         yield from probes.clock(disk)

@@ -200,6 +200,13 @@ def zone(settings: Settings) -> Iterator[Check]:
         yield Check(WARN, what, f"set TZ, or timezone in {layout.SETTINGS}, to one such as Europe/Rome")
 
 
+def boxes(disk: Disk, settings: Settings) -> Iterator[Check]:
+    """Whether there are boxes of single writers in a spool where nobody looks at them."""
+    if not settings.guarded and look.names(disk, layout.WRITERS):
+        what = f"{layout.WRITERS}/ is not looked at: that is for a spool of several users"
+        yield Check(WARN, what, f"move what lies there to {layout.INCOMING}/, and remove it")
+
+
 def rules(settings: Settings) -> Iterator[Check]:
     """What this machine does not know: a zone, or one of whom [policy] speaks, who lets nobody in."""
     yield from zone(settings)

@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     intake.node = node
     if pulse is not None:
         intake.behind_server = lambda: pulse.offset or 0
-    _check_zone(found)
+    _warn(disk, found)
 
     def apply(new: Settings) -> None:
         manager.reloading(clock())
@@ -180,12 +180,12 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     log.info("stopped")
 
 
-def _check_zone(found: Settings) -> None:
-    """A TZ that means nothing is told."""
-    if os.environ.get("TZ"):
+def _warn(disk: RealDisk, found: Settings) -> None:
+    """A TZ that means nothing is told, and a box that nobody looks at."""
+    if os.environ.get("TZ") or (not found.guarded and disk.info(layout.WRITERS) is not None):
         from spool import probes  # 5 ms, that most starts need not take
 
-        for check in probes.zone(found):
+        for check in (*probes.zone(found), *probes.boxes(disk, found)):
             log.warning("%s; %s", check.what, check.remedy)
 
 

@@ -173,6 +173,21 @@ def test_a_rule_for_somebody_that_nobody_is_draws_a_warning(root: Path) -> None:
     assert found[0] in done.stderr
 
 
+def test_boxes_of_writers_in_a_spool_of_one_user_are_told(root: Path) -> None:
+    (root / "incoming.d" / "1001").mkdir(parents=True)
+    (found,) = [check for check in examine(str(root)) if "incoming.d" in check.what]
+    assert (found.level, found.what.partition(":")[0]) == (WARN, "incoming.d/ is not looked at")
+    done = subprocess.run(
+        [sys.executable, "-m", "spoold", "--until-idle", "--spool", root],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{found.what}; {found.remedy}" in done.stderr
+    (root / "spool.toml").write_text("shared = true\n")
+    assert not [check for check in examine(str(root)) if "is not looked at" in check.what]
+
+
 def test_a_tz_that_is_no_zone_draws_a_warning_where_it_counts(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
