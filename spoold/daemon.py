@@ -232,9 +232,10 @@ def _tell(found: Settings) -> int:
 
 def _is_to_begin_anew(disk: FencedDisk, pulse: Pulse | None, problem: Fenced | OSError) -> bool:
     """Whether this life of a node is over, and no bug or broken disk is the reason; Elsewhere."""
-    being_removed = isinstance(problem, Missing) and disk.info(layout.INCOMING) is None
-    if being_removed or away.is_elsewhere(disk.root, disk.fd):
+    if away.is_elsewhere(disk.root, disk.fd):
         raise Elsewhere(disk.root) from problem
+    if isinstance(problem, Missing) and disk.info(layout.INCOMING) is None:  # or all is
+        raise Elsewhere(os.path.join(disk.root, layout.INCOMING)) from problem
     if pulse is None:
         return False
     if away.is_away(disk.root, problem):

@@ -302,7 +302,8 @@ def _recovered(state: State, event: Recovered, now: Now) -> list[Action]:
         return [attempts.end(state, run, "cancel", "cancelled", now, log=log)]
     if not event.begun:
         return [attempts.give_back(state, run, now)]
-    return attempts.lose(state, run, "spoold or its machine died while it ran", now, log=log)
+    why = "spoold or its machine died, or was cut off, while it ran"
+    return attempts.lose(state, run, why, now, log=log)
 
 
 def _undone(state: State, event: Undone, now: Now) -> list[Action]:

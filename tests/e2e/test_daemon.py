@@ -369,6 +369,17 @@ def test_what_it_says_takes_one_line_whatever_the_name_of_its_spool(tmp_path: Pa
     assert all(line.startswith("spoold: ") for line in spool.says().splitlines())
 
 
+def test_a_spool_without_its_incoming_is_served_no_more_until_a_start_makes_it_again(live: Make) -> None:
+    spool = live(NOTE)
+    shutil.rmtree(spool.root / "incoming")
+    spool.signal(signal.SIGHUP)
+    assert spool.wait_exit() == os.EX_TEMPFAIL
+    assert (
+        f"{spool.root}/incoming was renamed, removed or mounted over: start spoold again" in spool.says()
+    )
+    assert spool.start().event("done", spool.submit("note"))
+
+
 @pytest.mark.parametrize("how", ["renamed", "another in its place", "removed"])
 def test_a_spool_that_is_elsewhere_is_served_no_more(tmp_path: Path, how: str) -> None:
     live = Live(tmp_path, handler("note", "echo 1 > $SPOOL_RESULT") + handler("long", "sleep 600"))
