@@ -8,17 +8,17 @@ from msgspec import Struct
 
 from spool.backoff import MAX_WAIT
 from spool.names import PRIORITIES
-from spool.owncopy import DUPLICATES, FAILURES
+from spool.owncopy import DUPLICATES, ON_FAILURE
 from spool.times import YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-VERBS = ("cancel", "retry", "hold", "release")
+VERBS = ("cancel", "retry", "hold", "release", "move")  # what people may ask of tasks
 CONTROLS = ("pause", "resume", "drain")
 CARES = ("resolve", "mute", "reopen")
 ATTEMPTS = ("ack", "fail", "extend", "progress")
-ACTIONS = ("submit", *VERBS, "move", "replay", *ATTEMPTS, *CONTROLS, *CARES, "prune", "schedule")
+ACTIONS = ("submit", *VERBS, "replay", *ATTEMPTS, *CONTROLS, *CARES, "prune", "schedule")
 MAX_IDS = 10_000
 MAX_ERRORS = 1000
 MAX_TASKS = 10_000
@@ -50,7 +50,7 @@ def _row(name: str, kind: str, actions: str, text: str, **more: Any) -> Field:
     return Field(name=name, kind=kind, actions=tuple(actions.split()), text=text, **more)
 
 
-_BY_IDS = " ".join((*VERBS, "move", "replay"))
+_BY_IDS = " ".join((*VERBS, "replay"))
 _BY_ATTEMPT = " ".join(ATTEMPTS)
 _CONTROL = " ".join(CONTROLS)
 _CARE = " ".join(CARES)
@@ -85,7 +85,7 @@ FIELDS: tuple[Field, ...] = (
     _row("after", "after", "submit", "the tasks that must be done before it", low=1, high=MAX_AFTER,
          default=()),
     _row("on_failure", "choice", "submit", "once one of these has failed", default="wait",
-         choices=FAILURES),
+         choices=ON_FAILURE),
     _row("ref", "name", "submit", "what other tasks of the batch call it in after"),
     _row("files", "files", "submit", "the files that come with it, in tmp/ as ID,NAME", low=1,
          high=MAX_FILES, default=()),

@@ -106,12 +106,6 @@ def rival(disk: Disk, claim: Claim, now: int) -> Rival | None:
     return Rival(claim.id, WINDOW) if ended is not None and now < ended + claim.key_for else None
 
 
-def holder(disk: Disk, key: str, now: int, writer: str | None = None) -> Rival | None:
-    """Who has a key now; None where it is free."""
-    claim = read(disk, layout.key(mark_of(key, writer)))
-    return None if claim is None else rival(disk, claim, now)
-
-
 def _ended(record: dict[str, Any] | None) -> int | None:
     """When a task ended that keeps its key; one that was cancelled does not: it may have made way."""
     try:

@@ -353,9 +353,8 @@ def _rate(row: Field, value: object) -> Rate:
 
 
 def _verbs(_row: Field, value: object) -> tuple[str, ...]:
-    known = (*VERBS, "move")
-    if not isinstance(value, list) or not all(one in known for one in value):
-        raise wrong(f"must be a list of some of {', '.join(known)}")
+    if not isinstance(value, list) or not all(one in VERBS for one in value):
+        raise wrong(f"must be a list of some of {', '.join(VERBS)}")
     return tuple(value)
 
 

@@ -32,7 +32,7 @@ STATES: dict[str, tuple[str, ...]] = {
 }
 # The states in which a task takes a verb; what is in incoming/ is taken in first.
 _WAITS = (layout.INCOMING, layout.PENDING, layout.HELD)
-TAKES: dict[str, tuple[str, ...]] = {
+ALLOWED: dict[str, tuple[str, ...]] = {
     "cancel": (*_WAITS, layout.RUNNING, layout.CANCELLED),
     "retry": (*_WAITS, layout.FAILED, layout.CANCELLED),
     "hold": _WAITS,

@@ -22,7 +22,6 @@ EVENTS = (
     "recurring-error",
     "progress",
 )
-TERMINAL = ("done", "failed", "cancelled")
 NAME_MAX = 255
 DAY_US = 86_400_000_000
 EARLIEST = 946_684_800_000_000  # 2000-01-01, the first that an id may have

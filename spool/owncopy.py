@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VERSION = 1
 DUPLICATES = ("keep", "replace", "reject", "extend")
 _DURATIONS = ("lead", "timeout", "key_for")
-FAILURES = ("wait", "cancel", "run", "only")
+ON_FAILURE = ("wait", "cancel", "run", "only")
 _CHOICES = {"on_miss": "run", "on_duplicate": "keep", "on_failure": "wait"}
 _TEXTS = ("priority", "notify", "trace", "replay_of", "key", "duplicate_of")
 _PLAIN = (*_TEXTS, "retries", "version", "recurring", "after", "results", "files")
@@ -278,7 +278,7 @@ _READ: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "after": _ids,
     "results": _ids,
     "files": _names,
-    "on_failure": _one_of(*FAILURES),
+    "on_failure": _one_of(*ON_FAILURE),
     "meta": _is(dict),
     "digest": _is(str),
 }

@@ -30,8 +30,7 @@ def actions() -> str:
     out = [".Bd -literal -offset indent"]
     for action, rows in TAKES.items():
         line = f"{action:<9}"
-        fields = [row for row in rows.values() if row.kind != "later"]
-        for row in sorted(fields, key=lambda row: not row.required):
+        for row in sorted(rows.values(), key=lambda row: not row.required):
             word = row.name if row.required else f"[{row.name}]"
             if len(line) + 1 + len(word) > WIDTH:
                 out.append(line)

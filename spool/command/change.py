@@ -125,14 +125,14 @@ def show(
     Why the others are left out goes to standard error. `denied`: what is left out already.
     """
     from spool.command.submit import show_ids
-    from spool.match import TAKES
+    from spool.match import ALLOWED
     from spool.safe import safe
 
     verb = args.verb
     denied = dict(denied or {})
     if match is None:
         denied |= {task_id: why for task_id in ids if (why := _why_not(spool, verb, task_id))}
-    elif match.get("state", TAKES[verb][0]) not in TAKES[verb]:
+    elif match.get("state", ALLOWED[verb][0]) not in ALLOWED[verb]:
         denied |= dict.fromkeys(ids, f"a task that is {match['state']} takes no {verb}")
     ids = [task_id for task_id in ids if task_id not in denied]
     show_ids(ids, json=args.json)
@@ -146,14 +146,14 @@ def show(
 def _why_not(spool: Spool, verb: str, task_id: str) -> str | None:
     """Why a verb cannot be carried out on a task, as far as the files tell."""
     from spool.command.why import OF_ONE, known
-    from spool.match import TAKES
+    from spool.match import ALLOWED
 
     try:
         task = known(spool, task_id)
     except OF_ONE as problem:
         rule = packs.past(spool.disk, task_id)
         return f"{task_id} {rule}" if rule else str(problem)
-    if task.state not in TAKES[verb]:
+    if task.state not in ALLOWED[verb]:
         return f"{task_id} is {task.state} and takes no {verb}"
     if verb == "retry" and task.duplicate_of is not None:
         return f"{task_id} was a duplicate of {task.duplicate_of}: submit or replay it"

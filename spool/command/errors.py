@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
 from spool.command.asked import add_wait, see
+from spool.fields import CARES
 
 if TYPE_CHECKING:
     import argparse
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from spool.group import Group
 
 SHOW = "show"
-CARES = ("resolve", "mute", "reopen")
 HEAD = "ERROR", "TASK", "TYPE", "1H", "24H", "7D", "ALL", "FAILED", "LAST", "STATE", "MESSAGE"
 EPILOG = """
 Failures are the same where task, type of error and place are: numbers, ids, paths and times do

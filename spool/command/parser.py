@@ -151,8 +151,6 @@ def open_spools(args: argparse.Namespace) -> Spools:
 
 def places(args: argparse.Namespace) -> list[str]:
     """The spools that --spool or $SPOOL_DIR name; what is a directory as a whole is one. Invalid."""
-    import os
-
     from spool.errors import Invalid
     from spool.init import default_dir
 
@@ -174,8 +172,6 @@ def add_key(parser: argparse.ArgumentParser) -> None:
 
 def _key(args: argparse.Namespace, spool: str | None) -> Key | None:
     """The key to sign with, where one is named; by default a spool is called as its directory."""
-    import os
-
     path = getattr(args, "sign", None) or os.environ.get("SPOOL_SIGN_KEY")
     if not path:
         return None

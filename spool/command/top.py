@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from spool.command import parser as options_of
 from spool.errors import EX_UNAVAILABLE, Invalid
+from spool.top.tables import VIEWS
 
 if TYPE_CHECKING:
     import argparse
 
 SHORTEST = 0.1  # seconds; the status file is replaced as often
-VIEWS = ("running", "waiting", "held", "failed", "done", "cancelled", "errors", "nodes", "outboxes")
 EPILOG = """
 Keys: 1 to 9 or Tab for another view, / to filter, Enter for a task with its log, c cancel, r retry,
 h hold, u release, m move, p pause, ? for all of them, q to quit. It needs a terminal, and textual:

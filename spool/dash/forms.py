@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool.errors import Invalid
+from spool.fields import CARES, VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VERBS = ("cancel", "retry", "hold", "release", "move")
-CARES = ("resolve", "mute", "reopen")
 SPOOL = ("pause", "resume")
 MATCH = ("task", "state", "error", "since", "until")
 MOVES = ("priority", "position", "at")

@@ -18,7 +18,7 @@ from spool.heldback import HeldBack, of_all
 from spool.journal import Filter
 from spool.names import PRIORITIES, id_time, is_id
 from spool.scene import due, lists, past, recurring
-from spool.scene.words import HELD, short
+from spool.scene.words import HELD_FOR, short
 from spool.times import DAY, HOUR, WEEK, parse_utc
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def tasks(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     )
     found = {str(row["id"]): source.moment.run(row) for row in source.moment.running}
     return {"state": state, "wanted": wanted, "rows": rows, "age": age, "many": MANY, "running": found,
-            "held": HELD, "choices": choices}  # fmt: skip
+            "held": HELD_FOR, "choices": choices}  # fmt: skip
 
 
 def task(source: Source, task_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from spool.times import format_span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HELD = {  # what `w=` in the name of a held task means, in few words
+HELD_FOR = {  # what `w=` in the name of a held task means, in few words
     "after": "waits for others",
     "asked": "somebody asked",
     "no-handler": "no handler",

@@ -66,7 +66,7 @@ def exited(state: State, event: Exited, now: Now) -> list[Action]:
         limit = format_span(policy.timeout(run.task, run.handler, state.settings))
         problem = error("timeout", f"took longer than {limit}", event.tail or None)
         return failed(state, run, "timeout", problem, now, **facts)
-    if event.exit == 0 and event.result_error is None:
+    if ended:
         return [end(state, run, "succeed", "ok", now, result=event.result, **facts)]
     problem = _problem(event)
     final = event.exit in PERMANENT

@@ -21,6 +21,7 @@ from spool.actions import (
     Verb,
 )
 from spool.actions import Move as MoveRequest
+from spool.fields import VERBS
 from spool.records import error
 from spool.times import SECOND
 from spoold.core import (
@@ -310,7 +311,7 @@ def _undone(state: State, event: Undone, now: Now) -> list[Action]:
     """The disk did not take a transition: memory follows the disk."""
     move = event.move
     state.count_live(move, -1)
-    state.later |= event.why == "gone" and move.event in table.VERBS  # its action is there
+    state.later |= event.why == "gone" and move.event in VERBS  # its action is there
     if move.before == table.NEW and event.why == "full":
         state.turn_away(move.entry.id)
         if move.body is not None and move.body.replay_of is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from spool.fields import VERBS
+
 NEW = "new"
 PENDING = "pending"
 HELD = "held"
@@ -72,7 +74,6 @@ TABLE: Final[dict[str, dict[str, str]]] = {
     },
 }
 
-VERBS: Final = ("cancel", "retry", "hold", "release", "move")  # what people may ask
 TERMINAL: Final = (DONE, FAILED, CANCELLED)
 FAILURES: Final = ("fail", "give_up", "poison", "expire")  # of the task itself
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 E = TypeVar("E")
 R = TypeVar("R")
 SLICE = 6000
-HELD = 2000  # at most: what may run now is looked at in the same round
+HELD_SLICE = 2000  # at most: what may run now is looked at in the same round
 
 
 class Backlog:
@@ -97,7 +97,7 @@ class Backlog:
         yield Scanned("future", None)
 
     def _held(self) -> Iterator[Seen | Scanned]:
-        for names in listed(self.disk, layout.HELD, min(self.size, HELD)):
+        for names in listed(self.disk, layout.HELD, min(self.size, HELD_SLICE)):
             yield Seen("held", "", "", names)
         yield Scanned("held", None)
 

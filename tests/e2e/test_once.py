@@ -12,6 +12,7 @@ import pytest
 from spool import fsck, keys, layout
 from spool.disk import RealDisk
 from spool.names import new_id
+from spool.place import mark_of
 from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
@@ -172,8 +173,8 @@ def test_a_killed_daemon_leaves_no_key_taken_by_nobody(live: Make) -> None:
     disk = RealDisk(str(spool.root))
     assert [f for f in fsck.check(disk) if f.grave] == []
     held = {entry.id for _, entry in spool.entries("pending")}
-    found = {keys.holder(disk, f"k{n}", 0) for n in range(30)}
-    assert {rival.id for rival in found if rival} == held
+    found = {keys.read(disk, layout.key(mark_of(f"k{n}"))) for n in range(30)}
+    assert {claim.id for claim in found if claim} == held
     spool.start()
 
 

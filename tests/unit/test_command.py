@@ -25,13 +25,13 @@ from spool.command.replay import _rounds
 from spool.command.verbs import VERBS
 from spool.errors import EX_CONFIG, NoSuchTask, Refused, TimedOut
 from spool.fields import TAKES
+from spool.fields import VERBS as VERBS_OF_TASKS
 from spool.init import init
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
 from spool.safe import safe
 from spool.times import HOUR, format_utc
 from spoold import locks
 from spoold.core.table import TABLE
-from spoold.core.table import VERBS as VERBS_OF_TASKS
 from tests.unit.test_client import NOW, put_event, put_record, take_in
 
 if TYPE_CHECKING:

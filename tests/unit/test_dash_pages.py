@@ -27,7 +27,7 @@ from spool.init import init
 from spool.names import DAY_US, new_id
 from spool.place import AFTER
 from spool.scene import lists, recurring
-from spool.scene.words import HELD, short
+from spool.scene.words import HELD_FOR, short
 from spool.times import HOUR, format_utc, parse_utc
 from tests.e2e.live import until
 from tests.unit.test_asked import counted_by_a_daemon, queue
@@ -318,7 +318,7 @@ def test_a_count_that_is_made_beside_the_page_is_of_now(root: Path) -> None:
 
 
 def test_every_reason_to_hold_has_its_words() -> None:
-    assert HELD.keys() == {*why.HELD, AFTER}
+    assert HELD_FOR.keys() == {*why.HELD, AFTER}
 
 
 def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -378,7 +378,9 @@ def keyed(disk, key="k", *, at=NOW):
 def test_a_key_that_its_task_does_not_have_on_disk_is_written_anew(disk):
     task_id = keyed(disk)
     assert [f.mended for f in mended(disk)] == ["written anew"]
-    assert keys.holder(disk, "k", NOW) == Rival(task_id, "unfinished")
+    claim = keys.read(disk, layout.key(mark_of("k")))
+    assert claim is not None
+    assert keys.rival(disk, claim, NOW) == Rival(task_id, "unfinished")
 
 
 def test_two_tasks_with_one_key_are_named_and_both_kept(disk):
