@@ -13,6 +13,8 @@ from spool.dropped import REASON
 from spool.safe import as_utf8
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spool.disk import Disk
 
 TRIES = 1000
@@ -24,13 +26,9 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
     The reason comes first, so that no crash leaves a file there without one. Where it is surely a
     `file` that is meant, a directory that another node has made in its place meanwhile stays.
     """
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "._,=-") else "_" for c in path)
     reason = orjson.dumps({"path": as_utf8(path), "reason": why}, option=orjson.OPT_APPEND_NEWLINE)
     disk.make_dir(layout.CORRUPT)
-    for number in range(TRIES):
-        target = f"{layout.CORRUPT}/{name.lstrip('.')[:200]}{f'.{number}' if number else ''}"
-        if disk.info(target) is not None:
-            continue  # another one came from the same place before
+    for target in _places(disk, path):
         try:
             write_anew(disk, f"{target}{REASON}", reason)
             if file:
@@ -47,6 +45,19 @@ def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | 
             return None
         return target
     return None
+
+
+def place_for(disk: Disk, path: str) -> str:
+    """Where a file would go now."""
+    return next(_places(disk, path), path)
+
+
+def _places(disk: Disk, path: str) -> Iterator[str]:
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "._,=-") else "_" for c in path)
+    for number in range(TRIES):
+        target = f"{layout.CORRUPT}/{name.lstrip('.')[:200]}{f'.{number}' if number else ''}"
+        if disk.info(target) is None:  # else another one came from the same place before
+            yield target
 
 
 def aside(disk: Disk, path: str, why: str) -> None:

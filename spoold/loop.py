@@ -7,7 +7,7 @@ import selectors
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
@@ -19,9 +19,11 @@ from spool.look import DAMAGED
 from spool.machine import zone_of
 from spool.names import date_of
 from spool.place import Place
+from spool.quarantine import place_for
 from spool.times import SECOND, format_span
 from spoold.core import attempts, deadlines
 from spoold.core import groups as failures
+from spoold.core.damaged import put_aside
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
@@ -64,7 +66,7 @@ from spoold.sources.stir import Stir
 from spoold.spared import spare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from spool.disk import Disk, Free
     from spool.names import Entry
@@ -149,6 +151,7 @@ class Core:
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
+        self.came: Callable[[str], Mapping[str, Any]] = lambda _: {}  # what the journal tells of that
         self.check: Callable[[], None] | None = None  # raises where nothing may start any more
         self._starts: dict[str, Start] = {}
         self._changed = False
@@ -372,19 +375,24 @@ class Core:
                 place = None
             except DAMAGED as problem:
                 place = None
-                self._damaged(task_id, getattr(problem, "path", path), problem)
+                self._damaged(task_id, getattr(problem, "path", path), problem, now)
             except Unreadable as problem:
                 place = None
-                self._unread(ask, task_id, problem)
+                self._unread(ask, task_id, problem, now)
             found[task_id] = place
         return found
 
-    def _damaged(self, task_id: str, path: str | None, problem: Exception) -> None:
+    def _damaged(self, task_id: str, path: str | None, problem: Exception, now: Now) -> None:
         log.error("task %s is damaged: %s", task_id, problem)
-        if path is not None:
-            self.store.quarantine(path, str(problem))
+        if path is None:
+            return
+        if path.partition("/")[0] not in (layout.PENDING, layout.HELD):
+            self.store.quarantine(path, str(problem))  # it runs, or has ended: that is told
+            return
+        entry, target, came = look.entry_at(path), place_for(self.disk, path), self.came(task_id)
+        self._actions.appendleft(put_aside(self.state, entry, path, target, str(problem), came, now))
 
-    def _unread(self, ask: Ask, task_id: str, problem: Unreadable) -> None:
+    def _unread(self, ask: Ask, task_id: str, problem: Unreadable, now: Now) -> None:
         """One that waits is put aside, so that it does not stop the queue; what is at rest stays there.
 
         Not what more depends on: who has a key, a record, a task that runs.
@@ -394,7 +402,7 @@ class Core:
         if ask.why == "rival" or state not in (layout.PENDING, layout.HELD, *layout.ENDED):
             raise problem
         if state == layout.PENDING and f",{task_id}," in path:
-            self._damaged(task_id, path, problem)
+            self._damaged(task_id, path, problem, now)
         else:
             spare(problem)
 

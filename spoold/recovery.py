@@ -12,7 +12,7 @@ from spool import handed, keys, layout, look, records
 from spool.disk import Missing
 from spool.dropped import REASON
 from spool.look import DAMAGED
-from spool.names import is_id, parse_event
+from spool.names import BadName, is_id, parse_event
 from spool.owncopy import decode_task
 from spool.place import first_path, mark_of
 from spool.times import format_utc
@@ -139,8 +139,11 @@ def _entry(disk: Disk, store: Store, name: str, begun: Container[str] | None) ->
         since = info.ctime_us if info else 0
         return Recovered(place, since, logged, begun is None or f"{entry.id}.{entry.attempt}" in begun)
     except DAMAGED as problem:
-        log.warning("quarantined %s: %s", ascii(path), problem)
-        store.quarantine(path, str(problem))
+        try:  # who is to start it next finds it damaged, and has its parent told
+            store.put(path, layout.pending(replace(look.entry_at(path), timeout=None, why="")))
+        except BadName:
+            log.warning("quarantined %s: %s", ascii(path), problem)
+            store.quarantine(path, str(problem))
     except Missing:
         pass  # gone meanwhile
     return None
@@ -294,8 +297,8 @@ def _has_ended(disk: Disk, store: Store, content: dict[str, Any]) -> bool:
     """Whether an attempt has ended as an event tells; its task goes to where that says."""
     task_id = content["id"]
     target = content.get("entry")
-    if not isinstance(target, str):
-        return False
+    if not isinstance(target, str) or target.startswith(f"{layout.CORRUPT}/"):
+        return isinstance(target, str) and store.is_aside(target, task_id)
     written = store.recorded(layout.record(task_id, int(content.get("attempt") or 0)))
     if written is None or any(content.get(k) != v for k, v in written.items() if k not in OWN):
         return False  # this attempt has ended in another way, maybe on another node

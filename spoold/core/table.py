@@ -17,6 +17,7 @@ RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
 CANCELLED = "cancelled"
+CORRUPT = "corrupt"
 
 TABLE: Final[dict[str, dict[str, str]]] = {
     NEW: {
@@ -37,6 +38,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "cancel": CANCELLED,
         "release": PENDING,  # already released
         "retry": PENDING,  # already retried
+        "quarantine": CORRUPT,  # its own copy is damaged
     },
     HELD: {
         "late": HELD,
@@ -48,6 +50,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "strand": CANCELLED,  # a task it waits for has failed
         "hold": HELD,  # already held
         "retry": PENDING,
+        "quarantine": CORRUPT,
     },
     RUNNING: {
         "succeed": DONE,
@@ -72,9 +75,10 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "retry": PENDING,
         "cancel": CANCELLED,  # already cancelled
     },
+    CORRUPT: {},
 }
 
-TERMINAL: Final = (DONE, FAILED, CANCELLED)
+TERMINAL: Final = (DONE, FAILED, CANCELLED, CORRUPT)
 FAILURES: Final = ("fail", "give_up", "poison", "expire")  # of the task itself
 
 

@@ -49,6 +49,7 @@ from spool.errors import Invalid
 from spool.names import PRIORITIES, BadName, date_of
 from spool.quarantine import quarantine
 from spoold.core import order
+from spoold.core.table import CORRUPT
 from spoold.effects import lines
 
 if TYPE_CHECKING:
@@ -285,6 +286,8 @@ class Store:
         for move in group.moves:
             if move.record is not None and move.source is not None:
                 self.leave(group, group.taken.get(id(move), move.source), move.target, move.entry.id)
+            elif move.after == CORRUPT and self.is_aside(move.target, move.entry.id):
+                group.dirs[layout.parent_of(layout.own_copy(move.entry.id))] = None
         for refusal in group.refusals:
             target = self._refuge(group, refusal)
             self._take_away(refusal.source, target)
@@ -359,6 +362,13 @@ class Store:
             return False
         self._ensure(None, f"{box}/x")
         return True
+
+    def is_aside(self, path: str, task_id: str) -> bool:
+        """Whether a damaged task is in corrupt/; then its id is known no more, and its key is free."""
+        found, own = self.disk.info(path), self.disk.info(known := layout.own_copy(task_id))
+        if found is not None and own is not None and own.ino == found.ino:
+            self.disk.remove(known)
+        return found is not None
 
     def quarantine(self, path: str, why: str) -> None:
         """What is damaged is kept in corrupt/, with the reason beside it."""
@@ -518,6 +528,9 @@ class Store:
     def _carry(self, group: Group, move: Move, target: str) -> None:
         if move.source is None or move.source == target:
             return
+        if move.after == CORRUPT:
+            self._put_aside(group, move, move.source)
+            return
         told = move.message is not None and layout.parent_of(target) != self.stage_dir
         if told and not self._take(group, move):
             return  # every node gives it the same name: who has it tells
@@ -530,6 +543,12 @@ class Store:
                 return
         group.dirs[layout.parent_of(target)] = None
         group.dirs[layout.parent_of(move.source)] = None
+
+    def _put_aside(self, group: Group, move: Move, source: str) -> None:
+        """What is damaged goes to corrupt/, behind its reason."""
+        if quarantine(self.disk, source, move.note["reason"]) is None:
+            self._unstage(group, group.undo(move, "gone"))  # another node was faster, and tells
+        group.dirs |= dict.fromkeys(map(layout.parent_of, (source, move.target)))
 
     def _unstage(self, group: Group, moves: list[Move]) -> None:
         ids = {m.entry.id for m in moves}

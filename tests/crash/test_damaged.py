@@ -9,9 +9,11 @@ import pytest
 
 from spool import layout, packs
 from spool.disk import Unreadable
+from spool.dropped import REASON
 from spool.look import entry_at
 from spool.names import Entry, event_name, id_date
-from tests.crash.scenarios import again, ident, submit, wait
+from tests.crash.scenarios import again, ident, rng_of, submit, wait
+from tests.simulation.faults import Crash, Dying
 from tests.simulation.world import START, World
 
 if TYPE_CHECKING:
@@ -176,3 +178,41 @@ def test_what_people_asked_for_and_cannot_be_read_now_is_not_forgotten(path: str
     if not world.disk.info(path):
         world.disk.write(path, b"[]")
     stays(world, path)
+
+
+@pytest.mark.parametrize("redo", [True, False])
+@pytest.mark.parametrize("cut", [None, 1, 2])
+def test_that_a_task_was_put_aside_is_told_once_wherever_the_daemon_dies(
+    cut: int | None, *, redo: bool
+) -> None:
+    for n in range(100):
+        world = World(redo=redo)
+        world.boot()
+        submit({"task": "run.a", "n": 1, "at": "+1h"})(world)
+        wait(60)(world)
+        world.crash()
+        own, (path,) = layout.own_copy(ident(1)), list(world.disk.walk(layout.PENDING))
+        for name in (own, path):
+            world.disk.remove(name)
+        world.disk.write(path, b"{")
+        world.disk.link(path, own)
+        world.disk.sync([path], [layout.parent_of(path), layout.parent_of(own), layout.INCOMING])
+        died = False
+        for wrap in (lambda disk, n=n: Dying(disk, n), None):
+            try:
+                world.boot(wrap=wrap)
+                for _ in range(2):
+                    world.writers.drop({"action": "cancel", "ids": [ident(1)]})
+                    wait(5)(world)
+            except Crash:
+                died = True
+                world.power_cut(rng_of(n, cut)) if cut else world.crash()
+        (gone,) = [p for p in world.disk.walk(layout.CORRUPT) if not p.endswith(REASON)]
+        assert gone.endswith(path.replace("/", "_"))
+        told = [p for p in world.disk.walk(layout.OUTBOX) if f"{ident(1)},run.a,failed" in p]
+        assert len(told) == 1, (n, told)
+        assert b'"entry":"%s"' % gone.encode() in world.disk.read(told[0], 9999)
+        assert world.disk.info(own) is None
+        if not died:
+            return
+    pytest.fail("it dies in every round")

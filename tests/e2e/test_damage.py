@@ -5,6 +5,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from msgspec.structs import replace
 
 from spool import Spool, layout
 from spool.errors import NoSuchTask, PutAside, TimedOut, Unrecorded
@@ -54,6 +55,39 @@ def test_who_waits_for_a_damaged_task_is_told_where_it_is(live, first):
         until(lambda: list((live.root / "corrupt").glob(f"*{task_id}*.json")), "it is in corrupt/")
         with pytest.raises(PutAside, match=f"corrupt/.*{task_id}"):
             (waits or thread.submit(spool.wait, task_id, 30)).result(60)
+
+
+@pytest.mark.parametrize("state", ["pending", "held", "running"])
+def test_the_parent_of_a_task_that_is_put_aside_is_told(spool_at, state):
+    live = spool_at(handler("ok.*", notify="else")).start()
+    action = {"id": new_id(), "notify": "me", "at": "+1d", "key": "one"}
+    task_id = live.submit("ok.x", **action)
+    entry = live.entry(task_id, "pending")
+    if state == "held":
+        live.do({"action": "hold", "ids": [task_id]})
+    live.stop()
+    path = live.root / layout.own_copy(task_id)
+    if state == "running":
+        claimed = layout.running(live.node, replace(entry, time=NOW))
+        (live.root / layout.pending(entry)).rename(live.root / claimed)
+    os.truncate(path, 9)
+    live.start()
+    if state != "running":
+        assert live.refusal(live.verb("cancel", task_id))["rule"] == "no task has this id"
+    told = live.event("failed", task_id, "me")
+    assert (told["outcome"], told["error"]["type"], told["will_retry"]) == ("lost", "damaged", False)
+    assert (live.root / told["entry"]).stat().st_size == 9
+    (line,) = live.journal("quarantine")
+    assert (line["id"], line["entry"]) == (task_id, told["entry"])
+    assert '"quarantine"' in live.command("history", "--json", task_id)
+    with Spool(live.root) as spool, pytest.raises(PutAside):
+        spool.wait(task_id, 0)
+    again = live.submit("ok.x", **{**action, "at": "+0s"})  # as if it had never been, its key is free
+    live.event("ready", again, "else")
+    live.do({"action": "cancel", "ids": [again]})
+    live.stop()
+    assert live.once("--until-idle") == 0
+    assert not live.events("me", "failed")
 
 
 def test_who_asks_for_what_was_put_aside_is_told_where_it_is(spool_at):
