@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 PRIORITIES = ("high", "medium", "low")
 EVENTS = (
@@ -38,7 +39,8 @@ _TASK = re.compile(TASK)
 _EVENT = re.compile(rf"([0-9]{{8}}T[0-9]{{6}}\.[0-9]{{6}}Z),({ID}),({TASK}),({'|'.join(EVENTS)})\.json")
 _TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{6})")
 MARK = "g"  # the field of an entry's name that has the mark of a key
-_FIELD = re.compile(r"([a-z])=([A-Za-z0-9:._+-]*)")
+OURS = (MARK, "o")  # of the fields that are kept as they were; "o": in whose quota it counts
+_FIELD = re.compile(r"([a-z][a-z0-9]*)=([A-Za-z0-9:._+-]*)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -240,7 +242,13 @@ def entry_name(entry: Entry, *, dated: bool) -> str:  # noqa: C901, PLR0912 - on
         add(f"x={entry.lost}")
     if entry.extra:
         texts[3:] = sorted([*texts[3:], *(f"{k}={v}" for k, v in entry.extra)])
-    return ",".join(texts) + ".json"
+    name = ",".join(texts) + ".json"
+    if (
+        len(name) > NAME_MAX
+        and (known := tuple(row for row in entry.extra if row[0] in OURS)) != entry.extra
+    ):
+        return entry_name(replace(entry, extra=known), dated=dated)  # what is not known has no room
+    return name
 
 
 def id_and_task(name: str) -> tuple[str, str]:
@@ -294,11 +302,11 @@ def _fields(parts: list[str]) -> dict[str, str]:
     last = ""
     for part in parts:
         match = _FIELD.fullmatch(part)
-        if match is None or match[1] <= last:
+        if match is None or part <= last or match[1] in fields:
             msg = f"field {part!r} is not k=value in alphabetical order"
             raise BadName(msg)
-        last = match[1]
-        fields[last] = match[2]
+        last = part
+        fields[match[1]] = match[2]
     return fields
 
 

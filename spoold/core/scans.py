@@ -71,7 +71,7 @@ def seen(state: State, event: Seen, now: Now) -> None:
             _deadline(state, text)
         if place >= limit:
             if place < end:
-                future.offer(order.coming_of_stamp(place, prio, front="p=f" in name), text)
+                future.offer(order.coming_of_stamp(place, prio, front=",p=f" in name), text)
         elif event.scan == "due":
             _ready(state, prio, name, place, text)
     if event.scan == "due":
@@ -145,7 +145,7 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
             met[mark] = met.get(mark, 0) + 1
     window = state.lane(prio, task, mark)
     if window.gathered is not None:
-        window.offer(order.key_of_stamp(place, front="p=f" in rest), text)
+        window.offer(order.key_of_stamp(place, front=",p=f" in name), text)
 
 
 WORDS = {AFTER: "what it waited for has ended"}

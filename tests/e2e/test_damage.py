@@ -168,6 +168,23 @@ def test_a_name_in_another_order_is_understood_and_put_in_order(spool_at):
     assert live.end(task_id)["event"] == "done"
 
 
+def test_fields_of_a_newer_version_are_kept_as_long_as_there_is_room(spool_at):
+    live = spool_at(handler("bad.*", "false", retries=1, backoff="1ms"))
+    live.start()
+    kept, long = (live.submit("bad.x", at="+1d") for _ in range(2))
+    live.wait_count(2, "pending")
+    live.stop()
+    for task_id, field in ((kept, ",p=f,zp=f,zz=7"), (long, f",zz={'7' * 170}")):
+        (path,) = (path for path in live.paths("pending") if task_id in path)
+        due = path.replace(path.split("/")[1], "2026-11-21").replace(".json", f"{field}.json")
+        (live.root / due).parent.mkdir(parents=True, exist_ok=True)
+        (live.root / path).rename(live.root / due)
+    live.start()
+    assert [live.end(i)["event"] for i in (kept, long)] == ["failed", "failed"]
+    assert live.entry(kept, "failed").extra == (("zp", "f"), ("zz", "7"))
+    assert live.entry(long, "failed").extra == ()
+
+
 def test_a_task_whose_handler_was_replaced_by_rubbish_in_the_settings_goes_on(spool_at):
     live = spool_at(handler("ok.*", "true"))
     live.start()

@@ -5,6 +5,7 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spool import names
 from spool.names import (
@@ -35,6 +36,10 @@ TASKS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter
 IDS = st.builds(id_from, US, st.binary(min_size=10, max_size=10))
 
 
+# Fields of newer versions, in the order of their texts.
+EXTRA = [(), (("z", "9"),), (("e", "new"), ("y", "")), (("e2", "1"), ("e", "2"), ("nn", ""), ("zz", "7"))]
+
+
 @st.composite
 def entries(draw):
     prio = draw(st.sampled_from(PRIORITIES))
@@ -57,7 +62,7 @@ def entries(draw):
         miss=draw(st.sampled_from(["run", "drop", "fail"])),
         timeout=draw(st.none() | WHOLE),
         lifted=lifted,
-        extra=draw(st.sampled_from([(), (("z", "9"),), (("e", "new"), ("y", ""))])),
+        extra=draw(st.sampled_from(EXTRA)),
     )
 
 
@@ -75,6 +80,18 @@ def test_a_name_is_short_enough_and_its_fields_are_in_order(entry, dated):
     assert len(name.encode()) <= NAME_MAX
     fields = name.removesuffix(".json").split(",")[3:]
     assert fields == sorted(fields)
+
+
+@given(entries(), st.text("ab.", max_size=200), st.booleans())
+def test_what_is_not_known_goes_before_a_name_is_too_long(entry, text, dated):
+    ours = (("g", "0123456789ab"), ("o", "u1000"))
+    long = replace(entry, extra=(*ours, ("zz", text)))
+    name = entry_name(long, dated=dated)
+    assert len(name) <= NAME_MAX
+    found = parse_entry(
+        name, date=None if dated else date_of(entry.time), prio=None if dated else entry.prio
+    )
+    assert found in (long, replace(entry, extra=ours))
 
 
 @given(st.lists(entries(), min_size=2, max_size=8))
@@ -131,6 +148,8 @@ def test_the_worked_example_of_the_format():
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,n=1,d=20261121T180000Z.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,n=-1.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,n=1,n=2.json",
+        "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,zz=1,zz=2.json",
+        "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,2z=1.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,d=tomorrow.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,m=maybe.json",
         "143000.123456,0193a5b27c4d7e8f9a0b1c2d3e4f5a6b,a,l=1.1234567.json",
