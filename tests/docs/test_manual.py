@@ -561,3 +561,10 @@ def test_what_the_readme_names_exists() -> None:
             assert list(ROOT.glob(word.rstrip("/"))), word
     linked = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
     assert all((ROOT / path).exists() for path in linked), linked
+
+
+def test_every_module_that_lies_flat_is_in_the_readme_once() -> None:
+    part = (ROOT / "README.md").read_text().partition("What lies flat in")[2].partition("\n\n`make")[0]
+    told = re.findall(r"`(\w+)`", part)
+    flat = {path.stem for path in PACKAGES[0].glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(told) == sorted(flat)
