@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ def run(state: State, task: str, *, ahead: bool = False) -> Run:
     """A task is claimed."""
     one, handler = entry(task), state.settings.handlers["x.*"]
     slots.occupy(state, one, NOW, ahead=ahead)
-    body: Any = None  # nobody asks for it
+    body: Any = SimpleNamespace(deadline=None)  # nobody asks for more of it
     made = Run(
         entry=one,
         path="",
