@@ -267,6 +267,19 @@ def test_without_room_what_adds_tasks_is_read_once_and_all_else_is_carried_out(*
     assert first[0] == first[1]
 
 
+def test_without_room_what_comes_under_a_name_that_waits_is_read_anew() -> None:
+    here = World()
+    intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
+    drop(here, SAME, {"task": "run.a"})
+    assert intake.look(here.now(), SHUT) == []
+    here.disk.remove(f"{layout.INCOMING}/{SAME}")
+    drop(here, SAME, {"action": "prune"})
+    intake.ring()
+    intake.heard([SAME])
+    (event,) = intake.look(here.now(), SHUT)
+    assert isinstance(event, Arrived)
+
+
 def test_slices_are_small_while_rounds_take_long_and_large_again_after() -> None:
     here = World()
     intake = Intake(here.disk, load(here.settings), ZoneInfo("UTC"))
