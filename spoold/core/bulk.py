@@ -82,7 +82,9 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
         try:
             out += verbs.on_one(state, request, task_id, place, source, now)
             found.changed += 1
-        except (verbs.Denied, table.Illegal) as problem:
+        except table.Illegal:
+            continue  # it has moved on meanwhile, to where nobody looks
+        except verbs.Denied as problem:
             _deny(found, str(problem))
         except verbs.Elsewhere as other:
             found.elsewhere.add(other.node)
