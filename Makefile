@@ -24,7 +24,7 @@ test: $(READY) ## all tests of every day, with linters and manual
 pythons: ## many of the tests with every Python from 3.11 on that is found here
 	@$(PYTHON) tools/pythons.py
 
-lint: $(READY) ## linters, types and layers only
+lint: $(READY) ## linters, types, layers, and what is made from the code
 	$(BIN)/python tools/check.py
 
 check: lint test ## the same as CI
