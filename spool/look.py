@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from spool import layout
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Damaged, Invalid
-from spool.names import PRIORITIES, BadName, is_id, parse_entry
+from spool.names import PRIORITIES, BadName, id_and_task, is_id, parse_entry
 from spool.owncopy import decode_task, first_entry
 from spool.place import Place
 from spool.records import RECORD_LIMIT, decode
@@ -130,7 +130,7 @@ def is_known(disk: Disk, task_id: str) -> bool:
     if disk.info(layout.own_copy(task_id)) is not None:
         return True
     return ids_are_lost(disk) and any(
-        task_id in name for _, batch in batches(disk, layout.STATES) for name in batch
+        id_and_task(name)[0] == task_id for _, batch in batches(disk, layout.STATES) for name in batch
     )
 
 

@@ -51,6 +51,8 @@ def finish(one: Relink) -> None:
 def test_all_that_stands_gets_its_name_again(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     state, ids = spool(disk, monkeypatch)
     assert all(look.is_known(disk, one) for one in ids)
+    refused = stand(disk, f"running/n1/.default,20261123T120000.000000Z,{new_id()},t.x,rejected.json")
+    assert not look.is_known(disk, refused.split(",")[2])
     one = Relink(disk, state)
     assert state.relinking
     finish(one)
