@@ -214,7 +214,7 @@ def entry_name(entry: Entry, *, dated: bool) -> str:  # noqa: C901, PLR0912 - on
     add = texts.append
     if entry.among:
         add(f"a={entry.among}")
-    if entry.base != entry.prio or entry.lifted or entry.fails:
+    if entry.base != entry.prio:
         add(f"b={entry.base}")
     if dated:
         add(f"c={entry.prio}")
