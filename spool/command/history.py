@@ -161,7 +161,7 @@ def _show(line: dict[str, Any], *, json: bool) -> None:
         print(render.json_line(line))
         return
     to = str(line.get("to") or "")
-    head = f"{_clock(line.get('at'))}  {safe(line.get('event')):<9}"
+    head = f"{_clock(line.get('at'))}  {safe(line.get('event')):<10}"
     what = f"{safe(line.get('id') or ''):<32}  {safe(line.get('task') or '')}"
     more = ", ".join(_more(line))
     print(f"{head}  {what}  {render.paint(safe(to), to)}{f'  {safe(more)}' if more else ''}")
