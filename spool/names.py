@@ -208,13 +208,13 @@ def entry_name(entry: Entry, *, dated: bool) -> str:  # noqa: C901, PLR0912 - on
     """The file name of an entry.
 
     `dated` adds the date of its time and its class (`s=`, `c=`), for every directory that does not
-    tell them: all but pending/DATE/PRIO/.
+    tell them: all but pending/DATE/PRIO/. Every version writes the same: each daemon mends what is not.
     """
     texts = [clock_of(entry.time), entry.id, entry.task]
     add = texts.append
     if entry.among:
         add(f"a={entry.among}")
-    if entry.base != entry.prio:
+    if entry.base != entry.prio or entry.lifted or entry.fails:
         add(f"b={entry.base}")
     if dated:
         add(f"c={entry.prio}")

@@ -14,11 +14,42 @@ import pytest
 
 from spool import fsck, layout, look
 from spool.disk import RealDisk
-from spool.names import id_from
+from spool.names import entry_name, id_from
 from tests.e2e.live import Live
 
 HERE = Path(__file__).parent
 TIMES_OUT = 1_797_811_287  # 2026-12-21: until then the parent's attempt runs
+
+
+# Of entries in every state: where each stands, and the fields of its name, as version 0.1.0 writes them.
+# Never edited: daemons of two versions serve one spool while one is replaced, and each gives a name that
+# it would write otherwise the form that it knows.
+NAMES = """
+pending/2026-11-21/medium
+pending/2026-11-21/low
+pending/2026-11-21/low b=low,n=1
+pending/2026-11-21/medium x=1
+pending/2026-11-21/low b=high,n=2
+pending/2026-11-21/low b=medium,i=1,n=1,x=1
+pending/2026-11-21/high b=high,n=1,p=f
+pending/2026-11-21/high b=low,d=20261121T065225Z,u=1
+pending/2026-11-21/high b=high,d=20261121T065225Z,u=2
+pending/2026-11-21/medium d=20261121T065225Z,l=2.5,m=drop
+pending/2026-11-21/medium d=20261121T065225Z,l=0,m=fail
+pending/2026-11-21/low a=2,x=1
+pending/2026-11-21/medium g=0123456789ab,i=3,o=1000,p=f
+pending/2026-11-21/low b=medium,e=new,n=1,y=
+running/n c=medium,s=20261121
+running/n b=low,c=low,n=1,s=20261121,t=20261121T065225Z
+running/n b=high,c=high,d=20261121T065225Z,s=20261121,u=2,w=cancelled
+held c=medium,s=20261121,w=no-handler
+held b=low,c=low,n=1,s=20261121,w=asked
+held c=medium,d=20261121T065225Z,p=f,s=20261121,w=after
+done/2026-11-21 c=high,s=20261121,x=1
+failed/2026-11-21 b=low,c=low,n=3,s=20261121
+failed/2026-11-21 a=1,b=medium,c=low,n=2,s=20261121,x=1
+cancelled/2026-11-21 b=medium,c=high,d=20261121T065225Z,s=20261121,u=1
+"""
 
 
 def golden_id(n):
@@ -73,6 +104,14 @@ def test_an_old_spool_is_sound(live):
         assert [f for f in fsck.check(disk) if f.grave] == []
     finally:
         disk.close()
+
+
+@pytest.mark.parametrize("row", NAMES.strip().splitlines())
+def test_an_entry_keeps_the_name_that_an_old_version_gave_it(row):
+    folder, _, fields = row.partition(" ")
+    name = ",".join(filter(None, ["055225.671864", golden_id(1), "mail.send", fields])) + ".json"
+    entry = look.entry_at(f"{folder}/{name}")
+    assert entry_name(entry, dated=not folder.startswith("pending/")) == name
 
 
 def test_what_an_old_version_paused_stays_paused(live):
