@@ -52,7 +52,6 @@ def matched(state: State, event: Matched, now: Now) -> list[Action]:
         return _done(state, found, event)
     if isinstance(found.request, Replay):
         return _replay(state, found, found.request, event, now)
-    found.found += len(event.paths)
     if not event.paths:
         return []
     return [Ask("match", tuple(event.paths), event.paths, found.request, event.source)]
@@ -79,6 +78,7 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
             continue
         if place is not None and not _meant(request, place, source.ctime, now):
             continue
+        found.found += 1
         try:
             out += verbs.on_one(state, request, task_id, place, source, now)
             found.changed += 1
@@ -147,10 +147,12 @@ def _meant(request: Verb | MoveRequest, place: Place, dropped: int, now: Now) ->
     entry = place.entry
     if dropped < place.task.submitted_at <= now.wall:  # later, and not by a clock that was ahead
         return False
-    if not isinstance(request, MoveRequest) or entry.time <= dropped:
+    if not isinstance(request, MoveRequest):
         return True
     after = verbs.moved(request, entry, now)
-    return (after if request.at is not None else replace(after, time=entry.time)) != entry
+    if request.at is None and entry.time > dropped:
+        after = replace(after, time=entry.time)
+    return after != entry
 
 
 def _note(found: Seeking, event: Matched) -> dict[str, Any]:
