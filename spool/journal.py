@@ -17,7 +17,7 @@ import orjson
 from msgspec import Struct
 
 from spool import layout
-from spool.names import DAY_US, date_of, id_time
+from spool.names import date_of
 from spool.patterns import matches
 from spool.safe import as_utf8
 from spool.times import format_utc
@@ -135,13 +135,6 @@ def read(root: str, wanted: Filter, seen: dict[str, int] | None = None) -> Itera
     for parts in by_date.values():
         streams = [_lines(paths, wanted, seen) for paths in parts]
         yield from streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_at)
-
-
-def first(root: str, task_id: str) -> Line:
-    """The line of when a task was taken in, of about the time inside its id; {}: there is none."""
-    since, until = id_time(task_id) - DAY_US, id_time(task_id) + 2 * DAY_US
-    wanted = Filter(ids=frozenset((task_id,)), since=since, until=until)
-    return next((line for line in read(root, wanted) if line.get("from") == "new"), {})
 
 
 def follow(root: str, wanted: Filter, seen: dict[str, int]) -> Iterator[Line]:

@@ -151,7 +151,7 @@ class Core:
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
         self.more = False  # there may be more to start than one round does
-        self.came: Callable[[str], Mapping[str, Any]] = lambda _: {}  # what the journal tells of that
+        self.came: Callable[[str, Now], Mapping[str, Any]] = lambda *_: {}  # what the journal tells
         self.check: Callable[[], None] | None = None  # raises where nothing may start any more
         self._starts: dict[str, Start] = {}
         self._changed = False
@@ -389,7 +389,7 @@ class Core:
         if path.partition("/")[0] not in (layout.PENDING, layout.HELD):
             self.store.quarantine(path, str(problem))  # it runs, or has ended: that is told
             return
-        entry, target, came = look.entry_at(path), place_for(self.disk, path), self.came(task_id)
+        entry, target, came = look.entry_at(path), place_for(self.disk, path), self.came(task_id, now)
         self._actions.appendleft(put_aside(self.state, entry, path, target, str(problem), came, now))
 
     def _unread(self, ask: Ask, task_id: str, problem: Unreadable, now: Now) -> None:

@@ -6,10 +6,9 @@ import gc
 import logging
 import math
 import os
-from functools import partial
 from typing import TYPE_CHECKING
 
-from spool import daemons, journal, layout, machine, mounts
+from spool import daemons, layout, machine, mounts
 from spool.disk import RealDisk
 from spool.errors import ConfigError, Elsewhere, SpoolError
 from spool.times import format_span
@@ -46,6 +45,7 @@ from spoold.sources.pauses import read_pauses
 from spoold.sources.people import People
 from spoold.sources.pulse import Pulse
 from spoold.sources.recurring import Recurring
+from spoold.sources.takeins import TakeIns
 from spoold.sources.timer import Timer
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     backlog = Backlog(disk, lambda: len(state.future.gathered or ()) > state.future.limit)
     gauge = Gauge(state, os.path.join(root, layout.LOGS), handlers.pids)
     core = Core(state, disk, store, handlers, backlog, OutboxLimits(disk, state), gauge)
-    core.came = partial(journal.first, root)
+    core.came = TakeIns(root, node).find
     intake = Intake(disk, found, machine.zone_of(found.timezone), _crowd(disk, root, found))
     intake.node = node
     if pulse is not None:
