@@ -286,9 +286,11 @@ def clock_apart(status: Mapping[str, Any]) -> str:
     return f"the clock is {format_span(abs(round(offset)) * SECOND)} {way} that of the file server"
 
 
-def unread_by(status: dict[str, Any]) -> list[str]:
-    """The parents whose tasks a daemon does not start until they have read; the default one is nobody."""
-    return [parent for parent in status.get("full_outboxes") or () if parent != layout.DEFAULT_PARENT]
+def unread_by(status: dict[str, Any]) -> dict[str, str]:
+    """The parents whose tasks wait until they have read, and why; the default one is nobody."""
+    words = {"full_outboxes": "is full", "filling_outboxes": "will be full by what runs"}
+    rows = ((parent, said) for key, said in words.items() for parent in status.get(key) or ())
+    return {parent: f"outbox {parent} {said}" for parent, said in rows if parent != layout.DEFAULT_PARENT}
 
 
 def takes(disk: Disk) -> dict[str, dict[str, dict[str, frozenset[int | str]]]]:

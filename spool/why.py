@@ -225,8 +225,8 @@ class Why:
             if task.entry is not None and (why := self.held_back.on(status, task.entry)):
                 shut = sentence(status, self.now, self.say)
                 return shut if f": {why}" in shut else why
-            if self._parent(task) in daemons.unread_by(status):
-                return f"outbox {self._parent(task)} is full: it waits until that parent has read"
+            if full := daemons.unread_by(status).get(self._parent(task)):
+                return f"{full}: it waits until that parent has read"
         return self.shut()
 
     def _parent(self, task: TaskView) -> str:

@@ -152,8 +152,8 @@ def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     for ready, classes, why in held:
         if not shut or why != node["gate"].get("why"):
             yield "held back", f"{ready} {classes}: {why}"
-    for parent in daemons.unread_by(node):
-        if (why := f"outbox {parent} is full") not in (row[2] for row in held):
+    for parent, why in daemons.unread_by(node).items():
+        if why not in (row[2] for row in held):
             yield "held back", f"tasks of parent {parent}: {why}"
 
 

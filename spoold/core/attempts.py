@@ -333,6 +333,8 @@ def lacking(state: State, entry: Entry, place: Place, now: Now) -> Move:
 def release(state: State, run: Run, now: Now) -> None:
     """A run gives back its slots."""
     state.runs.pop(run.entry.id, None)
+    if run.is_process:
+        state.parents.untold[run.parent] -= 1
     slots.vacate(state, run.entry.id, run.handler, now)
 
 

@@ -163,8 +163,10 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
             state.forget_held()
             return [Scan("held")]
         case Outboxes():
-            state.unread.update(event.counts)
-            if not all(map(state.waits_for, state.left_for)):
+            state.parents.unread.update(event.counts)
+            still = {*filter(state.waits_for, state.parents.left_for)}
+            if still != state.parents.left_for:
+                state.parents.left_for = still
                 state.forget_all()  # what was left on disk because of them is found again
                 if state.overdue.unheard:
                     state.forget_held()

@@ -49,6 +49,15 @@ class Sorted(NamedTuple):
     own: dict[Lane, list[tuple[str, Window[str]]]]
 
 
+class Parents:
+    """What each of them has to read, and for whom tasks wait."""
+
+    def __init__(self) -> None:
+        self.unread: dict[str, int] = {}  # events told to each and, as far as known, not read
+        self.untold: dict[str, int] = {}  # processes that run for each: one event more when they end
+        self.left_for: set[str] = set()  # those whose tasks are left on disk until they have read
+
+
 class State:
     """The one store. What it says of tasks only the functions of spoold.core change."""
 
@@ -79,7 +88,7 @@ class State:
         self.refusals: dict[int, int] = {}  # of a writer, today
         self.refusals_of = ""  # which day that is
         self._told = 0
-        self.unread: dict[str, int] = {}  # events told to each parent and, as far as known, not read
+        self.parents = Parents()
         self.history = History()
         self.gate = Gate()
         self.schedules: Tables = {}  # set by actions
@@ -111,7 +120,6 @@ class State:
     def forget_all(self) -> None:
         """Start from what is on disk: nothing is known until it has been scanned."""
         self.passed = False
-        self.left_for: set[str] = set()  # parents whose tasks are left on disk until they have read
         self.lanes: dict[str, dict[Lane, Window[str]]] = {p: {} for p in PRIORITIES}
         self._sorted: dict[str, Sorted] = {}
         self.known = dict.fromkeys(PRIORITIES, False)
@@ -137,29 +145,29 @@ class State:
 
     def is_full(self, parent: str) -> bool:
         """Whether a parent has left so many events unread that its tasks wait."""
-        return self.unread.get(parent, 0) >= self.settings.outbox_limit
+        return self.parents.unread.get(parent, 0) >= self.settings.outbox_limit
 
     def waits_for(self, parent: str) -> bool:
         """Whether a task is left on disk until its parent has read; the default outbox is nobody's.
 
         What is under way will be told, and is counted.
         """
-        room = self.settings.outbox_limit - self.unread.get(parent, 0)
-        if parent == layout.DEFAULT_PARENT or room > len(self.runs):
+        if parent == layout.DEFAULT_PARENT:
             return False
-        if room > sum(run.is_process and run.parent == parent for run in self.runs.values()):
+        known = self.parents
+        if known.unread.get(parent, 0) + known.untold.get(parent, 0) < self.settings.outbox_limit:
             return False
-        self.left_for.add(parent)
+        known.left_for.add(parent)
         return True
 
     def tells(self, parent: str) -> None:
         """One more event is told: at once where more may be decided by it in the same round."""
-        self.unread[parent] = self.unread.get(parent, 0) + 1
+        self.parents.unread[parent] = self.parents.unread.get(parent, 0) + 1
 
     @property
     def full(self) -> frozenset[str]:
         """The parents whose outbox is full, or will be by what is under way."""
-        return frozenset(p for p in self.unread if self.is_full(p)) | self.left_for
+        return frozenset(p for p in self.parents.unread if self.is_full(p)) | self.parents.left_for
 
     def count_live(self, move: Move, step: int = 1) -> None:
         """A transition changes how many tasks its writer has that have not ended."""
@@ -178,6 +186,8 @@ class State:
     def run(self, run: Run) -> None:
         """A task runs from now on."""
         self.runs[run.entry.id] = run
+        if run.is_process:
+            self.parents.untold[run.parent] = self.parents.untold.get(run.parent, 0) + 1
         self.extend(run, run.limit)
         if run.entry.deadline is not None and run.entry.lifted < 2:
             heappush(self._deadlines, (run.deadline or 0, run.entry.id))

@@ -91,7 +91,7 @@ class Metrics:
         yield _histograms("spool_late_seconds", "From a missed deadline to the end.", meter.late)
         rows = [("", {"task": task}, float(n)) for task, n in sorted(meter.met.items())]
         yield _family("spool_deadlines_met_total", "counter", "Ended before their deadline.", rows)
-        unread = sorted(state.unread.items(), key=lambda row: -row[1])[:PARENTS]
+        unread = sorted(state.parents.unread.items(), key=lambda row: -row[1])[:PARENTS]
         rows = [("", {"parent": parent}, float(n)) for parent, n in sorted(unread)]
         yield _family("spool_outbox_events", "gauge", "Unread events of a parent, at most.", rows)
         yield _gauge("spool_error_groups", "Groups of errors that are known.", len(state.groups.table))

@@ -265,9 +265,13 @@ def test_what_is_under_way_has_its_place_in_a_small_outbox(live: Make) -> None:
     gate = "while [ ! -e $NOTES/open ]; do sleep 0.02; done"
     spool = live("concurrency = 12\noutbox_limit = 3\n" + handler("note", gate))
     spool.submit_all([{"task": "note", "notify": "shop"} for _ in range(12)])
-    spool.status(lambda s: s["running_total"] == 3 and s["full_outboxes"] == ["shop"], "it will be full")
+    spool.status(
+        lambda s: s["running_total"] == 3 and s["filling_outboxes"] == ["shop"], "it will be full"
+    )
     waits = spool.submit("note", notify="shop")
-    until(lambda: "outbox shop is full" in spool.command("why", waits), "why says so")
+    said = "outbox shop will be full by what runs"
+    until(lambda: f"{said}: it waits" in spool.command("why", waits), "why says so")
+    assert f"tasks of parent shop: {said}" in spool.command("status")
     (spool.notes / "open").touch()
     read = 0
     while read < 13:

@@ -281,7 +281,8 @@ def test_of_more_than_memory_has_room_for_each_is_told_and_none_is_looked_for_al
     assert len(host.state.overdue.window) == 0
 
 
-def test_a_parent_that_does_not_read_is_told_when_it_has() -> None:
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_parent_that_does_not_read_is_told_when_it_has(*, anew: bool) -> None:
     made = World(more="outbox_limit = 3")
     made.boot()
     submit(*({"task": "order.a"} for _ in range(3)))(made)
@@ -289,6 +290,9 @@ def test_a_parent_that_does_not_read_is_told_when_it_has() -> None:
     made.writers.drop({"action": "hold", "ids": [ident(1)]})
     made.run(30 * SECOND)
     assert (state(made), entry(made).lifted) == ("held", 0)
+    for action in ("pause", "resume") if anew else ():  # what waits is read anew, of what is held nothing
+        made.writers.drop({"action": action, "task": "none"})
+        made.run(SECOND)
     made.parents.read()
     made.run(5 * SECOND)
     assert (told(made), entry(made).lifted) == (["late"], 2)

@@ -269,8 +269,11 @@ def _takes_turns(host: Host, entry: Entry) -> bool:
 
 
 def check_memory(world: World, host: Host, now: Now) -> None:
-    """Memory is bounded, and what it says comes next does."""
+    """Memory is bounded, and what it says comes next does; what will be told is counted."""
     state, most = host.state, 0
+    untold = Counter(run.parent for run in state.runs.values() if run.is_process)
+    if Counter(state.parents.untold) != untold:
+        raise Broken(f"{state.parents.untold} is what will be told, and not {untold}")
     for by_lane in state.lanes.values():
         for window in by_lane.values():
             most += window.limit
