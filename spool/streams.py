@@ -27,6 +27,21 @@ def telling(done: str) -> Iterator[None]:
         raise Unprinted(done, problem.strerror or str(problem)) from None
 
 
+def settled() -> bool:
+    """Whether standard output has taken all that was printed; else the rest goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        give_up()
+        return False
+    return True
+
+
+def give_up() -> None:
+    """What is printed from now on, and what is left to be printed, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def complete() -> None:
     """Open /dev/null for each that is closed, so that no file gets its number and what was for it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

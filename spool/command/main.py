@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(problem)
         return problem.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up()
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leave.code if isinstance(leave.code, int) else 0
     except OSError as problem:
         gone = isinstance(problem, FileNotFoundError) and NO_CWD  # of getcwd(2): it alone names no file
-        complain(f"{problem.filename}: {problem.strerror}" if problem.filename else gone or problem)
+        where = problem.filename or (not streams.settled() and "standard output")
+        complain(f"{where}: {problem.strerror}" if where else gone or problem)
         return EX_NOPERM if isinstance(problem, PermissionError) else EX_IOERR
     return status
 
@@ -159,5 +160,5 @@ def complain(problem: object) -> None:
     """What went wrong, in a line on standard error."""
     from spool.safe import safe
 
-    sys.stdout.flush()
+    streams.settled()
     print(f"spool: {safe(problem)}", file=sys.stderr)
