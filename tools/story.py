@@ -69,7 +69,7 @@ STORY = [
         "spool errors",
     ]),
     ("What happened to the first of them, and who asked for it:", [
-        "spool history ID1 | cut -c 1-34,69-",
+        "spool history ID1 | cut -c 1-35,70-",
     ]),
     ("The past runs once more, against other code, in a spool of its own:", [
         "spool init scratch",

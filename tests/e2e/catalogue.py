@@ -235,7 +235,7 @@ FIELDS = [
     Case(
         "cancel of a stranger",
         {"action": "cancel", "ids": ["0193a5b27c4d7e8f9a0b1c2d3e4f5a6b"]},
-        "id",
+        "ids",
         "no task has this id",
     ),
     Case(
