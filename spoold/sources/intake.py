@@ -588,7 +588,9 @@ class Intake:
             self._too_large(name)
 
     def _check_room(self, doc: dict[str, Any]) -> None:
-        if self._room == SHUT and doc.get("action", "submit") in ADDING:
+        """What adds tasks waits, and what is about all that match, as some of them may be waiting."""
+        adds = doc.get("action", "submit") in ADDING
+        if self._room == SHUT and (adds or (self._large and "match" in doc)):
             raise NoRoom(0)
 
     def _check_owner(self, path: str, info: Info, source: Source, now: Now) -> None:

@@ -239,8 +239,9 @@ def test_without_room_what_adds_tasks_is_read_once_and_all_else_is_carried_out(*
         drop(here, name, {"task": "run.a"})
     drop(here, "bad.json", {"action": "submitt", "task": "run.a"})
     drop(here, "again.json", {"action": "replay", "match": {"state": "failed"}})
-    for n, doc in enumerate([{"action": "cancel", "match": {"task": "a"}}, {"action": "prune"}]):
+    for n, doc in enumerate([{"action": "pause"}, {"action": "prune"}]):
         drop(here, f"z{n}.json", doc)
+    drop(here, "zz.json", {"action": "cancel", "match": {"task": "run.a"}})  # what lies there as well
 
     done: list[str] = []
     for _ in range(4):

@@ -87,6 +87,13 @@ def test_a_directory_that_nobody_looks_into_is_named_and_moved_away(disk, path, 
     assert found.what == what
 
 
+def test_what_a_file_server_shows_in_each_directory_is_left_alone(disk):
+    waiting(disk)
+    for above in ("pending", "pending/2026-12-02", "done", "running"):
+        disk.make_dir(f"{above}/.snapshot")
+    assert mended(disk) == []
+
+
 def test_a_fifo_where_a_directory_belongs_is_moved_away(disk):
     os.mkfifo(os.path.join(disk.root, "pending", "f"))
     os.mkfifo(os.path.join(disk.root, "running", "n"))
