@@ -138,7 +138,7 @@ def test_whom_a_task_waits_for_is_told_by_one_look_at_the_names(
 
     assert f"waits for {ids[7]} (failed) and 59 more" in why(ids)
     assert client.disk.counts["reads"] < 30
-    assert client.disk.counts["names"] < 200
+    assert client.disk.counts["names"] < 300  # a second one for what may be tried again
     assert "waits for" not in why(ids[8:40])
     gone = new_id()
     assert f"waits for {gone} (no longer known); " in why((*ids[8:40], gone))
