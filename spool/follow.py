@@ -50,7 +50,7 @@ class Log:
         """Its record is there, or was packed with the task; or the task has ended without it."""
         if self.disk.info(self.record) is not None:
             return True
-        if not look.is_known(self.disk, self.task_id):
+        if not look.may_be_known(self.disk, self.task_id):
             return packs.known(self.disk, self.task_id) is not None
         return self._fd is None and last_word(self.disk, self.task_id) is not None
 

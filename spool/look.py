@@ -105,7 +105,7 @@ def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:
 def _guesses(disk: Disk, task_id: str, hint: str | None) -> Iterator[str]:
     if hint is not None:
         yield hint
-    if disk.info(layout.own_copy(task_id)) is None and not ids_are_lost(disk):
+    if not may_be_known(disk, task_id):
         return
     last = last_record(disk, task_id)
     if last is not None and isinstance(last.get("entry"), str):
@@ -118,11 +118,13 @@ def _guesses(disk: Disk, task_id: str, hint: str | None) -> Iterator[str]:
 
 
 def ids_are_lost(disk: Disk) -> bool:
-    """Whether ids/ was deleted and is not whole again: then a task is found by the name of its entry.
-
-    Of a spool that never had a task it is true as well.
-    """
-    return not names(disk, layout.IDS) or disk.info(layout.RELINK) is not None
+    """Whether ids/ was deleted and is not whole again: then a task is found by the name of its entry."""
+    if disk.info(layout.RELINK) is not None:
+        return True
+    if names(disk, layout.IDS):
+        return False
+    found = (disk.info(path) for path, _ in entries(disk, layout.STATES))
+    return any(info is not None and stat.S_ISREG(info.mode) for info in found)
 
 
 def is_known(disk: Disk, task_id: str) -> bool:
@@ -132,6 +134,11 @@ def is_known(disk: Disk, task_id: str) -> bool:
     return ids_are_lost(disk) and any(
         id_and_task(name)[0] == task_id for _, batch in batches(disk, layout.STATES) for name in batch
     )
+
+
+def may_be_known(disk: Disk, task_id: str) -> bool:
+    """The same for who asks again and again: true as well where only a look at all names would tell."""
+    return disk.info(layout.own_copy(task_id)) is not None or ids_are_lost(disk)
 
 
 def _first_places(disk: Disk, task_id: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             last = look.last_record(disk, task_id)
             if _tells_end(last) and disk.info(last["entry"]) is not None:
                 return last
-            if last is None and not look.is_known(disk, task_id):  # it was packed, or went
+            if last is None and not look.may_be_known(disk, task_id):  # it was packed, or went
                 if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
                     return packed.attempts[-1]
                 raise packs.missing(disk, task_id)

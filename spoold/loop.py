@@ -454,6 +454,7 @@ class Loop:
         self.is_elsewhere = is_elsewhere
         self.stir = Stir()
         self.relink = Relink(core.disk, core.state)
+        core.store.ids_lost = self.relink.begin
         self._stop_by: int | None = None
         self._next_care = 0
         self._next_look = 0
@@ -594,6 +595,8 @@ class Loop:
     def _taken(self, now: Now) -> list[Event]:
         """A slice of incoming/: what there is room for, and what adds nothing."""
         state = self.core.state
+        if self.intake.busy and not state.relinking:
+            self.relink.glance()
         busy = self.intake.busy and not state.relinking
         if not busy and not state.shut:
             return []

@@ -21,6 +21,7 @@ from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
 from spoold.effects.store import ENDING
 from spoold.replay import replay
+from spoold.sources.relink import mark
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -58,6 +59,8 @@ def start_up(  # noqa: PLR0913 - what there is, how it is to be, and what is kno
         return list(recover(disk, store, settings, begun))
     if redo.found:
         log.warning("replaying %d groups that the power cut may have taken", len(redo.found))
+        if look.ids_are_lost(disk):
+            mark(disk)
         replay(disk, redo.found)
         redo.settle()
     # A log that is new may come after a daemon that did not sync.

@@ -35,7 +35,6 @@ import errno
 import logging
 import os
 import stat
-from contextlib import suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +80,7 @@ class Store:
         self.shared = False  # other nodes may want what waits here
         self.stage_dir = f"{layout.RUNNING}/{node}"
         self.immovable: set[tuple[str, int]] = set()  # done with, and still in incoming/: path, inode
+        self.ids_lost: Callable[[], None] = lambda: None  # is called where names in ids/ were deleted
         self._made: set[str] = set()
         self._sizes: dict[str, int] = {}  # of journals
         self._steps = (
@@ -622,9 +622,6 @@ class Store:
         place = layout.parent_of(target)
         if self.disk.info(place) is not None:
             return False
-        if place.startswith(f"{layout.IDS}/") and look.ids_are_lost(self.disk):
-            with suppress(Exists):
-                self.disk.write(layout.RELINK, b"")  # somebody has deleted it while we serve
         while place:
             self._made.discard(place)
             place = layout.parent_of(place)
@@ -638,6 +635,8 @@ class Store:
             return
         found = self.disk.info(place)
         if found is None or stat.S_ISREG(found.mode):
+            if place.startswith(f"{layout.IDS}/") and look.ids_are_lost(self.disk):
+                self.ids_lost()  # somebody has deleted it in this very moment
             self._make_way(place)
             self.disk.make_dir(place)
             if group is not None:

@@ -27,6 +27,14 @@ log = logging.getLogger("spoold")
 SLICE = 500  # names in one round of the loop: some milliseconds
 
 
+def mark(disk: Disk) -> None:
+    """Names in ids/ are missing until all are made again, whatever comes between."""
+    disk.make_dir(layout.NODES)
+    with suppress(Exists):
+        disk.write(layout.RELINK, b"")
+    disk.sync_dirs([layout.NODES])
+
+
 class Relink:
     """Begins where names are gone, whenever `look` is called; then `step` does a little of it."""
 
@@ -42,9 +50,22 @@ class Relink:
         return self._rest is not None
 
     def look(self) -> None:
-        """Begin, where it is to be done."""
-        if self._rest is None and look.ids_are_lost(self.disk):
-            self._rest, self.state.relinking = self._all(), True
+        """Begin, where it is to be done; what waits in incoming/ is looked at after it."""
+        if self._rest is None:
+            self.state.relinking = look.ids_are_lost(self.disk)
+            self.state.later |= self.state.relinking
+            self._rest = self._all() if self.state.relinking else None
+
+    def begin(self) -> None:
+        """Now, before a name is made in what was deleted."""
+        mark(self.disk)
+        self.look()
+
+    def glance(self) -> None:
+        """The same before anything is taken in, for the price of a stat where all is well."""
+        found = self.disk.info(layout.IDS)
+        if found is None or found.nlink == 2:  # gone, or nothing is in it
+            self.look()
 
     def step(self) -> None:
         """One slice of names; where the disk is full, the next look begins anew."""
@@ -58,9 +79,7 @@ class Relink:
             self._rest = None
 
     def _all(self) -> Iterator[None]:
-        self.disk.make_dir(layout.NODES)
-        with suppress(Exists):
-            self.disk.write(layout.RELINK, b"")
+        mark(self.disk)
         dirs: set[str] = set()
         count, made = 0, -1
         while made:

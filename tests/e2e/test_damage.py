@@ -266,11 +266,21 @@ def test_ids_that_were_deleted_are_made_again_by_the_next_start(spool_at):
     assert not list((live.root / "rejected").rglob("*.json"))
 
 
-def test_ids_that_are_deleted_while_it_serves_are_made_again(live):
-    live = live('housekeeping = "200ms"\n' + handler("ok.*", "true"))
-    early = live.submit("ok.x", at="+1d")
-    live.entry(early, "pending")
+@pytest.mark.parametrize("served", ["for long", "anew"])
+def test_ids_that_are_deleted_while_it_serves_are_made_again_before_anything_is_taken_in(live, served):
+    live = live(handler("ok.*", "true"))
+    early = {"task": "ok.x", "id": new_id(), "at": "2098-01-01T00:00:00Z"}
+    live.drop(early)
+    live.entry(early["id"], "pending")
+    if served == "anew":  # it has made no directory there yet
+        live.stop()
+        live.start()
+        for _ in range(2):  # and its first look around is over
+            live.refusal(live.drop({"task": ""}))
     shutil.rmtree(live.root / layout.IDS)
+    other = live.drop(early | {"at": "2099-01-01T00:00:00Z"})
     live.end(live.submit("ok.x"))
-    until((live.root / layout.own_copy(early)).exists, "it has its name again")
-    live.do({"action": "cancel", "ids": [early]})
+    assert live.refusal(other)
+    assert (live.root / layout.own_copy(early["id"])).exists()
+    assert [e.id for _, e in live.entries("pending")] == [early["id"]]
+    live.do({"action": "cancel", "ids": [early["id"]]})

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spool import layout
+from spool import layout, look
 from spool.command.main import main
 from spool.disk import RealDisk
 from spool.errors import EX_TEMPFAIL
 from spool.init import init
 from spool.keys import encode_lock
-from spool.names import EVENTS, event_name, new_id
+from spool.names import EVENTS, Entry, event_name, new_id
 from spool.records import encode
 from spool.redolog import HALF, PAGE
 from spool.settings import load
@@ -229,6 +229,22 @@ def test_the_log_ends_where_it_is_not_kept(disk: ModelDisk) -> None:
         start_up(disk, store, redo, load(""), alone=alone)
         assert store.redo is None
         assert disk.info(layout.REDO) is None
+
+
+def test_a_replay_into_ids_that_were_deleted_leaves_the_others_to_be_looked_for(disk: ModelDisk) -> None:
+    known, new = (Entry(time=0, id=new_id(0), task="t.x") for _ in range(2))
+    disk.write(layout.held(known), b"{}")
+    disk.remove_dir(layout.IDS)
+    redo = opened(disk)
+    logged: dict[str, Any] = {"stage": "running/n", "ends": [], "events": [], "lines": [], "drops": []}
+    moves = [[new.id, None, layout.held(new)]]
+    assert redo.add(logged | {"tasks": [[new.id, "{}"]], "moves": moves})
+    redo.done()
+    store = Store(disk, "n", durable=True)
+    disk.make_dir(store.stage_dir)
+    start_up(disk, store, opened(disk, "two"), load(""))
+    assert disk.info(layout.own_copy(new.id)) is not None
+    assert look.ids_are_lost(disk)
 
 
 @pytest.mark.parametrize("event", EVENTS)

@@ -13,6 +13,7 @@ from spool.disk import DiskFull
 from spool.names import Entry, new_id
 from spool.settings import load
 from spoold.core.state import State
+from spoold.effects.store import Store
 from spoold.sources import relink
 from spoold.sources.relink import Relink
 
@@ -105,6 +106,46 @@ def test_a_full_disk_is_tried_again(disk: RealDisk, monkeypatch: pytest.MonkeyPa
     finish(one)
     assert not state.relinking
     assert all(disk.info(layout.own_copy(i)) for i in ids)
+
+
+def test_what_another_node_has_done_is_done_here_as_well(
+    disk: RealDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, _ = spool(disk, monkeypatch)
+    one = Relink(disk, state)
+
+    def full(*_: str) -> None:
+        raise DiskFull(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(relink, "link_anew", full)
+        finish(one)
+    finish(Relink(disk, State("n2", load(""), 1)))
+    one.look()
+    assert (one.busy, state.relinking) == (False, False)
+
+
+def test_a_name_that_is_made_in_what_was_just_deleted_hides_nothing(
+    disk: RealDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand(disk, layout.own_copy(new_id(NOW)))
+    state = State("n1", load(""), 1)
+    one, store = Relink(disk, state), Store(disk, "n1", durable=False)
+    store.ids_lost = one.begin
+    _, ids = spool(disk, monkeypatch)
+    disk.write("tmp/x", b"{}")
+    store.put("tmp/x", layout.own_copy(new_id(NOW)))
+    assert state.relinking
+    assert disk.info(layout.RELINK) is not None
+    finish(one)
+    assert all(disk.info(layout.own_copy(i)) for i in ids)
+
+
+def test_a_spool_that_has_no_task_has_lost_none(disk: RealDisk) -> None:
+    disk.make_dir(layout.held(Entry(time=NOW, id=new_id(NOW), task="t.x")))
+    assert not look.ids_are_lost(disk)
+    disk.remove_dir(layout.IDS)
+    assert not look.ids_are_lost(disk)
 
 
 def test_fsck_finishes_what_was_cut_off(disk: RealDisk) -> None:
