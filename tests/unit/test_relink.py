@@ -91,16 +91,19 @@ def test_a_task_that_goes_back_to_what_was_looked_at_is_not_missed(
     assert disk.info(layout.own_copy(late.id)) is not None
 
 
-def test_a_full_disk_is_tried_again(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    state, ids = spool(disk, monkeypatch)
-    one = Relink(disk, state)
-
+def finish_on_a_full_disk(one: Relink, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: str) -> None:
         raise DiskFull(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(relink, "link_anew", full)
         finish(one)
+
+
+def test_a_full_disk_is_tried_again(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, ids = spool(disk, monkeypatch)
+    one = Relink(disk, state)
+    finish_on_a_full_disk(one, monkeypatch)
     assert state.relinking
     one.look()
     finish(one)
@@ -113,13 +116,7 @@ def test_what_another_node_has_done_is_done_here_as_well(
 ) -> None:
     state, _ = spool(disk, monkeypatch)
     one = Relink(disk, state)
-
-    def full(*_: str) -> None:
-        raise DiskFull(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(relink, "link_anew", full)
-        finish(one)
+    finish_on_a_full_disk(one, monkeypatch)
     finish(Relink(disk, State("n2", load(""), 1)))
     one.look()
     assert (one.busy, state.relinking) == (False, False)
