@@ -124,7 +124,7 @@ class Link:
             raise SEEN.pop(0)
 
 
-@task("kit.linked", retries=2, backoff="1s")
+@task("kit.linked", retries=2, backoff="1h")  # of which a part is drawn: of 1 s it may be none
 def linked(link: Link | None = None, **links: Link) -> int:
     return current().attempt
 
@@ -167,7 +167,7 @@ def test_what_a_type_of_the_application_raises_is_tried_again_and_refused_at_sub
     linked.submit(**{name: link})
     SEEN[:] = [ConnectionError("reset"), Retry("later", after=60)]
     assert [r["outcome"] for r in spool.run_ready()] == ["error"]
-    spool.move("1s")
+    spool.move("1h")
     assert [r["outcome"] for r in spool.run_ready()] == ["error"]
     spool.move("59s")
     assert spool.run_ready() == []
