@@ -409,9 +409,11 @@ async def good() -> None:
     while not os.path.exists(f"{NOTES}/over"):
         await asyncio.sleep(0.01)
     if current().attempt > 1:
-        note("snoozed")
-        if len(open(f"{NOTES}/snoozed").readlines()) == 1:
-            raise Snooze(after=0)
+        try:
+            os.mkdir(f"{NOTES}/snoozed")  # one alone makes it
+        except FileExistsError:
+            return
+        raise Snooze(after=0)
 @task("t.bad")
 async def bad() -> None:
     os._exit(1)
