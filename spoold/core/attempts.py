@@ -291,7 +291,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
 def message(  # noqa: PLR0913 - what an event says
     state: State, event: str, entry: Entry, task: Task, parent: str, now: Now, **more: Any
 ) -> Message:
-    """What is told of a task that has not ended."""
+    """What is told of a task without a record of its own."""
     content = record(
         event=event, task=task, entry=entry, node=state.node, parent=parent, now=now.wall, **more
     )

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from spool.names import id_time
 from spool.owncopy import Task
-from spool.records import error, record
+from spool.records import error
 from spool.times import parse_utc
-from spoold.core import table
-from spoold.core.values import Message, Move
+from spoold.core import attempts, table
+from spoold.core.values import Move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,17 +40,9 @@ def put_aside(  # noqa: PLR0913 - what is known of it
         signer=came.get("signer"),
     )
     parent = state.parent_of(task)
-    content = record(
-        event="failed",
-        task=task,
-        entry=entry,
-        node=state.node,
-        parent=parent,
-        now=now.wall,
-        outcome="lost",
-        error=error("damaged", why),
-    )
-    content["entry"] = target
+    more = {"outcome": "lost", "error": error("damaged", why)}
+    told = attempts.message(state, "failed", entry, task, parent, now, **more)
+    told.content["entry"] = target
     return Move(
         event="quarantine",
         entry=entry,
@@ -58,6 +50,6 @@ def put_aside(  # noqa: PLR0913 - what is known of it
         after=table.after(before, "quarantine"),
         source=path,
         target=target,
-        message=Message("failed", parent, state.told_at(now.wall), entry.id, entry.task, content),
+        message=told,
         note={"outcome": "lost", "parent": parent, "reason": why},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import suppress
-from itertools import islice
+from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -98,6 +98,7 @@ class Status:
         """The status as a value."""
         state = self.state
         following = state.next_event()
+        waits = state.full
         return {
             "v": 1,
             "node": state.node,
@@ -123,8 +124,8 @@ class Status:
             "gate": state.gate.plain(now),
             "held_back": _held_back(state),
             "pauses": [_pause(row) for row in state.pauses],
-            "full_outboxes": sorted(p for p in state.full if state.is_full(p)),
-            "filling_outboxes": sorted(p for p in state.full if not state.is_full(p)),
+            "full_outboxes": sorted(filter(state.is_full, waits)),
+            "filling_outboxes": sorted(filterfalse(state.is_full, waits)),
             "counts": dict(state.counts),
             "lately": state.meter.lately(now.wall),
             "python": self.workers(),
