@@ -88,6 +88,10 @@ def test_a_daemon_that_dies_and_comes_back_does_not_alert_again(live: Make) -> N
     spool = live(alerts(TELL, events=["failed"], every="10m") + HANDLERS)
     spool.entry(spool.submit("bad.one"), "failed")
     until(lambda: len(told(spool)) == 1, "it is told")
+    notes = spool.root / "nodes"  # the program may be as quick as what is noted of it
+    until(
+        lambda: any(b'"bad.one"' in p.read_bytes() for p in notes.glob("*.errors")), "and that is noted"
+    )
     spool.kill9()
     spool.start()
     spool.entry(spool.submit("bad.one"), "failed")
