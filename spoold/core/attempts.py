@@ -265,8 +265,6 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     )
     content["entry"] = target
     note: dict[str, Any] = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
-    if task.key is not None:
-        note["key"] = task.key
     if event in table.FAILURES and content["error"]:
         mark = fingerprint(entry.task, content["error"])
         content["error"] = {**content["error"], "fingerprint": mark}
@@ -285,6 +283,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
         record=content,
         message=Message(told, parent, state.told_at(now.wall), entry.id, entry.task, content),
         note=note,
+        key=task.key,
     )
 
 

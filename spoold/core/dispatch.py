@@ -204,6 +204,7 @@ def claim(  # noqa: C901, PLR0911 - one reason each not to
         target=run.path,
         message=_ready(state, run, worker, now) if worker is not None else None,
         note=_claim_note(state, run),
+        key=task.key,
     )
     if worker is not None or handler is None:
         return [move]
@@ -214,8 +215,6 @@ def claim(  # noqa: C901, PLR0911 - one reason each not to
 def _claim_note(state: State, run: Run) -> dict[str, Any]:
     handler = run.handler.pattern if run.handler else None
     note = {"attempt": run.entry.attempt, "handler": handler, "parent": run.parent}
-    if run.task.key is not None:
-        note["key"] = run.task.key
     if not run.passed:
         return note
     state.counts["gate_passed"] += 1

@@ -36,7 +36,8 @@ def take_in(state: State, task: Task, now: Now) -> Move:
     move = to_pending(state, task)
     if task.after or not policy.runnable(task, state.settings.handler_for(task.task)):
         why = AFTER if task.after else policy.NO_HANDLER
-        return moves.parked(move.entry, table.NEW, None, why, body=task, note=move.note, key=move.key)
+        more = {"note": move.note, "key": task.key, "mark": move.mark}
+        return moves.parked(move.entry, table.NEW, None, why, body=task, **more)
     if move.entry.time <= now.wall:
         state.bodies.keep(task)
     state.insert(move.entry, now.wall)
@@ -52,9 +53,7 @@ def to_pending(state: State, task: Task) -> Move:
     note: dict[str, Any] = {"uid": task.uid, "parent": policy.parent(task, handler)}
     if task.signer is not None:
         note["signer"] = task.signer
-    if task.key is not None:
-        note["key"] = task.key
     if task.replay_of is not None:
         note["replay_of"] = task.replay_of
-    key = None if task.key is None or task.duplicate_of else mark_of(task.key, task.writer)
-    return moves.made("submit", entry, table.NEW, None, body=task, note=note, key=key)
+    mark = None if task.key is None or task.duplicate_of else mark_of(task.key, task.writer)
+    return moves.made("submit", entry, table.NEW, None, body=task, note=note, key=task.key, mark=mark)

@@ -413,7 +413,8 @@ class Move(Struct, frozen=True):
     record: dict[str, Any] | None = None
     message: Message | None = None
     note: Mapping[str, Any] = NONE
-    key: str | None = None  # the hash of the key that the task has just taken
+    key: str | None = None  # the key of its task, for its line of the journal
+    mark: str | None = None  # the hash of that key, where the task has just taken it
 
 
 class Tell(Struct, frozen=True):

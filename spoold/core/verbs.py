@@ -23,7 +23,6 @@ from spoold.core.values import Ask, Drop, Forward, Kill, Message, Move, Refuse, 
 if TYPE_CHECKING:
     from spool.actions import Action as Request
     from spool.names import Entry
-    from spool.owncopy import Task
     from spool.place import Place
     from spoold.core.state import State
     from spoold.core.values import Action, Arrived, Invalidated, Looked, Now, Run, Source
@@ -302,7 +301,8 @@ def rename_run(state: State, run: Run, entry: Entry, event: str) -> Move:
         after=table.after(table.RUNNING, event),
         source=source,
         target=run.path,
-        note=_note(run.task, attempt=entry.attempt),
+        note={"attempt": entry.attempt},
+        key=run.task.key,
     )
 
 
@@ -412,7 +412,7 @@ def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Ac
 def _hold(state: State, place: Place, by: dict[str, Any]) -> Move:
     state.discard(place.entry)
     entry = replace(place.entry, why="asked")
-    return moves.made("hold", entry, place.state, place.path, note=_note(place.task, by=by))
+    return moves.made("hold", entry, place.state, place.path, note={"by": by}, key=place.task.key)
 
 
 def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now) -> Move:
@@ -428,8 +428,8 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
             spent = max(spent, int(place.last.get("attempt") or 0))
         entry = replace(entry, prio=entry.base, interrupted=spent, time=now.wall)
     state.insert(entry, now.wall)
-    key = mark_of(task.key, task.writer) if task.key and place.state in table.TERMINAL else None
-    return moves.made(kind, entry, place.state, place.path, note=_note(task, by=by), key=key)
+    mark = mark_of(task.key, task.writer) if task.key and place.state in table.TERMINAL else None
+    return moves.made(kind, entry, place.state, place.path, note={"by": by}, key=task.key, mark=mark)
 
 
 def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], now: Now) -> Move:
@@ -438,7 +438,7 @@ def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], 
     entry = moved(request, place.entry, now)
     if place.state == table.PENDING:
         state.insert(entry, now.wall)
-    return moves.made("move", entry, place.state, place.path, note=_note(place.task, by=by))
+    return moves.made("move", entry, place.state, place.path, note={"by": by}, key=place.task.key)
 
 
 def moved(request: MoveRequest, entry: Entry, now: Now) -> Entry:
@@ -454,11 +454,6 @@ def moved(request: MoveRequest, entry: Entry, now: Now) -> Entry:
         if request.at is None and entry.time <= now.wall:
             entry = replace(entry, time=now.wall)  # the latest to the front, or to the back
     return entry
-
-
-def _note(task: Task, **facts: Any) -> dict[str, Any]:
-    """What the journal tells besides, with the key of the task."""
-    return facts if task.key is None else {**facts, "key": task.key}
 
 
 def _in_words(reason: dict[str, Any]) -> str:

@@ -66,8 +66,11 @@ def transition(node: str, move: Move, now: int) -> bytes:
         "to": move.after,
         "entry": move.target,
         "node": node,
+        **move.note,
     }
-    return _dump({**line, **move.note})
+    if move.key is not None:
+        line["key"] = move.key
+    return _dump(line)
 
 
 def refusal(node: str, refusal: Refuse, now: int) -> bytes:

@@ -150,8 +150,8 @@ class Store:
         for move in list(group.moves):
             if id(move) in group.gone:
                 continue  # undone with another one of its action
-            if move.key is not None:  # who has it is on disk before the task is
-                group.files[layout.key(move.key)] = None
+            if move.mark is not None:  # who has it is on disk before the task is
+                group.files[layout.key(move.mark)] = None
                 group.dirs[layout.KEYS] = None
             if move.body is not None:
                 self._stage_task(group, move, move.body)
@@ -204,7 +204,7 @@ class Store:
         if self.redo is not None:
             if group.given:
                 self.disk.sync(group.given, group.dirs)
-            if taken := [layout.key(m.key) for m in group.moves if m.key is not None]:
+            if taken := [layout.key(m.mark) for m in group.moves if m.mark is not None]:
                 self.disk.sync(taken, [layout.KEYS])
             # What is paused is not in the log, which would have its action cleared all the same.
             group.logged = not group.rows and self.redo.add(self._record(group))
