@@ -140,8 +140,9 @@ class Fsck:
                 path = f"{folder}/{name}"
                 if name.startswith("."):
                     if folder.startswith(layout.RUNNING):
-                        if name.endswith(".task") and (info := self.disk.info(path)) is not None:
-                            self.staged[name[1:-5]] = info.ino
+                        task_id = layout.staged_id(name)
+                        if task_id and (info := self.disk.info(path)) is not None:
+                            self.staged[task_id] = info.ino
                         yield Finding(path, "was being prepared; spoold sees to it", grave=False)
                     else:
                         yield self._away(path, "does not belong here")

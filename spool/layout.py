@@ -131,6 +131,16 @@ def files(task_id: str) -> str:
     return f"{FILES}/{id_date(task_id)}/{task_id}"
 
 
+def staged(folder: str, task_id: str) -> str:
+    """Where a task's own copy is made, in the running/NODE/ of who takes it in."""
+    return f"{folder}/.{task_id}.task"
+
+
+def staged_id(name: str) -> str:
+    """The id that such a name has, unchecked; empty where it is no such name."""
+    return name[1:-5] if name.startswith(".") and name.endswith(".task") else ""
+
+
 def given(task_id: str, name: str) -> str:
     """Where a writer puts a file that is to come with a task."""
     return f"{TMP}/{task_id},{name}"

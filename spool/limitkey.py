@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 from msgspec.structs import replace
 
-from spool.names import MARK
+from spool.names import MARK, MARKED
 
 if TYPE_CHECKING:
     from spool.names import Entry
@@ -64,7 +64,7 @@ def marked(entry: Entry, task: Task, handler: Handler | None) -> Entry:
 
 def mark_in(name: str) -> str:
     """The mark that an entry's name carries, without parsing it."""
-    return name.partition(f",{MARK}=")[2].partition(",")[0].partition(".")[0]
+    return name.partition(MARKED)[2].partition(",")[0].partition(".")[0]
 
 
 def words(path: str, task: Task) -> str:

@@ -39,7 +39,11 @@ _TASK = re.compile(TASK)
 _EVENT = re.compile(rf"([0-9]{{8}}T[0-9]{{6}}\.[0-9]{{6}}Z),({ID}),({TASK}),({'|'.join(EVENTS)})\.json")
 _TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{6})")
 MARK = "g"  # the field of an entry's name that has the mark of a key
-OURS = (MARK, "o")  # of the fields that are kept as they were; "o": in whose quota it counts
+OWNER = "o"  # the one that has in whose quota it counts
+OURS = (MARK, OWNER)  # of the fields that are kept as they were
+# Of an entry's name unparsed, for who looks at many: what stands where, and which fields it has.
+CLOCK, STAMP, ID_AT, REST = slice(13), slice(46), slice(14, 46), slice(47, -5)  # clock and id; task on
+TO_FRONT, HAS_DEADLINE, TOLD_LATE, MARKED = ",p=f", ",d=", ",u=2", f",{MARK}="
 _FIELD = re.compile(r"([a-z][a-z0-9]*)=([A-Za-z0-9:._+-]*)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -90,7 +90,7 @@ def first_entry(task: Task, handler: Handler | None = None) -> names.Entry:
         lead=task.lead,
         front=task.front,
         miss=task.on_miss,
-        extra=() if task.writer is None else (("o", task.writer),),
+        extra=() if task.writer is None else ((names.OWNER, task.writer),),
     )
 
 

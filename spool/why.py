@@ -10,7 +10,7 @@ from spool import daemons, layout, look, packs
 from spool.errors import SpoolError
 from spool.gated import sentence
 from spool.heldback import HeldBack
-from spool.names import PRIORITIES, clock_of, date_of, entry_name, id_and_task
+from spool.names import CLOCK, PRIORITIES, TO_FRONT, clock_of, date_of, entry_name, id_and_task
 from spool.patterns import matches
 from spool.place import AFTER
 from spool.shape import BOUNDS
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from spool.place import Place
     from spool.views import TaskView
 
-FRONT = ",p=f"
 SOON = 5 * SECOND  # in which what was dropped is taken in
 FEW = 20  # tasks that are each looked for
 UNDONE = tuple(state for state in layout.STATES if state != layout.DONE)
@@ -271,7 +270,7 @@ class Why:
                 seen += len(batch)
                 if seen > look.MANY:
                     return self._reckoned(entry, file) or f"behind more than {_many(before)}"
-                ready = [name for name in batch if name[0] != "." and name[:13] <= due]
+                ready = [name for name in batch if name[0] != "." and name[CLOCK] <= due]
                 if prio == entry.prio:
                     ready = [n for n in ready if _is_ahead((date, n), mine)]
                 before[prio] += len(ready)
@@ -347,7 +346,7 @@ class Why:
 
 def _is_ahead(one: tuple[str, str], mine: tuple[str, str]) -> bool:
     """Whether a task has its turn before another of its class, by date and name: see spool.turn."""
-    front, to_front = FRONT in one[1], FRONT in mine[1]
+    front, to_front = TO_FRONT in one[1], TO_FRONT in mine[1]
     return front > to_front if front != to_front else one > mine if front else one < mine
 
 

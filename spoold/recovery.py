@@ -165,7 +165,7 @@ def _staged(disk: Disk, store: Store, settings: Settings, name: str, live: dict[
         content = records.decode(disk.read(path, records.RECORD_LIMIT)) if told else None
     except (*DAMAGED, Missing):
         content = None
-    if name.endswith(".task") and _placed(disk, store, settings, path, name[1:-5]):
+    if (task_id := layout.staged_id(name)) and _placed(disk, store, settings, path, task_id):
         return
     if (
         told is None

@@ -40,7 +40,7 @@ class Logged(Struct):
     def add(self, record: dict[str, Any]) -> None:
         """One record, the oldest first."""
         for task_id, body in record.get("tasks", ()):
-            self.bodies[task_id] = f"{record['stage']}/.{task_id}.task", body.encode()
+            self.bodies[task_id] = layout.staged(record["stage"], task_id), body.encode()
         for task_id, source, target in record.get("moves", ()):
             self.moves.setdefault(task_id, []).append((source, target))
         for path, start, text in record.get("lines", ()):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spool import layout, look
 from spool.errors import Invalid
-from spool.names import BadName, clock_of, date_of, id_and_task
+from spool.names import CLOCK, TO_FRONT, BadName, clock_of, date_of, id_and_task
 from spool.patterns import matches
 from spool.turn import turn
 from spool.views import listed
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.views import Listed
-
-FRONT = ",p=f"
 
 
 def waiting(disk: Disk, now: int, many: int, wanted: str = "") -> list[Listed]:
@@ -40,10 +38,10 @@ def waiting(disk: Disk, now: int, many: int, wanted: str = "") -> list[Listed]:
         for batch in _names(disk, folder, wanted):  # a bounded memory, however many there are
             # In one directory the order of the names is that of time and id; front goes before.
             first = nsmallest(many, first + batch)
-            front = [name for name in batch if FRONT in name]
+            front = [name for name in batch if TO_FRONT in name]
             ahead = nlargest(many, ahead + [name for name in front if f"{date}/{name}" < edge])
             coming += [name for name in front if f"{date}/{name}" > edge]
-            coming = nsmallest(many, sorted(coming, reverse=True), key=lambda name: name[:13])
+            coming = nsmallest(many, sorted(coming, reverse=True), key=lambda name: name[CLOCK])
         found += _parsed(folder, {*first, *ahead, *coming})
     return nsmallest(many, found, key=lambda one: turn(one.entry, now))
 

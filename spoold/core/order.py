@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from spool.names import PRIORITIES, clock_of, date_of
+from spool.names import PRIORITIES, STAMP, clock_of, date_of
 from spool.times import SECOND
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def stamp(us: int, task_id: str = "") -> str:
 
 def stamp_of_name(date: str, name: str) -> str:
     """The same, cut out of a file name in pending/DATE/ without parsing it."""
-    return f"{date}/{name[:46]}"
+    return f"{date}/{name[STAMP]}"
 
 
 def key_of_stamp(text: str, *, front: bool) -> str:

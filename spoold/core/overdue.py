@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.names import BadName, parse_entry
+from spool.names import HAS_DEADLINE, ID_AT, TOLD_LATE, BadName, parse_entry
 from spoold.core import table
 from spoold.core.window import Window
 
@@ -53,7 +53,7 @@ class Overdue:
     def seen(self, names: Iterable[str]) -> None:
         """A slice of names, of whichever scan; of most no more is looked at than their deadline."""
         for name in names if self.window.gathered is not None else ():
-            if ",d=" in name and ",u=2" not in name and name[14:46] not in self._changed:
+            if HAS_DEADLINE in name and TOLD_LATE not in name and name[ID_AT] not in self._changed:
                 self.window.offer(_place(name), name)
 
     def scanned(self) -> None:
@@ -82,4 +82,4 @@ class Overdue:
 def _place(path: str) -> str:
     """The deadline in a name, and the id: text that sorts as time does."""
     name = path.rpartition("/")[2]
-    return f"{name.partition(',d=')[2][:16]},{name[14:46]}"
+    return f"{name.partition(HAS_DEADLINE)[2][:16]},{name[ID_AT]}"

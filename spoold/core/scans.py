@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from spool import layout, limitkey
-from spool.names import PRIORITIES, BadName, date_of, id_and_task, is_task, parse_entry
+from spool.names import (
+    HAS_DEADLINE,
+    ID_AT,
+    MARKED,
+    PRIORITIES,
+    REST,
+    TO_FRONT,
+    BadName,
+    date_of,
+    id_and_task,
+    is_task,
+    parse_entry,
+)
 from spool.place import AFTER
 from spoold.core import limits, moves, order, policy, share, table
 from spoold.core.state import LOWEST_KEY
@@ -63,15 +75,15 @@ def seen(state: State, event: Seen, now: Now) -> None:
     future, changed = state.future, state.scanning[event.scan]
     end = (future.cut or _LAST)[: order.INSTANT] + _LAST  # what comes at the same time is compared
     for name in _of_use(state, event, limit) if event.scan == "due" else event.names:
-        if name.startswith(".") or (changed and name[14:46] in changed):
+        if name.startswith(".") or (changed and name[ID_AT] in changed):
             continue  # nothing of ours, or older than what is known of that task
         place = order.stamp_of_name(date, name)
         text = f"{date}/{prio}/{name}"
-        if state.urgent.gathered is not None and ",d=" in name:
+        if state.urgent.gathered is not None and HAS_DEADLINE in name:
             _deadline(state, text)
         if place >= limit:
             if place < end:
-                future.offer(order.coming_of_stamp(place, prio, front=",p=f" in name), text)
+                future.offer(order.coming_of_stamp(place, prio, front=TO_FRONT in name), text)
         elif event.scan == "due":
             _ready(state, prio, name, place, text)
     if event.scan == "due":
@@ -86,10 +98,10 @@ def _of_use(state: State, event: Seen, limit: str) -> list[str]:
     task is left to the rest of us, and so is what is not due.
     """
     # by task: the name from which on nothing is of use
-    ends = {task: _end(state, event, task) for task in {name[47:-5] for name in event.names}}
+    ends = {task: _end(state, event, task) for task in {name[REST] for name in event.names}}
     edge = limit[11:] if event.date == limit[:10] else _LAST
     if len(ends) > 1:
-        return [name for name in event.names if name < ends[name[47:-5]] or name >= edge]
+        return [name for name in event.names if name < ends[name[REST]] or name >= edge]
     end = next(iter(ends.values()))
     return [name for name in event.names if name < end or name >= edge]
 
@@ -132,10 +144,10 @@ def _deadline(state: State, text: str) -> None:
 
 
 def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
-    task, _, rest = name[47:-5].partition(",")  # where it is no entry: found out when the scan has ended
-    if task in state.not_ours or name[14:46] in state.left:
+    task = name[REST].partition(",")[0]  # where it is no entry: found out when the scan has ended
+    if task in state.not_ours or name[ID_AT] in state.left:
         return  # what only the code of another node takes has no room here
-    mark = limitkey.mark_in(name) if "g=" in rest else ""
+    mark = limitkey.mark_in(name) if MARKED in name else ""
     if mark and state.is_foreign(task, mark):
         state.passed = True
         return  # however many they are, they take no room from what may start here
@@ -145,7 +157,7 @@ def _ready(state: State, prio: str, name: str, place: str, text: str) -> None:
             met[mark] = met.get(mark, 0) + 1
     window = state.lane(prio, task, mark)
     if window.gathered is not None:
-        window.offer(order.key_of_stamp(place, front=",p=f" in name), text)
+        window.offer(order.key_of_stamp(place, front=TO_FRONT in name), text)
 
 
 WORDS = {AFTER: "what it waited for has ended"}
@@ -266,7 +278,7 @@ def _share(state: State, rows: list[tuple[str, Entry | str]]) -> list[tuple[str,
         for row in rows
         if not isinstance(row[1], str)
         or limits.is_limited(state.settings.handler_for(id_and_task(row[1])[1]))
-        or share.first(row[1].rpartition("/")[2][14:46], taking or state.peers) == state.node
+        or share.first(row[1].rpartition("/")[2][ID_AT], taking or state.peers) == state.node
     ]
     if not mine:
         return rows

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spool import layout, limitkey
-from spool.names import PRIORITIES
+from spool.names import OWNER, PRIORITIES
 from spool.patterns import matches
 from spool.times import FOREVER
 from spoold.core import limits, order, policy, share
@@ -172,7 +172,7 @@ class State:
     def count_live(self, move: Move, step: int = 1) -> None:
         """A transition changes how many tasks its writer has that have not ended."""
         change = (move.after not in TERMINAL) - (move.before not in (NEW, *TERMINAL))
-        token = dict(move.entry.extra).get("o") if change else None
+        token = dict(move.entry.extra).get(OWNER) if change else None
         if token is not None:
             self.live[token] = max(0, self.live.get(token, 0) + change * step)
 

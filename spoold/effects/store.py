@@ -406,7 +406,7 @@ class Store:
         """Every task that comes in gets its name in ids/, or is undone where another has it."""
         del now
         for move in [m for m in group.moves if m.body is not None]:
-            own, known = self._own(move), layout.own_copy(move.entry.id)
+            own, known = layout.staged(self.stage_dir, move.entry.id), layout.own_copy(move.entry.id)
             try:
                 self._name(self.disk.link, group, own, known)
             except Exists:
@@ -426,7 +426,7 @@ class Store:
     def _stage_task(self, group: Group, move: Move, task: Task) -> None:
         try:
             self._bring(group, move.entry.id, task)
-            self._write(group, self._own(move), encode_task(task))
+            self._write(group, layout.staged(self.stage_dir, move.entry.id), encode_task(task))
         except DiskFull:
             self._leave_out(group, move, "full")
         except Missing:
@@ -435,7 +435,7 @@ class Store:
     def _leave_out(self, group: Group, move: Move, why: str) -> None:
         """All tasks of an action come in, or none: those that were staged are undone as well."""
         for one in group.together(move):
-            own = self._own(one)
+            own = layout.staged(self.stage_dir, one.entry.id)
             if own in group.files:
                 self.disk.remove(own)
                 del group.files[own]
@@ -478,7 +478,7 @@ class Store:
             group.given[target] = source
 
     def _take_in(self, group: Group, move: Move, target: str) -> None:
-        self._name(self.disk.move, group, self._own(move), target)
+        self._name(self.disk.move, group, layout.staged(self.stage_dir, move.entry.id), target)
         group.dirs[layout.parent_of(target)] = None
 
     def _commit(self, group: Group, move: Move) -> None:
@@ -656,9 +656,6 @@ class Store:
 
     def _messages(self, group: Group) -> list[Message]:
         return [m.message for m in group.moves if m.message is not None] + group.tells
-
-    def _own(self, move: Move) -> str:
-        return f"{self.stage_dir}/.{move.entry.id}.task"
 
     def _staged(self, message: Message) -> str:
         return f"{self.stage_dir}/.{message.parent},{lines.name_of(message)}"

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from spool import layout, look
+from spool.names import OWNER
 from spool.times import HOUR
 from spoold.spared import listed
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SLICE = 1000
 PAUSE = 20_000  # us between two slices
-WRITER = re.compile(r",o=([0-9a-z]+)[,.]")
+WRITER = re.compile(rf",{OWNER}=([0-9a-z]+)[,.]")
 
 
 class Writers:
