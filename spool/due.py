@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from spool import layout, look, retention
 from spool.disk import Missing
+from spool.heldfor import AFTER
 from spool.names import DAY_US, date_of, day_start
 from spool.owncopy import decode_task
-from spool.place import AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spool import layout
+from spool.heldfor import AFTER
 from spool.owncopy import first_entry
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from spool.settings import Handler
 
 
-AFTER = "after"  # why a task is held that waits for others
 UNFINISHED, WINDOW, COMING = "unfinished", "window", "coming"
 WORDS = {
     UNFINISHED: "which has not ended",

@@ -10,9 +10,9 @@ from spool import daemons, layout, look, packs
 from spool.errors import SpoolError
 from spool.gated import sentence
 from spool.heldback import HeldBack
+from spool.heldfor import AFTER, NO_HANDLER, VERSION, words
 from spool.names import CLOCK, PRIORITIES, TO_FRONT, clock_of, date_of, entry_name, id_and_task
 from spool.patterns import matches
-from spool.place import AFTER
 from spool.shape import BOUNDS
 from spool.times import SECOND, format_span, parse_utc
 
@@ -28,14 +28,6 @@ SOON = 5 * SECOND  # in which what was dropped is taken in
 FEW = 20  # tasks that are each looked for
 UNDONE = tuple(state for state in layout.STATES if state != layout.DONE)
 STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other is a reason
-HELD = {
-    "asked": "held because somebody asked; `spool release {id}` lets it go on",
-    "poison": "held as poison: what ran it died too often; `spool release {id}` tries again",
-    "no-room": "needs more memory than this machine has, as shown or declared{figures};"
-    " spool.toml(5), admission",
-    "no-handler": 'no handler for `{task}`: bind one in spool.toml ([handlers."{task}"])',
-    "version": "no code for its version ({version}): deploy some that takes it, then HUP to spoold",
-}
 
 
 class Why:
@@ -81,19 +73,18 @@ class Why:
         if task.why == AFTER:
             return self._after(task)
         handler = self.held_back.handler_of(task.task)
-        if task.why == "version" and handler and handler.leaves_out(task.version):
+        if task.why == VERSION and handler and handler.leaves_out(task.version):
             return f"its handler takes versions {', '.join(map(str, handler.versions))}; spool.toml(5)"
-        nodes = sorted(self._takers(task)) if task.why in ("no-handler", "version") else []
+        nodes = sorted(self._takers(task)) if task.why in (NO_HANDLER, VERSION) else []
         if nodes:
             return (
                 f"parked by a node with other code; node {nodes[0]} takes it: `spool release {task.id}`"
             )
-        if task.why == "no-handler" and (module := self._module(task.task)):
+        if task.why == NO_HANDLER and (module := self._module(task.task)):
             return f"module {module} has no function `{task.task}`: deploy one, then HUP to spoold"
-        words = HELD.get(task.why, "held: {why}")
         said = ((status.get("gate") or {}).get("too_large", {}).get(task.task) for status in self.alive)
         figures = next((f": {one}" for one in said if one), "")
-        return words.format(
+        return words(task.why).sentence.format(
             id=task.id, task=task.task, why=task.why, version=task.version, figures=figures
         )
 

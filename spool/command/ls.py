@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout, look
 from spool.command import parser as options_of
-from spool.place import AFTER
+from spool.heldfor import AFTER
 from spool.safe import safe
 from spool.turn import turn
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from spool import layout
+from spool import heldfor, layout
 from spool.command.render import clock, when
 from spool.daemons import last_seen, start_hint
 from spool.dash import plots
@@ -18,7 +18,7 @@ from spool.heldback import HeldBack, of_all
 from spool.journal import Filter
 from spool.names import PRIORITIES, id_time, is_id
 from spool.scene import due, lists, past, recurring
-from spool.scene.words import HELD_FOR, short
+from spool.scene.words import short
 from spool.times import DAY, HOUR, WEEK, parse_utc
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def tasks(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     )
     found = {str(row["id"]): source.moment.run(row) for row in source.moment.running}
     return {"state": state, "wanted": wanted, "rows": rows, "age": age, "many": MANY, "running": found,
-            "held": HELD_FOR, "choices": choices}  # fmt: skip
+            "held_for": heldfor.words, "choices": choices}  # fmt: skip
 
 
 def task(source: Source, task_id: str) -> dict[str, Any]:

@@ -9,14 +9,6 @@ from spool.times import format_span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HELD_FOR = {  # what `w=` in the name of a held task means, in few words
-    "after": "waits for others",
-    "asked": "somebody asked",
-    "no-handler": "no handler",
-    "no-room": "too little memory",
-    "poison": "what ran it died",
-    "version": "no such version",
-}
 TICKS = "▁▂▃▄▅▆▇█"
 CELLS = " ▏▎▍▌▋▊▉█"
 

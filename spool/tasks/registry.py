@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool.errors import Invalid
+from spool.heldfor import NO_HANDLER, VERSION
 
 if TYPE_CHECKING:
     from spool.tasks.define import Task
@@ -34,9 +35,9 @@ def find(name: str, version: int | str | None) -> Task[..., Any]:
     """The function for a task of this name and version, or NoCode."""
     task = REGISTRY.get(name)
     if task is None:
-        raise NoCode("no-handler", f"no function is marked @task({name!r})")
+        raise NoCode(NO_HANDLER, f"no function is marked @task({name!r})")
     if version is not None and version not in task.takes():
-        raise NoCode("version", f"{name} takes version {_words(task)}, not {version}")
+        raise NoCode(VERSION, f"{name} takes version {_words(task)}, not {version}")
     return task
 
 

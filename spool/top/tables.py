@@ -9,9 +9,10 @@ from msgspec import Struct
 from spool import layout
 from spool.command.render import width_of
 from spool.daemons import last_seen, up
+from spool.heldfor import words
 from spool.safe import safe
 from spool.scene.lists import is_wanted
-from spool.scene.words import HELD_FOR, bar, number, seconds
+from spool.scene.words import bar, number, seconds
 from spool.times import DAY, HOUR, SECOND, WEEK, format_span
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _tasks(view: str, moment: Moment, listed: Sequence[Listed], wanted: str) -> 
         late = one.deadline is not None and one.deadline < moment.now and view in ("waiting", "held")
         deadline = "" if one.deadline is None else when(one.deadline, moment.now)
         waits = one.entry.fails and one.state != layout.FAILED
-        why = HELD_FOR.get(one.why, one.why) or (f"failed {one.entry.fails} times" if waits else "")
+        why = words(one.why).few or (f"failed {one.entry.fails} times" if waits else "")
         rows.append(
             _row(
                 one.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spool.place import AFTER
+from spool.heldfor import AFTER
 from spool.records import error
 from spoold.core import attempts, table
 from spoold.core.values import Ask

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from spool import heldfor
 from spool.records import error
 from spool.times import FOREVER, format_span
 from spoold.core import attempts, moves, order, policy, table, verbs
@@ -123,7 +124,7 @@ def _snooze(state: State, run: Run, event: Answered, now: Now) -> Move:
 def _park(state: State, run: Run, why: str, now: Now) -> Move:
     """Nothing of it has run: held, with no attempt used and no record."""
     attempts.release(state, run, now)
-    why = why if why in policy.WANTING else policy.NO_HANDLER
+    why = why if why in heldfor.WANTING else heldfor.NO_HANDLER
     return moves.parked(run.entry, table.RUNNING, run.path, why, note={"why": why})
 
 

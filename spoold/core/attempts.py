@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from spool import layout
 from spool.fingerprint import fingerprint
+from spool.heldfor import POISON
 from spool.records import error, record
 from spool.times import SECOND, format_span
 from spoold.core import moves, order, policy, slots, table
@@ -159,7 +160,7 @@ def gone(  # noqa: PLR0913 - the facts of one attempt
         return end(state, run, "lose", outcome, now, to=entry, error=problem, **facts)
     text = f"{problem['message']}, for the {entry.lost}. time; held until somebody releases it"
     problem = error("poison", text, problem["trace"])
-    entry = replace(entry, why="poison")
+    entry = replace(entry, why=POISON)
     return end(state, run, "poison", "crashed", now, to=entry, error=problem, **facts)
 
 

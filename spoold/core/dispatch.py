@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from spool import layout, limitkey
+from spool import heldfor, layout, limitkey
 from spool.names import MAX_US
 from spool.owncopy import deadline_of
 from spool.times import FOREVER, SECOND
@@ -105,11 +105,11 @@ def _may_start(state: State, entry: Entry, now: Now, *, ahead: bool) -> tuple[st
     """
     handler = state.handler_of(entry)
     if not state.knows(entry.task):
-        return gate.NEVER, policy.NO_HANDLER
+        return gate.NEVER, heldfor.NO_HANDLER
     if ahead or state.is_beside(entry.task, handler):
         program = ahead and handler is not None and handler.exec
         return state.gate.see(state, now) if program else gate.YES, ""
-    return state.gate.ask(state, entry, handler, now), policy.NO_ROOM
+    return state.gate.ask(state, entry, handler, now), heldfor.NO_ROOM
 
 
 def reserve(state: State, entry: Entry, now: Now, *, ahead: bool = False) -> None:
@@ -162,7 +162,7 @@ def claim(  # noqa: C901, PLR0911 - one reason each not to
         return [attempts.duplicate(state, entry, task, path, now)]
     if handler is None and worker is None:
         unreserve(state, entry.id, now)
-        return [_park(entry, path, policy.NO_HANDLER)]
+        return [_park(entry, path, heldfor.NO_HANDLER)]
     if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
         unreserve(state, entry.id, now)
         return [] if state.leaves(entry, task.version) else [_park(entry, path, why)]

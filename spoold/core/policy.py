@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spool.heldfor import NO_HANDLER, VERSION
 from spool.layout import DEFAULT_PARENT
 
 if TYPE_CHECKING:
     from spool.actions import Backoff, Task
     from spool.settings import Handler, Settings
-
-# held until there is code for it, or a machine it fits on
-NO_HANDLER, VERSION, NO_ROOM = WANTING = ("no-handler", "version", "no-room")
 
 
 def retries(task: Task, handler: Handler | None, settings: Settings) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from spool import layout, limitkey
+from spool.heldfor import AFTER, VERSION, WANTING
 from spool.names import (
     HAS_DEADLINE,
     ID_AT,
@@ -20,7 +21,6 @@ from spool.names import (
     is_task,
     parse_entry,
 )
-from spool.place import AFTER
 from spoold.core import limits, moves, order, policy, share, table
 from spoold.core.state import LOWEST_KEY
 from spoold.core.values import Ask, Move, Quarantine, Scan
@@ -167,7 +167,7 @@ def released(state: State, event: Seen) -> list[Action]:
     """Of what nothing here could run, what may run now: names may be old, so the disk is asked."""
     paths: dict[str, str] = {}
     for name in event.names:
-        if not any(f"w={why}" in name for why in policy.WANTING):
+        if not any(f"w={why}" in name for why in WANTING):
             continue
         try:
             entry = parse_entry(name)
@@ -195,7 +195,7 @@ def _is_for_nobody(state: State, place: Place) -> bool:
     """Whether a task stands in held/ for want of a version that no node takes yet."""
     handler = state.handler_of(place.entry)
     takes = state.code.get(handler.pattern) if handler is not None else None
-    if place.entry.why != policy.VERSION or not policy.unfit(place.task, handler, takes):
+    if place.entry.why != VERSION or not policy.unfit(place.task, handler, takes):
         return False
     return not state.leaves(place.entry, place.task.version)
 

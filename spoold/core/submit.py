@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spool import limitkey
+from spool.heldfor import AFTER, NO_HANDLER
 from spool.owncopy import first_entry
-from spool.place import AFTER, mark_of
+from spool.place import mark_of
 from spoold.core import moves, policy, rights, table, verbs
 from spoold.core.values import Drop, Move, TakeKeys
 
@@ -35,7 +36,7 @@ def take_in(state: State, task: Task, now: Now) -> Move:
     """One task to pending/, or to held/ where nothing can run it."""
     move = to_pending(state, task)
     if task.after or not policy.runnable(task, state.settings.handler_for(task.task)):
-        why = AFTER if task.after else policy.NO_HANDLER
+        why = AFTER if task.after else NO_HANDLER
         more = {"note": move.note, "key": task.key, "mark": move.mark}
         return moves.parked(move.entry, table.NEW, None, why, body=task, **more)
     if move.entry.time <= now.wall:

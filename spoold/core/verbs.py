@@ -11,6 +11,7 @@ from spool import layout
 from spool.actions import Ack, Extend, Fail, Progress, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.errors import Invalid
+from spool.heldfor import ASKED
 from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error
@@ -411,7 +412,7 @@ def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Ac
 
 def _hold(state: State, place: Place, by: dict[str, Any]) -> Move:
     state.discard(place.entry)
-    entry = replace(place.entry, why="asked")
+    entry = replace(place.entry, why=ASKED)
     return moves.made("hold", entry, place.state, place.path, note={"by": by}, key=place.task.key)
 
 

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from spool import layout, look, waiting
 from spool.disk import Missing, Unreadable
+from spool.heldfor import AFTER
 from spool.names import BadName, parse_entry
-from spool.place import AFTER
 from spoold.core.table import DONE, HELD, TERMINAL
 from spoold.core.values import Settled
 from spoold.spared import listed, spare

@@ -17,16 +17,28 @@ import pytest
 
 import spool
 import spoold
-from spool import errors, fields, fingerprint, fsck, group, journal, knobs, layout, names, records, times
+from spool import (
+    errors,
+    fields,
+    fingerprint,
+    fsck,
+    group,
+    heldfor,
+    journal,
+    knobs,
+    layout,
+    names,
+    records,
+    times,
+)
 from spool.command import main, wait
 from spool.command import parser as command_parser
 from spool.command.verbs import VERBS
 from spool.owncopy import decode_task
-from spool.place import AFTER
 from spool.settings import Settings, load
 from spool.tasks.define import OF_ONE, Options
 from spoold import daemon
-from spoold.core import policy, table
+from spoold.core import table
 from spoold.effects.store import ENDING
 from spoold.reload import PATIENCE
 from tests.docs import mdoc
@@ -280,8 +292,7 @@ def test_every_reason_to_be_held_is_in_the_manual() -> None:
     shown = items(section("spool.5", "Entries", below="Ss"), "Cm")
     assert {item for item in shown if not item.endswith("=")} == {
         *_constants("why"),
-        *policy.WANTING,
-        AFTER,
+        *heldfor.WORDS,
         ENDING,
     }
 

@@ -16,7 +16,7 @@ pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
-from spool import Spool, layout, look, why
+from spool import Spool, layout, look
 from spool.command.main import main
 from spool.dash import flows, pages, plots
 from spool.dash.plots import Frame
@@ -25,9 +25,8 @@ from spool.disk import RealDisk
 from spool.group import Group, encode
 from spool.init import init
 from spool.names import DAY_US, new_id
-from spool.place import AFTER
 from spool.scene import lists, recurring
-from spool.scene.words import HELD_FOR, short
+from spool.scene.words import short
 from spool.times import HOUR, format_utc, parse_utc
 from tests.e2e.live import until
 from tests.unit.test_asked import counted_by_a_daemon, queue
@@ -315,10 +314,6 @@ def test_a_list_of_what_is_held_says_why_in_words(root: Path) -> None:
 def test_a_count_that_is_made_beside_the_page_is_of_now(root: Path) -> None:
     take_in(root, new_id(), "mail.send")
     assert "Counted now." in text(Site(root), "/queue")
-
-
-def test_every_reason_to_hold_has_its_words() -> None:
-    assert HELD_FOR.keys() == {*why.HELD, AFTER}
 
 
 def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
