@@ -32,10 +32,11 @@ class Line:
         self._lease: int | None = None  # a file: us of CLOCK_BOOTTIME after which nothing begins
         self._inbox = b""
         self._sending = threading.Lock()
-        os.register_at_fork(after_in_child=self._forget)
+        # A child that a task has forked is no worker: it must not speak for one.
+        os.register_at_fork(after_in_child=self.close)
 
-    def _forget(self) -> None:
-        """A child that a task has forked is no worker: it must not speak for one."""
+    def close(self) -> None:
+        """Let go of both sockets."""
         self.sock.close()
         if self._turns is not None:
             self._turns.close()

@@ -96,9 +96,7 @@ def keeper() -> Iterator[Keeper]:
     found = Keeper()
     yield found
     for line in found.lines.values():
-        line.sock.close()
-        if line.turns >= 0:
-            os.close(line.turns)
+        line.close()
 
 
 @pytest.fixture
