@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from spool import scheduled
 from spool.backoff import Backoff
+from spool.dependencies import check_after
 from spool.errors import Invalid
 from spool.fields import (
     ACTIONS,
@@ -20,7 +21,6 @@ from spool.fields import (
     nearest,
 )
 from spool.kinds import Moment, free, read
-from spool.order import check_after
 from spool.owncopy import Task, canonical, decode_task, digest_of, encode_task
 from spool.requests import (
     Ack,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from spool import layout, look
 from spool.disk import Missing, NotRegular, TooLarge
 from spool.errors import Invalid
-from spool.group import decode
+from spool.failures import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.disk import Disk
-    from spool.group import Group
+    from spool.failures import Group
 
 LIMIT = 1 << 20
 SUFFIX = ".json"

@@ -14,7 +14,7 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
-from spool import daemons, dropped, group, keys, layout, look, packs, settings, settingsfile
+from spool import daemons, dropped, failures, keys, layout, look, packs, settings, settingsfile
 from spool.disk import Missing, NotRegular, TooLarge, Unreadable, link_anew, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
@@ -408,13 +408,13 @@ class Fsck:
 
     def _errors(self) -> Iterator[Finding]:
         """Groups of errors that are damaged, missing, or behind what is known of failures."""
-        known: dict[str, group.Group] = {}
+        known: dict[str, failures.Group] = {}
         for name in look.names(self.disk, layout.ERRORS):
             path = f"{layout.ERRORS}/{name}"
             if name.startswith("."):
                 continue  # being written
             try:
-                one = group.decode(self.disk.read(path, RECORD_LIMIT))
+                one = failures.decode(self.disk.read(path, RECORD_LIMIT))
                 if name != f"{one.fingerprint}.json":
                     raise Invalid("error group", one.fingerprint, "stands under another name")
                 known[one.fingerprint] = one
@@ -423,7 +423,7 @@ class Fsck:
             except Missing:
                 continue
         made = self.failures.groups(self.places.__contains__)
-        for one in list(made.values())[-group.KEPT :]:
+        for one in list(made.values())[-failures.KEPT :]:
             old = known.get(one.fingerprint)
             if old is not None and old.count >= one.count:
                 continue  # it may remember what nothing else does
@@ -435,12 +435,12 @@ class Fsck:
                                lambda p=path, o=one: self._regroup(p, o))  # fmt: skip
             yield replace(found, grave=False)
 
-    def _regroup(self, path: str, one: group.Group) -> None:
+    def _regroup(self, path: str, one: failures.Group) -> None:
         try:
             self.disk.remove(path)
         except Missing:
             pass  # it has none
-        self.disk.write(path, group.encode(one))
+        self.disk.write(path, failures.encode(one))
 
     # How things are mended.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spool.failures import MESSAGE, SAID, Group
 from spool.fingerprint import FINGERPRINT, place
-from spool.group import MESSAGE, SAID, Group
 from spool.times import format_utc, parse_utc
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from spool.names import date_of
 from spool.place import Place
 from spool.quarantine import place_for
 from spool.times import SECOND, format_span
-from spoold.core import attempts, deadlines
-from spoold.core import groups as failures
+from spoold.core import attempts, deadlines, failures
 from spoold.core.damaged import put_aside
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch

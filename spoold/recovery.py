@@ -20,7 +20,7 @@ from spoold.core.values import Recovered
 from spoold.effects.keys import Keys
 from spoold.effects.results import with_results
 from spoold.effects.store import ENDING
-from spoold.replay import replay
+from spoold.rollforward import roll_forward
 from spoold.sources.relink import mark
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def start_up(  # noqa: PLR0913 - what there is, how it is to be, and what is kno
         log.warning("replaying %d groups that the power cut may have taken", len(redo.found))
         if look.ids_are_lost(disk):
             mark(disk)
-        replay(disk, redo.found)
+        roll_forward(disk, redo.found)
         redo.settle()
     # A log that is new may come after a daemon that did not sync.
     tidy = (

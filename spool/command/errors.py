@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
     from spool.client import Spool
-    from spool.group import Group
+    from spool.failures import Group
 
 SHOW = "show"
 HEAD = "ERROR", "TASK", "TYPE", "1H", "24H", "7D", "ALL", "FAILED", "LAST", "STATE", "MESSAGE"

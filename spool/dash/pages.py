@@ -17,7 +17,7 @@ from spool.gated import sentence
 from spool.heldback import HeldBack, of_all
 from spool.journal import Filter
 from spool.names import PRIORITIES, id_time, is_id
-from spool.scene import due, lists, past, recurring
+from spool.scene import calendar, lists, past, recurring
 from spool.scene.words import short
 from spool.times import DAY, HOUR, WEEK, parse_utc
 
@@ -219,9 +219,9 @@ def schedule(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
     now = source.moment.now
     (schedules, old), (found, age) = source.lists({
         "schedules": lambda disk: _schedules(disk, source.moment.now),
-        ("due", wanted): lambda disk: due.hours(disk, source.moment.now, wanted),
+        ("due", wanted): lambda disk: calendar.hours(disk, source.moment.now, wanted),
     })  # fmt: skip
-    days = due.calendar(found, now) if found is not None else []
+    days = calendar.coming(found, now) if found is not None else []
     return {"wanted": wanted, "days": days, "found": found, "age": age, "schedules": schedules,
             "old": old, "most": max((n for _, row in days for _, n in row), default=0)}  # fmt: skip
 

@@ -15,7 +15,7 @@ from spool.times import DAY, WEEK, parse_utc
 
 if TYPE_CHECKING:
     from spool.client import Spool
-    from spool.group import Group
+    from spool.failures import Group
 
 USAGE_LIMIT = 64 << 20
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spool.group import SAID
+from spool.failures import SAID
 from spool.times import format_utc, parse_utc
 from spoold.core.values import Drop, Note
 from spoold.core.verbs import id_of, refuse
 
 if TYPE_CHECKING:
     from spool.actions import Care
-    from spoold.core.groups import Groups
+    from spoold.core.failures import Groups
     from spoold.core.state import State
     from spoold.core.values import Action, Arrived, Now
 

@@ -34,7 +34,7 @@ from spoold.core import (
     control,
     deadlines,
     dispatch,
-    groups,
+    failures,
     limits,
     once,
     rights,
@@ -128,7 +128,7 @@ def _decide(state: State, event: Event, now: Now) -> list[Action]:  # noqa: PLR0
         case Undone():
             return _undone(state, event, now)
         case Failed():
-            return groups.failed(state, event.move, now)
+            return failures.failed(state, event.move, now)
         case Seen():
             if event.scan == "held":
                 state.overdue.seen(event.names)

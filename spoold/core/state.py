@@ -12,8 +12,8 @@ from spool.patterns import matches
 from spool.times import FOREVER
 from spoold.core import limits, order, policy, share
 from spoold.core.bodies import Bodies
+from spoold.core.failures import Groups
 from spoold.core.gate import Gate
-from spoold.core.groups import Groups
 from spoold.core.meter import Meter
 from spoold.core.overdue import Overdue
 from spoold.core.slots import Ahead, next_start

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from spool import group, layout, look
+from spool import failures, layout, look
 from spool.disk import Failing, Missing, NotRegular, TooLarge
 from spool.errors import Invalid
 from spool.names import DAY_US, is_id
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from spool.disk import Disk
-    from spool.group import Group
+    from spool.failures import Group
     from spoold.core.state import State
     from spoold.core.values import Now
 
@@ -64,7 +64,7 @@ class ErrorFiles:
             if name.startswith(".") or not name.endswith(".json"):
                 continue
             try:
-                found.append(group.decode(self.disk.read(path, LIMIT)))
+                found.append(failures.decode(self.disk.read(path, LIMIT)))
             except (Invalid, NotRegular, TooLarge) as problem:
                 aside(self.disk, path, str(problem))
                 noted = None  # the journal may know what it said
@@ -99,7 +99,7 @@ class ErrorFiles:
 
     def close(self, now: int) -> None:
         """Write all that is left. `now`: us UTC."""
-        self._write(group.KEPT)
+        self._write(failures.KEPT)
         self._note(now)
 
     def _note(self, now: int) -> None:
@@ -119,7 +119,7 @@ class ErrorFiles:
         for name in list(groups.dirty)[:most]:
             theirs = _file(self.disk, name)
             found = groups.table[name] if theirs is None else groups.joined(theirs, self.state.node)
-            if not rewrite(self.disk, path_of(name), group.encode(found), self.state.node):
+            if not rewrite(self.disk, path_of(name), failures.encode(found), self.state.node):
                 return False
             groups.table[name] = found
             del groups.dirty[name]
@@ -174,7 +174,7 @@ class ErrorFiles:
         groups, kind = self.state.groups, line.get("event")
         try:
             at = parse_utc(line["at"])
-            if kind in group.SAID:
+            if kind in failures.SAID:
                 until = None if line.get("until") is None else parse_utc(line["until"])
                 for name in line["errors"]:
                     one = groups.table.get(name)
@@ -210,7 +210,7 @@ def meet(disk: Disk, state: State, names: Iterable[str]) -> None:
 def _file(disk: Disk, fingerprint: str) -> Group | None:
     """What the file of a group says; None where it is not there, or is damaged."""
     try:
-        return group.decode(disk.read(path_of(fingerprint), LIMIT))
+        return failures.decode(disk.read(path_of(fingerprint), LIMIT))
     except (Missing, Invalid, NotRegular, TooLarge):
         return None
 

@@ -82,7 +82,7 @@ class Runner:
     ) -> None:
         """`keep_fds` (locks) stay open in the keeper until it has killed what it must.
 
-        `lease`: a file that says when nothing may start any more; spoold.keeper.order.is_over reads it.
+        `lease`: a file that says when nothing may start any more; spoold.keeper.orders.is_over reads it.
         `begun`: where each attempt is noted before it begins.
         """
         self.lease = lease

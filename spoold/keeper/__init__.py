@@ -2,9 +2,9 @@
 
     python -m spoold.keeper FD [--lease FD] [--begun FD] [--keep FD]...
 
-Stand-alone: these modules and the standard library. Descriptors after --keep (locks) stay open until
-the end. The one after --lease reads as when the lease of this node is over (order.py): nothing is started
-after that, whatever was ordered before. To the one after --begun the key of each attempt is appended, a
+Stand-alone: these modules and the standard library. Descriptors after --keep (locks) stay open until the
+end. The one after --lease reads as when the lease of this node is over (orders.py): after that nothing
+is started, whatever was ordered before. To the one after --begun the key of each attempt is appended, a
 line each, right before it begins. FD is a socket to spoold; JSON objects, one a line, go over it:
 
     hello    no_new_privs                                        first, options

@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
     from resource import struct_rusage
 
-    from .order import StartOrder
+    from .orders import StartOrder
 
 CHUNK = 1 << 16  # bytes read from a handler at a time: the size of its pipe
 TICKS = os.sysconf("SC_CLK_TCK")

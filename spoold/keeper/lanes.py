@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .attempt import Attempt
-    from .order import StartOrder
+    from .orders import StartOrder
 
 SLOW = 0.02  # seconds that a handler may hold up what waits behind it
 

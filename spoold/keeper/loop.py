@@ -14,7 +14,7 @@ from .attempt import Attempt
 from .family import Family
 from .lanes import Lanes
 from .libc import PR_SET_NO_NEW_PRIVS, prctl, signalfd
-from .order import StartOrder, is_over, seconds, text
+from .orders import StartOrder, is_over, seconds, text
 from .proc import PATIENCE, Proc, processes, strike, strike_group, trees
 from .spawn import prepare, why
 from .wire import Wire

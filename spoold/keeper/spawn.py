@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from .order import StartOrder
+    from .orders import StartOrder
 
 MFD_CLOEXEC, MFD_NOEXEC_SEAL = 1, 8
 # signal.valid_signals() says the same, ten times as slowly

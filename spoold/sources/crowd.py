@@ -17,7 +17,7 @@ from spool.knobs import POLICY_ROWS, parse_size
 from spool.names import DAY_US
 from spool.times import MINUTE
 from spoold.core import rights
-from spoold.core.turns import Rates, in_turn
+from spoold.core.fairness import Rates, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

@@ -29,11 +29,11 @@ from spool.actions import (
     decode_task,
     interpret,
 )
+from spool.dependencies import resolved
 from spool.disk import DiskFull, Missing, NotRegular, TooLarge, Unreadable
 from spool.drop import SHARED
 from spool.errors import Invalid
 from spool.names import DAY_US, id_date, id_from, is_id, is_task
-from spool.order import resolved
 from spool.quarantine import quarantine
 from spool.safe import as_utf8
 from spool.times import FOREVER

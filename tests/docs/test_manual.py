@@ -19,10 +19,10 @@ import spool
 import spoold
 from spool import (
     errors,
+    failures,
     fields,
     fingerprint,
     fsck,
-    group,
     heldfor,
     journal,
     knobs,
@@ -531,7 +531,7 @@ def test_a_record_has_the_fields_the_manual_shows(run: Live) -> None:
 
 def test_a_group_of_errors_has_the_fields_the_manual_shows() -> None:
     example = shown("A group of errors")
-    assert group.decode(json.dumps(example).encode()).plain() == example
+    assert failures.decode(json.dumps(example).encode()).plain() == example
     fingerprint.fingerprint(example["task"], example)
     assert list(fingerprint.place(example)) == example["place"]
 

@@ -11,7 +11,7 @@ from spool.names import PRIORITIES
 from spool.settings import Rule, Settings, load
 from spool.times import HOUR, MINUTE
 from spoold.core import rights
-from spoold.core.turns import FIRST, Rates, in_turn
+from spoold.core.fairness import FIRST, Rates, in_turn
 from spoold.core.values import Now, Who
 
 NOW = 1_790_000_000_000_000

@@ -21,7 +21,7 @@ from spool.times import format_utc
 from spool.views import task_view
 from spool.why import Why
 from spoold.core import rights, share
-from spoold.core.turns import FIRST
+from spoold.core.fairness import FIRST
 from spoold.core.values import Arrived, Invalidated, Now, Who
 from spoold.sources.crowd import KEPT, Crowd
 from spoold.sources.intake import BURST, LEAST, LONG, SHUT, SLICE, Intake

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from spool import layout
 from spool.actions import interpret
+from spool.dependencies import resolved
 from spool.disk import Missing
 from spool.errors import Invalid
 from spool.names import are_ids, id_from
-from spool.order import resolved
 from spool.owncopy import encode_task
 from spool.place import first_path
 from spool.settings import load

@@ -12,7 +12,7 @@ import pytest
 
 from spool import layout, occurrences, oldfiles
 from spool.disk import DiskFull, RealDisk
-from spool.group import KEPT, decode
+from spool.failures import KEPT, decode
 from spool.names import new_id
 from spool.settings import load
 from spool.times import format_utc

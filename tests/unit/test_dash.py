@@ -26,7 +26,7 @@ from spool.dash.app import CHUNK, Dash
 from spool.dash.guard import HEADERS, Guard
 from spool.dash.source import Source
 from spool.errors import Invalid
-from spool.group import Group, encode
+from spool.failures import Group, encode
 from spool.init import init
 from spool.names import Entry, new_id
 from spool.owncopy import Task

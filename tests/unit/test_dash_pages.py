@@ -22,7 +22,7 @@ from spool.dash import flows, pages, plots
 from spool.dash.plots import Frame
 from spool.dash.source import Source
 from spool.disk import RealDisk
-from spool.group import Group, encode
+from spool.failures import Group, encode
 from spool.init import init
 from spool.names import DAY_US, new_id
 from spool.scene import lists, recurring
@@ -317,10 +317,10 @@ def test_a_count_that_is_made_beside_the_page_is_of_now(root: Path) -> None:
 
 
 def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    from spool.scene import due
+    from spool.scene import calendar
 
     monkeypatch.setenv("TZ", "UTC")
-    days: Any = due.calendar({NOON: {"high": 2}, NOON + DAY_US + HOUR: {"low": 1}}, NOON)
+    days: Any = calendar.coming({NOON: {"high": 2}, NOON + DAY_US + HOUR: {"low": 1}}, NOON)
     assert (days[0][1][12], days[1][1][13]) == ((NOON, 2), (NOON + DAY_US + HOUR, 1))
 
 
@@ -335,11 +335,11 @@ def test_hours_of_the_calendar_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -
 def test_an_hour_that_the_clock_skips_has_none_and_one_that_comes_twice_has_both(
     monkeypatch: pytest.MonkeyPatch, zone: str, day: str, due_at: list[str], cells: dict[int, int]
 ) -> None:
-    from spool.scene import due
+    from spool.scene import calendar
 
     monkeypatch.setenv("TZ", zone)
     at = [parse_utc(f"{day}T{clock}:00Z") // HOUR * HOUR for clock in due_at]
-    days = due.calendar({us: {"high": 1} for us in at}, at[0] - 12 * HOUR)
+    days = calendar.coming({us: {"high": 1} for us in at}, at[0] - 12 * HOUR)
     assert {hour: n for _, row in days for hour, (_, n) in enumerate(row) if n} == cells
 
 

@@ -24,7 +24,7 @@ from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Return
 from spoold.effects.runner import Place, Runner, RunnerError
 from spoold.keeper.attempt import Attempt
 from spoold.keeper.lanes import Lanes
-from spoold.keeper.order import StartOrder
+from spoold.keeper.orders import StartOrder
 from spoold.keeper.proc import environ
 from spoold.keeper.spawn import prepare, spawn
 from spoold.keeper.wire import LINE_LIMIT

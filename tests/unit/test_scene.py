@@ -14,7 +14,7 @@ import pytest
 from spool import layout
 from spool.command.render import width_of
 from spool.disk import RealDisk
-from spool.group import Group
+from spool.failures import Group
 from spool.init import init
 from spool.names import Entry, new_id
 from spool.scene import lists

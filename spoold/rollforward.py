@@ -52,7 +52,7 @@ class Logged(Struct):
         self.drops += record.get("drops", ())
 
 
-def replay(disk: Disk, records: Iterable[dict[str, Any]]) -> None:
+def roll_forward(disk: Disk, records: Iterable[dict[str, Any]]) -> None:
     """Do what these records of the log tell; DiskFull. The caller flushes the disk when it returns."""
     logged = Logged()
     for record in records:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from spool.failures import KEPT, MESSAGE, Group
 from spool.fingerprint import place
-from spool.group import KEPT, MESSAGE, Group
 from spool.times import DAY, HOUR, format_utc, parse_utc
 from spoold.core.values import Message, Tell
 

@@ -42,7 +42,7 @@ def hours(disk: Disk, now: int, wanted: str = "") -> dict[int, dict[str, int]]:
     return found
 
 
-def calendar(found: dict[int, dict[str, int]], now: int) -> list[tuple[str, list[tuple[int, int]]]]:
+def coming(found: dict[int, dict[str, int]], now: int) -> list[tuple[str, list[tuple[int, int]]]]:
     """The coming days in the user's own time: (day, [(start of the hour in us, how many), ...]).
 
     Where the clock is set, an hour that it skips has none, and one that occurs twice has those of both.
