@@ -39,7 +39,9 @@ def settled() -> bool:
 
 def give_up() -> None:
     """What is printed from now on, and what is left to be printed, goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def complete() -> None:

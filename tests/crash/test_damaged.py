@@ -129,8 +129,7 @@ def test_a_record_that_cannot_be_read_now_is_no_reason_to_run_again() -> None:
     world = World()
     world.boot()
     submit({"task": "run.a", "n": 1})(world)
-    while not world.disk.info(layout.record(ident(1), 1)):
-        world.turn()
+    wait(5)(world)
     (ended,) = [path for path in world.disk.walk(layout.DONE) if ident(1) in path]
     world.crash()
     world.disk.move(ended, f"running/n1/{ended.rpartition('/')[2]}")  # as it was before its entry moved

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spool import layout, packs
+from spool import layout, packs, streams
 from spool.client import Spool
 from spool.command import render
 from spool.command.main import main
@@ -1410,6 +1410,18 @@ def test_a_standard_stream_that_is_closed_is_as_if_dev_null_were_there(
     )
     assert (done.returncode, done.stdout) == (status, "")
     assert "Traceback" not in done.stderr
+
+
+def test_what_nobody_can_be_told_leaves_no_descriptor_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(tmp_path / "out", "w", encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        before = os.listdir("/proc/self/fd")
+        streams.give_up()
+        assert os.listdir("/proc/self/fd") == before
+        file.write("lost")
+    assert not (tmp_path / "out").read_text()
 
 
 def test_a_group_replayed_elsewhere_waits_for_its_own_and_has_other_results_as_values(
