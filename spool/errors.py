@@ -111,8 +111,13 @@ class PutAside(NoSuchTask):
         super().__init__(task_id)
         self.path = path
 
+    @property
+    def rule(self) -> str:
+        """What is said of it behind its id."""
+        return f"was damaged: see {self.path}, and the reason beside it"
+
     def __str__(self) -> str:
-        return f"{_short(self.id)} was damaged: see {self.path}, and the reason beside it"
+        return f"{_short(self.id)} {self.rule}"
 
 
 class Unrecorded(NoSuchTask):

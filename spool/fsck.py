@@ -57,6 +57,8 @@ class Fsck:
         self.disk = disk
         self.repair = repair
         self.places: dict[str, list[str]] = {}
+        self.damaged: list[tuple[str, str]] = []  # entries, and what is wrong with them
+        self.left: set[str] = set()  # tasks that spoold puts aside
         self.staged: dict[str, int] = {}  # what is being taken in: the inode of its own copy
         self.keyed: dict[str, Task] = {}  # what has not ended and has a key
         self.brought: dict[str, tuple[str, ...]] = {}  # the files that came with a task
@@ -73,6 +75,7 @@ class Fsck:
         try:
             yield from self._tree()
             yield from self._entries()
+            yield from self._broken()
             yield from self._twice()
             yield from self._records()
             yield from self._ids()
@@ -159,8 +162,11 @@ class Fsck:
         try:
             entry = look.entry_at(path)
             task = look.read_task(self.disk, path)
-        except DAMAGED as problem:
+        except BadName as problem:
             yield self._away(path, str(problem))
+            return
+        except DAMAGED as problem:
+            self.damaged.append((path, str(problem)))
             return
         except Unreadable as problem:
             self.places.setdefault(look.entry_at(path).id, []).append(path)
@@ -174,6 +180,31 @@ class Fsck:
         lives = not path.startswith(layout.ENDED) and entry.why != "cancelled"
         if task.key is not None and task.duplicate_of is None and lives:
             self.keyed[entry.id] = replace(task, args=None, meta={})
+
+    def _broken(self) -> Iterator[Finding]:
+        """A task of which nothing whole is left: due, spoold puts it aside, and tells its parent."""
+        for path, why in self.damaged:
+            entry = look.entry_at(path)
+            more = entry.id in self.places or entry.id in self.left or self._is_whole(entry.id)
+            if more or path.startswith(layout.ENDED):
+                yield self._away(path, why)
+                continue
+            self.left.add(entry.id)
+            info = self.disk.info(path)
+            due = replace(entry, time=min(entry.time, info.ctime_us if info else 0), why="")
+            target = layout.pending(due)
+            if path == target or path.startswith(layout.RUNNING):
+                yield Finding(path, f"{why}; spoold puts it aside, and tells its parent", grave=False)
+            else:
+                done = f"moved to {target}, for spoold to put aside"
+                yield self._mend(path, why, done, lambda p=path, t=target: self._move(p, t))
+
+    def _is_whole(self, task_id: str) -> bool:
+        try:
+            look.read_task(self.disk, layout.own_copy(task_id))
+        except (Missing, Unreadable, *DAMAGED):
+            return False
+        return True
 
     def _twice(self) -> Iterator[Finding]:
         for task_id, paths in self.places.items():
@@ -217,7 +248,7 @@ class Fsck:
                 yield self._away(path, "is not the name of a task's own copy")
                 continue
             known.add(task_id)
-            if task_id not in self.places:
+            if task_id not in self.places and task_id not in self.left:
                 yield from self._homeless(path, task_id)
         for task_id, paths in self.places.items():
             own = layout.own_copy(task_id)
@@ -279,7 +310,7 @@ class Fsck:
             task_id = path.rpartition("/")[2]
             if not is_id(task_id) or path != layout.files(task_id):
                 yield self._away(path, "is not named by a task whose files it holds")
-            elif task_id not in self.places and task_id not in self.staged:
+            elif not any(task_id in known for known in (self.places, self.staged, self.left)):
                 if dropped.waiting(self.disk, task_id) is not None:
                     continue  # its action is still to be carried out
                 yield self._away(path, "holds files of a task that is not there")
@@ -460,6 +491,11 @@ class Fsck:
             return Finding(path, why)
         target = quarantine(self.disk, path, why)
         return Finding(path, why, f"moved to {target}" if target else "gone meanwhile")
+
+    def _move(self, source: str, target: str) -> None:
+        self.disk.make_dir(layout.parent_of(target))
+        self.disk.move(source, target)
+        self.disk.sync_dirs([layout.parent_of(target), layout.parent_of(source)])
 
     def _link(self, source: str, target: str) -> None:
         link_anew(self.disk, source, target)

@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 TRIES = 1000
 
 
-def quarantine(disk: Disk, path: str, why: str, *, file: bool = False) -> str | None:
+def quarantine(
+    disk: Disk, path: str, why: str, *, goes: str | None = None, file: bool = False
+) -> str | None:
     """Move a file to corrupt/ under a harmless name; the new path, None where it was gone, or stays.
 
-    The reason comes first, so that no crash leaves a file there without one. Where it is surely a
-    `file` that is meant, a directory that another node has made in its place meanwhile stays.
+    The reason comes first, so that no crash leaves a file there without one. Where it `goes` has been
+    told, as `place_for` said, it goes there or stays. Where it is surely a `file` that is meant, a
+    directory that another node has made in its place meanwhile stays.
     """
     reason = orjson.dumps({"path": as_utf8(path), "reason": why}, option=orjson.OPT_APPEND_NEWLINE)
     disk.make_dir(layout.CORRUPT)
     for target in _places(disk, path):
+        if goes not in (None, target):
+            return None
         try:
             write_anew(disk, f"{target}{REASON}", reason)
             if file:

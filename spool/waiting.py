@@ -32,7 +32,7 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
     records = layout.parent_of(layout.record(task_id, 1))
     with Watch([f"{root}/{records}", f"{root}/{layout.CORRUPT}"]) as watch:
         while True:
-            aside = _put_aside(disk, task_id)  # before its record is looked for
+            aside = put_aside(disk, task_id)  # before its record is looked for
             last = look.last_record(disk, task_id)
             if _tells_end(last) and disk.info(last["entry"]) is not None:
                 return last
@@ -64,7 +64,7 @@ def _unrecorded(disk: Disk, root: str, task_id: str) -> dict[str, Any] | None:
     return packed.attempts[-1]
 
 
-def _put_aside(disk: Disk, task_id: str) -> str | None:
+def put_aside(disk: Disk, task_id: str) -> str | None:
     """Where what is left of a damaged task is, if there is no more of it that could end."""
     aside = quarantine.of(disk, task_id)
     try:

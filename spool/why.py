@@ -6,7 +6,7 @@ from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from spool import daemons, layout, look, packs
+from spool import daemons, layout, look, packs, waiting
 from spool.errors import SpoolError
 from spool.gated import sentence
 from spool.heldback import HeldBack
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SOON = 5 * SECOND  # in which what was dropped is taken in
 FEW = 20  # tasks that are each looked for
+DAMAGED = "damaged"  # where no state is told any more
+OVER = (*layout.ENDED, DAMAGED)
 UNDONE = tuple(state for state in layout.STATES if state != layout.DONE)
 STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other is a reason
 
@@ -109,9 +111,9 @@ class Why:
         states = self._states(task.after)
         if states is None:
             return f"waits for some of {len(task.after)} tasks; `spool release {task.id}` lets it go on"
-        over = layout.ENDED if task.on_failure == "run" else (layout.DONE,)
+        over = OVER if task.on_failure == "run" else (layout.DONE,)
         left = [(one, state) for one, state in states.items() if state not in over]
-        left.sort(key=lambda row: row[1] not in layout.ENDED)  # what has failed waits for somebody
+        left.sort(key=lambda row: row[1] not in OVER)  # what has failed waits for somebody
         if not left:
             return self._unserved() or "what it waited for is done; it is about to go on"
         one, state = left[0]
@@ -157,8 +159,9 @@ class Why:
         place = self._place(task_id)
         if place is not None:
             return place.state
-        packed = packs.find(self.disk, task_id)
-        return "" if packed is None else packed.state
+        if (packed := packs.find(self.disk, task_id)) is not None:
+            return packed.state
+        return DAMAGED if waiting.put_aside(self.disk, task_id) else ""
 
     def _unserved(self) -> str:
         if self.alive:

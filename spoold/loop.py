@@ -13,8 +13,10 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from spool import layout, look
-from spool.actions import Care
+from spool.actions import Care, Verb
+from spool.actions import Move as MoveRequest
 from spool.disk import DiskFull, Missing, Unreadable
+from spool.errors import PutAside
 from spool.look import DAMAGED
 from spool.machine import zone_of
 from spool.names import date_of
@@ -153,6 +155,7 @@ class Core:
         self.came: Callable[[str, Now], Mapping[str, Any]] = lambda *_: {}  # what the journal tells
         self.check: Callable[[], None] | None = None  # raises where nothing may start any more
         self._starts: dict[str, Start] = {}
+        self._aside: dict[str, str] = {}  # what is to be said of what was just found damaged
         self._changed = False
         # What a full disk interrupts is gone on with in `finish`.
         self._events: deque[Event] = deque()
@@ -279,7 +282,12 @@ class Core:
         """A question about a task waits for what was decided on it before."""
         if not self._touched.isdisjoint(ask.ids):
             self._write(now)
-        answer = Looked(ask, self._found(ask, now))
+        found = self._found(ask, now)
+        if self._aside and isinstance(request := ask.request, Verb | MoveRequest):
+            past = (*request.past, *self._aside.items())
+            ask = replace(ask, request=replace(request, past=past))
+        self._aside.clear()
+        answer = Looked(ask, found)
         self._actions.extendleft(reversed(decide(self.state, answer, now)))
         if ask.why == "claim" and not self.state.runs.keys() >= set(ask.ids):
             self.again = True  # a slot was kept for what cannot start: others may
@@ -390,6 +398,7 @@ class Core:
             return
         entry, target, came = look.entry_at(path), place_for(self.disk, path), self.came(task_id, now)
         self._actions.appendleft(put_aside(self.state, entry, path, target, str(problem), came, now))
+        self._aside[task_id] = PutAside(task_id, target).rule
 
     def _unread(self, ask: Ask, task_id: str, problem: Unreadable, now: Now) -> None:
         """One that waits is put aside, so that it does not stop the queue; what is at rest stays there.

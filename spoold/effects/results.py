@@ -56,7 +56,8 @@ def _result(disk: Disk, task: Task, task_id: str) -> Any:
     """What a task came to; NONE where it is not done."""
     end = waiting.end_of(disk, task_id)
     if end is None or end["event"] != "done":
-        if end is None and disk.info(layout.own_copy(task_id)) is None:
+        known = end is not None or disk.info(layout.own_copy(task_id)) is not None
+        if not known and waiting.put_aside(disk, task_id) is None:
             raise _Lacks(f"args: the result of {task_id} is no longer kept")
         return NONE
     by = {"uid": task.uid, "key": task.signer}

@@ -546,7 +546,7 @@ class Store:
 
     def _put_aside(self, group: Group, move: Move, source: str) -> None:
         """What is damaged goes to corrupt/, behind its reason."""
-        if quarantine(self.disk, source, move.note["reason"]) is None:
+        if quarantine(self.disk, source, move.note["reason"], goes=move.target) is None:
             self._unstage(group, group.undo(move, "gone"))  # another node was faster, and tells
         group.dirs |= dict.fromkeys(map(layout.parent_of, (source, move.target)))
 

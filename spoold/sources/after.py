@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from spool import layout, look, waiting
+from spool import layout, look, packs, waiting
 from spool.disk import Missing, Unreadable
 from spool.heldfor import AFTER
 from spool.names import BadName, parse_entry
@@ -238,6 +238,8 @@ class After:
 
 
 def ended(disk: Disk, task_id: str) -> str:
-    """How a task has ended: done, failed or cancelled; empty where it has not, or is not known."""
-    last = waiting.end_of(disk, task_id)
-    return str(last["event"]) if last is not None else ""
+    """How a task has ended: done, failed, cancelled or damaged; empty where that is not known."""
+    if (last := waiting.end_of(disk, task_id)) is not None:
+        return str(last["event"])
+    stands = packs.lives(disk, task_id)
+    return "damaged" if not stands and waiting.put_aside(disk, task_id) is not None else ""

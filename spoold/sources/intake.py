@@ -32,8 +32,9 @@ from spool.actions import (
 from spool.dependencies import resolved
 from spool.disk import DiskFull, Missing, NotRegular, TooLarge, Unreadable
 from spool.drop import SHARED
-from spool.errors import Invalid
+from spool.errors import Invalid, PutAside
 from spool.names import DAY_US, id_date, id_from, is_id, is_task
+from spool.quarantine import of as aside_of
 from spool.quarantine import quarantine
 from spool.safe import as_utf8
 from spool.times import FOREVER
@@ -559,10 +560,12 @@ class Intake:
                 continue
             if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
                 past[task_id] = rule
-            else:
-                unknown = unknown or Invalid(field, task_id, "no task has this id")
-        if past and len(ids) == 1:
-            raise Invalid(field, ids[0], past[ids[0]])
+                if len(ids) == 1:
+                    raise Invalid(field, task_id, rule)
+            else:  # it may come yet, as a new one
+                aside = aside_of(self.disk, task_id)
+                past[task_id] = PutAside(task_id, aside).rule if aside else "no task has this id"
+                unknown = unknown or Invalid(field, task_id, past[task_id])
         if past and isinstance(request, Verb | Move):
             request = replace(request, past=tuple(past.items()))
         if unknown:
@@ -659,7 +662,7 @@ class Intake:
                     raise Passing("after", task_id)
                 continue
             if not packs.lives(self.disk, task_id):
-                if self._packed(task_id) is None:
+                if self._packed(task_id) is None and aside_of(self.disk, task_id) is None:
                     raise NotYet(Invalid("after", task_id, "no task has this id"), self._patience)
                 if packs.is_gone(self.disk, task_id):
                     raise Invalid("after", task_id, "has ended, and nothing but its id is kept")

@@ -107,7 +107,7 @@ class Lookout:
 
     def _ends(self) -> list[str]:
         days = sorted({date_of(self.wall() - MIDNIGHT), date_of(self.wall())})
-        return [f"{state}/{day}" for state in layout.ENDED for day in days]
+        return [layout.CORRUPT, *(f"{state}/{day}" for state in layout.ENDED for day in days)]
 
     def _shards(self) -> list[str]:
         last = date_of(self.wall() + DAY_US)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from spool import layout
 from spool.names import new_id
 from tests.e2e.live import Live, handler, until
 
@@ -78,6 +79,43 @@ def test_where_one_fails_the_others_do_as_they_were_told(live: Make, choice: str
         assert f"`spool retry {bad}` tries that again, `spool release {last['id']}`" in said
         spool.do({"action": "release", "ids": [last["id"]]})
         spool.entry(last["id"], "done")
+
+
+@pytest.mark.parametrize("found", ["while others wait", "before", "by fsck"])
+def test_one_that_was_put_aside_has_failed_for_those_that_wait_for_it(live: Make, found: str) -> None:
+    spool = live(STEP)
+    bad = spool.submit("step", at="+1d")
+    choices = ("cancel", "run", "only", "wait")
+    last = {choice: step(after=[bad], on_failure=choice) for choice in choices}
+    last["run"]["args"] = {"of": {"$result": bad}}
+
+    def drop() -> None:
+        spool.submit_all(list(last.values()))
+
+    spool.entry(bad, "pending")
+    if found != "before":
+        drop()
+        spool.wait_count(4, "held")
+    if found == "by fsck":
+        spool.stop()
+    os.truncate(spool.root / layout.own_copy(bad), 9)
+    if found == "by fsck":
+        spool.command("fsck", "--repair", check=False)
+        spool.start()
+    else:
+        spool.verb("move", bad, at="+0s")
+    spool.event("failed", bad)
+    if found == "before":
+        drop()
+    message = spool.end(last["cancel"]["id"])["error"]["message"]
+    assert message == f"{bad}, which it waits for, was damaged"
+    assert [spool.end(last[choice]["id"])["event"] for choice in ("run", "only")] == ["done", "done"]
+    said = f"waits for {bad} (damaged); `spool release {last['wait']['id']}` lets it go on"
+    assert explain(spool, last["wait"]["id"]).strip() == said
+    spool.stop()
+    spool.start()
+    spool.submit("step", id=bad)  # its id is free
+    spool.end(last["wait"]["id"])
 
 
 def test_a_cancel_goes_down_a_chain(live: Make) -> None:

@@ -73,8 +73,11 @@ def test_the_parent_of_a_task_that_is_put_aside_is_told(spool_at, state):
     os.truncate(path, 9)
     live.start()
     if state != "running":
-        assert live.refusal(live.verb("cancel", task_id))["rule"] == "no task has this id"
+        first = live.refusal(live.verb("cancel", task_id))["rule"]
+        assert live.refusal(live.verb("cancel", task_id))["rule"] == first
     told = live.event("failed", task_id, "me")
+    if state != "running":
+        assert first == f"was damaged: see {told['entry']}, and the reason beside it"
     assert (told["outcome"], told["error"]["type"], told["will_retry"]) == ("lost", "damaged", False)
     assert (live.root / told["entry"]).stat().st_size == 9
     (line,) = live.journal("quarantine")
@@ -93,9 +96,9 @@ def test_the_parent_of_a_task_that_is_put_aside_is_told(spool_at, state):
 def test_who_asks_for_what_was_put_aside_is_told_where_it_is(spool_at):
     live = spool_at()
     damaged = entry()
-    plant(live, layout.pending(damaged), b"{")
+    plant(live, layout.ended("done", NOW, damaged), b"{")
     live.command("fsck", "--repair", check=False)
-    with Spool(live.root) as spool, pytest.raises(PutAside, match=f"corrupt/pending_.*{damaged.id}"):
+    with Spool(live.root) as spool, pytest.raises(PutAside, match=f"corrupt/done_.*{damaged.id}"):
         spool.get(damaged.id)
 
 

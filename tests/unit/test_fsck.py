@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+import time
 from itertools import permutations
 
 import pytest
@@ -140,15 +141,43 @@ def test_a_look_changes_nothing(disk):
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b'{"v":1}', b"\xff" * 40, b"{}" * 3])
 def test_a_damaged_body_goes_to_corrupt_with_its_reason(disk, body):
-    entry = Entry(time=NOW, id=new_id(NOW), task="t.x")
-    disk.make_dir(layout.parent_of(layout.pending(entry)))
-    disk.write(layout.pending(entry), body)
+    path = layout.ended("done", NOW, Entry(time=NOW, id=new_id(NOW), task="t.x"))
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, body)
     (found,) = mended(disk)
     assert found.mended is not None
     kept = sorted(disk.names(layout.CORRUPT))
     assert len(kept) == 2
     assert disk.read(f"{layout.CORRUPT}/{kept[0]}", 100) == body
-    assert b"pending/" in disk.read(f"{layout.CORRUPT}/{kept[1]}", 1000)
+    assert b"done/" in disk.read(f"{layout.CORRUPT}/{kept[1]}", 1000)
+
+
+@pytest.mark.parametrize("own", ["none", "the same", "damaged too", "whole"])
+@pytest.mark.parametrize("where", ["due", "later", "held", "running"])
+def test_a_damaged_task_that_has_not_ended_is_left_to_the_daemon_that_tells_of_it(disk, where, own):
+    entry = Entry(time=NOW if where == "due" else 2**52, id=new_id(NOW), task="t.x")
+    path = {
+        "held": layout.held(replace(entry, why="asked")),
+        "running": layout.running("n", entry),
+    }.get(where, layout.pending(entry))
+    for one in (path, layout.own_copy(entry.id)):
+        disk.make_dir(layout.parent_of(one))
+    disk.write(path, b"{")
+    if own == "the same":
+        disk.link(path, layout.own_copy(entry.id))
+    elif own != "none":
+        disk.write(layout.own_copy(entry.id), encode_task(task(entry.id)) if own == "whole" else b"[")
+    mended(disk)
+    if own == "whole":  # nothing is lost
+        assert look.find(disk, entry.id).state == "pending"
+        return
+    assert disk.names(layout.CORRUPT) == []
+    (found,) = fsck.check(disk, repair=True)
+    assert found.what.endswith("; spoold puts it aside, and tells its parent")
+    if where != "running":
+        (found,) = [path for path, _ in look.entries(disk, ("pending",))]
+        assert look.entry_at(found).time < time.time_ns() // 1000
+    assert disk.read(found if where != "running" else path, 9) == b"{"
 
 
 def test_a_name_with_an_id_of_no_date_is_taken_out_of_the_way(disk):
@@ -242,9 +271,9 @@ def test_a_missing_own_copy_is_linked_again(disk):
 
 def test_a_body_under_another_tasks_name_is_found_out(disk):
     entry = Entry(time=NOW, id=new_id(NOW), task="t.x")
-    other = new_id(NOW + 1000)
-    disk.make_dir(layout.parent_of(layout.pending(entry)))
-    disk.write(layout.pending(entry), encode_task(task(other)))
+    other, path = new_id(NOW + 1000), layout.ended("done", NOW, entry)
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, encode_task(task(other)))
     (found,) = mended(disk)
     assert "another task" in found.what
 

@@ -62,7 +62,7 @@ class Spool:
         self.takes: Takers = {}
         self.wall = NOW
         self._clock = 0
-        for path in (BOX, TODAY, layout.NODES):
+        for path in (BOX, TODAY, layout.NODES, layout.CORRUPT):
             (root / path).mkdir(parents=True)
         self.disk = Counting(str(root))
         self.out = Often(
@@ -100,6 +100,11 @@ def test_a_look_tells_what_has_changed_once(seen: Spool) -> None:
     seen.drop(TODAY)
     assert seen.out.all() == [Rung("incoming"), Rung("pending")]
     assert seen.out.all() == []
+
+
+def test_what_is_put_aside_has_ended(seen: Spool) -> None:
+    seen.drop(layout.CORRUPT)
+    assert seen.out.all() == [Rung("ended")]
 
 
 def test_what_ends_is_told_around_midnight_too(seen: Spool) -> None:

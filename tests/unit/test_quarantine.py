@@ -12,7 +12,7 @@ from spool import layout
 from spool.disk import DiskFull, Failing, RealDisk
 from spool.init import init
 from spool.occurrences import seed
-from spool.quarantine import quarantine
+from spool.quarantine import place_for, quarantine
 from spool.settings import load
 from spoold.core.state import State
 from spoold.core.values import Now
@@ -39,6 +39,17 @@ def test_what_is_kept_has_its_own_reason_and_takes_no_other_ones_place(disk: Rea
         assert b"because %d" % number in disk.read(f"{kept}.reason.json", 99)
         disk.remove(f"{kept}.reason.json")
     assert len(disk.names("corrupt")) == 3
+
+
+def test_what_is_told_to_go_to_a_place_goes_there_or_stays(disk: RealDisk) -> None:
+    disk.write("held/x", b"damaged")
+    told = place_for(disk, "held/x")
+    disk.write(told, b"of another node")
+    assert quarantine(disk, "held/x", "why", goes=told) is None
+    assert disk.read("held/x", 9) == b"damaged"
+    assert disk.names("corrupt") == [told.partition("/")[2]]
+    disk.remove(told)
+    assert quarantine(disk, "held/x", "why", goes=told) == told
 
 
 @pytest.mark.parametrize("before", ["write", "move"])
