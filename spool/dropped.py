@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from spool import handed, layout
+from spool import handed, layout, look
 from spool.disk import Missing, Unreadable
 from spool.names import DAY_US, date_of, id_time
 
@@ -41,6 +41,13 @@ def waiting(disk: Disk, task_id: str) -> Waiting | None:
         if found is not None and info is not None:
             return Waiting(task_id, path, info, *found)
     return None
+
+
+def ids(disk: Disk) -> set[str]:
+    """The ids of all tasks that still lie where they were dropped."""
+    paths = (f"{folder}/{name}" for folder in folders(disk) for name in look.names(disk, folder))
+    found = (_tasks_in(disk, path) for path in paths if path.endswith(".json"))
+    return {str(body.get("id")) for _, bodies in found for body in bodies}
 
 
 def folders(disk: Disk) -> list[str]:
@@ -122,16 +129,20 @@ def _is_closed(disk: Disk, path: str, task_id: str) -> bool:
 
 def _task_in(disk: Disk, path: str, task_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The action, signed or not, and the task with this id in it, alone or in a batch."""
+    doc, bodies = _tasks_in(disk, path, task_id)
+    return next(((doc, body) for body in bodies if body.get("id") == task_id), None)
+
+
+def _tasks_in(disk: Disk, path: str, text: str = "") -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The action, if it holds this text, and its tasks; none where it is no submission."""
     try:
         data = disk.read(path, LIMIT)
-        if task_id.encode() not in data:
-            return None
-        doc = orjson.loads(data)
+        doc = orjson.loads(data) if text.encode() in data else None
         if isinstance(doc, dict) and isinstance(doc.get("signed"), str):
             doc = orjson.loads(doc["signed"])
     except (OSError, orjson.JSONDecodeError):
-        return None
+        return {}, []
     if not isinstance(doc, dict) or doc.get("action", "submit") != "submit":
-        return None
+        return {}, []
     bodies = [*doc["tasks"], doc.get("then")] if isinstance(doc.get("tasks"), list) else [doc]
-    return next(((doc, b) for b in bodies if isinstance(b, dict) and b.get("id") == task_id), None)
+    return doc, [body for body in bodies if isinstance(body, dict)]

@@ -132,22 +132,45 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     if shared := len(keys) - len(set(keys)):
         said = "with the key of a later one: duplicates of it until it has ended"
         print(f"spool: {counted(['x'] * shared)} {said}", file=sys.stderr)
-    made = [task_id for some in _rounds(docs) for task_id in target.submit_many(some)]
+    there = _there(target, {doc["id"] for doc in docs}) if args.id is not None else set()
+    ids = []
+    for some in _rounds(docs):
+        target.submit_many([doc for doc in some if doc["id"] not in there])
+        ids += [doc["id"] for doc in some]
+    _complain(denied)
+    said = f"replay: submitted {counted(ids[len(there) :])} to {safe(target.path)}"
+    said += f", {counted([*there])} there already" if there else ""
+    with telling(said):
+        if args.json:
+            from spool.command.render import json_line
+
+            row = {"action": "replay", "id": key, "into": target.path, "ids": ids, "refused": denied}
+            print(json_line({**row, "there": sorted(there)}))
+        else:
+            print(said)
+    return EX_DATAERR if denied else 0
+
+
+def _complain(denied: dict[str, int]) -> None:
+    """Which were left out: how many by the handler that does not want them."""
+    from spool.safe import safe
+
     for pattern, count in denied.items():
         why = _why(pattern)
         if pattern.startswith(RESERVED):
             why = f"{pattern} is spool's own task, which nobody submits"
         print(f"spool: refused: {safe(why)} ({counted(['x'] * count)})", file=sys.stderr)
-    said = f"replay: submitted {counted(made)} to {safe(target.path)}"
-    with telling(said):
-        if args.json:
-            from spool.command.render import json_line
 
-            row = {"action": "replay", "id": key, "into": target.path, "ids": made, "refused": denied}
-            print(json_line(row))
-        else:
-            print(said)
-    return EX_DATAERR if denied else 0
+
+def _there(target: Spool, ids: set[str]) -> set[str]:
+    """Those that a spool has already, as far as this user may see it."""
+    from spool import dropped, packs
+
+    try:
+        lie = dropped.ids(target.disk)
+        return {i for i in ids if i in lie or packs.is_taken(target.disk, i)}
+    except PermissionError:
+        return set()
 
 
 def _tasks(spool: Spool, ids: list[str]) -> Iterator[Task]:

@@ -1448,6 +1448,28 @@ def test_a_group_replayed_elsewhere_waits_for_its_own_and_has_other_results_as_v
     assert not alone["tasks"][0].keys() & {"after", "on_failure"}
 
 
+def test_a_replay_elsewhere_that_is_gone_on_with_says_what_is_there_already(
+    root: Path, tmp_path: Path, say: Any
+) -> None:
+    one, two = new_id(), new_id()
+    for task_id in (one, two):
+        take_in(root, task_id, state="done", doc={})
+    other, key = tmp_path / "other", new_id()
+    init(str(other))
+    words = ("--into", str(other), "--id", key, "--yes")
+    assert say("replay", one, *words)[:2] == (OK, f"replay: submitted 1 task to {other}\n")
+    said = f"replay: submitted 1 task to {other}, 1 task there already\n"
+    assert say("replay", one, two, *words)[:2] == (OK, said)
+    lie = [task["id"] for doc in dropped(other) for task in doc["tasks"]]
+    for path in (other / "incoming").glob("*.json"):
+        path.unlink()
+    for task_id in lie:
+        take_in(other, task_id, state="done", doc={})
+    status, out, _ = say("replay", one, two, *words, "--json")
+    assert (status, sorted(lie)) == (OK, json.loads(out)["there"])
+    assert dropped(other) == []
+
+
 def test_what_had_a_key_one_after_another_is_replayed_elsewhere_in_files_of_its_own(
     root: Path, tmp_path: Path, say: Any
 ) -> None:
