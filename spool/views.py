@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from spool import handed, layout
 from spool.errors import Invalid
@@ -12,6 +15,7 @@ from spool.owncopy import Task, deadline_of
 from spool.times import format_utc, maybe_utc, parse_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import tzinfo
 
     from spool.disk import Disk
@@ -64,8 +68,8 @@ class TaskView:
 
     `state` is that of `Listed`, or incoming: dropped, not taken in yet. `attempts` are the records
     of all attempts that have ended, oldest first, as spool(5) describes them; `result` and `error`
-    are those of the newest one. `files`: bytes of each of its files, by name. `signer`: whose key
-    signed it.
+    are those of the newest one. `why` says why it is held, or will be refused. `files`: bytes of each
+    of its files, by name. `signer`: whose key signed it.
     """
 
     id: str
@@ -168,24 +172,42 @@ def task_view(place: Place, records: list[dict[str, Any]]) -> TaskView:
 
 
 def dropped_view(disk: Disk, waits: Waiting, zone: tzinfo) -> TaskView:
-    """A task that is still in incoming/, as it will be taken in; local times are read in `zone`."""
+    """A task that is still in incoming/, as it will be taken in; local times are read in `zone`.
+
+    Of one that will be refused, as far as it is understood.
+    """
     from spool.actions import Submit, interpret
 
-    came, uid, body = waits.info.ctime_us, waits.info.uid, waits.body
+    came, uid, why = waits.info.ctime_us, waits.info.uid, ""
+
+    def read(doc: dict[str, Any]) -> tuple[Task, ...]:
+        asked = interpret(doc, now=came, dropped=came, zone=zone, uid=uid)
+        return asked.tasks if isinstance(asked, Submit) else ()
+
     try:
-        asked = interpret(waits.action, now=came, dropped=came, zone=zone, uid=uid)
-    except (Invalid, RecursionError):
-        asked = None
-    tasks = asked.tasks if isinstance(asked, Submit) else ()
-    for task in tasks:
-        if task.id == waits.id:
-            given = ((name, handed.info(disk, layout.given(waits.id, name))) for name in task.files)
-            files = {name: info.size for name, info in given if info is not None}
-            return replace(_of(waits.id, task, layout.INCOMING, waits.path), files=files)
-    refused = Task(
-        task=str(body.get("task", "")), args=body.get("args", {}), at=came, submitted_at=came, uid=uid
-    )
-    return _of(waits.id, refused, layout.INCOMING, waits.path)
+        found = next((task for task in read(waits.action) if task.id == waits.id), None)
+    except (Invalid, RecursionError) as problem:
+        found, why = None, f"will be refused: {problem}"
+    if found is None:
+        more = _understood(waits.body, read) or Task(task="", at=came, submitted_at=came, uid=uid)
+        name, args = str(waits.body.get("task", "")), waits.body.get("args", {})
+        found = structs.replace(more, task=name, args=args)
+    given = ((name, handed.info(disk, layout.given(waits.id, name))) for name in found.files)
+    files = {name: info.size for name, info in given if info is not None}
+    return replace(_of(waits.id, found, layout.INCOMING, waits.path), files=files, why=why)
+
+
+def _understood(body: dict[str, Any], read: Callable[[dict[str, Any]], tuple[Task, ...]]) -> Task | None:
+    """What `read` makes of it without the fields that break a rule; its name and args aside."""
+    doc = {name: value for name, value in body.items() if name not in ("args", "every", "tasks")}
+    doc["task"] = "x"
+    while True:
+        try:
+            return read(doc)[0]
+        except Invalid as problem:
+            if (field := re.split(r"[.[]", problem.field)[0]) not in doc:
+                return None
+            del doc[field]
 
 
 def _of(task_id: str, task: Task, state: str, path: str) -> TaskView:

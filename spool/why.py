@@ -60,7 +60,7 @@ class Why:
 
     def _dropped(self, task: TaskView) -> str:
         since = self.now - (task.submitted_at or self.now)
-        why = self.shut()
+        why = task.why or self.shut()
         if since < SOON:
             return why or "dropped a moment ago; it is being taken in"
         said = [f"{node['node']} is {node.get('state')}" for node in self.alive]

@@ -741,13 +741,19 @@ def test_of_a_batch_that_was_dropped_each_says_what_it_waits_for(client: Spool) 
     assert (found.task, found.after, found.on_failure) == ("b", (first,), "run")
 
 
-def test_what_was_dropped_and_will_be_refused_is_shown_by_its_name(root: Path, client: Spool) -> None:
+def test_what_was_dropped_and_will_be_refused_is_shown_as_far_as_it_is_understood(
+    root: Path, client: Spool
+) -> None:
     for more in ({"at": "never"}, {"every": "1h", "nothing": 1}, {"every": "1h"}):
         task_id = new_id()
-        doc = {"id": task_id, "task": "a", "args": [1], **more}
-        (root / "incoming" / f"{task_id}.json").write_text(json.dumps(doc))
-        found = client.get(task_id)
-        assert (found.state, found.task, found.args) == ("incoming", "a", [1])
+        doc = {"id": task_id, "task": "a", "args": [1], "key": "k", "meta": {"m": 1}, **more}
+        for action in (doc, {"tasks": [doc, {"task": "b"}]}):
+            (root / "incoming" / f"{task_id}.json").write_text(json.dumps(action))
+            found = client.get(task_id)
+            assert (found.state, found.task, found.args) == ("incoming", "a", [1])
+            assert (found.key, found.meta) == ("k", {"m": 1})
+            is_schedule = action is doc and more == {"every": "1h"}
+            assert found.why.startswith("will be refused: ") != is_schedule
 
 
 def test_a_view_has_all_attempts_and_the_newest_result(root: Path, client: Spool) -> None:
