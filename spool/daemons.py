@@ -237,7 +237,13 @@ def _pause(row: dict[str, Any]) -> dict[str, Any]:
     if row.get("kind") not in ("pause", "drain") or not all(isinstance(t, str) for t in texts) or wrong:
         msg = f"{row!r:.200} is no pause"
         raise ValueError(msg)
-    return {"node": None, "task": None, **row, **made}
+    return {**dict.fromkeys(("node", "task", "who", "uid", "why")), **row, **made}
+
+
+def asker(row: dict[str, Any]) -> str:
+    """` by NAME` of a pause as `read_pauses` gives it; empty where it does not say."""
+    who = row["who"] or (None if row["uid"] is None else f"uid {row['uid']}")
+    return f" by {who}" if who else ""
 
 
 def unread(disk: Disk) -> dict[str, int]:

@@ -204,11 +204,10 @@ class Why:
         verb = "drained" if row.get("kind") == "drain" else "paused"
         what = f" ({row['task']})" if row.get("task") else ""
         what += f" on node {row['node']}" if row.get("node") else ""
-        who = row.get("who") or f"uid {row.get('uid')}"
         since = f" since {self.say(row['since'])}" if isinstance(row.get("since"), int) else ""
         until = f" until {self.say(row['until'])}" if isinstance(row.get("until"), int) else ""
         why = f": {row['why']}" if row.get("why") else ""
-        return f"{verb}{what} by {who}{since}{until}{why}"
+        return f"{verb}{what}{daemons.asker(row)}{since}{until}{why}"
 
     def _held_back(self, task: TaskView) -> str:
         """What the daemons say about tasks of its handler; where none starts anything, that."""

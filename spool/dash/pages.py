@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from spool import heldfor, layout
 from spool.command.render import clock, when
-from spool.daemons import last_seen, start_hint
+from spool.daemons import asker, last_seen, start_hint
 from spool.dash import plots
 from spool.dash.flows import RANGES, clocks, flow
 from spool.dash.plots import Frame, Series
@@ -78,6 +78,7 @@ def head(source: Source) -> dict[str, Any]:
         "held_up": held,
         "trouble": source.trouble,
         "pauses": moment.status["pauses"],
+        "asker": asker,
         "counts": moment.status["counts"],
         "counted_at": moment.status["counted_at"],
         "complete": moment.status["complete"],

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from spool import layout
 from spool.journal import LOAD
 from spool.names import BadName, parse_entry
-from spool.times import HOUR, MINUTE, SECOND, parse_utc
+from spool.times import DAY, HOUR, MINUTE, SECOND, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,15 +154,25 @@ class Flow(Struct):
 
     def shut(self, since: int, now: int) -> list[tuple[int, int]]:
         """When the gate of any node was shut: (from, to), us UTC, oldest first."""
-        found: list[tuple[int, int]] = []
+        found: list[tuple[str, int, int]] = []
         began: dict[str, int] = {}
         for at, is_open, node in sorted(self.gates):
+            if node in began:
+                found.append((node, began.pop(node), at))
             if not is_open:
-                began.setdefault(node, at)
-            elif node in began:
-                found.append((began.pop(node), at))
-        found += [(start, now) for start in began.values()]
-        return sorted((max(a, since), b) for a, b in found if b > since)
+                began[node] = at
+        found += [(node, start, now) for node, start in began.items()]
+        ended = [(start, min(end, self._served(node, start, now))) for node, start, end in found]
+        return sorted((max(a, since), b) for a, b in ended if b > since)
+
+    def _served(self, node: str, since: int, now: int) -> int:
+        """Until when a node has served that shut its gate then, and tells its load each minute."""
+        width = MINUTE if since > now - DAY else HOUR
+        told = [start for start, bucket in sorted(self.tiers[width].items()) if node in bucket.loads]
+        end = since + 2 * width if told else now
+        for start in told:
+            end = start + 2 * width if since < start <= end else end
+        return end
 
 
 def total(buckets: list[Bucket]) -> Bucket:

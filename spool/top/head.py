@@ -6,6 +6,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from spool.command.render import width_of
+from spool.daemons import asker
 from spool.gated import sentence
 from spool.heldback import of_all
 from spool.names import PRIORITIES
@@ -130,7 +131,7 @@ def _pause(row: dict[str, Any]) -> str:
     verb = "drained" if row.get("kind") == "drain" else "paused"
     what = " ".join(filter(None, (row.get("task"), row.get("node") and f"node {row['node']}")))
     why = f": {row['why']}" if row.get("why") else ""
-    return f"{verb}{f' {what}' if what else ''} by {row.get('who') or 'uid ' + str(row.get('uid'))}{why}"
+    return f"{verb}{f' {what}' if what else ''}{asker(row)}{why}"
 
 
 def _flows(flow: Flow, now: int, width: int) -> list[Line]:

@@ -28,6 +28,7 @@ from spool.names import DAY_US, new_id
 from spool.scene import lists, recurring
 from spool.scene.words import short
 from spool.times import HOUR, format_utc, parse_utc
+from spool.why import Why
 from tests.e2e.live import until
 from tests.unit.test_asked import counted_by_a_daemon, queue
 from tests.unit.test_client import put_record, take_in
@@ -139,6 +140,19 @@ def test_what_is_paused_does_not_come_before_its_pause_ends(
     pauses[0]["until"] = time.time_ns() // 1000 + 3 * DAY_US
     (root / "nodes" / "pauses.json").write_text(json.dumps(pauses))
     assert re.search(r"paused until \d{4}-\d\d-\d\d \d\d:\d\d ", text(Site(root), "/schedule"))
+
+
+def test_a_pause_written_by_hand_may_say_no_more_than_its_kind(root: Path) -> None:
+    (root / "nodes" / "pauses.json").write_text(
+        '[{"kind": "pause"}, {"kind": "drain", "uid": 7, "since": 1}]'
+    )
+    for path in PAGES:
+        shown = " ".join(text(Site(root), path).split())
+        assert "Paused Drained by uid 7 since" in shown
+    with Spool(root) as spool:
+        first, second = spool.status()["pauses"]
+        reasons = Why(spool.disk, spool.path, NOON, str)
+        assert (reasons.pause(first), reasons.pause(second)) == ("paused", "drained by uid 7 since 1")
 
 
 def test_a_list_is_made_of_the_time_it_is_asked_for(root: Path) -> None:

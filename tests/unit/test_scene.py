@@ -114,6 +114,20 @@ def test_the_gate_is_shut_from_one_line_to_the_next() -> None:
     assert flow.shut(NOW + 30 * SECOND, NOW + HOUR)[0] == (NOW + 30 * SECOND, NOW + MINUTE)
 
 
+@pytest.mark.parametrize("again", [None, True, False])
+def test_the_gate_of_a_node_that_died_is_shut_as_long_as_it_told_its_load(again: bool | None) -> None:
+    flow = Flow()
+    flow.add({"at": format_utc(NOW), "event": "gate", "open": False, "node": "n"})
+    for minute in (*range(10), *range(120, 130)):  # died, and served again later
+        flow.add({"at": format_utc(NOW + minute * MINUTE), "event": "load", "load": 1, "node": "n"})
+    later = NOW + 125 * MINUTE
+    if again is not None:
+        flow.add({"at": format_utc(later), "event": "gate", "open": again, "node": "n"})
+    (start, end), *more = flow.shut(NOW - DAY, NOW + 130 * MINUTE)
+    assert (start, end // MINUTE) == (NOW, NOW // MINUTE + 11)
+    assert more == ([(later, NOW + 130 * MINUTE)] if again is False else [])
+
+
 def test_a_quantile_lies_in_the_bucket_of_its_value() -> None:
     counts = [0] * (len(BOUNDS) + 1)
     assert quantile(counts, 0.5) is None
