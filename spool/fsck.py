@@ -20,10 +20,10 @@ from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
 from spool.names import PRIORITIES, BadName, is_id, is_task, parse_event
 from spool.place import first_path, mark_of
+from spool.prune.retention import is_date
 from spool.quarantine import quarantine
 from spool.records import RECORD_LIMIT, decode
 from spool.regroup import Regroup
-from spool.retention import is_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

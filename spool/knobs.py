@@ -17,7 +17,7 @@ from spool.kinds import Moment, read, wrong
 from spool.limitkey import Rate
 from spool.names import EVENTS, PRIORITIES
 from spool.patterns import is_pattern
-from spool.retention import Keep
+from spool.prune.retention import Keep
 from spool.runargs import check_cwd, check_env_name, check_words
 from spool.schedule import parse_every
 from spool.strict import label

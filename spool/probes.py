@@ -15,7 +15,7 @@ from spool import layout, look, machine
 from spool.disk import DiskFull, Exists
 from spool.mounts import mount_of
 from spool.names import new_id
-from spool.retention import age, is_date
+from spool.prune.retention import age, is_date
 from spool.times import DAY, SECOND, format_local, format_span
 from spool.watch import Watch
 

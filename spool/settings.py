@@ -31,7 +31,7 @@ from spool.times import SECOND
 if TYPE_CHECKING:
     from spool.backoff import Backoff
     from spool.limitkey import Rate
-    from spool.retention import Keep
+    from spool.prune.retention import Keep
     from spool.schedule import Every
 
 FILE = "spool.toml"

@@ -45,7 +45,7 @@ def _tell(spool: Spool, *, json: bool) -> int:
     from spool import settingsfile
     from spool.command import render
     from spool.command.bar import Bar
-    from spool.planned import planned
+    from spool.prune.planned import planned
 
     found = settingsfile.read(spool.disk)
     with Bar("prune", of="names") as bar:

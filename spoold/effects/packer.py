@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 import orjson
 
-from spool import layout, look, oldfiles, packs, retention
+from spool import layout, look, packs
 from spool.disk import Missing, NotRegular, TooLarge, Unreadable, write_anew
-from spool.due import Dues, awaited
 from spool.look import DAMAGED
 from spool.names import date_of, id_date
+from spool.prune import oldfiles, retention
+from spool.prune.due import Dues, awaited
+from spool.prune.weigh import expired, weigh
 from spool.quarantine import quarantine
-from spool.weigh import expired, weigh
 from spoold.effects import oldnodes
 from spoold.effects.keys import Keys
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from spool.disk import Disk
-    from spool.retention import Excess
+    from spool.prune.retention import Excess
     from spoold.core.state import State
     from spoold.core.values import Now
 

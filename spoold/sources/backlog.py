@@ -9,8 +9,8 @@ from spool import layout, match
 from spool.actions import Move, Replay, Verb
 from spool.disk import Missing
 from spool.names import PRIORITIES
+from spool.prune.retention import is_date
 from spool.requests import kind_of
-from spool.retention import is_date
 from spoold.core.values import Matched, Scanned, Seen
 from spoold.sources import replays
 from spoold.spared import listed

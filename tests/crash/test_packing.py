@@ -20,7 +20,7 @@ from spool.init import init
 from spool.names import DAY_US, date_of, id_from
 from spool.owncopy import Task, decode_task, encode_task, first_entry
 from spool.place import WINDOW, Rival
-from spool.planned import planned
+from spool.prune.planned import planned
 from spool.settings import load
 from spool.times import format_utc, parse_utc
 from spool.worker.kept import Kept

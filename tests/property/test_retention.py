@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.retention import SPAN, Excess
+from spool.prune.retention import SPAN, Excess
 from spool.settings import load
 
 DAY = 86_400_000_000

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from spool import layout, occurrences, oldfiles
+from spool import layout, occurrences
 from spool.disk import DiskFull, RealDisk
 from spool.failures import KEPT, decode
 from spool.names import new_id
+from spool.prune import oldfiles
 from spool.settings import load
 from spool.times import format_utc
 from spoold import locks

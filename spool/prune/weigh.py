@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spool import layout, look, packs, retention
+from spool import layout, look, packs
 from spool.names import BadName, date_of
+from spool.prune import retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.disk import Disk
     from spool.names import Entry
-    from spool.retention import Excess
+    from spool.prune.retention import Excess
     from spool.settings import Settings
 
 SLICE = 500

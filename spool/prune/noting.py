@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from spool import layout, packs, retention
+from spool import layout, packs
 from spool.disk import Info, Missing
+from spool.prune import retention
 
 if TYPE_CHECKING:
     from spool.disk import Disk

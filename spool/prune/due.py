@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from spool import layout, look, retention
+from spool import layout, look
 from spool.disk import Missing
 from spool.heldfor import AFTER
 from spool.names import DAY_US, date_of, day_start
 from spool.owncopy import decode_task
+from spool.prune import retention
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.names import Entry
     from spool.owncopy import Task
-    from spool.retention import Excess
+    from spool.prune.retention import Excess
     from spool.settings import Settings
 
 

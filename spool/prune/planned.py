@@ -6,21 +6,22 @@ import contextlib
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from spool import layout, look, packs, retention
+from spool import layout, look, packs
 from spool.disk import Missing
-from spool.due import Dues, awaited
 from spool.names import id_date
-from spool.noting import Noting
-from spool.oldfiles import expired, journals, limits
-from spool.weigh import expired as is_over
-from spool.weigh import weigh
+from spool.prune import retention
+from spool.prune.due import Dues, awaited
+from spool.prune.noting import Noting
+from spool.prune.oldfiles import expired, journals, limits
+from spool.prune.weigh import expired as is_over
+from spool.prune.weigh import weigh
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from spool.disk import Disk
     from spool.names import Entry
-    from spool.retention import Excess
+    from spool.prune.retention import Excess
     from spool.settings import Settings
 
 

@@ -8,10 +8,11 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from spool import layout, look, packs, retention
+from spool import layout, look, packs
 from spool.journal import DAY, GONE
 from spool.names import DAY_US, date_of
-from spool.weigh import taken
+from spool.prune import retention
+from spool.prune.weigh import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
