@@ -129,7 +129,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
     status.groups = groups
     status.left_alone = lambda: intake.crowd.told if intake.crowd is not None else {}
     packer = Packer(disk, state, root)
-    packer.packed = intake.packed
+    packer.packed = intake.named.packed
     census = Census(disk, state)
     metrics = Metrics(disk, state, census, now.wall)
     error_files = ErrorFiles(disk, state, root)

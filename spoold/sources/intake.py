@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import stat
 from collections import ChainMap, deque
-from itertools import chain
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from spool import handed, layout, look, packs
+from spool import handed, layout
 from spool.actions import (
     Care,
     Control,
@@ -26,16 +23,11 @@ from spool.actions import (
     Submit,
     Verb,
     decode,
-    decode_task,
     interpret,
 )
-from spool.dependencies import resolved
 from spool.disk import DiskFull, Missing, NotRegular, TooLarge, Unreadable
-from spool.drop import SHARED
-from spool.errors import Invalid, PutAside
-from spool.names import DAY_US, id_date, id_from, is_id, is_task
-from spool.quarantine import of as aside_of
-from spool.quarantine import quarantine
+from spool.errors import Invalid
+from spool.names import DAY_US, is_id, is_task
 from spool.safe import as_utf8
 from spool.times import FOREVER
 from spoold.core import rights, share
@@ -43,6 +35,7 @@ from spoold.core.trust import Trust
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources import LATEST
 from spoold.sources.crowd import is_action, is_unfinished
+from spoold.sources.named import OVERTAKEN, PATIENCE, Named, NotYet, own_id
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
@@ -51,7 +44,6 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from spool.actions import Action as Request
-    from spool.actions import Task
     from spool.disk import Disk, Info
     from spool.requests import Word
     from spool.settings import Settings
@@ -68,9 +60,6 @@ LONG = 500_000  # us: a round that takes longer is too long for those that wait 
 PEEKS = 2048  # of the newest names in one round: what is high among them does not wait for a long listing
 PEEK = 64 << 10  # bytes; what is larger does wait
 LARGEST = 1 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
-KNOWN = 50_000  # tasks that others are to wait for, known to be there
-PATIENCE = 60_000_000  # for a second link or a forbidden file, us
-OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
 LEFT = 2_000_000  # for what another node should have taken, us
 SHUT = -1  # the room of a disk that nothing comes in from
 ADDING = ("submit", "replay")  # actions that there must be room for
@@ -79,7 +68,6 @@ SHORT = 1_000_000  # the same for one that there was no room for
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.json")
 UNKNOWN = "unknown"
 BOUND = {"action", "tasks", "key", "after"}  # fields of what keeps its place among the others
-_LOW_BITS = (1 << 61) - 1  # one bit less than an id has room for: an index can be added
 KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -96,25 +84,6 @@ class Waiting(Struct):
     since: int
     size: int
     listing: int
-
-
-class NotYet(Exception):
-    """The file may still become valid; after `patience` us `then` comes, else the refusal stands."""
-
-    def __init__(
-        self, problem: Invalid, patience: int, then: Arrived | Invalidated | None = None
-    ) -> None:
-        super().__init__(problem, patience, then)
-        self.problem = problem
-        self.patience = patience
-        self.then = then
-
-
-class Passing(NotYet):
-    """It is about a task of the same look, and what becomes of that is known in the next one."""
-
-    def __init__(self, field: str, task_id: str) -> None:
-        super().__init__(Invalid(field, task_id, "is about to be taken in"), FOREVER)
 
 
 class NoRoom(Exception):
@@ -158,19 +127,14 @@ class Intake:
         self._room = 0
         self._large: dict[str, int] = {}  # tasks of files there was no room for
         self._ignored: set[str] = set()
-        self._passing: dict[str, bool] = {}  # tasks of this look; whether they may yet be refused
-        self._packs: frozenset[str] | None = None
-        self._there: set[str] = set()  # tasks that others wait for, seen since the last listing
+        self.named = Named(disk, shared=crowd is not None)
         self.signatures = Signatures(disk, getattr(disk, "root", ""), settings)
 
     def configure(self, settings: Settings, zone: ZoneInfo, crowd: Crowd | None) -> None:
         """Settings that were read again."""
         self.settings = self.signatures.settings = settings
         self.zone, self.crowd = zone, crowd
-
-    def packed(self) -> None:
-        """Days may have packs that had none: look again when it matters."""
-        self._packs = None
+        self.named.shared = crowd is not None
 
     def among(self, peers: frozenset[str]) -> None:
         """The nodes that are alive: what was for another one may be ours now."""
@@ -248,7 +212,7 @@ class Intake:
         `room`: for how many tasks. SHUT: what would add one stays, and so does what would be refused;
         each is read once, and is looked at again, in its order, when there is room.
         """
-        self._passing.clear()
+        self.named.passing.clear()
         if self._room == SHUT != room:
             self._names.clear()
             self._others.clear()
@@ -346,9 +310,7 @@ class Intake:
 
     def _forget(self, there: set[str]) -> None:
         """What is gone is waited for no more, what is known of the rest of the disk may be old."""
-        self._there.clear()
-        if len(self.peers) > 1:
-            self._packs = None  # one node packs for all
+        self.named.listed(alone=len(self.peers) < 2)
         for known in (self._waiting, self._large):
             for path in known.keys() - there:
                 known.pop(path)
@@ -513,21 +475,22 @@ class Intake:
             dropped = min(info.ctime_us, now.wall + max(0, self.behind_server()))
             asked = interpret(doc, now=now.wall, dropped=dropped, zone=self.zone, uid=info.uid)
             request = self._not_before(min(dropped, now.wall), asked, source.who)
+            patience = FOREVER if self._large else OVERTAKEN  # what is named may be what has no room
             if isinstance(request, Submit):
                 request = _written(request, source.who, counts=self.crowd is not None)
                 if len(request.tasks) > self._room:
                     raise NoRoom(len(request.tasks))
-                request = self._identify(request, source)
+                request = self.named.identify(request, source, patience)
                 self._room -= len(request.tasks)
                 fresh = bool(request.tasks)
             elif not isinstance(request, Control | Care | Prune | Replay | Schedule):
-                request = self._check_ids(request, source)
+                request = self.named.check_ids(request, source, patience)
             if fresh:
                 self.signatures.use(found, source)
             if isinstance(request, Submit):
                 stranger = source.who is not None and not source.who.trusted
                 unsure = stranger or any(task.key is not None or task.files for task in request.tasks)
-                self._passing |= {task.id or "": unsure for task in request.tasks}
+                self.named.passing |= {task.id or "": unsure for task in request.tasks}
         except NotYet as later:
             later.then = later.then or self._refusal(source, later.problem, doc)
             raise
@@ -546,36 +509,6 @@ class Intake:
         if who is not None and isinstance(request, Move):
             return rights.led(self.settings, who, request, dropped)
         return request
-
-    def _check_ids(self, request: Words, source: Source) -> Words:
-        """A listing may show an action and not yet the submission it is about: look again.
-
-        Where it names several tasks, what nobody knows of keeps it from none of the others.
-        """
-        field, ids = ("ids", request.ids) if isinstance(request, Verb | Move) else ("id", (request.id,))
-        past: dict[str, str] = {}
-        unknown: Invalid | None = None
-        for task_id in ids:
-            if task_id in self._passing or packs.lives(self.disk, task_id):
-                continue
-            if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
-                past[task_id] = rule
-                if len(ids) == 1:
-                    raise Invalid(field, task_id, rule)
-            else:  # it may come yet, as a new one
-                aside = aside_of(self.disk, task_id)
-                past[task_id] = PutAside(task_id, aside).rule if aside else "no task has this id"
-                unknown = unknown or Invalid(field, task_id, past[task_id])
-        if past and isinstance(request, Verb | Move):
-            request = replace(request, past=tuple(past.items()))
-        if unknown:
-            raise NotYet(unknown, self._patience, Arrived(source, request) if len(ids) > 1 else None)
-        return request
-
-    @property
-    def _patience(self) -> int:
-        """How long a task that is named may be missing: it may be one that has no room."""
-        return FOREVER if self._large else OVERTAKEN
 
     def _check(self, name: str, info: Info) -> None:
         for is_kind, words in KINDS:
@@ -636,93 +569,6 @@ class Intake:
             raise NotYet(Invalid("file", name, "changes while it is read"), PATIENCE)
         return data
 
-    def _identify(self, request: Submit, source: Source) -> Submit:
-        """Every task gets its id, and those that are known already are left out."""
-        fresh: list[Task] = []
-        named = [t if t.id else replace(t, id=_own_id(source, i)) for i, t in enumerate(request.tasks)]
-        if any(task.after for task in named):
-            named = resolved(named)
-            self._check_after(named)
-        for i, made in enumerate(named):
-            if self._known(made, request, i):
-                self._left_over(made)
-            else:
-                self._check_files(made, f"tasks[{i}].files" if request.batch else "files")
-                fresh.append(made)
-        same = len(fresh) == len(request.tasks) and all(map(is_, fresh, request.tasks))
-        return request if same else replace(request, tasks=tuple(fresh))
-
-    def _check_after(self, tasks: list[Task]) -> None:
-        """What a task waits for is there: else it would wait for ever."""
-        own = {task.id for task in tasks}
-        wanted = set(chain.from_iterable(task.after for task in tasks)) - own - self._there
-        for task_id in wanted:
-            if (unsure := self._passing.get(task_id)) is not None:
-                if unsure:
-                    raise Passing("after", task_id)
-                continue
-            if not packs.lives(self.disk, task_id):
-                if self._packed(task_id) is None and aside_of(self.disk, task_id) is None:
-                    raise NotYet(Invalid("after", task_id, "no task has this id"), self._patience)
-                if packs.is_gone(self.disk, task_id):
-                    raise Invalid("after", task_id, "has ended, and nothing but its id is kept")
-            if len(self._there) < KNOWN:
-                self._there.add(task_id)
-
-    def _check_files(self, task: Task, field: str) -> None:
-        """What is to come with a task is there, or has been brought to its place before a crash."""
-        if task.files and self.crowd is not None:
-            raise Invalid(field, None, SHARED)
-        for name in task.files:
-            path = layout.given(task.id or "", name)
-            info = self.disk.info(path) or self.disk.info(f"{layout.files(task.id or '')}/{name}")
-            if info is None:
-                raise NotYet(Invalid(field, name, f"is not there: no {path}"), OVERTAKEN)
-            if not stat.S_ISREG(info.mode):
-                raise Invalid(field, name, f"must be a regular file: {path}")
-
-    def _left_over(self, task: Task) -> None:
-        """Files that came once more with a task that has them."""
-        for name in task.files if task.files and packs.lives(self.disk, task.id or "") else ():
-            if self.disk.info(path := layout.given(task.id or "", name)) is not None:
-                self.disk.remove(path)
-
-    def _known(self, task: Task, request: Submit, index: int) -> bool:
-        task_id = task.id or ""
-        if task_id in self._passing:
-            raise Passing("id", task_id)  # known when it has its place: the disk may be full
-        path = layout.own_copy(task_id)
-        info = self.disk.info(path)
-        if info is None or info.nlink < 2:
-            digest = self._packed(task_id)
-            if digest is None:
-                return False
-        else:
-            try:
-                digest = decode_task(self.disk.read(path, 64 << 20)).digest
-            except (Invalid, NotRegular, TooLarge, Missing) as problem:
-                # A power cut without durability tore our copy, and this is the one it was made of.
-                quarantine(self.disk, path, str(problem))
-                return False
-            except Unreadable as problem:
-                field = f"tasks[{index}].id" if request.batch else "id"
-                rule = f"is known, and whether it is the same task is not: {path} {problem}"
-                raise NotYet(Invalid(field, task_id, rule), PATIENCE) from None
-        if digest == task.digest:
-            return True
-        field = f"tasks[{index}].id" if request.batch else "id"
-        raise Invalid(field, task_id, "is taken by another task with other content")
-
-    def _packed(self, task_id: str) -> str | None:
-        """The digest of a task that was packed."""
-        return packs.known(self.disk, task_id) if self._may_be_packed(task_id) else None
-
-    def _may_be_packed(self, task_id: str) -> bool:
-        """Whether the day of a task has packs; `packed` tells when others have."""
-        if self._packs is None:
-            self._packs = frozenset(look.names(self.disk, layout.PACKED))
-        return id_date(task_id) in self._packs
-
     def _refusal(self, source: Source, problem: Invalid, doc: dict[str, Any] | None) -> Invalidated:
         fields = doc or {}
         reason = {"field": problem.field, "value": _plain(problem.value), "rule": problem.rule}
@@ -735,7 +581,7 @@ class Intake:
             reason,
             parent if isinstance(parent, str) and is_task(parent) else None,
             task if isinstance(task, str) and is_task(task) else UNKNOWN,
-            task_id if isinstance(task_id, str) and is_id(task_id) else _own_id(source, 0),
+            task_id if isinstance(task_id, str) and is_id(task_id) else own_id(source, 0),
         )
 
 
@@ -746,14 +592,6 @@ def _written(request: Submit, who: Who | None, *, counts: bool) -> Submit:
     writer = who.token if counts else None
     tasks = (replace(task, signer=who.key, writer=writer) for task in request.tasks)
     return replace(request, tasks=tuple(tasks))
-
-
-def _own_id(source: Source, index: int) -> str:
-    """The id of a task that came without one: the same after a crash, and in the order of a batch."""
-    seed = f"{source.path}.{source.ino}.{source.ctime}".encode("utf-8", "surrogateescape")
-    chance = hashlib.sha256(seed).digest()
-    count = (int.from_bytes(chance[2:10], "big") & _LOW_BITS) + index
-    return id_from(source.ctime, chance[:2] + count.to_bytes(8, "big"))
 
 
 def _plain(value: object) -> Any:
