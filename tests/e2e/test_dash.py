@@ -193,7 +193,7 @@ def test_pages_are_usable_by_keyboard_on_a_phone_in_the_dark_and_on_paper(
     assert browser.js("getComputedStyle(document.querySelector('nav')).display") == "none"
     # a long table breaks between its rows
     assert browser.js("getComputedStyle(document.querySelector('table')).breakInside") == "auto"
-    for width, media in ((1280, ""), (800, "print"), (360, "")):
+    for width, media in ((1280, ""), (961, ""), (800, ""), (641, ""), (800, "print"), (360, "")):
         browser.media(media)
         browser.size(width, 740, phone=width == 360)
         for path in PAGES:
