@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from spool import heldfor, layout
+from spool.closed import telling
 from spool.command.render import clock, when
 from spool.daemons import asker, last_seen, start_hint
 from spool.dash import plots
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from spool.client import Spool
     from spool.dash.source import Source
-    from spool.disk import Disk
+    from spool.disk import RealDisk
     from spool.scene.moment import Moment
     from spool.scene.past import Found
 
@@ -227,11 +228,12 @@ def schedule(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
             "old": old, "most": max((n for _, row in days for _, n in row), default=0)}  # fmt: skip
 
 
-def _schedules(disk: Disk, now: int) -> dict[str, Any]:
+def _schedules(disk: RealDisk, now: int) -> dict[str, Any]:
     """The schedules and their coming days, or why they cannot be told."""
     try:
-        known = recurring.settings_of(disk)
-    except SpoolError as problem:
+        with telling(disk.root):
+            known = recurring.settings_of(disk)
+    except (SpoolError, OSError) as problem:
         return {"problem": str(problem), "rows": [], "days": [], "often": []}
     rows = list(recurring.rows(disk, known, now))
     days, often = recurring.calendar(known, now, rows)

@@ -102,6 +102,14 @@ def test_the_page_says_why_there_are_no_schedules(root: Path) -> None:
     assert "Nothing recurs." in text(Site(root), "/schedule")
 
 
+def test_who_may_not_read_the_settings_is_told_so(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    def closed(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "spool.toml")
+
+    monkeypatch.setattr(recurring, "settings_of", closed)
+    assert f"{root}/spool.toml: uid" in text(Site(root), "/schedule")
+
+
 def test_a_schedule_can_be_paused_where_that_is_allowed(root: Path) -> None:
     (root / "spool.toml").write_text(SCHEDULES)
     assert 'value="@nightly"' in page(Site(root, allow=True), "/schedule")
