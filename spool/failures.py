@@ -12,6 +12,7 @@ from spool.errors import Invalid
 from spool.times import DAY, HOUR, MINUTE, format_utc, maybe_utc, parse_utc
 
 VERSION = 1
+FAILURES = ("fail", "give_up", "poison", "expire")  # transitions: failures of the task itself
 STATES = ("open", "resolved", "muted")
 KEPT = 1000  # groups; the one that failed longest ago makes room
 MESSAGE = 500  # characters

@@ -17,6 +17,7 @@ from spool.actions import Care, Verb
 from spool.actions import Move as MoveRequest
 from spool.disk import DiskFull, Missing, Unreadable
 from spool.errors import PutAside
+from spool.failures import FAILURES
 from spool.look import DAMAGED
 from spool.machine import zone_of
 from spool.names import date_of
@@ -28,7 +29,7 @@ from spoold.core.damaged import put_aside
 from spoold.core.decide import cut_off, decide, elapse
 from spoold.core.dispatch import AT_ONCE, dispatch
 from spoold.core.once import wants_key
-from spoold.core.table import FAILURES, RUNNING
+from spoold.core.table import RUNNING
 from spoold.core.values import (
     Arrived,
     Ask,

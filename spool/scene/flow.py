@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from spool import layout
+from spool.failures import FAILURES
 from spool.journal import LOAD
 from spool.names import BadName, parse_entry
 from spool.times import DAY, HOUR, MINUTE, SECOND, parse_utc
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 TIERS = ((10 * SECOND, 180), (MINUTE, 1440), (HOUR, 336))
 BOUNDS = tuple((1 << k) / 1000 for k in range(28))  # seconds: 1 ms to 37 h, each twice the one before
 STARTED = 100_000  # claims remembered until their attempt ends
-FAILURES = ("fail", "give_up", "poison", "expire")
 ENDS = {layout.DONE: "done", layout.FAILED: "failed", layout.CANCELLED: "cancelled"}
 
 

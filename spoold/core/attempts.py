@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from spool import layout
+from spool.failures import FAILURES
 from spool.fingerprint import fingerprint
 from spool.heldfor import POISON
 from spool.records import error, record
@@ -266,7 +267,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     )
     content["entry"] = target
     note: dict[str, Any] = {"attempt": entry.attempt, "outcome": outcome, "parent": parent}
-    if event in table.FAILURES and content["error"]:
+    if event in FAILURES and content["error"]:
         mark = fingerprint(entry.task, content["error"])
         content["error"] = {**content["error"], "fingerprint": mark}
         note |= {"error": mark, "type": content["error"]["type"]}

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from functools import cache
 from typing import TYPE_CHECKING
 
+from spool.failures import FAILURES
 from spool.times import MINUTE
 from spoold.core import table
 
@@ -97,6 +98,6 @@ def _what(event: str, before: str, after: str) -> tuple[str, ...]:
         "taken": before == table.NEW,
         "started": event == "claim",
         after: after in (table.DONE, table.FAILED),
-        "failures": event in table.FAILURES,
+        "failures": event in FAILURES,
     }
     return tuple(name for name, is_one in found.items() if is_one)

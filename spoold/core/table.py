@@ -79,7 +79,6 @@ TABLE: Final[dict[str, dict[str, str]]] = {
 }
 
 TERMINAL: Final = (DONE, FAILED, CANCELLED, CORRUPT)
-FAILURES: Final = ("fail", "give_up", "poison", "expire")  # of the task itself
 
 
 class Illegal(Exception):
