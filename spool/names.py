@@ -42,7 +42,9 @@ MARK = "g"  # the field of an entry's name that has the mark of a key
 OWNER = "o"  # the one that has in whose quota it counts
 OURS = (MARK, OWNER)  # of the fields that are kept as they were
 # Of an entry's name unparsed, for who looks at many: what stands where, and which fields it has.
-CLOCK, STAMP, ID_AT, REST = slice(13), slice(46), slice(14, 46), slice(47, -5)  # clock and id; task on
+CLOCK, ID_AT = slice(13), slice(14, 46)
+STAMP = slice(46)  # both of them: text that sorts as time and id do
+REST = slice(47, -5)  # the task's name, and behind it the fields
 TO_FRONT, HAS_DEADLINE, TOLD_LATE, MARKED = ",p=f", ",d=", ",u=2", f",{MARK}="
 _FIELD = re.compile(r"([a-z][a-z0-9]*)=([A-Za-z0-9:._+-]*)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
