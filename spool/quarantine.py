@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from spool.disk import Disk
 
 TRIES = 1000
+ID = re.compile("[0-9a-f]{32}")
 
 
 def quarantine(
@@ -73,9 +75,14 @@ def aside(disk: Disk, path: str, why: str) -> None:
 
 def of(disk: Disk, task_id: str) -> str | None:
     """Where something of a task lies that was damaged; None also where that cannot be seen."""
+    return put_aside(disk).get(task_id)
+
+
+def put_aside(disk: Disk) -> dict[str, str]:
+    """The same of all tasks, by their ids."""
     try:
         names = disk.names(layout.CORRUPT)
     except OSError:
-        return None
-    found = (name for name in names if task_id in name and not name.endswith(REASON))
-    return next((f"{layout.CORRUPT}/{name}" for name in found), None)
+        return {}
+    kept = (name for name in names if not name.endswith(REASON))
+    return {task_id: f"{layout.CORRUPT}/{name}" for name in kept for task_id in ID.findall(name)}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.place import Place
 
+TOO_DEEP = (RecursionError, TypeError)  # raised of JSON whose depth was not looked at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
@@ -186,7 +188,7 @@ def dropped_view(disk: Disk, waits: Waiting, zone: tzinfo) -> TaskView:
 
     try:
         found = next((task for task in read(waits.action) if task.id == waits.id), None)
-    except (Invalid, RecursionError) as problem:
+    except (Invalid, *TOO_DEEP) as problem:
         found, why = None, f"will be refused: {problem}"
     if found is None:
         more = _understood(waits.body, read) or Task(task="", at=came, submitted_at=came, uid=uid)
@@ -208,6 +210,8 @@ def _understood(body: dict[str, Any], read: Callable[[dict[str, Any]], tuple[Tas
             if (field := re.split(r"[.[]", problem.field)[0]) not in doc:
                 return None
             del doc[field]
+        except TOO_DEEP:
+            return None
 
 
 def _of(task_id: str, task: Task, state: str, path: str) -> TaskView:

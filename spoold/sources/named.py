@@ -17,8 +17,7 @@ from spool.disk import Missing, NotRegular, TooLarge, Unreadable
 from spool.drop import SHARED
 from spool.errors import Invalid, PutAside
 from spool.names import id_date, id_from
-from spool.quarantine import of as aside_of
-from spool.quarantine import quarantine
+from spool.quarantine import put_aside, quarantine
 from spool.times import FOREVER
 from spoold.core.values import Arrived, Invalidated
 
@@ -84,22 +83,23 @@ class Named:
         """
         field, ids = ("ids", request.ids) if isinstance(request, Verb | Move) else ("id", (request.id,))
         past: dict[str, str] = {}
-        unknown: Invalid | None = None
+        unknown: list[str] = []
         for task_id in ids:
             if task_id in self.passing or packs.lives(self.disk, task_id):
                 continue
             if self._may_be_packed(task_id) and (rule := packs.past(self.disk, task_id)):
                 past[task_id] = rule
-                if len(ids) == 1:
-                    raise Invalid(field, task_id, rule)
-            else:  # it may come yet, as a new one
-                aside = aside_of(self.disk, task_id)
-                past[task_id] = PutAside(task_id, aside).rule if aside else "no task has this id"
-                unknown = unknown or Invalid(field, task_id, past[task_id])
+            else:
+                unknown.append(task_id)
+        if past and len(ids) == 1:
+            raise Invalid(field, ids[0], past[ids[0]])
+        aside = put_aside(self.disk) if unknown else {}
+        past |= {i: PutAside(i, aside[i]).rule for i in unknown if i in aside}
         if past and isinstance(request, Verb | Move):
             request = replace(request, past=tuple(past.items()))
-        if unknown:
-            raise NotYet(unknown, patience, Arrived(source, request) if len(ids) > 1 else None)
+        if unknown:  # what was put aside may come yet, as a new one
+            problem = Invalid(field, unknown[0], past.get(unknown[0], "no task has this id"))
+            raise NotYet(problem, patience, Arrived(source, request) if len(ids) > 1 else None)
         return request
 
     def identify(self, request: Submit, source: Source, patience: int) -> Submit:
@@ -128,7 +128,7 @@ class Named:
                     raise Passing("after", task_id)
                 continue
             if not packs.lives(self.disk, task_id):
-                if self._packed(task_id) is None and aside_of(self.disk, task_id) is None:
+                if self._packed(task_id) is None and task_id not in put_aside(self.disk):
                     raise NotYet(Invalid("after", task_id, "no task has this id"), patience)
                 if packs.is_gone(self.disk, task_id):
                     raise Invalid("after", task_id, "has ended, and nothing but its id is kept")

@@ -754,6 +754,10 @@ def test_what_was_dropped_and_will_be_refused_is_shown_as_far_as_it_is_understoo
             assert (found.key, found.meta) == ("k", {"m": 1})
             is_schedule = action is doc and more == {"every": "1h"}
             assert found.why.startswith("will be refused: ") != is_schedule
+    deep = f'{{"id": "{task_id}", "task": "a", "meta": {{"m": {"[" * 900}{"]" * 900}}}, "key": "k"}}'
+    (root / "incoming" / f"{task_id}.json").write_text(deep)
+    found = client.get(task_id)
+    assert (found.task, found.why[:16]) == ("a", "will be refused:")
 
 
 def test_a_view_has_all_attempts_and_the_newest_result(root: Path, client: Spool) -> None:
