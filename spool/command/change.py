@@ -49,11 +49,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, and see what comes of it."""
     fields = options_of.given_fields(args, args.verb)
-    if args.verb == "move":
-        if args.front and args.back:
-            options_of.usage(args, "--front and --back do not go together")
-        if args.front or args.back:
-            fields["position"] = "front" if args.front else "back"
     spool = options_of.open_spool(args)
     match = options_of.match_of(args, spool)
     untaken = 0 if match is None else look.incoming(spool.disk)  # before the look at what is there
@@ -66,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     denied = _past(spool, ids) if match is None else {}
     ids = [task_id for task_id in ids if task_id not in denied]
     if args.dry_run:
+        if untaken:
+            print(f"spool: what matches of {untaken} in incoming/ as well", file=sys.stderr)
         return show(spool, args, ids, match, denied)
     if match is None:
         chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]

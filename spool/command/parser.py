@@ -239,7 +239,17 @@ def given_fields(args: argparse.Namespace, action: str) -> dict[str, Any]:
         text = getattr(args, f"field_{row.name}", None)
         if text is not None:
             found[row.name] = _value(row, text)
-    return found
+    return found | _position(args, found)
+
+
+def _position(args: argparse.Namespace, found: dict[str, Any]) -> dict[str, str]:
+    """The place in its class, which --front and --back say as well as --position."""
+    ends = {f"--{end}": end for end in ("front", "back") if getattr(args, end, False)}
+    if "position" in found:
+        ends[f"--position {found['position']}"] = found["position"]
+    if len(set(ends.values())) > 1:
+        usage(args, f"{' and '.join(ends)} do not go together")
+    return {"position": ends.popitem()[1]} if ends else {}
 
 
 def pairs(words: list[str], what: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.command import parser as options_of
 from spool.command.submit import body, show, show_ids
-from spool.command.wait import CANCELLED, note_if_unserved
+from spool.command.wait import CANCELLED, FAILED, note_if_unserved, told
 from spool.drop import is_shared
 from spool.errors import EX_TEMPFAIL, Invalid, NotAllowed
 from spool.runargs import RUN
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from spool.client import Spool
 
-FAILED = 1
 EPILOG = """
-The command runs in this directory, in a clean environment (PATH, HOME, LANG, SPOOL_...; --env adds
-to it), without a shell. It is tried once, unless --retries says more. Only a private spool (mode
-0700) runs commands; one of several users does so for whom a rule with `run` names. Prints the id;
-with --wait what the command prints, and exits as it did: its exit status, 128 + N for signal N, 2
-where it was cancelled, 75 where it did not come to its end.
+The command runs in this directory, without a shell, in the clean environment of every program
+(PATH, HOME, USER, LOGNAME, SHELL, LANG, TZ, SPOOL_...), to which --env adds. It is tried once,
+unless --retries says more. Only a private spool (mode 0700) runs commands; one of several users
+does so for whom a rule with `run` names. Prints the id; with --wait what the command prints, and
+exits as it did: its exit status, 128 + N for signal N, 2 where it was cancelled, 75 where it took
+longer than its --timeout or was lost.
 
 examples:
   spool run -- make -j4 all
@@ -112,14 +112,15 @@ def _see_through(spool: Spool, task_id: str) -> int:
     except KeyboardInterrupt:
         print(f"spool: {task_id} goes on; `spool cancel {task_id}` ends it", file=sys.stderr)
         raise
-    if record["event"] == "cancelled":
-        return CANCELLED
-    if isinstance(record.get("signal"), int):
-        return 128 + int(record["signal"])
-    if isinstance(record.get("exit"), int):
-        return int(record["exit"])
-    error = record.get("error") or {}
+    outcome = record.get("outcome")
+    if outcome in ("ok", "error"):  # its own end; else whoever ended it decided that
+        if isinstance(record.get("signal"), int):
+            return 128 + int(record["signal"])
+        if isinstance(record.get("exit"), int):
+            return int(record["exit"])
     from spool.safe import safe
 
-    print(f"spool: {safe(error.get('message') or record.get('outcome'))}", file=sys.stderr)
-    return FAILED if record.get("outcome") == "error" else EX_TEMPFAIL
+    print(f"spool: {safe(told(record))}", file=sys.stderr)
+    if record["event"] == "cancelled":
+        return CANCELLED
+    return FAILED if outcome == "error" else EX_TEMPFAIL

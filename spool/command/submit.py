@@ -115,10 +115,6 @@ def body(args: argparse.Namespace, task_args: Any) -> dict[str, Any]:
         doc["args"] = task_args
     if attach := getattr(args, "attach", None):
         doc["files"] = _files(attach)
-    if args.front:
-        if doc.get("position", "front") != "front":
-            options_of.usage(args, "--front and --position back do not go together")
-        doc["position"] = "front"
     return doc
 
 
@@ -165,7 +161,7 @@ def _json(text: str) -> Any:
 def _from_file(args: argparse.Namespace) -> int:
     fields = options_of.given_fields(args, "submit")
     words = any(given is not None for given in (args.task, args.args, args.every))
-    if fields or words or args.front or args.attach:
+    if fields or words or args.attach:
         options_of.usage(args, "--file says everything itself: no TASK and no fields beside it")
     spools = options_of.open_spools(args)
     if args.file == "-":

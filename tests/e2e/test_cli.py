@@ -206,6 +206,20 @@ def test_a_command_is_run_here_and_its_end_is_ours(shell: Shell) -> None:
     shell("wait", task_id)
 
 
+def test_a_command_that_was_ended_from_outside_says_so_whatever_its_exit_status(shell: Shell) -> None:
+    shell("run", "--wait", "--timeout", "10ms", "--retries", "1", "--", "sleep", "99", status=75)
+    assert " failed with attempt 2: took longer than 10 ms\n" in shell.err
+    polite = "trap 'exit 0' TERM; sleep 99 & wait"
+    shell("run", "--wait", "--timeout", "500ms", "--", "sh", "-c", polite, status=75)
+    runs = shell.start("run", "--wait", "--", "sh", "-c", "echo here; sleep 99")
+    assert runs.stdout is not None
+    assert runs.stdout.readline() == "here\n"
+    (task_id,) = shell("ls", "running", "--ids").split()
+    shell("cancel", task_id)
+    assert runs.communicate(timeout=PATIENCE)[1] == f"spool: {task_id} cancelled\n"
+    assert runs.returncode == 2
+
+
 def test_who_no_longer_waits_for_a_command_is_told_that_it_goes_on(shell: Shell) -> None:
     runs = shell.start("run", "--wait", "--", "sh", "-c", "echo here; sleep 99")
     assert runs.stdout is not None

@@ -742,6 +742,8 @@ def test_a_verb_that_is_piped_no_id_says_so(root: Path, say: Any, verb: str) -> 
 def test_a_verb_by_a_filter_is_asked_of_what_is_not_taken_in_yet_too(root: Path, say: Any) -> None:
     assert say("cancel", "--task", "mail.*")[1] == "cancel: asked for 0 tasks\n"
     say("submit", "mail.send")
+    told = "spool: what matches of 1 in incoming/ as well\n"
+    assert say("cancel", "--task", "mail.*", "--dry-run") == (OK, "", told)
     told = "cancel: asked for 0 tasks, and for what matches of 1 in incoming/\n"
     assert say("cancel", "--task", "mail.*")[1] == told
     assert [doc.get("action") for doc in dropped(root)] == [None, "cancel"]
@@ -1042,7 +1044,11 @@ def test_move_says_where_to(root: Path, say: Any) -> None:
         {"action": "move", "ids": [task_id], "position": "front", "priority": "high", "at": "+1h"}
     ]
     assert say("move", task_id)[0] == DATAERR
-    assert say("move", task_id, "--front", "--back")[0] == USAGE
+    for verb, words in (("move", "--front --back"), ("move", "--front --position back"),
+                        ("move", "--back --position front"), ("submit", "--front --position back")):  # fmt: skip
+        status, _, err = say(verb, task_id, *words.split())
+        assert (status, words.replace(" --", " and --") in err) == (USAGE, True)
+    assert len(dropped(root)) == 1
 
 
 def test_pause_resume_and_drain_say_what_they_are_about(root: Path, say: Any) -> None:
