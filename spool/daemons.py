@@ -240,6 +240,13 @@ def _pause(row: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(("node", "task", "who", "uid", "why")), **row, **made}
 
 
+def paused(row: dict[str, Any]) -> str:
+    """What a pause as `read_pauses` gives it is about, in a few words."""
+    what = "drained" if row["kind"] == "drain" else "paused"
+    what += f" ({row['task']})" if row["task"] else ""
+    return what + (f" on node {row['node']}" if row["node"] else "")
+
+
 def asker(row: dict[str, Any]) -> str:
     """` by NAME` of a pause as `read_pauses` gives it; empty where it does not say."""
     who = row["who"] or (None if row["uid"] is None else f"uid {row['uid']}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from spool import layout
+from spool import daemons, layout
 from spool.errors import SpoolError
 from spool.limitkey import OTHERS
 from spool.patterns import matches
@@ -46,6 +46,10 @@ class HeldBack:
         except (OSError, SpoolError):
             return None
 
+    @cached_property
+    def _pauses(self) -> list[dict[str, Any]]:
+        return daemons.pauses(self.disk)
+
     def handler_of(self, task: str) -> Handler | None:
         """The handler of a task name; None where spool.toml names none, or cannot be read."""
         return None if self._settings is None else self._settings.handler_for(task)
@@ -63,10 +67,19 @@ class HeldBack:
                 continue
             if entry.prio not in (row.get("classes") or []) or row.get("key") not in own:
                 continue
-            patterns = why[len(PAUSED) : -1].split(", ") if why.startswith(PAUSED) else ()
-            if not patterns or any(matches(pattern, entry.task) for pattern in patterns):
+            if not why.startswith(PAUSED):  # of some names of its handler; `pause` knows which
                 return _timed(why, self.clock)
         return ""
+
+    def pause(self, task: str) -> dict[str, Any] | None:
+        """The first pause that concerns a task name, whether a daemon is there or not."""
+        for row in self._pauses:
+            if row["task"] and not matches(row["task"], task):
+                continue
+            if row["node"] and any(status["node"] != row["node"] for status in self.alive):
+                continue  # another node may run it
+            return row
+        return None
 
     def told(self, rows: Iterable[Listed], now: int) -> list[Listed]:
         """The same lines of a listing, those that are ready with what holds them back."""
@@ -74,7 +87,9 @@ class HeldBack:
         for one in rows:
             why = ""
             if one.state == layout.PENDING and one.at <= now:
-                why = next(filter(None, (self.on(status, one.entry) for status in self.alive)), "")
+                row = self.pause(one.task)
+                said = (self.on(status, one.entry) for status in self.alive)
+                why = daemons.paused(row) if row else next(filter(None, said), "")
             found.append(replace(one, why=why) if why else one)
         return found
 

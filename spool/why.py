@@ -172,7 +172,8 @@ class Why:
         entry = task.entry
         if entry is None:
             return "waits"
-        paused = self._paused(task)
+        row = self.held_back.pause(task.task)
+        paused = "" if row is None else self.pause(row)
         parts = [self._unserved(), paused]
         if entry.time > self.now:
             again = f"attempt {entry.attempt} " if entry.fails else ""
@@ -188,26 +189,12 @@ class Why:
             parts.append(f"deadline {self.say(entry.deadline)}")
         return "; ".join(part for part in parts if part) or "ready, it is about to start"
 
-    def _paused(self, task: TaskView) -> str:
-        """The first pause that concerns it, who asked for it and why."""
-        for row in daemons.pauses(self.disk):
-            pattern, node = row.get("task"), row.get("node")
-            if pattern and not matches(pattern, task.task):
-                continue
-            if node and any(status["node"] != node for status in self.alive):
-                continue  # another node may run it
-            return self.pause(row)
-        return ""
-
     def pause(self, row: dict[str, Any]) -> str:
         """One pause in words."""
-        verb = "drained" if row.get("kind") == "drain" else "paused"
-        what = f" ({row['task']})" if row.get("task") else ""
-        what += f" on node {row['node']}" if row.get("node") else ""
         since = f" since {self.say(row['since'])}" if isinstance(row.get("since"), int) else ""
         until = f" until {self.say(row['until'])}" if isinstance(row.get("until"), int) else ""
         why = f": {row['why']}" if row.get("why") else ""
-        return f"{verb}{what}{daemons.asker(row)}{since}{until}{why}"
+        return f"{daemons.paused(row)}{daemons.asker(row)}{since}{until}{why}"
 
     def _held_back(self, task: TaskView) -> str:
         """What the daemons say about tasks of its handler; where none starts anything, that."""

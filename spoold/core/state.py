@@ -569,6 +569,11 @@ class State:
         """Whether somebody has paused or drained this node, or all: by which word."""
         return next((str(row["kind"]) for row in self.rows() if not row.get("task")), "")
 
+    def paused_ready(self) -> list[str]:
+        """The patterns whose pause keeps what is ready from its start."""
+        lanes = (lane for lanes in self.lanes.values() for lane, window in lanes.items() if len(window))
+        return sorted({pattern for lane in lanes for pattern in lane[1]})
+
     @property
     def lift_unknown(self) -> bool:
         """Whether a deadline may have made a task that is only on disk the first."""

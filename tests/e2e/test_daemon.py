@@ -82,6 +82,7 @@ def test_until_idle_does_not_wait_for_what_is_paused(
     spool.drop({"action": action, **more})
     assert spool.once("--until-idle") == 0
     assert list(spool.root.glob("pending/*/*/*"))
+    assert f"a {action}{' of note' * bool(more)} goes on, the rest stays" in spool.says()
 
 
 @pytest.mark.parametrize(

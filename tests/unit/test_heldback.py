@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from spool import layout
@@ -48,7 +49,6 @@ MANY = [row("k.* is full (concurrency_total)"), row("ann has one (per_key)", "aa
         (MANY, {"task": "o.a"}, ""),
         (MANY, {"prio": "low", "base": "low"}, ""),
         (MANY, {"time": NOW + 1}, ""),
-        ([row("paused (k.b, k.a*)")], {}, "paused (k.b, k.a*)"),
         ([row("paused (k.b)")], {}, ""),
         ([row(f"the next at {format_utc(NOW + 7)}")], {}, "the next at <7>"),
     ],
@@ -57,6 +57,22 @@ def test_a_line_says_what_holds_back_tasks_like_it(
     tmp_path: Path, rows: list[dict[str, Any]], task: dict[str, Any], why: str
 ) -> None:
     assert told(tmp_path, rows, **task) == why
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_line_says_what_is_paused_whether_a_daemon_is_there_or_not(
+    tmp_path: Path, *, serves: bool
+) -> None:
+    init(str(tmp_path))
+    (tmp_path / "spool.toml").write_text(TOML)
+    rows = [{"kind": "pause", "task": "k.b"}, {"kind": "pause", "task": "k.a*"},
+            {"kind": "drain", "node": "n", "task": "o.*"}, {"kind": "pause", "node": "other"}]  # fmt: skip
+    (tmp_path / layout.PAUSES).write_bytes(orjson.dumps(rows))
+    alive = [{"node": "n", "held_back": [row("paused (k.a*, k.b)")]}] if serves else []
+    entries = [Entry(time=NOW - 1, id=new_id(), task=task) for task in ("k.a", "o.b", "k.c")]
+    held = HeldBack(RealDisk(str(tmp_path)), alive, str)
+    found = [one.why for one in held.told([listed(layout.pending(e), e) for e in entries], NOW)]
+    assert found == ["paused (k.a*)", "drained (o.*) on node n", "" if serves else "paused on node other"]
 
 
 def test_many_keys_at_one_limit_are_one_line_and_few_are_not() -> None:
