@@ -162,8 +162,8 @@ class Flow(Struct):
             if not is_open:
                 began[node] = at
         found += [(node, start, now) for node, start in began.items()]
-        ended = [(start, min(end, self._served(node, start, now))) for node, start, end in found]
-        return sorted((max(a, since), b) for a, b in ended if b > since)
+        served = ((a, min(b, self._served(node, a, now))) for node, a, b in found if b > since)
+        return sorted((max(a, since), b) for a, b in served if b > since)
 
     def _served(self, node: str, since: int, now: int) -> int:
         """Until when a node has served that shut its gate then, and tells its load each minute."""
