@@ -163,7 +163,7 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
 
 def _trouble(disk: RealDisk) -> Iterator[Check]:
     """What was put aside, and who does not read."""
-    kept = [name for name in look.names(disk, layout.CORRUPT) if not name.endswith(".reason.json")]
+    kept = [name for name in look.names(disk, layout.CORRUPT) if not name.endswith(layout.REASON)]
     if kept:
         what = f"{len(kept)} damaged files were put aside in {layout.CORRUPT}/"
         yield Check(WARN, what, "see the .reason.json beside each; remove them when you are done")

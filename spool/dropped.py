@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 LIMIT = 64 << 20
 SEARCHED = 1000  # files of others whose content is searched for an id: next to it, and newest
-REASON = ".reason.json"
 
 
 class Waiting(NamedTuple):
@@ -66,7 +65,7 @@ def refusal(disk: Disk, task_id: str, now: int) -> str | None:
     """Why the submission of a task was refused; None where it was not. `now`: us UTC."""
     for date in dict.fromkeys(date_of(us) for us in (now, now - DAY_US, id_time(task_id))):
         for path in _candidates(disk, f"{layout.REJECTED}/{date}", task_id):
-            if path.endswith(REASON):
+            if path.endswith(layout.REASON):
                 continue
             if _task_in(disk, path, task_id) is not None or _is_closed(disk, path, task_id):
                 return reason(disk, path)
@@ -85,7 +84,7 @@ def action_refusal(disk: Disk, stem: str, dropped: int, now: int) -> str | None:
 def reason(disk: Disk, path: str) -> str | None:
     """The reason that stands beside a refused file, as one line."""
     try:
-        found = orjson.loads(disk.read(path + REASON, LIMIT))
+        found = orjson.loads(disk.read(path + layout.REASON, LIMIT))
     except Missing:
         return None
     except PermissionError:
@@ -111,7 +110,7 @@ def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:
         return
     names = [n for n in names if n.endswith(".json") and not n.startswith(".")]
     yield from (f"{folder}/{n}" for n in names if n.startswith(f"{task_id}-"))
-    others = sorted(n for n in names if not n.startswith(task_id) and not n.endswith(REASON))
+    others = sorted(n for n in names if not n.startswith(task_id) and not n.endswith(layout.REASON))
     at = bisect(others, task_id)
     rest = others[:at] + others[at + SEARCHED :]
     yield from (f"{folder}/{n}" for n in (*others[at : at + SEARCHED], *rest[: -SEARCHED - 1 : -1]))

@@ -28,7 +28,7 @@ def fingerprints(disk: Disk) -> list[str]:
 def read(disk: Disk, fingerprint: str) -> Group:
     """One group; Invalid where there is none, or its file is damaged."""
     try:
-        return decode(disk.read(f"{layout.ERRORS}/{fingerprint}{SUFFIX}", LIMIT))
+        return decode(disk.read(layout.error(fingerprint), LIMIT))
     except (Missing, NotRegular, TooLarge):
         rule = "no error group has this fingerprint; `spool errors --all` lists them"
         raise Invalid("error", fingerprint, rule) from None

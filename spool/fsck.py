@@ -461,7 +461,7 @@ class Fsck:
             what = "is missing" if old is None else f"counts {old.count}"
             if old is not None:
                 one.state, one.by, one.until = old.state, old.by, old.until
-            path = f"{layout.ERRORS}/{one.fingerprint}.json"
+            path = layout.error(one.fingerprint)
             found = self._mend(path, f"{what}, {one.count} failures are known", "counted anew",
                                lambda p=path, o=one: self._regroup(p, o))  # fmt: skip
             yield replace(found, grave=False)

@@ -73,6 +73,7 @@ TREE = (
     NODES,
 )
 MADE_WHEN_NEEDED = (CHECKPOINTS, FILES, SIGNED, PACKED, KEYS)  # and not by a spool of 0.1.0
+REASON = ".reason.json"  # behind the name of what is refused or put aside: why
 DEFAULT_PARENT = "default"
 
 
@@ -200,6 +201,11 @@ def schedules(node: str) -> str:
 def metrics(node: str) -> str:
     """Path of a node's metrics."""
     return f"{NODES}/{node}.metrics"
+
+
+def error(fingerprint: str) -> str:
+    """Path of the file of a group of errors."""
+    return f"{ERRORS}/{fingerprint}.json"
 
 
 def dropped_as(name: str) -> str:

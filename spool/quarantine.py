@@ -10,7 +10,6 @@ import orjson
 
 from spool import layout
 from spool.disk import ROTTEN, DiskFull, Exists, Failing, Missing, write_anew
-from spool.dropped import REASON
 from spool.safe import as_utf8
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def quarantine(
         if goes not in (None, target):
             return None
         try:
-            write_anew(disk, f"{target}{REASON}", reason)
+            write_anew(disk, f"{target}{layout.REASON}", reason)
             if file:
                 disk.write(target, b"")  # no directory can be moved over it
             disk.move(path, target)
@@ -46,7 +45,7 @@ def quarantine(
         except (Missing, NotADirectoryError, Failing) as problem:
             if isinstance(problem, Failing) and problem.errno not in ROTTEN:
                 raise  # else the file system has lost what it is the name of, and it stays
-            disk.remove(f"{target}{REASON}")
+            disk.remove(f"{target}{layout.REASON}")
             if file:
                 disk.remove(target)
             return None
@@ -84,5 +83,5 @@ def put_aside(disk: Disk) -> dict[str, str]:
         names = disk.names(layout.CORRUPT)
     except OSError:
         return {}
-    kept = (name for name in names if not name.endswith(REASON))
+    kept = (name for name in names if not name.endswith(layout.REASON))
     return {task_id: f"{layout.CORRUPT}/{name}" for name in kept for task_id in ID.findall(name)}

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from spool import handed, keys, layout, look, records
 from spool.disk import Missing
-from spool.dropped import REASON
 from spool.look import DAMAGED
 from spool.names import BadName, is_id, parse_event
 from spool.owncopy import decode_task
@@ -263,8 +262,8 @@ def _has_reason(disk: Disk, path: str, content: dict[str, Any]) -> bool:
     folder = f"{layout.REJECTED}/{str(content.get('submitted_at'))[:10]}"
     base = layout.dropped_as(path.rpartition("/")[2])
     names = [n for n in look.names(disk, folder) if n.startswith((base, content["id"]))]
-    for name in (f"{base}{REASON}", *names):
-        if not name.endswith(REASON):
+    for name in (f"{base}{layout.REASON}", *names):
+        if not name.endswith(layout.REASON):
             continue
         try:
             reason = records.decode(disk.read(f"{folder}/{name}", records.RECORD_LIMIT))

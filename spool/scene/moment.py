@@ -91,7 +91,7 @@ class Gatherer:
     def _grouped(self, now: int) -> list[Group]:
         disk, found = self.spool.disk, {}
         for name in errorgroups.fingerprints(disk):
-            info = disk.info(f"{layout.ERRORS}/{name}.json")
+            info = disk.info(layout.error(name))
             known = self._groups.get(name)
             if info is None:
                 continue

@@ -119,13 +119,13 @@ class ErrorFiles:
         for name in list(groups.dirty)[:most]:
             theirs = _file(self.disk, name)
             found = groups.table[name] if theirs is None else groups.joined(theirs, self.state.node)
-            if not rewrite(self.disk, path_of(name), failures.encode(found), self.state.node):
+            if not rewrite(self.disk, layout.error(name), failures.encode(found), self.state.node):
                 return False
             groups.table[name] = found
             del groups.dirty[name]
         while groups.gone:
             try:
-                self.disk.remove(path_of(groups.gone.pop()))
+                self.disk.remove(layout.error(groups.gone.pop()))
             except (Missing, Failing):
                 continue  # never written, or not to be removed: as a start finds it
         return True
@@ -210,11 +210,6 @@ def meet(disk: Disk, state: State, names: Iterable[str]) -> None:
 def _file(disk: Disk, fingerprint: str) -> Group | None:
     """What the file of a group says; None where it is not there, or is damaged."""
     try:
-        return failures.decode(disk.read(path_of(fingerprint), LIMIT))
+        return failures.decode(disk.read(layout.error(fingerprint), LIMIT))
     except (Missing, Invalid, NotRegular, TooLarge):
         return None
-
-
-def path_of(fingerprint: str) -> str:
-    """Path of a group's file."""
-    return f"{layout.ERRORS}/{fingerprint}.json"

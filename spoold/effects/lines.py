@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec.structs import replace
 
-from spool import records
+from spool import layout, records
 from spool.names import event_name
 from spool.safe import as_utf8
 from spool.times import format_utc
@@ -27,7 +27,7 @@ def safe_names(name: str, refusal: Refuse) -> Iterator[str]:
         and body[0].isalnum()
         and all(c.isascii() and (c.isalnum() or c in "._-") for c in body)
     )
-    if harmless and not name.endswith(".reason.json"):
+    if harmless and not name.endswith(layout.REASON):
         yield name
     stem = refusal.message.id
     yield f"{stem}.json"

@@ -262,7 +262,7 @@ class Store:
                 group.done.add((group.step, id(rows)))
                 group.dirs[layout.NODES] = None
         for number, refusal in enumerate(group.refusals):
-            reason = f"{self._refuge(group, refusal)}.reason.json"
+            reason = f"{self._refuge(group, refusal)}{layout.REASON}"
             self._reason_first(group, self._reason_stage(number), reason)
             group.dirs[layout.parent_of(reason)] = None
         if group.files:

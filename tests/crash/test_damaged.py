@@ -9,7 +9,6 @@ import pytest
 
 from spool import layout, packs
 from spool.disk import Unreadable
-from spool.dropped import REASON
 from spool.look import entry_at
 from spool.names import Entry, event_name, id_date
 from tests.crash.scenarios import again, ident, rng_of, submit, wait
@@ -206,7 +205,7 @@ def test_that_a_task_was_put_aside_is_told_once_wherever_the_daemon_dies(
             except Crash:
                 died = True
                 world.power_cut(rng_of(n, cut)) if cut else world.crash()
-        (gone,) = [p for p in world.disk.walk(layout.CORRUPT) if not p.endswith(REASON)]
+        (gone,) = [p for p in world.disk.walk(layout.CORRUPT) if not p.endswith(layout.REASON)]
         assert gone.endswith(path.replace("/", "_"))
         told = [p for p in world.disk.walk(layout.OUTBOX) if f"{ident(1)},run.a,failed" in p]
         assert len(told) == 1, (n, told)
