@@ -16,6 +16,7 @@ from spool.disk import DiskFull, Exists
 from spool.mounts import mount_of
 from spool.names import new_id
 from spool.prune.retention import age, is_date
+from spool.runargs import RUN
 from spool.times import DAY, SECOND, format_local, format_span
 from spool.watch import Watch
 
@@ -208,8 +209,12 @@ def boxes(disk: Disk, settings: Settings) -> Iterator[Check]:
 
 
 def rules(settings: Settings) -> Iterator[Check]:
-    """What this machine does not know: a zone, or one of whom [policy] speaks, who lets nobody in."""
+    """What will not work: a schedule of what may not run, and names that this machine does not know."""
     yield from zone(settings)
+    for made in settings.recurring if not settings.runs else ():
+        if made.task == RUN:
+            what = f"[recurring.{made.name}] makes tasks that nothing runs: {RUN} is not allowed here"
+            yield Check(WARN, what, "see allow_run in spool.toml(5)")
     for rule in settings.policy:
         kind, _, name = rule.who.partition(":")
         try:

@@ -234,6 +234,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Whether [policy] decides: always in a shared spool, else where something is said of writers."""
         return self.shared or bool(self.policy) or self.signatures == "required"
 
+    @property
+    def runs(self) -> bool:
+        """Whether somebody's task may be any command."""
+        return self.allow_run and (not self.guarded or any(rule.run for rule in self.policy))
+
     def handler_for(self, task: str) -> Handler | None:
         """The handler of a task name: the exact name, else the pattern with most literal text."""
         try:
@@ -242,7 +247,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             pass
         if len(self._found) >= _CACHED:
             self._found.clear()
-        known = (p for p in self.handlers if patterns.matches(p, task))
+        own = task.startswith(RESERVED)  # a pattern is about names that people give
+        known = (p for p in self.handlers if p == task or (not own and patterns.matches(p, task)))
         best = min(known, key=patterns.rank, default=None)
         found = self._found[task] = None if best is None else self.handlers[best]
         return found
@@ -259,6 +265,8 @@ def load(text: str, *, path: str = FILE) -> Settings:
             raise ConfigError(path, name, table[name], f"must be {shape}")
     handlers, admission, alerts, rules, recurring = (table.pop(name) for name in TABLES)
     values = _read(ROWS, table, path, "")
+    if RUN in handlers:
+        raise ConfigError(path, "handlers", RUN, "needs none: its args say what runs, see allow_run")
     told = Alerts(**_read(ALERT_ROWS, alerts, path, "alerts."))
     if told.exec is not None:
         if ALERT in handlers:
@@ -332,6 +340,9 @@ def _check_limits(body: dict[str, Any], path: str, prefix: str) -> None:
         raise ConfigError(path, f"{prefix}.fair", body["fair"], f"must be the same as {key}")
     if "burst" in body and not {"rate", "rate_per_key"} & body.keys():
         raise ConfigError(path, f"{prefix}.burst", body["burst"], "goes with rate or rate_per_key")
+
+
+BUILT_IN = _handler(RUN, {"exec": [RUN]}, "")  # the command is in the args of the task
 
 
 def _rule(who: str, body: object, path: str) -> Rule:

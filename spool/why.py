@@ -13,6 +13,7 @@ from spool.heldback import HeldBack
 from spool.heldfor import AFTER, NO_HANDLER, VERSION, words
 from spool.names import CLOCK, PRIORITIES, TO_FRONT, clock_of, date_of, entry_name, id_and_task
 from spool.patterns import matches
+from spool.runargs import RUN
 from spool.shape import BOUNDS
 from spool.times import SECOND, format_span, parse_utc
 
@@ -82,6 +83,8 @@ class Why:
             return (
                 f"parked by a node with other code; node {nodes[0]} takes it: `spool release {task.id}`"
             )
+        if task.why == NO_HANDLER and task.task == RUN:
+            return f"{RUN} may not run anything here: see allow_run in spool.toml(5)"
         if task.why == NO_HANDLER and (module := self._module(task.task)):
             return f"module {module} has no function `{task.task}`: deploy one, then HUP to spoold"
         said = ((status.get("gate") or {}).get("too_large", {}).get(task.task) for status in self.alive)

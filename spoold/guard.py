@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from spool.settings import Settings
 
 log = logging.getLogger("spoold")
-_BUILT_IN = f'[handlers."{RUN}"]\nexec = ["{RUN}"]'
 
 
 def settings_mark(disk: RealDisk) -> tuple[int, int] | None:
@@ -39,10 +38,9 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
         found = settingsfile.read(disk, path=path)
     except PermissionError:
         raise NotAllowed(f"{path} cannot be read by uid {os.getuid()}; chmod or chown it") from None
-    may = any(rule.run for rule in found.policy) if found.guarded else _is_private(disk)
-    if not found.allow_run or not may:
+    if not found.runs or not (found.guarded or _is_private(disk)):
         return found
-    return replace(found, handlers={**found.handlers, **settings.load(_BUILT_IN).handlers})
+    return replace(found, handlers={**found.handlers, RUN: settings.BUILT_IN})
 
 
 def guard(root: str, found: Settings) -> None:

@@ -213,9 +213,10 @@ def test_an_ad_hoc_command_runs_without_a_shell(live: Make) -> None:
 
 
 def test_ad_hoc_commands_can_be_forbidden(live: Make) -> None:
-    spool = live("allow_run = false\n")
+    spool = live("allow_run = false\n" + handler("*", "true"))
     task_id = spool.submit("spool.run", args={"argv": ["/bin/true"]})
     assert spool.entry(task_id, "held").why == "no-handler"
+    assert "allow_run" in spool.command("why", task_id)
 
 
 @pytest.mark.parametrize("command", [["/no/such/program"], ["no-such-program"], ["/etc/passwd"], ["/"]])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from spool import layout
+from spool import layout, probes
 from spool.command.main import main
 from spool.daemons import start_hint
 from spool.disk import DiskFull, Exists, Info, RealDisk
@@ -152,6 +152,13 @@ def test_settings_that_cannot_work_are_bad(root: Path, toml: str, hint: str) -> 
     assert len(found) == 1
     assert hint in found[0].what
     assert found[0].remedy
+
+
+def test_a_schedule_of_commands_where_none_may_run_draws_a_warning(root: Path) -> None:
+    made = '[recurring.nightly]\nevery = "1d"\ntask = "spool.run"\nargs = { argv = ["true"] }\n'
+    for more, warned in (("", False), ("allow_run = false\n", True), ("shared = true\n", True)):
+        found = [check.remedy for check in probes.rules(load(more + made)) if "nightly" in check.what]
+        assert ["allow_run" in remedy for remedy in found] == [True] * warned
 
 
 def test_a_rule_for_somebody_that_nobody_is_draws_a_warning(root: Path) -> None:

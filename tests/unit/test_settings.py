@@ -200,6 +200,7 @@ def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
         ("handlers = 3", "handlers", None),
         ("[handlers]\na = 3", 'handlers."a"', None),
         ('[handlers."a b"]', "handlers", None),
+        ('allow_run = false\n[handlers."spool.run"]\nexec = ["x"]', "handlers", None),
         ("[handlers.a]", 'handlers."a"', None),
         ('[handlers.a]\nexec = ["x"]\nnotify = "p"', 'handlers."a"', None),
         ('[handlers.a]\npython = "m-x"', 'handlers."a".python', None),
