@@ -19,11 +19,14 @@ class App(NamedTuple):
     interpreter: str | None
     cwd: str | None
     env: tuple[tuple[str, str], ...]
+    care: tuple[int, ...] = ()  # how many coroutines a worker has at once, and when it is replaced
 
 
 def app_of(handler: Handler) -> App:
     """The application of a `python` handler."""
-    return App(handler.python or "", handler.interpreter, handler.cwd, tuple(sorted(handler.env.items())))
+    one = handler
+    care = (one.async_tasks, one.recycle_tasks, one.recycle_age, one.recycle_rss, one.idle)
+    return App(one.python or "", one.interpreter, one.cwd, tuple(sorted(one.env.items())), care)
 
 
 def command(interpreter: str | None, ours: str) -> list[str]:

@@ -86,7 +86,7 @@ def check(
 def _app(handler: Handler, interpreter: str | None) -> App:
     """The application of a handler, as it is imported here."""
     app = app_of(handler)
-    return app._replace(cwd=None, interpreter=interpreter or app.interpreter)
+    return app._replace(cwd=None, interpreter=interpreter or app.interpreter, care=())
 
 
 def _chosen(found: Settings, patterns: tuple[str, ...]) -> dict[str, Handler]:

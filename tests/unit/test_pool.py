@@ -154,6 +154,18 @@ def test_a_task_that_waits_for_a_worker_goes_back_when_its_application_changes(
     workers.close()
 
 
+@pytest.mark.parametrize("name", ["async_tasks", "recycle_tasks", "recycle_age", "recycle_rss", "idle"])
+def test_each_handler_has_workers_that_do_as_it_says_of_them(
+    name: str, keeper: Keeper, tmp_path: Path
+) -> None:
+    one, same = handler(pattern="a"), handler(pattern="b")
+    other = handler(pattern="c", **{name: getattr(one, name) + 1})
+    workers = Workers(keeper, str(tmp_path), "n", {"HOME": "/"})  # type: ignore[arg-type]
+    workers.configure(settings(one, same, other))
+    assert [row["handlers"] for row in workers.content()] == [["a", "b"], ["c"]]
+    workers.close()
+
+
 def test_what_waits_for_a_worker_that_the_machine_cannot_start_has_not_failed(
     pool: Pool, keeper: Keeper
 ) -> None:
