@@ -14,7 +14,7 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
-from spool import daemons, dropped, failures, keys, layout, look, packs, settings, settingsfile
+from spool import daemons, dropped, failures, keys, layout, look, packs, records, settings, settingsfile
 from spool.disk import Missing, NotRegular, TooLarge, Unreadable, link_anew, write_anew
 from spool.errors import Invalid, SpoolError
 from spool.look import DAMAGED
@@ -22,8 +22,8 @@ from spool.names import PRIORITIES, BadName, is_id, is_task, parse_event
 from spool.place import first_path, mark_of
 from spool.prune.retention import is_date
 from spool.quarantine import quarantine
-from spool.records import RECORD_LIMIT, decode
 from spool.regroup import Regroup
+from spool.waiting import tells_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,7 @@ OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 DATED = (layout.PENDING, *layout.ENDED, layout.ATTEMPTS, layout.IDS, layout.LOGS)
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
+UNRECORDED = "how it ended is not known: its record was gone"
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
 
 
@@ -219,26 +220,60 @@ class Fsck:
                 del paths[1:]
 
     def _records(self) -> Iterator[Finding]:
-        recorded: set[str] = set()
+        last: dict[str, int] = {}  # the newest attempt of each task that is on record
+        ended: set[str] = set()  # tasks whose newest record tells their end
         for path in self._dated(layout.ATTEMPTS):
             try:
-                found = decode(self.disk.read(path, RECORD_LIMIT))
+                found = records.decode(self.disk.read(path, records.RECORD_LIMIT))
                 if not is_id(found["id"]) or path != layout.record(
                     found["id"], found.get("attempt") or 0
                 ):
                     raise Invalid("record", found["id"], "stands under another name")
                 self.failures.record(found)
-                recorded.add(found["id"])
+                if (number := found.get("attempt") or 0) >= last.get(found["id"], 0):
+                    last[found["id"]] = number
+                    (ended.add if tells_end(found) else ended.discard)(found["id"])
             except (*DAMAGED, ValueError) as problem:
                 yield self._away(path, str(problem))
             except Unreadable as problem:
-                recorded.add(path.rpartition("/")[2].partition(".")[0])
+                ended.add(path.rpartition("/")[2].partition(".")[0])
                 yield self._lost(path, problem)
             except Missing:
                 continue
-        for task_id, paths in self.places.items():
-            if paths[0].startswith(layout.ENDED) and task_id not in recorded:
-                yield Finding(paths[0], "no record says how it ended, and `spool wait` waits for one")
+        for task_id, (path, *_) in self.places.items():
+            has_ended = path.startswith(layout.ENDED)
+            if has_ended and task_id not in ended:
+                what = "no record says how it ended, and `spool wait` waits for one"
+                yield self._mend(path, what, "one was made", lambda p=path: self._record(p))
+            elif task_id in last and not has_ended:
+                yield from self._stale(path, task_id, last[task_id])
+
+    def _record(self, path: str) -> None:
+        """What is known of an end that nothing tells of."""
+        state, info = path.partition("/")[0], self.disk.info(path)
+        entry, task = look.entry_at(path), look.read_task(self.disk, path)
+        content = records.record(
+            event=state,
+            task=task,
+            entry=entry,
+            node="",
+            parent=task.notify or layout.DEFAULT_PARENT,
+            now=min(entry.time, info.ctime_us if info else entry.time),
+            outcome={layout.DONE: "ok", layout.FAILED: "error"}.get(state, "cancelled"),
+            error=records.error("unrecorded", UNRECORDED),
+        )
+        self._rewrite(layout.record(entry.id, entry.attempt), records.encode(content | {"entry": path}))
+
+    def _stale(self, path: str, task_id: str, number: int) -> Iterator[Finding]:
+        """A task that waits, as a copy has it that was made while it ran: its record is newer."""
+        if path.startswith(layout.RUNNING) or look.entry_at(path).attempt > number:
+            return  # what runs is in order when spoold has started
+        target = str((look.last_record(self.disk, task_id) or {}).get("entry"))
+        if _is_place(target) and target != path:
+            what = f"waits for attempt {number}, which is on record"
+            yield self._mend(path, what, f"moved to {target}", lambda: self._move(path, target))
+            self.places[task_id] = [target]
+            self.keyed.pop(task_id, None)
 
     def _ids(self) -> Iterator[Finding]:
         known = set()
@@ -303,6 +338,7 @@ class Fsck:
         yield self._mend(
             path, "task has no place", f"put at {target}", lambda t=target: self._link(path, t)
         )
+        self.places[task_id] = [target]
 
     def _files(self) -> Iterator[Finding]:
         """Files are of a task that is there, and all that came with it are."""
@@ -374,7 +410,7 @@ class Fsck:
                 try:
                     if parse_event(name) is None:
                         raise BadName("is not the name of an event")
-                    decode(self.disk.read(path, RECORD_LIMIT))
+                    records.decode(self.disk.read(path, records.RECORD_LIMIT))
                 except (*DAMAGED, PermissionError) as problem:
                     yield self._away(path, str(problem))
                 except Unreadable as problem:
@@ -445,7 +481,7 @@ class Fsck:
             if name.startswith("."):
                 continue  # being written
             try:
-                one = failures.decode(self.disk.read(path, RECORD_LIMIT))
+                one = failures.decode(self.disk.read(path, records.RECORD_LIMIT))
                 if name != f"{one.fingerprint}.json":
                     raise Invalid("error group", one.fingerprint, "stands under another name")
                 known[one.fingerprint] = one

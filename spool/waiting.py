@@ -34,7 +34,7 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
         while True:
             aside = put_aside(disk, task_id)  # before its record is looked for
             last = look.last_record(disk, task_id)
-            if _tells_end(last) and disk.info(last["entry"]) is not None:
+            if tells_end(last) and disk.info(last["entry"]) is not None:
                 return last
             if last is None and not look.may_be_known(disk, task_id):  # it was packed, or went
                 if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
@@ -43,7 +43,7 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             if aside is not None:
                 raise PutAside(task_id, aside)
             left = _left(end, f"{task_id} has not ended yet")
-            if _tells_end(last):  # its entry follows within milliseconds, and rings nowhere
+            if tells_end(last):  # its entry follows within milliseconds, and rings nowhere
                 left = SETTLING if left is None else min(left, SETTLING)
             watch.wait(left)
 
@@ -57,7 +57,7 @@ def _unrecorded(disk: Disk, root: str, task_id: str) -> dict[str, Any] | None:
         place = None if mounts.is_network(root) else look.find(disk, task_id)
     except (OSError, *look.DAMAGED):
         return None
-    if place is None or place.state not in layout.ENDED or _tells_end(look.last_record(disk, task_id)):
+    if place is None or place.state not in layout.ENDED or tells_end(look.last_record(disk, task_id)):
         return None
     if (packed := packs.find(disk, task_id)) is None or not packed.attempts:
         raise Unrecorded(task_id, place.path)
@@ -77,7 +77,7 @@ def put_aside(disk: Disk, task_id: str) -> str | None:
 def last_word(disk: Disk, task_id: str) -> dict[str, Any] | None:
     """The record of a task's end, once its entry stands where the record says; else None."""
     last = look.last_record(disk, task_id)
-    return last if _tells_end(last) and disk.info(last["entry"]) is not None else None
+    return last if tells_end(last) and disk.info(last["entry"]) is not None else None
 
 
 def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
@@ -143,7 +143,7 @@ def _taken_in(disk: Disk, root: str, task_id: str, end: float | None) -> None:
                 watch.wait(_left(end, f"{task_id} is not taken in yet"))
 
 
-def _tells_end(record: Mapping[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+def tells_end(record: Mapping[str, Any] | None) -> TypeGuard[dict[str, Any]]:
     """Whether a record tells the end of its task."""
     if record is None or record.get("will_retry"):
         return False

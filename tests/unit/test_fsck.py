@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from spool import fsck, keys, layout, look, packs, records
+from spool import waiting as waiting_for
 from spool.disk import RealDisk, Unreadable
 from spool.names import Entry, date_of, event_name, new_id
 from spool.owncopy import Task, encode_task
@@ -213,12 +214,50 @@ def test_a_task_in_two_places_stays_where_its_record_says(disk):
     assert look.find(disk, entry.id).state == "done"
 
 
-def test_a_task_that_has_ended_and_nothing_says_how_is_named(disk):
+def recorded(disk, entry, event, target, attempt=1):
+    content = records.record(
+        event=event, task=task(entry.id), entry=entry, node="n", parent="default", now=NOW, outcome="ok"
+    )
+    path = layout.record(entry.id, attempt)
+    more = {"entry": target, "attempt": attempt, "will_retry": event == "retrying"}
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, records.encode(content | more))
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("state", layout.ENDED)
+def test_a_task_that_has_ended_and_nothing_says_how_gets_a_record_that_says_so(disk, state, before):
+    entry = replace(waiting(disk), fails=int(before))
+    target = layout.ended(state, NOW, entry)
+    disk.make_dir(layout.parent_of(target))
+    disk.move(layout.pending(replace(entry, fails=0)), target)
+    if before:  # an attempt that did not end it
+        recorded(disk, entry, "retrying", layout.pending(entry))
+    assert [found.path for found in mended(disk)] == [target]
+    last = waiting_for.ended(disk, disk.root, entry.id, 0)
+    assert (last["event"], last["attempt"], last["result"]) == (state, 1 + before, None)
+    assert last["error"]["type"] == "unrecorded"
+
+
+@pytest.mark.parametrize("state", ["pending", "held"])
+def test_a_task_that_waits_for_an_attempt_that_is_on_record_stands_where_that_says(disk, state):
+    """As in a copy of a spool that was at work: the place was copied first, then the record."""
     entry = waiting(disk)
     target = layout.ended("done", NOW, entry)
-    disk.make_dir(layout.parent_of(target))
-    disk.move(layout.pending(entry), target)
-    assert [found.path for found in grave(disk, repair=True)] == [target]
+    recorded(disk, entry, "done", target)
+    if state == "held":
+        disk.move(layout.pending(entry), layout.held(entry))
+    (found,) = mended(disk)
+    assert found.mended == f"moved to {target}"
+    assert look.find(disk, entry.id).path == target
+
+
+def test_a_task_that_was_asked_for_again_stays_where_it_is(disk):
+    entry = waiting(disk)
+    again = replace(entry, interrupted=1)
+    disk.move(layout.pending(entry), layout.pending(again))
+    recorded(disk, entry, "done", layout.ended("done", NOW, entry))
+    assert mended(disk) == []
 
 
 def test_a_task_without_a_place_goes_back_to_the_queue(disk):
@@ -227,6 +266,15 @@ def test_a_task_without_a_place_goes_back_to_the_queue(disk):
     (found,) = mended(disk)
     assert "put at pending/" in found.mended
     assert look.find(disk, entry.id).state == "pending"
+
+
+def test_a_task_that_gets_its_place_back_keeps_the_files_that_came_with_it(disk):
+    entry = waiting(disk)
+    disk.remove(layout.pending(entry))
+    disk.make_dir(layout.files(entry.id))
+    disk.write(f"{layout.files(entry.id)}/a", b"x")
+    mended(disk)
+    assert disk.read(f"{layout.files(entry.id)}/a", 1) == b"x"
 
 
 def test_a_task_without_a_place_goes_where_its_record_says(disk):
