@@ -24,7 +24,8 @@ LINE_LIMIT = 64 << 20
 SHOWN = 20  # ids, where the others could not be printed either
 EPILOG = """
 A value that is JSON is that, any other is text: n=3 is a number, to=zoe is text, 'n="3"' is text.
-Prints the id and nothing else, once the task is safe on disk; with --file one id a line.
+Prints the id and nothing else, once the task is safe on disk; with --file one id a line. A file
+with another action, such as a cancel or an ack, makes no task: it is asked for, and a refusal told.
 With --every a schedule is set, and its name is printed, which is --key, else TASK: `spool cron`.
 
 examples:
@@ -190,7 +191,7 @@ def _one(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> int:
     elif (action := doc.get("action", "submit")) != "submit":
         if len(spools.spools) > 1:
             raise Invalid("action", action, "goes to one spool: name it with --spool")
-        show_ids([spools.spools[0].act(doc)], json=args.json)
+        return _ask(args, spools.spools[0], doc)
     elif isinstance(doc.get("tasks"), list):
         bodies = [{"id": new_id(), **b} if isinstance(b, dict) else b for b in doc["tasks"]]
         then = [{"id": new_id(), **doc["then"]}] if isinstance(doc.get("then"), dict) else []
@@ -202,6 +203,16 @@ def _one(args: argparse.Namespace, spools: Spools, doc: dict[str, Any]) -> int:
         doc.pop("action", None)
         _submit(args, spools, doc)
     return 0
+
+
+def _ask(args: argparse.Namespace, spool: Spool, doc: dict[str, Any]) -> int:
+    """An action that is no submission makes no task, so no id: see what comes of it, as its verb does."""
+    from spool.command.asked import see
+
+    stem = spool.act(doc)
+    args.verb, args.wait = doc["action"], None
+    said = f"{safe(args.verb)}: asked for what the file says"
+    return see(spool, [stem], args, said, {}, by_match="match" in doc)
 
 
 def _from_lines(args: argparse.Namespace, spools: Spools, lines: Iterator[tuple[int, bytes]]) -> None:

@@ -107,6 +107,8 @@ def test_a_refusal_is_seen_at_once(shell: Shell) -> None:
     assert "done takes no cancel" in shell.err
     shell("hold", new_id(), "--wait", status=65)
     assert "no task has this id" in shell.err
+    shell("submit", "--file", "-", stdin=json.dumps({"action": "cancel", "ids": [task_id]}), status=65)
+    assert "done takes no cancel" in shell.err
     told = json.loads(shell("cancel", task_id, "--json", status=65))
     assert told["asked"] == 1
     assert len(told["refused"]) == 1
