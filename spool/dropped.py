@@ -11,7 +11,8 @@ import orjson
 
 from spool import handed, layout, look
 from spool.disk import Missing, Unreadable
-from spool.names import DAY_US, date_of, id_time
+from spool.errors import Refused
+from spool.names import DAY_US, date_of, id_time, is_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,17 +73,21 @@ def refusal(disk: Disk, task_id: str, now: int) -> str | None:
     return None
 
 
-def action_refusal(disk: Disk, stem: str, dropped: int, now: int) -> str | None:
-    """Why the action incoming/STEM.json was refused; None where it was not. Instants: us UTC."""
+def action_refusal(disk: Disk, stem: str, dropped: int, now: int) -> Refused | None:
+    """The refusal of the action incoming/STEM.json; None where it was not. Instants: us UTC."""
     for date in dict.fromkeys((date_of(dropped), date_of(now))):
-        found = reason(disk, f"{layout.REJECTED}/{date}/{stem}.json")
-        if found is not None:
-            return found
+        if (doc := _reason(disk, f"{layout.REJECTED}/{date}/{stem}.json")) is not None:
+            return Refused(stem, _text(doc), _each(doc))
     return None
 
 
 def reason(disk: Disk, path: str) -> str | None:
     """The reason that stands beside a refused file, as one line."""
+    doc = _reason(disk, path)
+    return None if doc is None else _text(doc)
+
+
+def _reason(disk: Disk, path: str) -> dict[str, Any] | None:
     try:
         found = orjson.loads(disk.read(path + layout.REASON, LIMIT))
     except Missing:
@@ -90,10 +95,20 @@ def reason(disk: Disk, path: str) -> str | None:
     except PermissionError:
         raise
     except (OSError, orjson.JSONDecodeError):
-        return "the reason file is damaged"
-    if not isinstance(found, dict):
-        return "the reason file is damaged"
-    return str(found.get("text") or found.get("rule"))
+        found = None
+    return found if isinstance(found, dict) else {"text": "the reason file is damaged"}
+
+
+def _text(doc: dict[str, Any]) -> str:
+    return str(doc.get("text") or doc.get("rule"))
+
+
+def _each(doc: dict[str, Any]) -> dict[str, str]:
+    """Task id -> why, where it is said of tasks."""
+    rule, value = doc.get("rule"), doc.get("value")
+    if isinstance(rule, dict):
+        return {task_id: str(why) for task_id, why in rule.items()}
+    return {value: str(rule)} if isinstance(value, str) and is_id(value) else {}
 
 
 def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:

@@ -133,14 +133,18 @@ class Unrecorded(NoSuchTask):
 
 
 class Refused(SpoolError):
-    """spoold looked at an action and refused it. Fields: id, reason (the text of the refusal)."""
+    """spoold looked at an action and refused it.
+
+    Fields: id, reason (the text of the refusal), each (task id -> why, of an action on tasks).
+    """
 
     exit_code = EX_DATAERR
 
-    def __init__(self, task_id: str, reason: str) -> None:
-        super().__init__(task_id, reason)
+    def __init__(self, task_id: str, reason: str, each: dict[str, str] | None = None) -> None:
+        super().__init__(task_id, reason, each)
         self.id = task_id
         self.reason = reason
+        self.each = each or {}
 
     def __str__(self) -> str:
         return f"{self.id} was refused: {self.reason}"

@@ -105,12 +105,12 @@ def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None
                 watch.wait(_left(end, f"action {stem} is not carried out yet"))
     now = time.time_ns() // 1000
     try:
-        why = dropped.action_refusal(disk, stem, id_time(stem) if is_id(stem) else now, now)
+        refusal = dropped.action_refusal(disk, stem, id_time(stem) if is_id(stem) else now, now)
     except PermissionError:
         told = closed.unread(root, layout.REJECTED, f"{root}/{layout.REJECTED}")
         raise NotAllowed(f"{told}: a refusal is not seen") from None
-    if why is not None:
-        raise Refused(stem, why)
+    if refusal is not None:
+        raise refusal
 
 
 def _lies(disk: Disk, places: list[str], name: str) -> bool:

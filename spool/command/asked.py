@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from spool import daemons
@@ -15,7 +16,7 @@ from spool.streams import telling
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from spool.client import Spool
 
@@ -52,21 +53,22 @@ def see(  # noqa: PLR0913 - what there is to say
     args: argparse.Namespace,
     said: str,
     facts: dict[str, Any],
-    denied: Iterable[str] = (),
+    denied: Mapping[str, str] = MappingProxyType({}),
     *,
     by_match: bool = False,
 ) -> int:
     """Print what was asked for, wait as long as asked to, print refusals; the exit status.
 
-    `denied`: what was refused before it was asked for. `by_match`: the journal tells what came of it.
+    `denied`: what was refused before it was asked for, by task. `by_match`: the journal tells what
+    came of it.
     """
     alive = daemons.any_alive(spool.disk, spool.path)
     asked = args.wait is not None
     limit = args.wait if asked else GLANCE if alive else 0.0
     refused, late, hidden = _outcome(spool, stems, limit)
     told = [] if late or not by_match else [row for stem in stems for row in _told(spool, stem)]
-    left = [] if refused else [_times(why, n) for row in told for why, n in row.get("denied", {}).items()]
-    refused = [*denied, *refused, *left]
+    left = [refusal(why, tasks=n) for row in told for why, n in row.get("denied", {}).items()]
+    refused = [*(refusal(why, task_id) for task_id, why in denied.items()), *(left or refused)]
     duplicates = sum(row.get("duplicates", 0) for row in told)
     if args.json:
         from spool.command.render import json_line
@@ -78,8 +80,7 @@ def see(  # noqa: PLR0913 - what there is to say
     else:
         with telling(said):
             print(said)
-        for why in refused:
-            print(f"spool: refused: {safe(why)}", file=sys.stderr)
+        complain(refused)
         if late and not refused:
             _tell_late(spool, alive=alive)
     if hidden:
@@ -94,16 +95,29 @@ def see(  # noqa: PLR0913 - what there is to say
     return EX_TEMPFAIL if late and asked and limit else 0
 
 
-def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[str], bool, str]:
-    """(reasons of refusals, whether any was not carried out in time, why a refusal would not be seen)."""
-    refused: list[str] = []
+def refusal(why: str, task_id: str | None = None, tasks: int = 1) -> dict[str, Any]:
+    """One refusal as --json has it: of a task, or of so many for the same reason."""
+    return {"id": task_id, "why": why, "tasks": tasks}
+
+
+def complain(refused: Iterable[dict[str, Any]]) -> None:
+    """Refusals for a person, one a line."""
+    for row in refused:
+        which = f"{row['id']}: " if row["id"] else ""
+        print(f"spool: refused: {safe(which + _times(row['why'], row['tasks']))}", file=sys.stderr)
+
+
+def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[dict[str, Any]], bool, str]:
+    """(refusals, whether any was not carried out in time, why a refusal would not be seen)."""
+    refused: list[dict[str, Any]] = []
     late, hidden = False, ""
     end = time.monotonic() + limit
     for stem in stems:
         try:
             spool.carried_out(stem, max(0.0, end - time.monotonic()))
         except Refused as problem:
-            refused.append(problem.reason)
+            rows = [refusal(why, task_id) for task_id, why in problem.each.items()]
+            refused += rows or [refusal(problem.reason)]
         except TimedOut:
             late = True
         except NotAllowed as problem:

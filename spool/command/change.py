@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         if untaken:
             print(f"spool: what matches of {untaken} in incoming/ as well", file=sys.stderr)
-        return show(spool, args, ids, match, denied)
+        return show(spool, args, ids, match, {i: f"{i} {rule}" for i, rule in denied.items()})
     if match is None:
         chunks = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
         actions = [{"action": args.verb, "ids": chunk, **fields} for chunk in chunks]
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "retry" and match is not None and not ids and any(packs.packs(spool.disk)):
         print("spool: what is packed is not retried; `spool replay` finds it too", file=sys.stderr)
     facts = {"asked": len(ids)}
-    return see(spool, stems, args, said, facts, denied.values(), by_match=match is not None)
+    return see(spool, stems, args, said, facts, denied, by_match=match is not None)
 
 
 def _ids(spool: Spool, args: argparse.Namespace, match: dict[str, Any] | None) -> list[str]:
@@ -99,7 +99,7 @@ def _past(spool: Spool, ids: list[str]) -> dict[str, str]:
     except PermissionError:
         return {}
     rules = {task_id: packs.past(spool.disk, task_id) for task_id in gone}
-    return {task_id: f"{task_id} {rule}" for task_id, rule in rules.items() if rule}
+    return {task_id: rule for task_id, rule in rules.items() if rule}
 
 
 def matching(spool: Spool, verb: str, match: dict[str, Any]) -> Iterator[str]:

@@ -156,7 +156,7 @@ def _pause(spool: Spool, known: Settings, args: argparse.Namespace) -> int:
     scopes = [f"@{name}" for name in args.names]
     stems = [spool.control(args.what, task=scope, **more) for scope in scopes]
     args.verb = args.what
-    return see(spool, stems, args, f"{args.what}: asked for {' '.join(scopes)}", {"task": scopes})
+    return see(spool, stems, args, f"{args.what}: asked for {' '.join(scopes)}", {"name": args.names})
 
 
 def _set(spool: Spool, args: argparse.Namespace) -> int:
@@ -182,9 +182,15 @@ def _explain(args: argparse.Namespace) -> int:
         zone = zone_of(args.timezone or "")
     except ValueError as problem:
         raise Invalid("--timezone", args.timezone, str(problem)) from None
-    if not args.json:
-        for line in _words(rule):
-            print(line)
+    if args.json:
+        from spool.command.render import json_line
+        from spool.times import format_utc
+
+        times = [format_utc(at) for at in _next(rule, zone, _now(), args.count)]
+        print(json_line({"every": text, "means": " ".join(_words(rule)), "next": times}))
+        return 0
+    for line in _words(rule):
+        print(line)
     _print_next(text, rule, zone, args)
     return 0
 
@@ -223,18 +229,23 @@ def _print_next(name: str, rule: Every, zone: tzinfo, args: argparse.Namespace) 
     from datetime import datetime
 
     from spool.command import render
-    from spool.schedule import occurrences
     from spool.times import format_span, format_utc
 
-    if not 1 <= args.count <= 10_000:
-        raise Invalid("--count", args.count, "must be from 1 to 10000")
     now = _now()
-    for at in islice(occurrences(rule, zone, now), args.count):
+    for at in _next(rule, zone, now, args.count):
         if args.json:
             print(render.json_line({"name": name, "at": format_utc(at)}))
         else:
             local = datetime.fromtimestamp(at // 1_000_000, zone).strftime("%a %Y-%m-%d %H:%M:%S %Z")
             print(f"{local}  {format_utc(at)[:19]}Z  in {format_span(at - now)}")
+
+
+def _next(rule: Every, zone: tzinfo, now: int, count: int) -> Iterator[int]:
+    from spool.schedule import occurrences
+
+    if not 1 <= count <= 10_000:
+        raise Invalid("--count", count, "must be from 1 to 10000")
+    return islice(occurrences(rule, zone, now), count)
 
 
 def _import(args: argparse.Namespace) -> int:
@@ -248,7 +259,16 @@ def _import(args: argparse.Namespace) -> int:
     with open(0 if from_stdin else path, "rb", closefd=not from_stdin) as file:
         text = file.read().decode("utf-8", "surrogateescape")
     found = crontab.read(text, system=args.system)
-    print(crontab.toml(found), end="")
+    if args.json:
+        import tomllib
+
+        from spool.command.render import json_line
+
+        said = {"notes": found.notes, "problems": found.problems}
+        told = {what: [{"line": n, "why": why} for n, why in rows] for what, rows in said.items()}
+        print(json_line({"recurring": {}, **tomllib.loads(crontab.toml(found)), **told}))
+    else:
+        print(crontab.toml(found), end="")
     for line, why in sorted([*found.notes, *found.problems]):
         print(f"spool: line {line}: {safe(why)}", file=sys.stderr)
     total = len(found.jobs) + len(found.problems)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from spool.command import parser as options_of
-from spool.command.asked import add_wait, see
+from spool.command.asked import add_wait, complain, refusal, see
 from spool.command.bar import Bar
 from spool.command.change import counted, show
 from spool.errors import EX_DATAERR, Invalid
@@ -137,29 +137,19 @@ def _into(spool: Spool, args: argparse.Namespace, ids: list[str], key: str) -> i
     for some in _rounds(docs):
         target.submit_many([doc for doc in some if doc["id"] not in there])
         ids += [doc["id"] for doc in some]
-    _complain(denied)
+    refused = [refusal(_why(pattern), tasks=count) for pattern, count in denied.items()]
+    complain(refused)
     said = f"replay: submitted {counted(ids[len(there) :])} to {safe(target.path)}"
     said += f", {counted([*there])} there already" if there else ""
     with telling(said):
         if args.json:
             from spool.command.render import json_line
 
-            row = {"action": "replay", "id": key, "into": target.path, "ids": ids, "refused": denied}
+            row = {"action": "replay", "id": key, "into": target.path, "ids": ids, "refused": refused}
             print(json_line({**row, "there": sorted(there)}))
         else:
             print(said)
-    return EX_DATAERR if denied else 0
-
-
-def _complain(denied: dict[str, int]) -> None:
-    """Which were left out: how many by the handler that does not want them."""
-    from spool.safe import safe
-
-    for pattern, count in denied.items():
-        why = _why(pattern)
-        if pattern.startswith(RESERVED):
-            why = f"{pattern} is spool's own task, which nobody submits"
-        print(f"spool: refused: {safe(why)} ({counted(['x'] * count)})", file=sys.stderr)
+    return EX_DATAERR if refused else 0
 
 
 def _there(target: Spool, ids: set[str]) -> set[str]:
@@ -262,6 +252,8 @@ def _refusals(spool: Spool, args: argparse.Namespace, ids: list[str]) -> Iterato
 
 
 def _why(pattern: str) -> str:
+    if pattern.startswith(RESERVED):
+        return f"{pattern} is spool's own task, which nobody submits"
     return f"handler {pattern} is not replayable; --force replays it all the same"
 
 

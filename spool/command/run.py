@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     task_id = spool.submit_one(doc)
     if args.wait:
-        return _see_through(spool, task_id)
+        return _see_through(spool, task_id, json=args.json)
     show_ids([task_id], json=args.json)
     return 0
 
@@ -101,25 +101,29 @@ def _private(spool: Spool) -> None:
         )
 
 
-def _see_through(spool: Spool, task_id: str) -> int:
+def _see_through(spool: Spool, task_id: str, *, json: bool) -> int:
     from spool.command.log import follow
+    from spool.command.render import json_line
+    from spool.safe import safe
 
     note_if_unserved(spool)
     try:
-        with telling(f"submitted {task_id}"):
-            follow(spool, task_id, 1, raw=False, on=True)
+        if not json:
+            with telling(f"submitted {task_id}"):
+                follow(spool, task_id, 1, raw=False, on=True)
         record = spool.wait(task_id)
     except KeyboardInterrupt:
         print(f"spool: {task_id} goes on; `spool cancel {task_id}` ends it", file=sys.stderr)
         raise
+    if json:
+        with telling(f"submitted {task_id}"):
+            print(json_line(record))
     outcome = record.get("outcome")
     if outcome in ("ok", "error"):  # its own end; else whoever ended it decided that
         if isinstance(record.get("signal"), int):
             return 128 + int(record["signal"])
         if isinstance(record.get("exit"), int):
             return int(record["exit"])
-    from spool.safe import safe
-
     print(f"spool: {safe(told(record))}", file=sys.stderr)
     if record["event"] == "cancelled":
         return CANCELLED

@@ -40,6 +40,10 @@ def _show(spool: Spool, *, json: bool) -> None:
 
     found = spool.status()
     if json:
+        from spool.times import maybe_utc
+
+        for row in found["pauses"]:
+            row |= {name: maybe_utc(row[name]) for name in ("since", "until")}
         print(render.json_line(found))
         return
     reasons = explainer(spool)

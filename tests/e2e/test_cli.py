@@ -109,9 +109,15 @@ def test_a_refusal_is_seen_at_once(shell: Shell) -> None:
     assert "no task has this id" in shell.err
     shell("submit", "--file", "-", stdin=json.dumps({"action": "cancel", "ids": [task_id]}), status=65)
     assert "done takes no cancel" in shell.err
-    told = json.loads(shell("cancel", task_id, "--json", status=65))
-    assert told["asked"] == 1
-    assert len(told["refused"]) == 1
+    why = "a task that is done takes no cancel"
+    ids = [task_id, shell.id("submit", "echo")]
+    shell("wait", ids[1])
+    for some in (ids[:1], ids):
+        told = json.loads(shell("cancel", *some, "--json", status=65))
+        assert told["asked"] == len(some)
+        assert told["refused"] == [{"id": one, "why": why, "tasks": 1} for one in some]
+    shell("cancel", *ids, status=65)
+    assert shell.err == "".join(f"spool: refused: {one}: {why}\n" for one in ids)
 
 
 def test_why_and_status_say_what_runs_and_what_holds_the_rest(shell: Shell) -> None:
@@ -204,6 +210,8 @@ def test_a_command_is_run_here_and_its_end_is_ours(shell: Shell) -> None:
     shell("run", "--wait", "--", "sh", "-c", "kill -TERM $$", status=143)
     assert shell("run", "--wait", "--env", "A=1", "--", "sh", "-c", "echo $A") == "1\n"
     assert shell("run", "--wait", "--", "/no/such/program", status=1) == ""
+    told = json.loads(shell("run", "--wait", "--json", "--", "sh", "-c", "echo here; exit 7", status=7))
+    assert (told["exit"], shell("log", told["id"])) == (7, "here\n")
     task_id = shell.id("run", "--", "true")
     shell("wait", task_id)
 
@@ -436,7 +444,8 @@ def test_what_a_verb_by_filter_could_not_do_is_told_and_what_became_a_duplicate(
     told = json.loads(
         shell("retry", "--task", "bad", "--state", "cancelled", "--json", "--wait", status=65)
     )
-    assert len(told["refused"]) == 1
+    (refused,) = told["refused"]
+    assert (refused["id"], refused["tasks"]) == (None, 2)
     shell("hold", "--task", "echo", "--wait")
     assert shell.err == ""
 

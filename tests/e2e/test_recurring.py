@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -200,6 +201,9 @@ def test_cron_tells_what_there_is_and_what_an_expression_means(spool_at: Make) -
     said = say(spool, "cron", "explain", "30 2 * * MON", "--timezone", "America/New_York")
     assert "Monday" in said
     assert "set back, the first time" in said
+    told = json.loads(say(spool, "cron", "explain", "30 2 * * MON", "-n", "2", "--json"))
+    assert (told["every"], len(told["next"])) == ("30 2 * * MON", 2)
+    assert told["means"] == " ".join(said.splitlines()[:2])
     assert "must have five fields" in say(spool, "cron", "explain", "* * * *", status=65)
     for verb in ("next", "ls"):
         assert "did you mean 'tick'" in say(spool, "cron", verb, "tik", status=65)
@@ -230,16 +234,24 @@ def test_a_crontab_becomes_schedules_and_a_word_on_every_other_line(
 
     file = tmp_path / "crontab"
     file.write_bytes(CRONTAB.encode() + b"0 1 * * * cat caf\xe9\n")
-    with file.open() as stdin:
-        done = subprocess.run(
-            [sys.executable, "-m", "spool", "cron", "import", name],
-            cwd=tmp_path,
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 65
+
+    def imported(*more: str) -> subprocess.CompletedProcess[str]:
+        with file.open() as stdin:
+            return subprocess.run(
+                [sys.executable, "-m", "spool", "cron", "import", name, *more],
+                cwd=tmp_path,
+                stdin=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+    done, told = imported(), imported("--json")
+    assert (done.returncode, told.returncode, told.stderr) == (65, 65, done.stderr)
+    rows = json.loads(told.stdout)
+    assert [row["line"] for row in rows.pop("problems")] == [9, 10, 11, 14, 15]
+    assert [row["line"] for row in rows.pop("notes")] == [3]
+    assert rows == tomllib.loads(done.stdout)
     found = {s.name: s for s in load(done.stdout).recurring}
     assert set(found) == {"backup", "echo", "backup-2", "tool"}
     assert found["backup"].args["argv"][2] == '/usr/bin/backup --all "a b" > /dev/null 2>&1'

@@ -334,6 +334,33 @@ def test_a_missing_file_is_an_io_error_in_one_line(say: Any) -> None:
     assert (status, err) == (74, "spool: /no/such\\x1bfile: No such file or directory\n")
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["submit a", "submit a --every 1h", "ls", "ls --ids", "show DONE", "status", "shape", "why DONE",
+     "hold DONE", "pause", "errors resolve 0123456789abcdef", "replay DONE", "replay DONE --into OTHER",
+     "cron ls", "cron next n", "cron explain @daily", "cron import TAB", "cron pause n", "cron rm n",
+     "cron set x every=1h task=b", "init OTHER", "doctor", "prune", "fsck"],
+)  # fmt: skip
+def test_what_json_has_is_told_on_the_page(root: Path, say: Any, tmp_path: Path, words: str) -> None:
+    page = (ROOT / "man" / "spool.1").read_text().partition(".Sh JSON\n")[2].partition("\n.Sh ")[0]
+    told = set(re.findall(r"[a-z_]+", page.partition("\n.It ")[2]))
+    (root / "spool.toml").write_text('[recurring.n]\nevery = "@daily"\ntask = "a"\n')
+    (root / layout.PAUSES).write_text(f'[{{"kind": "pause", "since": {NOW}}}]')
+    (root / "errors" / "0123456789abcdef.json").write_text("{}")
+    (tmp_path / "TAB").write_text("@daily x\n@reboot x\nMAILTO=x\n")
+    init(str(tmp_path / "OTHER"))
+    (root / "lost+found").mkdir()
+    for name in ("TAB", "OTHER"):
+        words = words.replace(name, str(tmp_path / name))
+    out = say(*words.replace("DONE", queue(root)["done"]).split(), "--json")[1]
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows
+    for row in rows:
+        assert row.keys() <= told, row.keys() - told
+    if words == "status":
+        assert [row["since"] for row in rows[0]["pauses"]] == [format_utc(NOW)]
+
+
 # run
 
 

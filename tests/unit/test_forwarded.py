@@ -34,7 +34,7 @@ def test_it_stands_among_the_rejected_under_the_name_it_was_dropped_with(to: tup
     for group in groups([refusal]):
         store.perform(group, NOW)
     assert f"{stem}.json" in disk.names(f"{layout.REJECTED}/{date_of(NOW)}")
-    assert action_refusal(disk, stem, NOW, NOW) == "no such task"
+    assert str(action_refusal(disk, stem, NOW, NOW)) == f"{stem} was refused: no such task"
     assert disk.names(layout.INCOMING) == []
 
 
