@@ -58,7 +58,9 @@ def parser() -> Parser:
         epilog="Signals: TERM or INT stop in good order (twice: at once), HUP reads spool.toml again.",
     )
     found.add_argument("--spool", metavar="DIR", help="the spool (default: $SPOOL_DIR, else your own)")
-    found.add_argument("--node", metavar="NAME", help="name of this node (default: the host's name)")
+    found.add_argument(
+        "--node", metavar="NAME", help="name of this node (default: the host's, up to its first dot)"
+    )
     found.add_argument(
         "--until-idle",
         action="store_true",

@@ -23,6 +23,7 @@ exit status:
   1    it cannot run what is listed
   65   a module cannot be imported, or neither marks a task nor is named by a handler
   74   an error of input or output
+  78   spool.toml breaks a rule
   130  interrupted
 """
 

@@ -27,7 +27,7 @@ ls lists the schedules; next prints when one comes; run makes a task of one now;
 or another of that name, beside those of spool.toml, and rm removes it; pause and resume say whether
 any are made; explain tells what an expression means, in a zone, and at the changes of its clock;
 import reads a crontab file and prints tables for spool.toml, and on standard error what it did not
-understand.
+understand: exit status 65 then.
 
 examples:
   spool cron ls

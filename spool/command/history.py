@@ -38,7 +38,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", metavar="PATTERN", help="only these task names; * for any characters")
     parser.add_argument("--state", metavar="STATE", help="only what led to this state")
     parser.add_argument("--event", metavar="EVENT", help="only these: submit, claim, fail, cancel, ...")
-    parser.add_argument("--parent", metavar="NAME", help="only where this parent is told")
+    parser.add_argument("--parent", metavar="PARENT", help="only where this parent is told")
     parser.add_argument("--key", metavar="KEY", help="only of tasks with this key")
     parser.add_argument("--error", metavar="FP", help="only failures whose fingerprint begins so")
     parser.add_argument("--writer", metavar="USER", help="only what this user, or uid, asked for")

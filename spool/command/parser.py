@@ -222,7 +222,7 @@ def add_fields(parser: argparse.ArgumentParser, action: str, leave: tuple[str, .
         option = parser.add_argument(
             f"--{row.name.replace('_', '-')}",
             dest=f"field_{row.name}",
-            metavar="|".join(row.choices) or _METAVARS.get(row.kind, "TEXT"),
+            metavar="|".join(row.choices) or _METAVARS.get(row.name) or _METAVARS.get(row.kind, "TEXT"),
             action="append" if row.kind in ("meta", "after") else "store",
             help=row.text.replace("%", "%%"),
         )
@@ -287,6 +287,7 @@ def json_or_text(text: str, name: str) -> Any:
 
 _METAVARS = {
     "time": "TIME",
+    "ahead": "TIME",
     "duration": "DURATION",
     "count": "N",
     "id": "ID",
@@ -294,6 +295,7 @@ _METAVARS = {
     "backoff": "DURATION|JSON",
     "version": "VERSION",
     "name": "NAME",
+    "notify": "PARENT",
     "trace": "TRACEPARENT",
     "meta": "KEY=VALUE|JSON",
     "after": "ID",

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _tell(spool, json=args.json)
     stem = spool.act({"action": "prune", **options_of.given_fields(args, "prune")})
-    return see(spool, [stem], args, "prune: asked for", {})
+    return see(spool, [stem], args, "prune: asked for what is old", {})
 
 
 def _tell(spool: Spool, *, json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import orjson
@@ -20,11 +21,9 @@ LIMIT = 64 << 20
 def names(spool: Spool) -> list[str]:
     """In order, and quick, as somebody waits for them. What cannot be read counts as nothing."""
     found: set[str] = set()
-    try:
+    with suppress(OSError, SpoolError):
         bound = settingsfile.read(spool.disk).handlers
         found |= {pattern for pattern in bound if "*" not in pattern}
-    except (OSError, SpoolError):
-        pass
     for node in daemons.nodes(spool.disk, spool.path):
         for path in (layout.usage(node), layout.shape(node)):
             try:
@@ -35,8 +34,12 @@ def names(spool: Spool) -> list[str]:
 
 
 def parents(spool: Spool) -> list[str]:
-    """Those that have an outbox."""
-    return sorted(filter(is_task, look.names(spool.disk, layout.OUTBOX)))
+    """Those that have an outbox, and those that spool.toml names."""
+    found = set(look.names(spool.disk, layout.OUTBOX))
+    with suppress(OSError, SpoolError):
+        known = settingsfile.read(spool.disk)
+        found |= {one.notify for one in (*known.handlers.values(), *known.recurring) if one.notify}
+    return sorted(filter(is_task, found))
 
 
 def schedules(spool: Spool) -> list[str]:

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "s"
     init(str(root))
     (root / "spool.toml").write_text(
-        '[handlers."thumb.make"]\nexec = ["true"]\n[handlers."x.*"]\nexec = ["true"]\n'
+        '[handlers."thumb.make"]\nexec = ["true"]\n[handlers."x.*"]\nnotify = "mill"\n'
         '[recurring.nightly]\nevery = "1d"\ntask = "mail.send"\n'
     )
     (root / "outbox/shop").mkdir()
@@ -106,7 +106,7 @@ def test_words_are_what_the_verb_takes(complete: Callable[..., list[str]]) -> No
     assert complete("submit", "th") == ["thumb.make"]
     assert complete("cancel", "") == [ENTRY.id]
     assert complete("retry", "") == complete("show", "") == [ENTRY.id, GONE.id]
-    assert complete("watch", "") == ["shop"]
+    assert complete("watch", "") == ["mill", "shop"]
     assert complete("cron", "r") == ["run", "rm", "resume"]
     assert complete("cron", "run", "") == complete("cron", "--json", "run", "") == ["nightly"]
     assert complete("cron", "run", "x", "--why", "no", "r") == []
@@ -119,6 +119,7 @@ def test_words_are_what_the_verb_takes(complete: Callable[..., list[str]]) -> No
 def test_values_are_what_the_option_takes(complete: Callable[..., list[str]]) -> None:
     assert complete("submit", "x", "--priority", "") == ["high", "medium", "low"]
     assert complete("cancel", "--state", "h") == ["held"]
+    assert complete("submit", "--notify", "") == complete("history", "--parent", "") == ["mill", "shop"]
     assert complete("ls", "--task", "") == ["mail.send", "thumb.make"]
     assert complete("pause", "--task", "") == ["mail.send", "thumb.make"]
     assert complete("submit", "x", "--priority", "=", "h") == ["high"]
@@ -161,7 +162,7 @@ def test_fish_offers_the_same(env: dict[str, str], tmp_path: Path) -> None:
     assert complete("spool submit x --priority ") == ["high", "low", "medium"]
     assert complete("spool cancel ") == [ENTRY.id]
     assert complete("spool retry ") == sorted([ENTRY.id, GONE.id])
-    assert complete("spool watch ") == ["shop"]
+    assert complete("spool watch ") == ["mill", "shop"]
     assert complete("spool cron ru") == ["run"]
     assert complete("spool cron run ") == ["nightly"]
     assert complete("spool history --event ca") == ["cancel"]
