@@ -38,7 +38,8 @@ def parents(spool: Spool) -> list[str]:
     found = set(look.names(spool.disk, layout.OUTBOX))
     with suppress(OSError, SpoolError):
         known = settingsfile.read(spool.disk)
-        found |= {one.notify for one in (*known.handlers.values(), *known.recurring) if one.notify}
+        named = [*(one.notify for one in known.handlers.values()), *(one.notify for one in known.recurring)]
+        found |= set(filter(None, named))
     return sorted(filter(is_task, found))
 
 
