@@ -38,8 +38,8 @@ def parents(spool: Spool) -> list[str]:
     found = set(look.names(spool.disk, layout.OUTBOX))
     with suppress(OSError, SpoolError):
         known = settingsfile.read(spool.disk)
-        named = [*(one.notify for one in known.handlers.values()), *(one.notify for one in known.recurring)]
-        found |= set(filter(None, named))
+        found |= {handler.notify or "" for handler in known.handlers.values()}
+        found |= {schedule.notify or "" for schedule in known.recurring}
     return sorted(filter(is_task, found))
 
 
