@@ -46,8 +46,9 @@ def box_of(disk: RealDisk) -> Box:
         return Box(whose=info.uid)
     disk.file_mode, disk.others = 0o640, True
     own = f"{layout.WRITERS}/{uid}"
-    if disk.info(own) is not None:
-        return Box(own, own)
+    found = disk.info(own)
+    if found is not None and found.mode & (stat.S_ISGID | stat.S_ISVTX) == stat.S_ISGID:
+        return Box(own, own)  # any other is left alone
     return Box(blind=True)
 
 

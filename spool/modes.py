@@ -169,13 +169,20 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
             yield Check(BAD, what, f"chgrp {want.gid} {shlex.quote(path)}, or {FIX}")
     if not mode & ~want.most and not want.least & ~mode:
         return
-    if fix and os.geteuid() in (0, found.st_uid):
+    if fix and _may_set(want.mode, found):
         _by_descriptor(path, lambda place: os.chmod(place, want.mode))
         yield Check(OK, f"{path} had mode {mode:04o}, now {want.mode:04o}")
         return
     bad = grave or bool(mode & 0o022) or bool(want.least & ~mode)
-    remedy = f"chmod {want.mode:04o} {shlex.quote(path)}  (or spool doctor --fix)"
+    way = FIX if want.mode & stat.S_ISGID else "spool doctor --fix"
+    remedy = f"chmod {want.mode:04o} {shlex.quote(path)}  (or {way})"
     yield Check(BAD if bad else WARN, f"{path} has mode {mode:04o}, not {want.mode:04o}", remedy)
+
+
+def _may_set(mode: int, found: os.stat_result) -> bool:
+    """Whether the kernel lets this process give a place this mode; setgid only a member of its group."""
+    me = os.geteuid()
+    return me == 0 or (me == found.st_uid and (not mode & stat.S_ISGID or _member(me, found.st_gid)))
 
 
 def _by_descriptor(path: str, change: Callable[[str], None]) -> None:
@@ -247,7 +254,7 @@ def _writers(root: str, *, fix: bool) -> Iterator[Check]:
         if not name.isdecimal() or not stat.S_ISDIR(found.st_mode):
             yield Check(WARN, f"{path} is no directory named by a user id", f"rm -r {shlex.quote(path)}")
             continue
-        want = Want(mode=0o2770, most=0o2770, least=0o770, uid=int(name))
+        want = Want(mode=0o2770, most=0o2770, least=0o2770, uid=int(name))
         for one in _place(path, found, want, grave=False, fix=fix):
             yield one if one.level == OK else replace(one, level=WARN)  # a user harms himself alone
         if found.st_gid != ours:
@@ -256,11 +263,13 @@ def _writers(root: str, *, fix: bool) -> Iterator[Check]:
 
 
 def _outboxes(root: str, whose: int, *, fix: bool) -> Iterator[Check]:
-    place = os.path.join(root, layout.OUTBOX)
-    want = Want(mode=0o2770, most=0o2770, least=0o700, uid=whose or None)
+    place, looks = os.path.join(root, layout.OUTBOX), readers(root)
     for name in sorted(_names(place)):
         path = os.path.join(place, name)
-        yield from _place(path, os.lstat(path), want, grave=True, fix=fix)
+        found = os.lstat(path)
+        mode = 0o2750 if found.st_gid == looks else 0o2770  # who looks acknowledges nothing
+        want = Want(mode=mode, most=0o2770, least=0o700, uid=whose or None)
+        yield from _place(path, found, want, grave=True, fix=fix)
 
 
 def _names(place: str) -> list[str]:

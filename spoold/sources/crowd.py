@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from spool import handed, layout
 from spool.knobs import POLICY_ROWS, parse_size
+from spool.modes import FIX
 from spool.names import DAY_US
 from spool.times import MINUTE
 from spoold.core import rights
@@ -194,7 +195,9 @@ class Crowd:
             if info is None or not stat.S_ISDIR(info.mode) or info.uid != int(name):
                 self._tell(path, "is left alone: it does not belong to the user it is named after")
             elif info.mode & stat.S_ISVTX and info.uid != os.geteuid():
-                self._tell(path, "is left alone: it is sticky, so nothing can be removed (chmod -t)")
+                self._tell(path, f"is left alone: it is sticky, so nothing can be removed ({FIX})")
+            elif not info.mode & stat.S_ISGID and info.uid != os.geteuid():
+                self._tell(path, f"is left alone: it is not setgid, so nothing can be read ({FIX})")
             elif not _open(self.disk, path):
                 self._tell(path, "is left alone: spoold may not take files from it")
             else:

@@ -368,22 +368,39 @@ def test_a_box_that_its_user_closes_stops_nobody(made: Make) -> None:
     assert f"incoming.d/{BOB} is left alone" in spool.says()
 
 
-def test_a_box_that_spoold_can_remove_nothing_from_is_left_alone_until_it_can(made: Make) -> None:
-    """Nothing in it is run: it would be again, for as long as it lies there."""
+@pytest.mark.parametrize(("mode", "wrong"), [(0o3770, "is sticky"), (0o770, "is not setgid")])
+def test_a_box_that_its_user_made_useless_is_left_alone_until_it_is_mended(
+    made: Make, mode: int, wrong: str
+) -> None:
+    """Nothing in a sticky one is run: it would be again, for as long as it lies there."""
     spool = made(f'housekeeping = "1s"\n{NOTE}', writers=(ANN, BOB))
     box = spool.root / "incoming.d" / str(BOB)
-    box.chmod(0o3770)
-    spool.start()
     his = spool.submitted(BOB, "note")
+    box.chmod(mode)
+    spool.start()
     spool.event("done", spool.submitted(ANN, "note"))
-    why = "is left alone: it is sticky"
+    why = f"is left alone: it {wrong}"
     spool.status(lambda s: why in s["left_alone"].get(f"incoming.d/{BOB}", ""), "it is told")
     for words in (("status",), ("doctor",)):
         assert why in spool.spool(0, *words).stdout
     assert (os.listdir(box), spool.says().count(why)) == ([f"{his}.json"], 1)
-    box.chmod(0o2770)
+    spool.event("done", spool.submitted(BOB, "note"))  # by the way of all
+    refused = spool.spool(BOB, "submit", "note", groups=())
+    assert f"init --system {spool.root} --writer {BOB}" in refused.stderr
+    assert f"{box} had mode {mode:04o}, now 2770" in spool.spool(0, "doctor", "--fix").stdout
     spool.event("done", his)
     spool.status(lambda s: s["left_alone"] == {}, "nothing is left alone")
+
+
+def test_spoolds_user_mends_no_mode_that_the_kernel_would_not_give_it(made: Make) -> None:
+    """It takes the setgid bit from what belongs to a group of others, and says nothing."""
+    spool = made(NOTE)
+    (spool.root / "held").chmod(0o2770)
+    told = spool.spool(SPOOLD, "doctor", "--fix", groups=()).stdout
+    assert "held has mode 2770, not 2750" in told
+    assert "spool doctor --fix, as root" in told
+    assert "held had mode 2770, now 2750" in spool.spool(SPOOLD, "doctor", "--fix", groups=(READ,)).stdout
+    assert (spool.root / "held").stat().st_mode & 0o7777 == 0o2750
 
 
 def test_without_access_control_lists_a_box_is_blind_all_the_same(
@@ -422,6 +439,7 @@ for what in (lambda: os.listdir(f"{root}/incoming"), lambda: os.unlink(f"{root}/
         ("incoming", 0o3777, SPOOLD, "incoming has mode 3777, not 3770"),
         ("incoming", 0o2770, SPOOLD, "incoming has mode 2770, not 3770"),
         ("done", 0o2770, SPOOLD, "done has mode 2770, not 2750"),
+        ("outbox/default", 0o2757, SPOOLD, "outbox/default has mode 2757, not 2750"),
         ("done", 0o2750, ANN, f"done belongs to uid {ANN}, not to uid {SPOOLD}"),
         ("journal/here", 0o2777, SPOOLD, "journal/here has mode 2777, not 2750"),
         ("", 0o777, 0, "spool has mode 0777, not 0755"),
