@@ -55,6 +55,7 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     if settings is not None:
         yield from probes.rules(settings)
         yield from probes.boxes(disk, settings)
+        yield from probes.audience(disk, settings)
     yield from _room(disk, settings)
     if works:
         yield from probes.clock(disk)

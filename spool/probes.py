@@ -208,6 +208,13 @@ def boxes(disk: Disk, settings: Settings) -> Iterator[Check]:
         yield Check(WARN, what, f"move what lies there to {layout.INCOMING}/, and remove it")
 
 
+def audience(disk: Disk, settings: Settings) -> Iterator[Check]:
+    """Whether what is signed for this spool would count in any other of the same directory name."""
+    if not settings.name and disk.info(layout.SIGNERS) is not None:
+        what = "what is signed for this spool counts in any other whose directory is called so"
+        yield Check(WARN, what, f"give it a name of its own: name in {layout.SETTINGS}")
+
+
 def rules(settings: Settings) -> Iterator[Check]:
     """What will not work: a schedule of what may not run, and names that this machine does not know."""
     yield from zone(settings)

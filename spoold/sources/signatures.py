@@ -1,9 +1,10 @@
-"""Signatures under actions: verified by ssh-keygen over the exact bytes, each text used once."""
+"""Signatures under actions: verified by ssh-keygen over the exact bytes, each text used once by a key."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PATIENCE = 2.0  # seconds for one run of ssh-keygen, which takes milliseconds
 AT_ONCE = 8  # signatures verified in one round of the loop: some 40 ms
 SLICE = 1000
+TORN = b"{"
+PRINT = re.compile(r" key (SHA256:\S+)$", re.MULTILINE)  # in what ssh-keygen says of a good one
 SAID = (  # what ssh-keygen says, and what it means
     ("namespace does not match", f"was made for another purpose: sign with -n {NAMESPACE}"),
     ("not permitted for use", f"was made with a key that {layout.SIGNERS} has for other namespaces"),
@@ -43,12 +46,15 @@ class TooMany(Exception):
 
 
 class Opened(NamedTuple):
-    """An action, whose key has signed it (None: it is not signed), until when, and its text's digest."""
+    """An action, who has signed it (None: it is not signed), until when, and the marks of its use.
+
+    The first is made. The other, of the text alone, is one that spools had before: it holds as well.
+    """
 
     action: dict[str, Any]
     key: str | None = None
     expires: int = 0
-    digest: str = ""
+    marks: tuple[str, str] = ("", "")
 
 
 class Signatures:
@@ -76,10 +82,12 @@ class Signatures:
         if self.left <= 0:
             raise TooMany
         self.left -= 1
-        signer = self._verified(found)
+        signer, key = self._verified(found)
         inner = decode(found.text, limit=self.settings.max_action_bytes)
         action, expires = opened(inner, self.name, now.wall)
-        return Opened(action, signer, expires, hashlib.sha256(found.text).hexdigest())
+        used = (f"{key}\n".encode() + found.text, found.text)  # a key: of one there may be many names
+        own, before = (hashlib.sha256(data).hexdigest() for data in used)
+        return Opened(action, signer, expires, (own, before))
 
     def use(self, found: Opened, source: Source) -> None:
         """A signed text counts, once; that is written down, and synced, first. Invalid the second time.
@@ -90,23 +98,31 @@ class Signatures:
             raise Invalid("signature", None, "is under a text that was used before: sign another one")
 
     def _first_use(self, found: Opened, source: Source) -> bool:
-        path = f"{layout.SIGNED}/{date_of(found.expires + SKEW)}/{found.digest}.json"
+        day = f"{layout.SIGNED}/{date_of(found.expires + SKEW)}"
+        path, before = (f"{day}/{mark}.json" for mark in found.marks)
         ours = orjson.dumps({"path": ascii(source.path), "ino": source.ino, "ctime": source.ctime})
-        self.disk.make_dir(layout.parent_of(path))
+        self.disk.make_dir(day)
+        if self.disk.info(before) is not None and self._says(before) not in (ours, TORN):
+            return False
         try:
             self.disk.write(path, ours)
         except Exists:
-            try:
-                there = self.disk.read(path, 1 << 16)
-            except (Missing, NotRegular, TooLarge):
-                return False
-            if there.endswith(b"}"):
+            there = self._says(path)
+            if there != TORN:
                 return there == ours
-            self.disk.remove(path)  # torn by a power cut, before anything was done about it
+            self.disk.remove(path)
             self.disk.write(path, ours)
         if self.settings.durability == "durable":
-            self.disk.sync([path], [layout.parent_of(path), layout.SIGNED, "."])
+            self.disk.sync([path], [day, layout.SIGNED, "."])
         return True
+
+    def _says(self, mark: str) -> bytes:
+        """What a mark says: TORN of one that a power cut tore, before anything was done about it."""
+        try:
+            found = self.disk.read(mark, 1 << 16)
+        except (Missing, NotRegular, TooLarge):
+            return b""
+        return found if found.endswith(b"}") else TORN
 
     def tidy(self, now: Now) -> None:
         """What has expired is forgotten, some of it at a time."""
@@ -120,8 +136,8 @@ class Signatures:
 
     # ssh-keygen.
 
-    def _verified(self, found: Envelope) -> str:
-        """Whose key has signed these very bytes; Invalid says why it is nobody's."""
+    def _verified(self, found: Envelope) -> tuple[str, str]:
+        """Who has signed these very bytes, by which key; Invalid says why it is nobody."""
         allowed = os.path.join(self.root, layout.SIGNERS)
         if not os.path.isfile(allowed):
             rule = f"is by nobody: this spool has no {layout.SIGNERS}, see spool-security(7)"
@@ -135,7 +151,8 @@ class Signatures:
             more = ["-r", revoked] if os.path.lexists(revoked) else []
             good, said = _ssh_keygen([*words, *more], signature, allowed, found.text)
             if good:
-                return signer
+                key = PRINT.search(said)
+                return signer, key[1] if key else ""
             why = _meaning(said)
             if not why and more and _ssh_keygen(words, signature, allowed, found.text)[0]:
                 why = f"was made with a key that is revoked, or {layout.REVOKED} cannot be read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from spool.init import init
 from spool.names import new_id
 from spool.settings import load
 from spool.signing import Key
-from spool.times import DAY, MINUTE, parse_utc
+from spool.times import DAY, MINUTE, format_utc, parse_utc
 from spoold.core.values import Now
 from spoold.sources.signatures import Signatures
 from tests.e2e.live import Live, handler, until
@@ -218,6 +219,34 @@ def test_a_text_counts_once_and_a_task_that_is_sent_again_is_the_same_task(
     assert "under a text that was used before" in why(spool, verb)
     assert spool.count("done") == 2
     assert len(spool.journal("pause")) == 1
+
+
+def test_a_text_counts_once_for_a_key_whatever_it_is_called_and_other_keys_leave_it(
+    live: Make, keys: Path
+) -> None:
+    spool = live()
+    names = spool.root / "allowed_signers"
+    names.write_text(f'{names.read_text()}*@x namespaces="spool" {(keys / "good.pub").read_text()}')
+    one = text({"task": "note"})
+    assert "does not allow tasks named note" in why(spool, signed(keys, one, "boss"))
+    spool.put("mine.json", json.dumps(signed(keys, one)).encode())
+    assert spool.event("done")["submitted_by"]["key"] == "good@x"
+    for name in ("good@x", "other@x", "any@x"):
+        again = {**signed(keys, one), "signer": name}
+        assert "under a text that was used before" in why(spool, again), name
+
+
+def test_the_mark_of_a_text_that_was_used_before_keys_were_in_it_holds(live: Make, keys: Path) -> None:
+    spool = live()
+    one = sealed(keys, {"task": "note"})
+    day = format_utc(parse_utc(json.loads(one["signed"])["expires"]) + envelope.SKEW)[:10]
+    mark = spool.root / "signed" / day / f"{hashlib.sha256(one['signed'].encode()).hexdigest()}.json"
+    mark.parent.mkdir(parents=True)
+    mark.write_text('{"path":"incoming/x.json","ino":1,"ctime":1}')
+    assert "under a text that was used before" in why(spool, one)
+    mark.write_text('{"path":"inc')  # by a power cut
+    spool.put("now.json", json.dumps(one).encode())
+    spool.event("done")
 
 
 def test_a_key_has_the_rights_of_its_rules_over_its_own_tasks(live: Make, keys: Path) -> None:

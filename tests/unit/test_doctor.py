@@ -180,6 +180,17 @@ def test_a_rule_for_somebody_that_nobody_is_draws_a_warning(root: Path) -> None:
     assert found[0] in done.stderr
 
 
+def test_a_spool_of_signers_without_a_name_of_its_own_draws_a_warning(root: Path) -> None:
+    def warned() -> list[str]:
+        return [check.remedy for check in examine(str(root)) if "signed for" in check.what]
+
+    assert not warned()
+    (root / "allowed_signers").touch(0o600)
+    assert warned() == ["give it a name of its own: name in spool.toml"]
+    (root / "spool.toml").write_text('name = "jobs"')
+    assert not warned()
+
+
 def test_boxes_of_writers_in_a_spool_of_one_user_are_told(root: Path) -> None:
     (root / "incoming.d" / "1001").mkdir(parents=True)
     (found,) = [check for check in examine(str(root)) if "incoming.d" in check.what]
