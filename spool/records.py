@@ -8,6 +8,7 @@ import orjson
 
 from spool.errors import Invalid
 from spool.owncopy import deadline_of
+from spool.safe import safe_json
 from spool.times import format_utc, maybe_utc
 
 if TYPE_CHECKING:
@@ -101,8 +102,9 @@ def failure(newest_first: Iterable[dict[str, Any]]) -> str | None:
 
 
 def encode(content: dict[str, Any]) -> bytes:
-    """A record or event as bytes: one JSON object and a newline."""
-    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    """A record, an event or a line of the journal: JSON that no terminal acts on, and a newline."""
+    data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    return data if data.isascii() else safe_json(data[:-1].decode()).encode() + data[-1:]
 
 
 def decode(data: bytes) -> dict[str, Any]:

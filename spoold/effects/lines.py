@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from msgspec.structs import replace
 
 from spool import layout, records
@@ -50,10 +49,6 @@ def apart(messages: list[Message]) -> list[Message]:
     return list(found.values())
 
 
-def _dump(line: dict[str, Any]) -> bytes:
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-
-
 def transition(node: str, move: Move, now: int) -> bytes:
     """A transition's line of the journal."""
     entry = move.entry
@@ -70,19 +65,19 @@ def transition(node: str, move: Move, now: int) -> bytes:
     }
     if move.key is not None:
         line["key"] = move.key
-    return _dump(line)
+    return records.encode(line)
 
 
 def refusal(node: str, refusal: Refuse, now: int) -> bytes:
     """A refusal's line of the journal."""
     message = refusal.message
     line = {"at": format_utc(now), "event": "refuse", "id": message.id, "task": message.task}
-    return _dump({**line, "node": node, "reason": refusal.reason})
+    return records.encode({**line, "node": node, "reason": refusal.reason})
 
 
 def other(node: str, note: dict[str, Any], now: int) -> bytes:
     """The line of what belongs to no task."""
-    return _dump({"at": format_utc(now), **note, "node": node})
+    return records.encode({"at": format_utc(now), **note, "node": node})
 
 
 def reason(refusal: Refuse) -> bytes:

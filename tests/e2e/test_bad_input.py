@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spool.names import new_id
+from spool.safe import safe
 from tests.e2e.catalogue import ALL, DEVICES, SECRET, Case
 from tests.e2e.live import Live, handler, until
 
@@ -89,6 +90,11 @@ def test_a_corpus_of_bad_input_beside_honest_work(live: Make) -> None:
     assert len(kept) == len(fates["refused"])
     assert [name for name in kept if not SAFE.fullmatch(name)] == []
     assert "\x1b" not in spool.says()
+    events = (spool.root / "outbox/default").iterdir()
+    told = [*spool.reasons(), *events, *(spool.root / "journal").glob("*/*.jsonl")]
+    texts = {path: path.read_text() for path in told}
+    assert [path for path, text in texts.items() if safe(text, keep="\n") != text] == []
+    assert sum("\\u202e" in text for text in texts.values()) >= 3
 
 
 @pytest.mark.root
