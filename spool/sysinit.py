@@ -116,12 +116,17 @@ def add_writer(path: str, name: str) -> str:
     return box
 
 
-def add_outbox(path: str, text: str) -> str:
-    """An outbox PARENT=GROUP, which this group may read and empty; returns its path."""
+def outbox(text: str) -> tuple[str, int]:
+    """Parent and group of PARENT=GROUP; Invalid where there is no such group."""
     parent, equals, group = text.partition("=")
     if not equals or not is_task(parent):
         raise Invalid("--outbox", text, "must be PARENT=GROUP")
-    gid = group_id(group)
+    return parent, group_id(group)
+
+
+def add_outbox(path: str, text: str) -> str:
+    """An outbox PARENT=GROUP, which this group may read and empty; returns its path."""
+    parent, gid = outbox(text)
     box = os.path.join(path, layout.OUTBOX, parent)
     try:
         os.mkdir(box, 0o700)  # and nothing more by its name: the directory above is spoold's

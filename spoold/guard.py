@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -29,18 +30,35 @@ def settings_mark(disk: RealDisk) -> tuple[int, int] | None:
 
 def read_settings(disk: RealDisk, root: str) -> Settings:
     """spool.toml with the built-in handler added; ConfigError, NotAllowed."""
-    path = os.path.join(root, layout.SETTINGS)
     info = disk.info(layout.SETTINGS)
     if info is not None and (info.mode & 0o022 or info.uid not in (0, os.getuid())):
         who = "others may write it" if info.mode & 0o022 else f"it belongs to uid {info.uid}"
-        raise NotAllowed(f"{path}: {who}, and it says what is run; chmod 600 or chown it")
+        raise _unfit(root, f"{who}, and it says what is run")
     try:
-        found = settingsfile.read(disk, path=path)
+        found = settingsfile.read(disk, path=os.path.join(root, layout.SETTINGS))
     except PermissionError:
-        raise NotAllowed(f"{path} cannot be read by uid {os.getuid()}; chmod or chown it") from None
+        raise _unfit(root, f"uid {os.getuid()} cannot read it") from None
     if not found.runs or not (found.guarded or _is_private(disk)):
         return found
     return replace(found, handlers={**found.handlers, RUN: settings.BUILT_IN})
+
+
+def _unfit(root: str, why: str) -> NotAllowed:
+    """What to say of a spool.toml that will not do, to who serves the spool: no other can mend it."""
+    is_shared = os.stat(root).st_uid == 0 != modes.serving(root, is_shared=True)
+    serving = modes.serving(root, is_shared=is_shared)
+    if os.geteuid() != serving:
+        return _not_by(root, serving)
+    wanted = modes.shared(serving) if is_shared else modes.private(serving)
+    want, path = wanted[layout.SETTINGS], os.path.join(root, layout.SETTINGS)
+    place = shlex.quote(path)
+    way = f"chown {want.uid} {place}; chmod {want.mode:04o} {place}, or {modes.FIX}"
+    return NotAllowed(f"{path}: {why}; {way}")
+
+
+def _not_by(root: str, serving: int) -> NotAllowed:
+    me = os.geteuid()
+    return NotAllowed(f"{root} is served by uid {serving}, not by uid {me}; run spoold as that user")
 
 
 def guard(root: str, found: Settings) -> None:
@@ -61,9 +79,7 @@ def guard(root: str, found: Settings) -> None:
     if is_shared and os.geteuid() == 0:
         raise NotAllowed(f"{root} is shared: spoold does not serve it as root; run it as uid {serving}")
     if os.geteuid() != serving:
-        raise NotAllowed(
-            f"{root} is served by uid {serving}, not by uid {os.geteuid()}; run spoold as that user"
-        )
+        raise _not_by(root, serving)
     for name in () if is_shared else layout.TREE:
         make_dir(
             os.path.join(root, name)

@@ -73,6 +73,10 @@ def _system(args: argparse.Namespace, path: str) -> bool:
     for name in ("submit", "read"):
         if getattr(args, name):
             users = replace(users, **{name: sysinit.group_id(getattr(args, name))})
+    for name in args.writer or ():  # whom nobody knows is told before anything is made
+        sysinit.user(name)
+    for text in args.outbox or ():
+        sysinit.outbox(text)
     made = sysinit.init_system(path, users)
     for name in args.writer or ():
         sysinit.add_writer(path, name)

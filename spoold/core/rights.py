@@ -76,6 +76,9 @@ def why_not_submit(settings: Settings, who: Who, tasks: Sequence[Task], now: int
         return ""
     rules = rules_of(settings, who)
     most = max((rule.waiting for rule in rules), default=0)
+    if rules and len(tasks) > max(1, most):
+        text = f"an action of {len(tasks)} tasks is too large for {who.said}, who may have {most}"
+        return f"{text}; make several of it, or raise `waiting` in [policy]"
     if rules and tasks and live + len(tasks) > most:  # what is known already takes no more room
         text = f"the queue is full for {who.said}: {live} of {most} tasks have not ended"
         return f"{text}; try again later, or raise `waiting` in [policy]"

@@ -333,6 +333,9 @@ def test_a_writer_whose_queue_is_full_is_told_so_and_the_others_are_not_kept(liv
         return spool.where(task_id) is None
 
     until(full, "the queue is full again")
+    spool.handed_in(BOB, "all.json", {"tasks": [{"task": "note"}] * 4})
+    words = "an action of 4 tasks is too large for uid 60102 (60102), who may have 3"
+    assert words in spool.refusal("all.json")["text"]
 
 
 def test_a_box_of_ones_own_is_closed_to_the_others_and_what_strays_in_is_refused(made: Make) -> None:
@@ -556,6 +559,30 @@ def test_who_serves_it_is_named_where_nobody_does(made: Make) -> None:
     for verb in (("status",), ("why", task_id), ("pause",)):
         done = spool.spool(0, *verb)
         assert command in done.stdout + done.stderr, verb
+
+
+def test_what_init_is_given_is_known_before_anything_is_made(made: Make) -> None:
+    spool = made(NOTE)
+    place = spool.root.parent / "another"
+    names = ("--owner", str(SPOOLD), "--submit", str(SUBMIT), "--read", str(READ))
+    for more in (("--writer", "nobody-here"), ("--outbox", "shop=nobody-here"), ("--outbox", "shop")):
+        done = spool.run(0, python(), "-m", "spool", "init", "--system", str(place), *names, *more)
+        assert (done.returncode, place.exists()) == (65, False), done
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o600])
+def test_settings_that_will_not_do_are_mended_as_spoold_says(made: Make, mode: int) -> None:
+    spool = made(NOTE)
+    file = spool.root / "spool.toml"
+    file.chmod(mode)
+    serve = [python(), "-m", "spoold", "--spool", str(spool.root), "--until-idle"]
+    assert f"is served by uid {SPOOLD}, not by uid {ANN}" in spool.run(ANN, *serve).stderr
+    told = spool.run(SPOOLD, *serve)
+    assert told.returncode == 77
+    way = f"chown 0 {file}; chmod 0640 {file}"
+    assert told.stderr.endswith(f"; {way}, or spool doctor --fix, as root\n")
+    assert spool.run(0, "sh", "-c", way).returncode == 0
+    assert spool.once("--until-idle") == 0
 
 
 def test_a_shared_spool_is_not_served_by_root_nor_by_anybody_else(made: Make) -> None:
