@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,6 +71,17 @@ def refusal(disk: Disk, task_id: str, now: int) -> str | None:
                 continue
             if _task_in(disk, path, task_id) is not None or _is_closed(disk, path, task_id):
                 return reason(disk, path)
+    return None
+
+
+def nameless_refusal(disk: Disk, task_id: str) -> str | None:
+    """Why what came without an id was refused, and where that lies; it was told by one of its drop."""
+    folder = f"{layout.REJECTED}/{date_of(id_time(task_id))}"
+    for name in look.names(disk, folder):
+        path = f"{folder}/{name}"
+        doc = _reason(disk, path.removesuffix(layout.REASON)) if name.endswith(layout.REASON) else None
+        if doc is not None and doc.get("id") == task_id and not _each(doc):
+            return f"{_text(doc)} ({path})"
     return None
 
 

@@ -74,8 +74,10 @@ def known(spool: Spool, task_id: str) -> TaskView:
     try:
         return spool.get(task_id)
     except NoSuchTask:
-        now = time.time_ns() // 1000
-        why = dropped.refusal(spool.disk, task_id, now) if is_id(task_id) else None
+        if not is_id(task_id):
+            raise
+        now, disk = time.time_ns() // 1000, spool.disk
+        why = dropped.refusal(disk, task_id, now) or dropped.nameless_refusal(disk, task_id)
         if why is None:
             raise
         raise Refused(task_id, why) from None

@@ -316,6 +316,12 @@ def test_a_submission_that_was_refused_is_known_to_who_waits(shell: Shell) -> No
     shell("log", task_id, status=65)
     with pytest.raises(NoSuchTask):
         spool.wait(new_id(), PATIENCE)
+    shell.live.drop({"task": "echo", "retries": -1}, "nameless.json")
+    shell.live.taken("nameless.json")
+    told = shell.live.refusal("nameless.json")
+    shell("show", told["id"], status=65)
+    assert told["text"] in shell.err
+    assert "nameless.json.reason.json" in shell.err
 
 
 def test_a_batch_is_waited_for_one_by_one(shell: Shell) -> None:

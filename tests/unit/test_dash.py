@@ -237,6 +237,20 @@ def hostile(root: Path) -> tuple[str, str]:
     return entry.id, "f" * 16
 
 
+def test_a_refusal_is_shown_with_its_reason_and_leads_to_a_page_that_is_there(
+    root: Path, site: Site
+) -> None:
+    (root / "journal/n").mkdir()
+    told = {"field": "foo", "rule": "is no field", "text": "foo: is no field", "uid": 7}
+    line = {"at": format_utc(NOW), "event": "refuse", "id": (task_id := new_id()), "task": "a",
+            "node": "n", "reason": told}  # fmt: skip
+    (root / layout.journal("n", NOW)).write_text(json.dumps(line) + "\n")
+    page = site.ask("/history?since=400w").body
+    assert "foo: is no field" in page
+    assert f"/task/{task_id}" not in page
+    assert "foo: is no field" in site.ask(f"/history?id={task_id}").body
+
+
 def test_nothing_a_writer_names_becomes_a_tag_or_reaches_a_terminal(root: Path) -> None:
     task_id, fingerprint = hostile(root)
     site = Site(root, allow=True)
