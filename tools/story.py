@@ -46,6 +46,11 @@ WIDTH = 92
 
 # What is said, then commands; one that begins with @ is done and not shown.
 STORY = [
+    ("Mails are sent by a program, and alerts go to a file:", [
+        "cat jobs/spool.toml",
+        "cat relay",
+        "touch down",
+    ]),
     ("The relay is down, and four mails fail:", [
         "for to in zoe ann eve bob; do spool submit mail.send to=$to; done",
         "@until failed 4",
@@ -111,7 +116,6 @@ class Play:
             text = RELAY.replace("$HOME", str(home)) if name == "relay" else "#!/bin/sh\necho new\n"
             (home / name).write_text(text)
             (home / name).chmod(0o755)
-        (home / "down").touch()
         self.shell("spool init jobs")
         (home / "jobs" / "spool.toml").write_text(TOML.replace("$HOME", str(home)))
         self.daemon = subprocess.Popen(
