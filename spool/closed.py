@@ -62,6 +62,8 @@ def unread(root: str, top: str, path: str) -> NotAllowed:
     found = os.lstat(place)
     may = found.st_mode & stat.S_IRGRP and top not in OURS
     who = f", group {group_name(found.st_gid)} may" if may else ""
+    if top == layout.SETTINGS:
+        who = ", root and spoold's user may"
     return NotAllowed(f"{path}: uid {os.geteuid()} may not read it{who}")
 
 

@@ -86,13 +86,13 @@ def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
 
 
 def _is_shared(disk: RealDisk) -> bool:
-    """What spool.toml says; where that is not known, whether root owns it and another serves it."""
+    """What spool.toml says; where that is not known, what its owners tell."""
     try:
         if disk.info(layout.SETTINGS) is not None:
             return settingsfile.read(disk).shared
     except (SpoolError, OSError):
         pass
-    return os.fstat(disk.fd).st_uid == 0 != modes.serving(disk.root, is_shared=True)
+    return modes.seems_shared(disk.root)
 
 
 def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from bisect import bisect
-from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -88,6 +88,11 @@ def serving(root: str, *, is_shared: bool) -> int:
     return max(known, key=known.__getitem__, default=0)
 
 
+def seems_shared(root: str) -> bool:
+    """Whether root owns a spool and another user serves it, where its settings do not tell."""
+    return os.stat(root).st_uid == 0 != serving(root, is_shared=True)
+
+
 def readers(root: str) -> int | None:
     """The group that may look at a shared spool, as most of its directories say."""
     known: Counter[int] = Counter()

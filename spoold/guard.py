@@ -45,7 +45,7 @@ def read_settings(disk: RealDisk, root: str) -> Settings:
 
 def _unfit(root: str, why: str) -> NotAllowed:
     """What to say of a spool.toml that will not do, to who serves the spool: no other can mend it."""
-    is_shared = os.stat(root).st_uid == 0 != modes.serving(root, is_shared=True)
+    is_shared = modes.seems_shared(root)
     serving = modes.serving(root, is_shared=is_shared)
     if os.geteuid() != serving:
         return _not_by(root, serving)
