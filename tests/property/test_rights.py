@@ -131,8 +131,10 @@ def test_nobody_has_more_tasks_than_the_largest_of_his_quotas(
     )
     mine = rights.rules_of(settings(everything), who)
     if mine:
-        assert ("queue is full" in why) == (live + number > max(rule.waiting for rule in mine))
-        assert why == "" or "queue is full" in why
+        most = max(rule.waiting for rule in mine)
+        assert ("is too large" in why) == (number > max(1, most))  # it fits at no time
+        assert ("queue is full" in why) == (live + number > most and number <= max(1, most))
+        assert bool(why) == (live + number > most)
 
 
 @given(policies, people, st.sampled_from([None, "zoe@x", "stranger"]), st.sampled_from([7, 8]))
