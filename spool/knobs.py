@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -302,9 +303,12 @@ def _every(_row: Field, value: object) -> Every:
 def _json(row: Field, value: object) -> Any:
     """What JSON can say: TOML also knows dates and numbers that are none."""
     try:
-        return orjson.loads(orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME))
-    except (TypeError, orjson.JSONDecodeError):
-        raise Invalid(row.name, None, "must be what JSON can say: write dates as text") from None
+        data = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        json.dumps(value, allow_nan=False)  # the other one writes null
+        return orjson.loads(data)
+    except (TypeError, ValueError):
+        rule = "must be what JSON can say: no nan or inf, and dates as text"
+        raise Invalid(row.name, None, rule) from None
 
 
 def _meta(row: Field, value: object) -> Any:

@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import shlex
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -232,6 +233,17 @@ def rules(settings: Settings) -> Iterator[Check]:
         except KeyError:
             what = f'[policy."{rule.who}"] is for nobody: this machine knows no {kind} {name}'
             yield Check(WARN, what, f"correct it in {layout.SETTINGS}, or make the {kind}")
+
+
+def programs(settings: Settings, path: str) -> Iterator[Check]:
+    """Programs that are not there, as spoold would look for them from here: with this PATH."""
+    for handler in settings.handlers.values():
+        for name in (handler.exec or ())[: handler.pattern != RUN]:
+            where = os.path.join(handler.cwd or os.path.expanduser("~"), name) if "/" in name else name
+            within = handler.env.get("PATH", path)
+            if shutil.which(where, path=within) is None:
+                what = f'[handlers."{handler.pattern}"] runs {name}, which is no program'
+                yield Check(WARN, what + f" on PATH {within}" * ("/" not in name), "name it by its path")
 
 
 def kernel(place: str = "/proc/sys/fs") -> Iterator[Check]:

@@ -221,8 +221,9 @@ def _serve(args: argparse.Namespace) -> int:
 def _tell(found: Settings) -> int:
     """Of settings that can be read: what there is to say."""
     from spool import probes
+    from spoold.effects.handlers import PATH
 
-    strange = list(probes.rules(found))
+    strange = [*probes.rules(found), *probes.programs(found, PATH)]
     for check in strange:
         log.warning("%s; %s", check.what, check.remedy)
     count = len(found.handlers.keys() - {RUN})

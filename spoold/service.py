@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold")
 SETTLING = 60.0  # seconds for a node that was alone to see another one, and to end its log
+AT_START = ("lease", "no_new_privs")  # settings that count when a daemon is started
 
 
 def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
@@ -141,7 +142,7 @@ def run(  # noqa: PLR0913, PLR0915 - what it was started with; all its parts
         Timer(),
         signals,
         status,
-        _reloader(disk, root, apply, status, mark, shared=found.shared),
+        _reloader(disk, root, apply, status, mark, found),
         usage,
         Recurring(disk, state),
         manager,
@@ -226,10 +227,12 @@ def _reloader(  # noqa: PLR0913 - what it works with
     apply: Callable[[Settings], None],
     status: Status,
     seen: tuple[int, int] | None,
-    *,
-    shared: bool,
+    first: Settings,
 ) -> Callable[[], Settings | None]:
-    """A function that reads spool.toml again when it has changed; None where it has not."""
+    """A function that reads spool.toml again when it has changed; None where it has not.
+
+    `first`: the settings this daemon was started with.
+    """
 
     def reload() -> Settings | None:
         nonlocal seen
@@ -239,7 +242,7 @@ def _reloader(  # noqa: PLR0913 - what it works with
         seen = mark
         try:
             new = read_settings(disk, root)
-            if new.shared != shared:
+            if new.shared != first.shared:
                 raise ConfigError(root, "shared", new.shared, "changes when spoold is started again")
         except SpoolError as problem:
             log.error("kept the old settings: %s", problem)  # noqa: TRY400 - no bug of ours
@@ -248,7 +251,9 @@ def _reloader(  # noqa: PLR0913 - what it works with
             return None
         status.extra.pop("settings_error", None)
         apply(new)
-        log.info("read %s again", layout.SETTINGS)
+        late = [name for name in AT_START if getattr(new, name) != getattr(first, name)]
+        more = f"; spoold has to be started again for {' and '.join(late)}" if late else ""
+        log.info("read %s again%s", layout.SETTINGS, more)
         return new
 
     return reload

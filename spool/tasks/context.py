@@ -81,7 +81,7 @@ class Context:
         self._tell({"ev": "progress", "percent": float(part) * 100, "note": shown})
 
     def should_stop(self) -> bool:
-        """Whether to come to an end: a drain, somebody's cancel, or the deadline has passed."""
+        """Whether to come to an end: a stop of spoold, somebody's cancel, or the deadline has passed."""
         self._poll()
         return bool(self.stopping) or (
             self._deadline is not None and self._clock() * 1e6 >= self._deadline

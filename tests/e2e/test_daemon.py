@@ -194,6 +194,27 @@ def test_settings_that_break_a_rule_are_refused_with_the_key_named(
         assert word in spool.says()
 
 
+def test_a_program_that_is_not_there_draws_a_warning(spool_at: Make) -> None:
+    spool = spool_at(
+        handler("here", "true")
+        + handler("bare", exec=["no-such-program"])
+        + handler("path", exec=["./no-such"], cwd="/tmp")
+        + handler("own", exec=["tool"], env={"PATH": "/opt/x"})
+    )
+    assert spool.once("--check") == 0
+    lines = [line for line in spool.says().splitlines() if "no program" in line]
+    assert [line.partition(" runs ")[0].rpartition("handlers.")[2] for line in lines] == [
+        '"bare"]', '"path"]', '"own"]'
+    ]  # fmt: skip
+    assert "on PATH /opt/x" in lines[2]
+
+
+def test_a_setting_that_counts_from_the_next_start_on_is_named_when_it_changes(live: Make) -> None:
+    spool = live(NOTE)
+    spool.settings('no_new_privs = false\nlease = "1h"\n' + NOTE)
+    until(lambda: "started again for lease and no_new_privs" in spool.says(), "it says so")
+
+
 def test_broken_settings_do_not_replace_those_in_use(live: Make) -> None:
     spool = live(NOTE)
     spool.settings("nonsense = 1\n")

@@ -189,6 +189,8 @@ def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
         ("timeout = nan", "timeout", None),
         ("timeout = inf", "timeout", None),
         ("timeout = 2026-11-21", "timeout", None),
+        ('[recurring.a]\nevery = 60\ntask = "t"\nargs = {x = [nan]}', "recurring.a.args", None),
+        ('[recurring.a]\nevery = 60\ntask = "t"\nmeta = {x = inf}', "recurring.a.meta", None),
         ('housekeeping = "61s"', "housekeeping", None),
         ('log_limit = "10MB"', "log_limit", None),
         ("log_limit = -1", "log_limit", None),
