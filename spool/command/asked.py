@@ -66,29 +66,32 @@ def see(  # noqa: PLR0913 - what there is to say
     asked = args.wait is not None
     limit = args.wait if asked else GLANCE if alive else 0.0
     refused, late, hidden = _outcome(spool, stems, limit)
-    told = [] if late or not by_match else [row for stem in stems for row in _told(spool, stem)]
-    left = [refusal(why, tasks=n) for row in told for why, n in row.get("denied", {}).items()]
-    refused = [*(refusal(why, task_id) for task_id, why in denied.items()), *(left or refused)]
-    duplicates = sum(row.get("duplicates", 0) for row in told)
+    rows = [refusal(why, task_id) for task_id, why in denied.items()]
+    duplicates = 0
+    for stem in stems:
+        told = [] if late or not by_match else _told(spool, stem)
+        left = [refusal(why, tasks=n) for row in told for why, n in row.get("denied", {}).items()]
+        rows += left or refused.get(stem, [])
+        duplicates += sum(row.get("duplicates", 0) for row in told)
     if args.json:
         from spool.command.render import json_line
 
         done = None if hidden else not late
         facts |= {"duplicates": duplicates} if duplicates else {}
         with telling(said):
-            print(json_line({"action": args.verb, **facts, "refused": refused, "carried_out": done}))
+            print(json_line({"action": args.verb, **facts, "refused": rows, "carried_out": done}))
     else:
         with telling(said):
             print(said)
-        complain(refused)
-        if late and not refused:
+        complain(rows)
+        if late and not rows:
             _tell_late(spool, alive=alive)
     if hidden:
         print(f"spool: {safe(hidden)}", file=sys.stderr)
     if duplicates:
         said = _times("its key is taken: a duplicate, which does not run", duplicates)
         print(f"spool: {said}", file=sys.stderr)
-    if refused:
+    if rows:
         return EX_DATAERR
     if hidden and asked and limit:
         return EX_NOPERM
@@ -107,17 +110,19 @@ def complain(refused: Iterable[dict[str, Any]]) -> None:
         print(f"spool: refused: {safe(which + _times(row['why'], row['tasks']))}", file=sys.stderr)
 
 
-def _outcome(spool: Spool, stems: list[str], limit: float) -> tuple[list[dict[str, Any]], bool, str]:
-    """(refusals, whether any was not carried out in time, why a refusal would not be seen)."""
-    refused: list[dict[str, Any]] = []
+def _outcome(
+    spool: Spool, stems: list[str], limit: float
+) -> tuple[dict[str, list[dict[str, Any]]], bool, str]:
+    """(refusals by action, whether any was not carried out in time, why a refusal would not be seen)."""
+    refused: dict[str, list[dict[str, Any]]] = {}
     late, hidden = False, ""
     end = time.monotonic() + limit
     for stem in stems:
         try:
             spool.carried_out(stem, max(0.0, end - time.monotonic()))
         except Refused as problem:
-            rows = [refusal(why, task_id) for task_id, why in problem.each.items()]
-            refused += rows or [refusal(problem.reason)]
+            each = [refusal(why, task_id) for task_id, why in problem.each.items()]
+            refused[stem] = each or [refusal(problem.reason)]
         except TimedOut:
             late = True
         except NotAllowed as problem:

@@ -141,7 +141,8 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
     try:
         spool.carried_out(spool.hold(args.id, why="it is being edited"), PATIENCE)
     except Refused as problem:
-        raise Refused(args.id, f"{problem.reason}; nothing was changed") from None
+        rule = problem.each.get(args.id, problem.reason)
+        raise Refused(args.id, f"{rule}; nothing was changed") from None
 
     def released(why: str) -> Refused:
         try:

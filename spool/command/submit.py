@@ -211,7 +211,7 @@ def _ask(args: argparse.Namespace, spool: Spool, doc: dict[str, Any]) -> int:
 
     stem = spool.act(doc)
     args.verb, args.wait = doc["action"], None
-    said = f"{safe(args.verb)}: asked for what the file says"
+    said = f"{args.verb}: asked for what the file says"
     return see(spool, [stem], args, said, {}, by_match="match" in doc)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from spool.init import init
 from spool.names import new_id
 from tests.e2e.live import ROOT, Live, handler, until
 
@@ -336,6 +337,12 @@ def test_what_is_not_replayable_is_refused_by_its_handlers_name_unless_forced(li
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (asked.returncode, asked.stdout) == (65, f"{ids[1]}\n")
     assert asked.stderr.count("handler pay is not replayable") == 1
+    init(other := f"{spool.root}.other")
+    command[-1:] = ["--into", other, "--yes", "--json"]
+    (refused,) = json.loads(subprocess.run(command, capture_output=True, check=False).stdout)["refused"]
+    assert (refused["id"], refused["tasks"]) == (None, 2)
+    assert "handler pay is not replayable" in refused["why"]
+    command[-4:] = ["--dry-run"]
     assert subprocess.run([*command, "--force"], capture_output=True, check=False).stdout.split() == [
         one.encode() for one in ids
     ]
