@@ -63,19 +63,24 @@ def record(disk: Disk, task_id: str, attempt: int) -> dict[str, Any]:
     return decode(disk.read(layout.record(task_id, attempt), RECORD_LIMIT))
 
 
-def records(disk: Disk, task_id: str) -> list[dict[str, Any]]:
-    """The attempt records of a task, oldest first; damaged ones are left out."""
-    found: list[dict[str, Any]] = []
+def numbered(disk: Disk, task_id: str) -> dict[int, dict[str, Any]]:
+    """The attempt records of a task by their numbers, oldest first; damaged ones are left out."""
+    found: dict[int, dict[str, Any]] = {}
     misses = 0
     number = 0
     while misses < 4:
         number += 1
         try:
-            found.append(record(disk, task_id, number))
+            found[number] = record(disk, task_id, number)
             misses = 0
         except (Missing, *DAMAGED):
             misses += 1
     return found
+
+
+def records(disk: Disk, task_id: str) -> list[dict[str, Any]]:
+    """The same without the numbers."""
+    return list(numbered(disk, task_id).values())
 
 
 def last_record(disk: Disk, task_id: str) -> dict[str, Any] | None:

@@ -125,7 +125,8 @@ def _entry(disk: Disk, store: Store, name: str, begun: Container[str] | None) ->
     path = f"{store.stage_dir}/{name}"
     try:
         entry = look.entry_at(path)
-        done = store.recorded(layout.record(entry.id, entry.attempt))
+        record = layout.record(entry.id, entry.attempt)
+        done = store.recorded(record) and store.recorded(record, _submitted(disk, path))
         if done is not None:
             store.leave(None, path, done["entry"], entry.id)
             return None
@@ -149,6 +150,14 @@ def _entry(disk: Disk, store: Store, name: str, begun: Container[str] | None) ->
     except Missing:
         pass  # gone meanwhile
     return None
+
+
+def _submitted(disk: Disk, path: str) -> str | None:
+    """When a task was; None where its own copy does not tell."""
+    try:
+        return format_utc(look.read_task(disk, path).submitted_at)
+    except DAMAGED:
+        return None
 
 
 def _staged(disk: Disk, store: Store, settings: Settings, name: str, live: dict[str, int]) -> None:

@@ -324,8 +324,11 @@ class Store:
             group.dirs[layout.parent_of(target)] = None
             group.dirs[layout.parent_of(source)] = None
 
-    def recorded(self, path: str) -> dict[str, Any] | None:
-        """The record of an attempt; a damaged one (a power cut without durability) is none."""
+    def recorded(self, path: str, submitted: str | None = None) -> dict[str, Any] | None:
+        """The record of an attempt; a damaged one (a power cut without durability) is none.
+
+        Nor is that of an earlier task, `submitted` at another time, whose id came free.
+        """
         try:
             found = records.decode(self.disk.read(path, records.RECORD_LIMIT))
             look.entry_at(found["entry"])
@@ -333,6 +336,9 @@ class Store:
             return None
         except (Invalid, BadName, NotRegular, TooLarge, KeyError, AttributeError) as problem:
             self.quarantine(path, f"it is no record, or does not tell where its task went: {problem}")
+            return None
+        if submitted is not None and found.get("submitted_at", submitted) != submitted:
+            self.quarantine(path, "it is of an earlier task of this id")
             return None
         return found
 
@@ -364,9 +370,14 @@ class Store:
         return True
 
     def is_aside(self, path: str, task_id: str) -> bool:
-        """Whether a damaged task is in corrupt/; then its id is known no more, and its key is free."""
+        """Whether a damaged task is in corrupt/; then its id is known no more, and its key is free.
+
+        Its records follow it: they are not those of a task that comes under its id.
+        """
         found, own = self.disk.info(path), self.disk.info(known := layout.own_copy(task_id))
         if found is not None and own is not None and own.ino == found.ino:
+            for number in look.numbered(self.disk, task_id):
+                self.quarantine(layout.record(task_id, number), f"it is of {path}")
             self.disk.remove(known)
         return found is not None
 
@@ -492,7 +503,7 @@ class Store:
             self._name(self.disk.link, group, staged, path)
         except Exists:
             found, ours = self.disk.info(path), self.disk.info(staged)
-            standing = self.recorded(path)
+            standing = self.recorded(path, move.record.get("submitted_at"))
             if standing is None:
                 self.disk.link(staged, path)
             elif found is None or ours is None or found.ino != ours.ino:

@@ -15,7 +15,7 @@ from spool.actions import Move, Verb, decode_task
 from spool.dependencies import resolved
 from spool.disk import Missing, NotRegular, TooLarge, Unreadable
 from spool.drop import SHARED
-from spool.errors import Invalid, PutAside
+from spool.errors import Damaged, Invalid, PutAside
 from spool.names import id_date, id_from
 from spool.quarantine import put_aside, quarantine
 from spool.times import FOREVER
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 KNOWN = 50_000  # tasks that others are to wait for, known to be there
 PATIENCE = 60_000_000  # for what the disk cannot read, a second link or a forbidden file, us
 OVERTAKEN = 1_000_000  # for an action that was listed before what it is about, us
+UNSURE = "is known, and whether it is the same task is not"
 _LOW_BITS = (1 << 61) - 1  # one bit less than an id has room for: an index can be added
 
 
@@ -158,6 +159,7 @@ class Named:
         if task_id in self.passing:
             raise Passing("id", task_id)  # known when it has its place: the disk may be full
         path = layout.own_copy(task_id)
+        field = f"tasks[{index}].id" if request.batch else "id"
         info = self.disk.info(path)
         if info is None or info.nlink < 2:
             digest = self._packed(task_id)
@@ -167,17 +169,29 @@ class Named:
             try:
                 digest = decode_task(self.disk.read(path, 64 << 20)).digest
             except (Invalid, NotRegular, TooLarge, Missing) as problem:
-                # A power cut without durability tore our copy, and this is the one it was made of.
-                quarantine(self.disk, path, str(problem))
-                return False
+                if self._is_torn(task):
+                    quarantine(self.disk, path, str(problem))
+                    return False
+                rule = f"{UNSURE}: {path} {problem}; to run it once more give it another id"
+                raise Invalid(field, task_id, rule) from None
             except Unreadable as problem:
-                field = f"tasks[{index}].id" if request.batch else "id"
-                rule = f"is known, and whether it is the same task is not: {path} {problem}"
-                raise NotYet(Invalid(field, task_id, rule), PATIENCE) from None
+                raise NotYet(Invalid(field, task_id, f"{UNSURE}: {path} {problem}"), PATIENCE) from None
         if digest == task.digest:
             return True
-        field = f"tasks[{index}].id" if request.batch else "id"
         raise Invalid(field, task_id, "is taken by another task with other content")
+
+    def _is_torn(self, task: Task) -> bool:
+        """Whether a damaged own copy was made of this very action, and nothing has come of it.
+
+        A power cut without durability tore it, and has brought the action back.
+        """
+        task_id = task.id or ""
+        try:
+            waits = look.find(self.disk, task_id) is None
+        except Damaged as found:
+            state, entry = found.path.partition("/")[0], look.entry_at(found.path)
+            waits = state in (layout.PENDING, layout.HELD) and entry.time == task.at
+        return waits and look.last_record(self.disk, task_id) is None
 
     def _packed(self, task_id: str) -> str | None:
         """The digest of a task that was packed."""

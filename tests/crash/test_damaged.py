@@ -9,7 +9,7 @@ import pytest
 
 from spool import layout, packs
 from spool.disk import Unreadable
-from spool.look import entry_at
+from spool.look import entry_at, records
 from spool.names import Entry, event_name, id_date
 from tests.crash.scenarios import again, ident, rng_of, submit, wait
 from tests.simulation.faults import Crash, Dying
@@ -164,6 +164,85 @@ def test_a_task_sent_again_whose_own_copy_cannot_be_read_is_refused_after_a_whil
     assert not world.disk.names(layout.INCOMING)
     assert any(ident(1) in path for path in world.disk.walk(layout.DONE))
     assert world.disk.info(layout.record(ident(1), 2)) is None
+
+
+def tear(world: World, number: int) -> str:
+    """The entry of a task, whose own copy is damaged now: both are one file."""
+    own = layout.own_copy(ident(number))
+    (path,) = [p for state in layout.STATES for p in world.disk.walk(state) if ident(number) in p]
+    for name in (own, path):
+        world.disk.remove(name)
+    world.disk.write(path, b"{")
+    world.disk.link(path, own)
+    return path
+
+
+def marks(world: World, number: int) -> list[str]:
+    """What ran under an id, as its records tell."""
+    return [record["args"]["mark"] for record in records(world.disk, ident(number))]
+
+
+@pytest.mark.parametrize("changes", [{}, {"task": "run.b"}], ids=["the same", "another"])
+def test_a_task_that_has_ended_and_is_damaged_is_not_run_again_by_a_resend(
+    changes: dict[str, str],
+) -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1})(world)
+    wait(5)(world)
+    path = tear(world, 1)
+    again(1, **changes)(world)
+    wait(5)(world)
+    assert world.disk.info(path) is not None
+    assert marks(world, 1) == ["s0"]
+    (told,) = [p for p in world.disk.walk(layout.REJECTED) if p.endswith(layout.REASON)]
+    assert b"whether it is the same task is not" in world.disk.read(told, 9999)
+
+
+def test_a_task_that_waits_and_is_damaged_is_one_whoever_sends_it_again() -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "at": "+1h"})(world)
+    wait(1)(world)
+    path = tear(world, 1)
+    again(1)(world)
+    wait(5)(world)
+    assert any(p.endswith(layout.REASON) for p in world.disk.walk(layout.REJECTED))
+    assert [p for p in world.disk.walk(layout.PENDING) if ident(1) in p] == [path]
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_task_whose_id_came_free_ends_by_its_own_record(*, died: bool) -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1})(world)
+    wait(5)(world)
+    (ended,) = [path for path in world.disk.walk(layout.DONE) if ident(1) in path]
+    for path in (ended, layout.own_copy(ident(1))):  # by a hand
+        world.disk.remove(path)
+    world.watch.attempts.clear()  # it is another task
+    again(1, task="run.b")(world)
+    if died:
+        world.turn()
+        assert any(ident(1) in p for p in world.disk.walk(layout.RUNNING))
+        world.crash()
+        world.boot()
+    wait(5)(world)
+    assert records(world.disk, ident(1))[-1]["task"] == "run.b"
+    assert any(ident(1) in p and "run.b" in p for p in world.disk.walk(layout.DONE))
+
+
+def test_a_task_under_the_id_of_one_that_was_put_aside_has_none_of_its_records() -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "run": [["1", 2]], "backoff": 3600})(world)
+    wait(5)(world)
+    world.crash()
+    tear(world, 1)
+    world.boot()
+    world.writers.drop({"action": "cancel", "ids": [ident(1)]})
+    wait(5)(world)
+    assert marks(world, 1) == []
 
 
 @pytest.mark.parametrize("path", [layout.PAUSES, layout.SCHEDULES, layout.REDO])
