@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SOON = 5 * SECOND  # in which what was dropped is taken in
 FEW = 20  # tasks that are each looked for
 DAMAGED = "damaged"  # where no state is told any more
+FOUND = "it counts as that within ten minutes, or when spoold starts"
 OVER = (*layout.ENDED, DAMAGED)
 UNDONE = tuple(state for state in layout.STATES if state != layout.DONE)
 STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other is a reason
@@ -115,6 +116,9 @@ class Why:
         if states is None:
             return f"waits for some of {len(task.after)} tasks; `spool release {task.id}` lets it go on"
         over = OVER if task.on_failure == "run" else (layout.DONE,)
+        for one, state in states.items() if len(states) <= FEW else ():
+            if state in layout.ENDED and waiting.end_of(self.disk, one) is None:
+                return self._unserved() or f"{one} is {state}, and no whole record tells it; {FOUND}"
         left = [(one, state) for one, state in states.items() if state not in over]
         left.sort(key=lambda row: row[1] not in OVER)  # what has failed waits for somebody
         if not left:

@@ -48,7 +48,7 @@ TABLE: Final[dict[str, dict[str, str]]] = {
         "move": HELD,
         "cancel": CANCELLED,
         "strand": CANCELLED,  # a task it waits for has failed
-        "hold": HELD,  # already held
+        "hold": HELD,  # for want of code, or already by somebody
         "retry": PENDING,
         "quarantine": CORRUPT,
     },

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from spool import layout
+from spool import heldfor, layout
 from spool.actions import Ack, Extend, Fail, Progress, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.errors import Invalid
-from spool.heldfor import ASKED
 from spool.names import MAX_US, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error
@@ -350,7 +349,8 @@ def _on_place(  # noqa: PLR0911, PLR0913 - one more than usual, each
     if kind == "cancel":
         return _cancel(state, place, by, now)
     if kind == "hold":
-        return [] if place.state == table.HELD else [_hold(state, place, by)]
+        goes_on_by_itself = place.entry.why in heldfor.WANTING  # where there is code, or room, for it
+        return [_hold(state, place, by)] if place.state == table.PENDING or goes_on_by_itself else []
     if after == place.state:
         return []  # a duplicate row of the table
     if kind == "retry":
@@ -412,7 +412,7 @@ def _cancel(state: State, place: Place, by: dict[str, Any], now: Now) -> list[Ac
 
 def _hold(state: State, place: Place, by: dict[str, Any]) -> Move:
     state.discard(place.entry)
-    entry = replace(place.entry, why=ASKED)
+    entry = replace(place.entry, why=heldfor.ASKED)
     return moves.made("hold", entry, place.state, place.path, note={"by": by}, key=place.task.key)
 
 

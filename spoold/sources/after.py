@@ -1,7 +1,8 @@
 """Who waits for whom: held tasks with `after`, and whether those have ended, told by the disk alone.
 
 Of all that one waits for one is watched, the last that has not ended: when it ends, those before it are
-looked at. What is to hear of a failure at once (on_failure cancel, only) is told of each, as far as
+looked at. What has ended and has no whole record is found by its name, where all names are looked at as
+when it starts. What is to hear of a failure at once (on_failure cancel, only) is told of each, as far as
 memory is given to it. Where other nodes have ended something, all that is waited for is looked at, the
 more seldom the more it is. A turn looks at the disk a bounded number of times, however many the edges.
 """
@@ -16,7 +17,7 @@ from msgspec import Struct
 from spool import layout, look, packs, waiting
 from spool.disk import Missing, Unreadable
 from spool.heldfor import AFTER
-from spool.names import BadName, parse_entry
+from spool.names import BadName, id_and_task, parse_entry
 from spoold.core.table import DONE, HELD, TERMINAL
 from spoold.core.values import Settled
 from spoold.spared import listed, spare
@@ -71,7 +72,10 @@ class After:
         self._todo: deque[Waiter] = deque()  # to be looked at
         self._done: dict[str, None] = {}  # tasks that are done, as far as known
         self._looks = 0  # left in this turn
-        self._scan: Iterator[list[str]] | None = self._names()
+        self._bare: dict[
+            str, str
+        ] = {}  # of what is waited for: what has ended and has no record, and where
+        self._scan: Iterator[None] | None = self._names()
         self._next = 0
         self._left = False  # there were more than memory holds
         self._asked = False  # others have ended something
@@ -115,12 +119,8 @@ class After:
             self._again = now.mono + min(EVERY, max(OFTEN, EACH * len(self._doubted)))
         if self._scan is None and now.mono >= self._next and not self._todo:
             self._scan = self._names()
-        if self._scan is not None and len(self._todo) < SLICE:
-            names = next(self._scan, None)
-            if names is None or len(names) < SLICE:
-                self._scan, self._next = None, now.mono + (EVERY if self._others else RARELY)
-            for name in names or ():
-                self._found(name)
+        if self._scan is not None and len(self._todo) < SLICE and next(self._scan, self) is self:
+            self._scan, self._next = None, now.mono + (EVERY if self._others else RARELY)
         free: dict[str, str] = {}
         stranded: dict[str, tuple[str, str]] = {}
         self._looks = LOOKS
@@ -132,9 +132,26 @@ class After:
             self._check(self._todo.popleft(), free, stranded)
         return [Settled(free, stranded)] if free or stranded else []
 
-    def _names(self) -> Iterator[list[str]]:
+    def _names(self) -> Iterator[None]:
+        """Look at all that waits, and then for what has ended of that; a slice of names at a time."""
         self._left = False
-        yield from listed(self.disk, layout.HELD, SLICE)
+        for names in listed(self.disk, layout.HELD, SLICE):
+            for name in names:
+                self._found(name)
+            yield
+        while self._todo:
+            yield
+        for folder in look.folders(self.disk, layout.ENDED) if self._waits else ():
+            for names in listed(self.disk, folder, LOOKS):
+                for name in names:
+                    self._find(folder, name)
+                yield
+
+    def _find(self, folder: str, name: str) -> None:
+        task_id = id_and_task(name)[0]
+        if (task_id in self._watched or task_id in self._eager) and not self._end(task_id):
+            self._bare[task_id] = f"{folder}/{name}"
+            self._stir(task_id, failed=not folder.startswith(layout.DONE))
 
     def _found(self, name: str) -> None:
         if MARK not in name or name[:1] == ".":
@@ -222,6 +239,11 @@ class After:
             return DONE
         self._looks -= 1
         end = ended(self.disk, task_id)
+        if not end and (path := self._bare.get(task_id)) is not None:
+            if self.disk.info(path) is None:
+                del self._bare[task_id]  # it was retried
+            else:
+                end = path.partition("/")[0]
         if end == DONE:
             if len(self._done) >= KEPT:
                 self._done.pop(next(iter(self._done)))

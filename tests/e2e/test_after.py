@@ -118,6 +118,27 @@ def test_one_that_was_put_aside_has_failed_for_those_that_wait_for_it(live: Make
     spool.end(last["wait"]["id"])
 
 
+@pytest.mark.parametrize("record", [None, b"", b"{"], ids=["gone", "empty", "torn"])
+def test_one_that_has_ended_and_has_no_whole_record_holds_nobody_up(
+    live: Make, record: bytes | None
+) -> None:
+    spool = live(STEP + BAD)
+    good, bad = spool.submit("step"), spool.submit("bad")
+    for one in (good, bad):
+        spool.end(one)
+        path = spool.root / layout.record(one, 1)
+        path.unlink()
+        if record is not None:
+            path.write_bytes(record)
+    last = [step(after=[one], on_failure=choice) for one in (good, bad) for choice in ("cancel", "run")]
+    spool.submit_all(last)
+    spool.wait_count(4, "held")
+    assert explain(spool, last[0]["id"]).startswith(f"{good} is done, and no whole record tells it")
+    spool.stop()
+    spool.start()
+    assert [spool.end(one["id"])["event"] for one in last] == ["done", "done", "cancelled", "done"]
+
+
 def test_a_cancel_goes_down_a_chain(live: Make) -> None:
     spool = live(STEP + ORDER)
     ids = [new_id() for _ in range(4)]

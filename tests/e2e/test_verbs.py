@@ -92,6 +92,21 @@ def test_a_held_task_does_not_run_and_a_released_one_does(live: Make) -> None:
     spool.event("done", task_id)
 
 
+def test_what_is_held_for_want_of_code_can_be_held_when_that_comes(live: Make) -> None:
+    spool = live(NOTE)
+    task_id = spool.submit("later")
+    assert spool.entry(task_id, "held").why == "no-handler"
+    spool.do({"action": "hold", "ids": [task_id]})
+    assert spool.entry(task_id, "held").why == "asked"
+    first = spool.submit("later")
+    spool.entry(first, "held")
+    (spool.root / "spool.toml").write_text(NOTE + handler("later", "true"))
+    spool.end(first)
+    assert spool.entry(task_id, "held").why == "asked"
+    spool.do({"action": "release", "ids": [task_id]})
+    spool.end(task_id)
+
+
 def test_of_several_tasks_those_nobody_knows_are_refused_by_name_and_the_others_are_done(
     live: Make,
 ) -> None:
