@@ -263,14 +263,15 @@ def _on_attempt(
     if isinstance(request, Ack):
         state.history.learn(run.entry.task, took=now.mono - run.began)
         return [attempts.end(state, run, "succeed", "ok", now, result=request.result)]
-    problem = error(
-        str(request.error.get("type") or "error"),
-        str(request.error.get("message") or ""),
-        request.error.get("trace"),
-    )
     return attempts.failed(
-        state, run, "error", problem, now, final=not request.retry, delay=request.delay
+        state, run, "error", _problem(request), now, final=not request.retry, delay=request.delay
     )
+
+
+def _problem(request: Fail) -> dict[str, Any]:
+    """The error of a record, as a parent has told it."""
+    told = request.error
+    return error(str(told.get("type") or "error"), str(told.get("message") or ""), told.get("trace"))
 
 
 def progress(state: State, run: Run, percent: float | None, note: str | None, now: Now) -> Tell:
@@ -385,7 +386,9 @@ def _late_word(request: Ack | Fail | Extend | Progress, place: Place) -> list[Ac
     if same and isinstance(request, Ack) and ended == ("ok", request.result):
         return []
     if same and isinstance(request, Fail) and last.get("outcome") == "error":
-        return []
+        said = {**_problem(request), "fingerprint": last["error"].get("fingerprint")}
+        if said == last["error"] and (request.retry or not last.get("will_retry")):
+            return []
     text = f"is stale: the task is {place.state}"
     raise Denied(text, request.attempt)
 
@@ -428,6 +431,8 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
         if place.state in table.TERMINAL and place.last:
             spent = max(spent, int(place.last.get("attempt") or 0))
         entry = replace(entry, prio=entry.base, interrupted=spent, time=now.wall)
+        if entry.deadline is not None and entry.deadline <= now.wall:
+            entry = replace(entry, miss="run")  # it was asked for though that has passed
     state.insert(entry, now.wall)
     mark = mark_of(task.key, task.writer) if task.key and place.state in table.TERMINAL else None
     return moves.made(kind, entry, place.state, place.path, note={"by": by}, key=task.key, mark=mark)

@@ -570,7 +570,7 @@ class Intake:
         return data
 
     def _refusal(self, source: Source, problem: Invalid, doc: dict[str, Any] | None) -> Invalidated:
-        fields = doc or {}
+        fields = _first(doc or {})
         reason = {"field": problem.field, "value": _plain(problem.value), "rule": problem.rule}
         if problem.near:
             reason["near"] = problem.near
@@ -592,6 +592,13 @@ def _written(request: Submit, who: Who | None, *, counts: bool) -> Submit:
     writer = who.token if counts else None
     tasks = (replace(task, signer=who.key, writer=writer) for task in request.tasks)
     return replace(request, tasks=tuple(tasks))
+
+
+def _first(doc: dict[str, Any]) -> dict[str, Any]:
+    """What names the parent of an action: its own fields, or those of the first task of a batch."""
+    tasks = doc.get("tasks")
+    first = tasks[0] if isinstance(tasks, list) and tasks else None
+    return first if isinstance(first, dict) and "task" not in doc else doc
 
 
 def _plain(value: object) -> Any:

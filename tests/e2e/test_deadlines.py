@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from tests.e2e.live import Live, handler
+from spool.times import parse_utc
+from tests.e2e.live import Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +149,17 @@ def test_a_deadline_is_told_as_it_was_submitted_until_it_is_moved(live: Make) ->
     moved = "2098-01-01T00:00:00.000000Z"
     spool.do({"action": "move", "ids": [task_id], "at": "+0s", "deadline": moved})
     assert spool.event("retrying", task_id)["deadline"] == moved
+
+
+@pytest.mark.parametrize("miss", ["drop", "fail"])
+def test_who_retries_a_task_whose_deadline_has_passed_since_has_it_run(live: Make, miss: str) -> None:
+    spool = live(handler("bad", "exit 1", retries=0))
+    task_id = spool.submit("bad", deadline="+2s", on_miss=miss)
+    deadline = parse_utc(spool.end(task_id)["deadline"])
+    until(lambda: time.time_ns() // 1000 > deadline + 1_000_000, "it has passed, by the second")
+    spool.do({"action": "retry", "ids": [task_id]})
+    until(lambda: len(spool.records(task_id)) == 2, "it has run again")
+    assert spool.records(task_id)[1]["error"]["type"] == "exit 1"
 
 
 def test_a_deadline_already_passed_at_the_drop_is_told_and_obeyed(live: Make) -> None:

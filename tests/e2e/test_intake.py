@@ -172,6 +172,17 @@ def test_a_refusal_names_field_value_and_rule_and_tells_the_parent(live: Make) -
     assert kept[0].read_bytes().startswith(b'{"task"')
 
 
+def test_a_batch_that_is_refused_is_told_to_the_parent_of_its_first_task(live: Make) -> None:
+    spool = live(ECHO + handler("work", notify="shop"))
+    bad = {"task": "echo", "priorty": "high"}
+    spool.drop({"tasks": [{"task": "echo", "notify": "mum"}, bad]})
+    assert spool.event("rejected", parent="mum")["task"] == "echo"
+    spool.drop({"tasks": [{"task": "work"}, bad]})
+    assert spool.event("rejected", parent="shop")["task"] == "work"
+    spool.drop({"tasks": ["no", bad]})
+    assert spool.event("rejected", parent="default")["task"] == "unknown"
+
+
 def test_a_burst_of_twenty_thousand_files_loses_none(live: Make) -> None:
     spool = live('durability = "relaxed"\n' + handler("bulk", notify="nobody"))
     spool.do({"action": "pause", "task": "bulk"})

@@ -192,6 +192,13 @@ def test_the_same_word_twice_is_no_error_and_another_one_is(live: Make) -> None:
     assert "stale" in refused(spool, answer(spool, "fail", task_id, error="after all"))
     assert spool.entry(task_id, "done")
     assert len(spool.records(task_id)) == 1
+    other = spool.submit("order.new")
+    ready(spool, other)
+    answer(spool, "fail", other, error="one", delay="1h")
+    spool.event("retrying", other, "shop")
+    spool.do({"action": "fail", "id": other, "attempt": 1, "error": "one", "delay": "1h"})
+    assert "stale" in refused(spool, answer(spool, "fail", other, error="two"))
+    assert "stale" in refused(spool, answer(spool, "fail", other, error="one", retry=False))
 
 
 def test_the_parent_is_told_of_an_answer_that_breaks_a_rule(live: Make) -> None:
