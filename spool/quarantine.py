@@ -83,5 +83,5 @@ def put_aside(disk: Disk) -> dict[str, str]:
         names = disk.names(layout.CORRUPT)
     except OSError:
         return {}
-    kept = (name for name in names if not name.endswith(layout.REASON))
+    kept = sorted(name for name in names if not name.endswith(layout.REASON))  # records before entries
     return {task_id: f"{layout.CORRUPT}/{name}" for name in kept for task_id in ID.findall(name)}

@@ -18,11 +18,13 @@ the old file and the link of the new one somebody else may be faster, and has th
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from spool import keys, layout
 from spool.disk import Exists, Missing
 from spool.place import COMING, UNFINISHED, WINDOW, Rival, mark_of
+from spool.quarantine import quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
 
+log = logging.getLogger("spoold")
+TWO = "`spool fsck` tells whether another one that has not ended has it as well"
 SLICE = 100
 BUSY = "busy"
 OLD = 3_600_000_000  # us that a file of keys/ is left alone by `sweep`
@@ -127,8 +131,16 @@ class Keys:
             again = keys.read(self.disk, layout.key(mark))
             same = again is not None and again.ino == claim.ino
             if again and same and not self._rival(again, task_id, now, over):
-                self._remove(layout.key(mark))
+                self._make_room(again, layout.key(mark), task_id)
         return Rival("", BUSY)  # the file is gone, or another one: link again
+
+    def _make_room(self, claim: keys.Claim, path: str, task_id: str) -> None:
+        if claim.id:
+            self._remove(path)
+            return
+        aside = quarantine(self.disk, path, f"does not say who has a key; {task_id} took it")
+        if aside is not None:
+            log.error("%s is damaged, and is %s now: %s takes the key; %s", path, aside, task_id, TWO)
 
     def _rival(self, claim: keys.Claim, task_id: str, now: int, over: frozenset[str]) -> Rival | None:
         found = keys.rival(self.disk, claim, now)

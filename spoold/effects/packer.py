@@ -234,11 +234,16 @@ class Packer:
         paths: list[str] = []
         found: list[dict[str, Any]] = []
         for number in range(1, attempt + 1):
+            path = layout.record(task_id, number)
             try:
                 found.append(look.record(self.disk, task_id, number))
-            except (Missing, *DAMAGED):
+            except Missing:
                 continue
-            paths.append(layout.record(task_id, number))
+            except DAMAGED as problem:  # its task goes without it
+                log.warning("%s is damaged, and goes to corrupt/: %s", path, problem)
+                quarantine(self.disk, path, str(problem))
+                continue
+            paths.append(path)
         return paths, found
 
     def _promise(

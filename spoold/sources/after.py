@@ -72,9 +72,7 @@ class After:
         self._todo: deque[Waiter] = deque()  # to be looked at
         self._done: dict[str, None] = {}  # tasks that are done, as far as known
         self._looks = 0  # left in this turn
-        self._bare: dict[
-            str, str
-        ] = {}  # of what is waited for: what has ended and has no record, and where
+        self._bare: dict[str, str] = {}  # what has ended and has no record, and where it stands
         self._scan: Iterator[None] | None = self._names()
         self._next = 0
         self._left = False  # there were more than memory holds

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from spool import fsck, journal, keys, layout, look, packs, records, waiting
+from spool import fsck, journal, keys, layout, look, packs, quarantine, records, waiting
 from spool.disk import DiskFull, RealDisk
 from spool.errors import NoSuchTask
 from spool.init import init
@@ -278,6 +278,20 @@ def test_who_waits_takes_no_task_that_is_being_packed_for_damaged(
     found = [None, packs.find(disk, task_id)]  # nor was it packed when that was asked first
     monkeypatch.setattr(packs, "find", lambda *_: found.pop(0))
     assert waiting.ended(disk, disk.root, task_id, 5)["event"] == "done"
+
+
+def test_a_record_that_is_damaged_is_kept_and_its_task_is_packed_without_it(
+    disk: RealDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    task_id = ended(disk, 1, "done", 5)
+    path = layout.record(task_id, 1)
+    disk.remove(path)
+    disk.write(path, b"{")
+    passed(disk, disk.root)
+    assert times_packed(disk, task_id) == 1
+    assert disk.info(path) is None
+    assert path in caplog.text
+    assert disk.read(quarantine.of(disk, task_id) or "", 9) == b"{"
 
 
 def test_a_list_of_ids_that_was_cut_off_is_read_as_far_as_it_goes(disk: RealDisk) -> None:

@@ -90,13 +90,20 @@ def test_tasks_are_counted_by_state_and_class(live: Make) -> None:
         lambda: value(spool, "spool_tasks", state="pending", **{"class": "low"}) == 7,
         "the metric says so",
     )
+    assert "spool_oldest_due_seconds" not in families(spool)  # what is left out raises no alarm
 
 
 def test_every_metric_of_the_dashboard_is_one_we_write(live: Make) -> None:
     spool = live(TOML)
     spool.entry(spool.submit("good", deadline="+1h"), "done")
     spool.entry(spool.submit("slow", deadline="+1s"), "done")
-    until((spool.root / "nodes" / f"{spool.node}.shape").exists, "tasks are counted")
+    spool.do({"action": "pause"})
+    spool.submit("good")
+    counted = spool.root / "nodes" / f"{spool.node}.shape"
+    until(
+        lambda: counted.exists() and json.loads(counted.read_bytes())["oldest"],
+        "one that is due is counted",
+    )
     spool.stop()
     known = {one.name for family in families(spool).values() for one in family.samples}
     path = ROOT / "tools" / "grafana" / "spool.json"

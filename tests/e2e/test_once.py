@@ -52,6 +52,18 @@ def test_a_key_is_free_when_its_task_has_ended(live: Make) -> None:
     assert ended(spool, spool.submit("quick", key="k")) == ["done"]
 
 
+def test_the_file_of_a_key_that_is_damaged_is_kept_and_said(live: Make) -> None:
+    spool = live(QUICK)
+    first = spool.submit("quick", key="k", at="+1h")
+    spool.entry(first, "pending")
+    path = spool.root / layout.key(mark_of("k", None))
+    path.write_bytes(b"{")
+    assert ended(spool, second := spool.submit("quick", key="k")) == ["done"]
+    (kept,) = [p for p in (spool.root / layout.CORRUPT).iterdir() if not p.name.endswith(layout.REASON)]
+    assert kept.read_bytes() == b"{"
+    assert f"{second} takes the key" in spool.errors.read_text()
+
+
 def test_key_for_keeps_the_key_after_the_end(live: Make) -> None:
     spool = live(QUICK)
     first = spool.submit("quick", key="k", key_for="1h")

@@ -15,7 +15,7 @@ SELECT = '{instance=~"$instance"}'
 PANELS = [
     ("Tasks by state", "short", "{{state}} {{class}}", [f"spool_tasks{SELECT}"]),
     ("Oldest task is due since", "s", "oldest",
-     [f"(time() - spool_oldest_due_seconds{SELECT}) * (spool_oldest_due_seconds{SELECT} > bool 0)"]),
+     [f"time() - spool_oldest_due_seconds{SELECT}"]),
     ("Throughput", "ops", "{{event}}",
      [('sum by (event) (rate(spool_transitions_total'
       f'{{instance=~"$instance",event=~"submit|claim|succeed"}}{RATE}))')]),
