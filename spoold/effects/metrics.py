@@ -109,9 +109,11 @@ class Metrics:
             state, _, prio = key.partition("/")
             rows.append(("", {"state": state, "class": prio}, count))
         yield _family("spool_tasks", "gauge", "Tasks by state, those pending by class.", rows)
-        oldest = [] if found.oldest is None else [("", {}, found.oldest[0] / 1e6)]  # else it looks old
-        text = "Since when the oldest task is due, Unix time."
-        yield _family("spool_oldest_due_seconds", "gauge", text, oldest)
+        if found.oldest is not None:  # 0 would be very old
+            since = found.oldest[0] / 1e6
+            yield _gauge(
+                "spool_oldest_due_seconds", "Since when the oldest task is due, Unix time.", since
+            )
         yield _gauge("spool_counted_seconds", "When tasks were last counted, Unix time.", found.at / 1e6)
 
 
