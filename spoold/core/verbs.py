@@ -276,7 +276,7 @@ def _problem(request: Fail) -> dict[str, Any]:
 
 def progress(state: State, run: Run, percent: float | None, note: str | None, now: Now) -> Tell:
     """How far an attempt is, told to the parent of its task."""
-    run.progress = {"percent": percent, "note": note, "at": now.wall}
+    run.progress = {"percent": percent, "note": note, "at": format_utc(now.wall)}
     more = {"started": run.started, "percent": percent, "note": note}
     return Tell(attempts.message(state, "progress", run.entry, run.task, run.parent, now, **more))
 

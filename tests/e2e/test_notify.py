@@ -145,7 +145,9 @@ def test_extend_gives_more_time_and_progress_is_told(live: Make) -> None:
     shown = spool.status(
         lambda s: s["running"] and s["running"][0]["progress"], "status shows the progress"
     )
-    assert shown["running"][0]["progress"]["percent"] == 42
+    progress = shown["running"][0]["progress"]
+    assert progress["percent"] == 42
+    assert progress["at"].endswith("Z")
     other = spool.submit("order.other", timeout=0.8)
     ready(spool, other)
     spool.event("retrying", other, "shop")  # that time-out has passed, the extended attempt lives
