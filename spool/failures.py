@@ -8,6 +8,7 @@ import orjson
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from spool import records
 from spool.errors import Invalid
 from spool.times import DAY, HOUR, MINUTE, format_utc, maybe_utc, parse_utc
 
@@ -146,7 +147,7 @@ class Group(Struct, kw_only=True):
 
 def encode(group: Group) -> bytes:
     """The bytes of errors/FINGERPRINT.json."""
-    return orjson.dumps(group.plain(), option=orjson.OPT_APPEND_NEWLINE)
+    return records.encode(group.plain())
 
 
 def decode(data: bytes) -> Group:

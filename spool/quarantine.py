@@ -6,9 +6,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import orjson
-
-from spool import layout
+from spool import layout, records
 from spool.disk import ROTTEN, DiskFull, Exists, Failing, Missing, write_anew
 from spool.safe import as_utf8
 
@@ -30,7 +28,7 @@ def quarantine(
     told, as `place_for` said, it goes there or stays. Where it is surely a `file` that is meant, a
     directory that another node has made in its place meanwhile stays.
     """
-    reason = orjson.dumps({"path": as_utf8(path), "reason": why}, option=orjson.OPT_APPEND_NEWLINE)
+    reason = records.encode({"path": as_utf8(path), "reason": why})
     disk.make_dir(layout.CORRUPT)
     for target in _places(disk, path):
         if goes not in (None, target):

@@ -41,6 +41,12 @@ def test_what_is_kept_has_its_own_reason_and_takes_no_other_ones_place(disk: Rea
     assert len(disk.names("corrupt")) == 3
 
 
+def test_a_reason_says_nothing_that_a_terminal_acts_on(disk: RealDisk) -> None:
+    disk.write("held/\x9b31m\u202e", b"")
+    kept = quarantine(disk, "held/\x9b31m\u202e", "because")
+    assert disk.read(f"{kept}.reason.json", 99).isascii()
+
+
 def test_what_is_told_to_go_to_a_place_goes_there_or_stays(disk: RealDisk) -> None:
     disk.write("held/x", b"damaged")
     told = place_for(disk, "held/x")
