@@ -23,6 +23,7 @@ from spool.place import first_path, mark_of
 from spool.prune.retention import is_date
 from spool.quarantine import quarantine
 from spool.regroup import Regroup
+from spool.times import format_utc
 from spool.waiting import tells_end
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class Fsck:
                 ):
                     raise Invalid("record", found["id"], "stands under another name")
                 self.failures.record(found)
-                if (number := found.get("attempt") or 0) >= last.get(found["id"], 0):
+                if (number := int(found.get("attempt") or 0)) >= last.get(found["id"], 0):
                     last[found["id"]] = number
                     (ended.add if tells_end(found) else ended.discard)(found["id"])
             except (*DAMAGED, ValueError) as problem:
@@ -268,8 +269,10 @@ class Fsck:
         """A task that waits, as a copy has it that was made while it ran: its record is newer."""
         if path.startswith(layout.RUNNING) or look.entry_at(path).attempt > number:
             return  # what runs is in order when spoold has started
-        target = str((look.last_record(self.disk, task_id) or {}).get("entry"))
-        if _is_place(target) and target != path:
+        last = look.last_record(self.disk, task_id) or {}
+        target, since = str(last.get("entry")), format_utc(look.read_task(self.disk, path).submitted_at)
+        # Another task may have had this id before.
+        if _is_place(target) and target != path and last.get("submitted_at", since) == since:
             what = f"waits for attempt {number}, which is on record"
             yield self._mend(path, what, f"moved to {target}", lambda: self._move(path, target))
             self.places[task_id] = [target]

@@ -214,12 +214,12 @@ def test_a_task_in_two_places_stays_where_its_record_says(disk):
     assert look.find(disk, entry.id).state == "done"
 
 
-def recorded(disk, entry, event, target, attempt=1):
+def recorded(disk, entry, event, target, attempt=1, **more):
     content = records.record(
         event=event, task=task(entry.id), entry=entry, node="n", parent="default", now=NOW, outcome="ok"
     )
     path = layout.record(entry.id, attempt)
-    more = {"entry": target, "attempt": attempt, "will_retry": event == "retrying"}
+    more |= {"entry": target, "attempt": attempt, "will_retry": event == "retrying"}
     disk.make_dir(layout.parent_of(path))
     disk.write(path, records.encode(content | more))
 
@@ -250,6 +250,18 @@ def test_a_task_that_waits_for_an_attempt_that_is_on_record_stands_where_that_sa
     (found,) = mended(disk)
     assert found.mended == f"moved to {target}"
     assert look.find(disk, entry.id).path == target
+
+
+def test_a_task_stays_where_it_is_whatever_a_record_of_an_earlier_one_with_its_id_says(disk):
+    entry = waiting(disk)
+    recorded(disk, entry, "done", layout.ended("done", NOW, entry), submitted_at=format_utc(NOW - 1))
+    assert mended(disk) == []
+
+
+def test_a_record_whose_number_is_text_stops_nothing(disk):
+    entry = waiting(disk)
+    recorded(disk, entry, "retrying", layout.pending(entry), attempt="1")
+    assert list(fsck.check(disk)) == []
 
 
 def test_a_task_that_was_asked_for_again_stays_where_it_is(disk):
