@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec.structs import replace
 
-from spool import layout, waiting
+from spool import layout, look, waiting
+from spool.errors import Damaged
 from spool.results import NONE, RESULT, at, swapped
 
 if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.owncopy import Task
     from spool.place import Place
+
+
+LOST = "args: a result in them is lost, for no whole record of its task is left"
 
 
 class _Lacks(Exception):
@@ -59,8 +63,21 @@ def _result(disk: Disk, task: Task, task_id: str) -> Any:
         known = end is not None or disk.info(layout.own_copy(task_id)) is not None
         if not known and waiting.put_aside(disk, task_id) is None:
             raise _Lacks(f"args: the result of {task_id} is no longer kept")
+        if end is None and _is_done(disk, task_id):
+            raise _Lacks(f"{LOST}: {task_id}")
         return NONE
+    if end.get("error"):  # a record that `spool fsck --repair` has made
+        raise _Lacks(f"{LOST}: {task_id}")
     by = {"uid": task.uid, "key": task.signer}
     if task.writer is not None and end.get("submitted_by") != by:
         raise _Lacks(f"args: {task_id}, whose result they name, is of another writer")
     return end.get("result")
+
+
+def _is_done(disk: Disk, task_id: str) -> bool:
+    """Whether a task without a whole record stands as done."""
+    try:
+        place = look.find(disk, task_id)
+    except Damaged as problem:
+        return problem.path.startswith(layout.DONE)
+    return place is not None and place.state == layout.DONE

@@ -131,12 +131,14 @@ def test_one_that_has_ended_and_has_no_whole_record_holds_nobody_up(
         if record is not None:
             path.write_bytes(record)
     last = [step(after=[one], on_failure=choice) for one in (good, bad) for choice in ("cancel", "run")]
-    spool.submit_all(last)
-    spool.wait_count(4, "held")
+    given = step(args={"of": {"$result": good}})
+    spool.submit_all([*last, given])
+    spool.wait_count(5, "held")
     assert explain(spool, last[0]["id"]).startswith(f"{good} is done, and no whole record tells it")
     spool.stop()
     spool.start()
     assert [spool.end(one["id"])["event"] for one in last] == ["done", "done", "cancelled", "done"]
+    assert spool.end(given["id"])["error"]["type"] == "result"
 
 
 def test_a_cancel_goes_down_a_chain(live: Make) -> None:

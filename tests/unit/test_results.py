@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spool.disk import RealDisk
 
 NOW = 1_790_000_000_000_000
-A, B, C, D = (id_from(NOW, bytes([n]) * 10) for n in range(4))
+A, B, C, D, E = (id_from(NOW, bytes([n]) * 10) for n in range(5))
 words = st.text("abc", min_size=1, max_size=3)
 jsons = st.recursive(
     st.none() | st.integers(-9, 9) | words,
@@ -125,6 +125,7 @@ def placed(args: Any, **more: Any) -> Place:
         ({"$result": A, "path": "rows.-1"}, None, "nothing at -1"),
         ({"$result": B, "path": "url"}, None, ""),  # it has failed
         ({"$result": C}, None, "no longer kept"),
+        ({"$result": E}, None, "is lost"),
     ],
 )
 def test_results_stand_in_the_args_or_it_is_said_what_is_not_there(
@@ -132,6 +133,7 @@ def test_results_stand_in_the_args_or_it_is_said_what_is_not_there(
 ) -> None:
     ended(disk, A, "done", {"url": "u", "rows": [{"n": 7}]})
     ended(disk, B, "failed")
+    ended(disk, E, "done", error={"type": "unrecorded"})  # by `spool fsck --repair`
     found = with_results(disk, placed({"x": reference, "y": 1}), 1000)
     assert lacks in found.lacks
     assert bool(lacks) == bool(found.lacks)
