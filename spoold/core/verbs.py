@@ -386,8 +386,9 @@ def _late_word(request: Ack | Fail | Extend | Progress, place: Place) -> list[Ac
     if same and isinstance(request, Ack) and ended == ("ok", request.result):
         return []
     if same and isinstance(request, Fail) and last.get("outcome") == "error":
-        said = {**_problem(request), "fingerprint": last["error"].get("fingerprint")}
-        if said == last["error"] and (request.retry or not last.get("will_retry")):
+        told = last.get("error")
+        same = isinstance(told, dict) and {**told, "fingerprint": None} == _problem(request)
+        if same and (request.retry or not last.get("will_retry")):
             return []
     text = f"is stale: the task is {place.state}"
     raise Denied(text, request.attempt)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec.structs import replace
 
-from spool import layout, look, waiting
+from spool import layout, look, packs, waiting
 from spool.errors import Damaged
 from spool.results import NONE, RESULT, at, swapped
 
@@ -77,7 +77,7 @@ def _result(disk: Disk, task: Task, task_id: str) -> Any:
 def _is_done(disk: Disk, task_id: str) -> bool:
     """Whether a task without a whole record stands as done."""
     try:
-        place = look.find(disk, task_id)
+        place = look.find(disk, task_id) or packs.find(disk, task_id)
     except Damaged as problem:
         return problem.path.startswith(layout.DONE)
     return place is not None and place.state == layout.DONE

@@ -261,5 +261,8 @@ def ended(disk: Disk, task_id: str) -> str:
     """How a task has ended: done, failed, cancelled or damaged; empty where that is not known."""
     if (last := waiting.end_of(disk, task_id)) is not None:
         return str(last["event"])
-    stands = packs.lives(disk, task_id)
-    return "damaged" if not stands and waiting.put_aside(disk, task_id) is not None else ""
+    if packs.lives(disk, task_id):
+        return ""
+    if (packed := packs.find(disk, task_id)) is not None:
+        return packed.state  # its record was damaged, or gone, when it was packed
+    return "damaged" if waiting.put_aside(disk, task_id) is not None else ""
