@@ -1043,7 +1043,7 @@ def test_a_replay_of_what_matches_finds_that_in_packs_and_no_other(root: Path, s
 @pytest.mark.parametrize("fields", [{}, {"duplicate_of": new_id()}])
 def test_why_advises_a_retry_only_of_what_takes_one(root: Path, say: Any, fields: dict[str, str]) -> None:
     bad, waits = new_id(), new_id()
-    take_in(root, bad, state="cancelled")
+    put_record(root, bad, take_in(root, bad, state="cancelled"), "cancelled")
     own = root / layout.own_copy(bad)
     own.write_text(json.dumps({**json.loads(own.read_bytes()), **fields}))
     take_in(root, waits, state="held", why="after", doc={"after": [bad]})
