@@ -288,7 +288,7 @@ def use(spool: Spool | None) -> None:
 
 
 @contextmanager
-def using(spool: Spool) -> Iterator[None]:
+def using(spool: Spool | None) -> Iterator[None]:
     """The same for a while."""
     before = _chosen
     use(spool)

@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Tester]:
-    """A spool of this test's own; tasks it submits go there. See spool.testing."""
-    from spool import tasks
+    """A spool of this test's own; tasks it submits go there, and `Spool()` is it. See spool.testing."""
+    from spool.tasks.define import using
     from spool.testing.tester import Tester
 
     made = Tester(tmp_path)
-    tasks.use(made.spool)
-    try:
+    with pytest.MonkeyPatch.context() as patch, using(made.spool):
+        patch.setenv("SPOOL_DIR", made.path)
         yield made
-    finally:
-        tasks.use(None)
-        made.close()
+    made.close()
 
 
 @pytest.fixture
 def spool_live(tmp_path: Path) -> Iterator[Callable[..., Live]]:
     """`spool_live("myapp.tasks")` is a spool with the real daemon, and workers of this module."""
     from spool import tasks
+    from spool.tasks.define import using
     from spool.testing.live import Live
 
     made: list[Live] = []
 
-    def make(module: str, toml: str = "") -> Live:
-        made.append(Live(tmp_path / f"{len(made)}", module, toml))
-        tasks.use(made[-1].spool)
-        return made[-1]
+    with pytest.MonkeyPatch.context() as patch, using(None):
+        patch.setenv("SPOOL_DIR", str(tmp_path / "0" / "live"))  # nobody else's, also before it is made
 
-    try:
+        def make(module: str, toml: str = "") -> Live:
+            made.append(Live(tmp_path / f"{len(made)}", module, toml))
+            tasks.use(made[-1].spool)
+            patch.setenv("SPOOL_DIR", made[-1].path)
+            return made[-1]
+
         yield make
-    finally:
-        tasks.use(None)
-        for live in made:
-            live.close()
+    for live in made:
+        live.close()

@@ -16,7 +16,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from spool import Cancelled, Fail, Invalid, Retry, Snooze, current, result, task
+from spool import Cancelled, Fail, Invalid, NotASpool, Retry, Snooze, Spool, current, result, task
 from spool.names import new_id
 from spool.testing import NotSubmitted, Tester
 from spool.testing.plugin import spool, spool_live  # noqa: F401 - as the plugin gives them
@@ -399,6 +399,27 @@ def test_what_a_task_submits_goes_to_the_spool_it_runs_for(
     spool.assert_submitted("kit.note", count=1)
 
 
+@task("kit.order")
+def order() -> None:
+    Spool().submit("kit.note", {"text": "by its place"})  # as an application does
+
+
+def test_the_spool_of_the_environment_is_the_tests(spool: Tester) -> None:  # noqa: F811
+    order.submit()
+    spool.run_ready()
+    spool.assert_submitted("kit.note", text="by its place")
+    assert spool.outcome_of("kit.order") == spool.outcome_of("kit.note") == "ok"
+
+
+def test_the_spool_of_the_environment_is_nobody_elses_with_processes(
+    spool_live: Callable[..., Live],  # noqa: F811
+) -> None:
+    with pytest.raises(NotASpool):
+        Spool()
+    live = spool_live(__name__)
+    assert Spool().path == live.path
+
+
 def test_a_task_is_found_by_any_of_its_names(spool: Tester) -> None:  # noqa: F811
     spool.spool.submit("kit.old", {"n": 1})
     spool.move("1s")
@@ -533,7 +554,9 @@ def test_who_waits_for_a_daemon_that_has_died_is_told_what_it_said(
 
 
 USERS = """
+import os
 from spool import task
+from spool.tasks.define import chosen
 @task("users.double")
 def double(n: int) -> int:
     return 2 * n
@@ -542,6 +565,8 @@ def test_it(spool):
     spool.assert_submitted("users.double", n=21)
     spool.run_ready()
     assert spool.result_of("users.double") == 42
+def test_what_was_chosen_is_so_again():
+    assert os.environ["SPOOL_DIR"] == "/nowhere" and chosen() is None
 """
 
 
@@ -553,6 +578,7 @@ def test_the_plugin_works_in_a_project_of_its_own(tmp_path: Path) -> None:
             *("--basetemp", tmp_path / "base"),  # else it tidies up after other runs when it ends: minutes
             *("-o", "faulthandler_timeout=60", tmp_path),
         ],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "SPOOL_DIR": "/nowhere"}, capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
