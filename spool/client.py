@@ -19,7 +19,7 @@ from spool.body import encoded, fields, plain
 from spool.closed import telling
 from spool.control import Control
 from spool.disk import Missing, RealDisk
-from spool.drop import Drops, attached, box_of, drop
+from spool.drop import Drops, attached, box_of
 from spool.errors import Invalid, NotAllowed, NotASpool
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_id, new_id
@@ -155,14 +155,7 @@ class Spool(Control):
             return str(task.get("key", task["task"]))
         # The file is named by the id. A chosen one may come twice, and no drop replaces another.
         suffix = f"-{new_id()[-8:]}" if "id" in task else ""
-        name = f"{doc['id']}{suffix}.json"
-        if not isinstance(files := doc.get("files"), Mapping):
-            self._drop(name, self.preview(doc))
-            return str(doc["id"])
-        data = self.preview({**doc, "files": list(files)})
-        with self._drops() as drops:
-            attached(doc, drops)
-            drops.stage(name, self._sealed(data))
+        self._drop(f"{doc['id']}{suffix}.json", doc)
         return str(doc["id"])
 
     def submit_many(
@@ -211,7 +204,7 @@ class Spool(Control):
         It is checked first: Invalid. That it was carried out is another matter: see `carried_out`.
         """
         stem = new_id()
-        self._drop(f"{stem}.json", self.preview(action))
+        self._drop(f"{stem}.json", action)
         return stem
 
     def match(self, action: str, match: Mapping[str, Any]) -> Match:
@@ -234,8 +227,14 @@ class Spool(Control):
 
         waiting.carried_out(self.disk, self.path, stem, timeout)
 
-    def _drop(self, name: str, data: bytes) -> None:
-        drop(self.disk, self.path, {name: self._sealed(data)}, durable=self.durable, box=self.box)
+    def _drop(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Drop one action, with the files that come along."""
+        files = doc.get("files")
+        data = self.preview({**doc, "files": list(files)} if isinstance(files, Mapping) else doc)
+        sealed = self._sealed(data)
+        with self._drops() as drops:
+            attached(doc, drops)
+            drops.stage(name, sealed)
 
     def _sealed(self, data: bytes) -> bytes:
         if self.key is None:

@@ -181,15 +181,3 @@ def attached(doc: Mapping[str, Any], drops: Drops) -> dict[str, Any]:
     for name, source in files.items():
         drops.attach(str(doc["id"]), name, os.fspath(source))
     return {**doc, "files": list(files)}
-
-
-def drop(disk: Disk, root: str, files: dict[str, bytes], *, durable: bool, box: Box = OWN) -> None:
-    """These files (name -> bytes) are in incoming/ when it returns; where it raises, none is."""
-    drops = Drops(disk, root, durable=durable, box=box)
-    try:
-        for name, data in files.items():
-            drops.stage(name, data)
-        drops.publish()
-    except BaseException:
-        drops.abandon()
-        raise

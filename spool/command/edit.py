@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spool import layout
 from spool.command import parser as options_of
 from spool.command.change import matching
+from spool.disk import link_anew
 from spool.errors import EX_TEMPFAIL, Invalid, Refused, SpoolError
 from spool.names import new_id
 from spool.streams import telling
@@ -25,11 +26,11 @@ OVER = ("after", "on_failure", "on_duplicate")  # a task that is pending waits f
 PATIENCE = 30.0  # seconds for the daemon to hold the old one
 EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and
-the old one's time, class and place. When you have written, the old one is held, so that it cannot
-start, and cancelled once the new one is safe. If it has started while you were writing, or the new
-one is refused, nothing is changed and your text is kept. One that others wait for is not edited:
-they wait for the old one. What it has waited for itself is over, and is not in the text. The editor
-is $VISUAL, else $EDITOR, else vi.
+the old one's time, class, place and checkpoint. When you have written, the old one is held, so that
+it cannot start, and cancelled once the new one is safe. If it has started while you were writing,
+or the new one is refused, nothing is changed and your text is kept. One that others wait for is not
+edited: they wait for the old one. What it has waited for itself is over, and is not in the text.
+The editor is $VISUAL, else $EDITOR, else vi.
 """
 
 
@@ -135,9 +136,8 @@ def _again(problem: Invalid) -> bool:
 def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> None:
     """Hold the old one, submit the new one, cancel the old one: at every moment one of them may run."""
     place = f"{spool.path}/{layout.files(args.id)}"
-    doc = {name: value for name, value in doc.items() if name != "id"}
     if "files" in doc:
-        doc["files"] = {name: f"{place}/{name}" for name in doc["files"]}
+        doc = {**doc, "files": {name: f"{place}/{name}" for name in doc["files"]}}
     try:
         spool.carried_out(spool.hold(args.id, why="it is being edited"), PATIENCE)
     except Refused as problem:
@@ -152,11 +152,12 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
         return Refused(args.id, f"{why}; nothing was changed")
 
     try:
-        new = spool.submit_one(doc)
+        _carry_over(spool, args.id, new := new_id())
+        stem = spool.act({**doc, "id": new})
     except (SpoolError, OSError) as problem:
         raise released(str(problem)) from None
     try:
-        if (why := _refused(spool, new)) is None:
+        if (why := _refused(spool, stem, new)) is None:
             spool.carried_out(spool.cancel(args.id, why=f"edited: {new}"), PATIENCE)
     except BaseException:  # the new one may run by now
         said = f"{new} was submitted; {args.id} is held until you release or cancel it"
@@ -173,10 +174,18 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
             print(new)
 
 
-def _refused(spool: Spool, new: str) -> str | None:
+def _carry_over(spool: Spool, old: str, new: str) -> None:
+    """The new one goes on from the checkpoint of the old one: nobody writes to that while it is held."""
+    source, target = layout.checkpoint(old), layout.checkpoint(new)
+    if spool.disk.info(source) is not None:
+        link_anew(spool.disk, source, target)
+        spool.disk.sync_dirs([layout.parent_of(target)])
+
+
+def _refused(spool: Spool, stem: str, new: str) -> str | None:
     """Why a new task is not in the queue, or a duplicate; None where it is there."""
     try:
-        spool.carried_out(new, PATIENCE)
+        spool.carried_out(stem, PATIENCE)
     except Refused as problem:
         return problem.reason
     twin = spool.get(new).duplicate_of

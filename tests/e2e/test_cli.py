@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spool import NoSuchTask, Refused, Spool, TimedOut
+from spool import NoSuchTask, Refused, Spool, TimedOut, layout
 from spool.names import new_id
 from tests.e2e.live import PATIENCE, ROOT, Live, handler, until
 
@@ -350,8 +350,12 @@ def test_an_edited_task_takes_the_place_of_the_old_one(shell: Shell, tmp_path: P
     editor.write_text('#!/bin/sh\nsed -i s/zoe/ann/ "$1"\n')
     editor.chmod(0o755)
     shell.env["EDITOR"] = str(editor)
+    kept = shell.live.root / layout.checkpoint(old)
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"page": 7}')
     new = shell.id("edit", old)
     assert new != old
+    assert (shell.live.root / layout.checkpoint(new)).read_text() == '{"page": 7}'
     entry = shell.live.entry(new, "pending")
     assert (entry.time, entry.prio, entry.front) == (time, "high", True)
     assert json.loads(shell("show", new, "--json"))["args"] == {"to": "ann"}
