@@ -45,7 +45,7 @@ OURS = (MARK, OWNER)  # of the fields that are kept as they were
 CLOCK, ID_AT = slice(13), slice(14, 46)
 STAMP = slice(46)  # both of them: text that sorts as time and id do
 REST = slice(47, -5)  # the task's name, and behind it the fields
-TO_FRONT, HAS_DEADLINE, TOLD_LATE, MARKED = ",p=f", ",d=", ",u=2", f",{MARK}="
+TO_FRONT, HAS_DEADLINE, MAY_MISS, TOLD_LATE, MARKED = ",p=f", ",d=", ",m=", ",u=2", f",{MARK}="
 _FIELD = re.compile(r"([a-z][a-z0-9]*)=([A-Za-z0-9:._+-]*)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

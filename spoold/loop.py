@@ -107,7 +107,7 @@ FULL = "the disk is full: waiting for room"
 LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 # Asked of a name, whoever has it else.
-PLAIN: tuple[Question, ...] = ("claim", "release", "strand", "soon", "overdue")
+PLAIN: tuple[Question, ...] = ("claim", "release", "strand", "soon")
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 
 
@@ -370,7 +370,7 @@ class Core:
             try:
                 if ask.why in PLAIN and path is not None:
                     place = _plain(self.disk, path, ask.entries.get(task_id))
-                elif ask.why == "match" and path is not None:
+                elif ask.why in ("match", "overdue") and path is not None:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
                 else:
                     place = look.find(self.disk, task_id, path)

@@ -1,8 +1,11 @@
-"""Deadlines: near, a task is lifted to high, once; passed, its parent is told, once."""
+"""Deadlines: near, a task is lifted to high, once; passed, its parent is told, once, and on_miss decides.
+
+It decides of what waits: of what runs when its attempt has ended, and it would run again.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -36,9 +39,8 @@ def due(state: State, now: Now) -> list[Action]:
         else:
             out.append(lift(state, entry, now))
     out += dispatch.ask_late(state, passed)
-    if held := {entry.id: entry for entry in state.overdue.due(now.wall)}:
-        paths = {task_id: layout.held(entry) for task_id, entry in held.items()}
-        out.append(Ask("overdue", tuple(paths), paths, entries=held))
+    if paths := {entry.id: layout.held(entry) for entry in state.overdue.due(now.wall)}:
+        out.append(Ask("overdue", tuple(paths), paths))
     while (run := state.next_deadline()) is not None and (run.deadline or 0) <= now.wall:
         out.append(_late_run(state, run, now))
     return out
@@ -53,7 +55,7 @@ def lift(state: State, entry: Entry, now: Now) -> Move:
 
 
 def looked(state: State, event: Looked, now: Now) -> list[Action]:
-    """The bodies of tasks whose deadline has passed: told, then run, dropped or failed."""
+    """The bodies of tasks whose deadline has passed: told once, then run, dropped or failed."""
     out: list[Action] = []
     held = event.ask.why == "overdue"
     for task_id, place in event.found.items():
@@ -66,7 +68,7 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
 def _late(state: State, place: Place, now: Now) -> list[Action]:
     entry, task, held = place.entry, place.task, place.state == table.HELD
     deadline = deadline_of(task, entry)
-    if entry.lifted > 1 or deadline is None or deadline > now.wall:
+    if order.decided(entry) or deadline is None or deadline > now.wall:
         if not held:
             state.insert(entry, now.wall)  # another node has told it, or changed its deadline
         return []
@@ -74,7 +76,7 @@ def _late(state: State, place: Place, now: Now) -> list[Action]:
     if state.waits_for(parent):
         state.overdue.unheard |= held
         return []  # stays on disk, and is found again when the parent has read
-    told = _message(state, entry, place.task, parent, now)
+    told = _message(state, entry, task, parent, now) if entry.lifted < 2 else None
     if entry.miss == "run":
         moved = replace(order.lifted(entry), lifted=2)
         if not held:
@@ -96,9 +98,20 @@ def _late(state: State, place: Place, now: Now) -> list[Action]:
         now=now,
         parent=parent,
         to=replace(entry, lifted=2, why=""),
-        error=error("deadline", "its deadline passed before it could start"),
+        error=_problem(entry, place.last),
     )
-    return [Tell(told), move]
+    return [move] if told is None else [Tell(told), move]
+
+
+def _problem(entry: Entry, last: dict[str, Any] | None) -> dict[str, Any]:
+    """What a task ends with: where it has been tried, with what its last attempt came to."""
+    if entry.attempt == 1:
+        return error("deadline", "its deadline passed before it could start")
+    text, cause = f"its deadline passed after attempt {entry.attempt - 1}", (last or {}).get("error")
+    if not cause:
+        return error("deadline", text)
+    said = ": ".join(dict.fromkeys((cause["type"], cause["message"])))
+    return error("deadline", f"{text}: {said}", cause["trace"])
 
 
 def _late_run(state: State, run: Run, now: Now) -> Move:

@@ -166,7 +166,8 @@ def claim(  # noqa: C901, PLR0911 - one reason each not to
     if handler and (why := policy.unfit(task, handler, state.code.get(handler.pattern))):
         unreserve(state, entry.id, now)
         return [] if state.leaves(entry, task.version) else [_park(entry, path, why)]
-    if entry.deadline is not None and entry.lifted < 2 and (deadline_of(task, entry) or 0) <= now.wall:
+    passed = entry.deadline is not None and (deadline_of(task, entry) or 0) <= now.wall
+    if passed and not order.decided(entry):
         unreserve(state, entry.id, now)  # its name tells the whole second; or the disk was full since
         return ask_late(state, [entry])
     parent = policy.parent(task, handler)

@@ -63,17 +63,24 @@ def lead(entry: Entry, p95: int) -> int:
 
 def moment(entry: Entry, p95: int) -> int | None:
     """When the deadline next changes something: the lift, then the deadline itself, then never."""
-    if entry.deadline is None or entry.lifted > 1:
+    if entry.deadline is None or decided(entry):
         return None
     if entry.lifted == 0 and entry.prio != PRIORITIES[0]:
         return entry.deadline - lead(entry, p95)
     return entry.deadline
 
 
+def decided(entry: Entry) -> bool:
+    """Whether the deadline of a task that waits was told, and changes nothing any more.
+
+    One that was told while it ran is yet to be dropped, or to fail, when it waits again.
+    """
+    return entry.lifted > 1 and entry.miss == "run"
+
+
 def has_missed(entry: Entry, now: int) -> bool:
     """Whether a task that waits is to be dropped, or to fail, for its deadline."""
-    passed = entry.deadline is not None and entry.deadline <= now
-    return passed and entry.miss != "run" and entry.lifted < 2
+    return entry.deadline is not None and entry.deadline <= now and entry.miss != "run"
 
 
 def lifted(entry: Entry) -> Entry:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spool import layout
-from spool.names import HAS_DEADLINE, ID_AT, TOLD_LATE, BadName, parse_entry
-from spoold.core import table
+from spool.names import HAS_DEADLINE, ID_AT, MAY_MISS, TOLD_LATE, BadName, parse_entry
+from spoold.core import order, table
 from spoold.core.window import Window
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ AT_ONCE = 256  # bodies that are read in one round
 
 
 class Overdue:
-    """A window on the deadlines of held/ that have not been told, with room for so many."""
+    """A window on the deadlines of held/ that are yet to be told, or decided, with room for so many."""
 
     def __init__(self, limit: int) -> None:
         self.window: Window[str] = Window(limit, "")
@@ -39,7 +39,7 @@ class Overdue:
             self._changed.add(move.entry.id)
         if move.before == table.HELD and move.source is not None:
             self.window.discard(_place(move.source))
-        if move.after == table.HELD and move.entry.lifted < 2:
+        if move.after == table.HELD and not order.decided(move.entry):
             self.window.add(_place(move.target), move.entry)
 
     def wanted(self) -> bool:
@@ -53,7 +53,7 @@ class Overdue:
     def seen(self, names: Iterable[str]) -> None:
         """A slice of names, of whichever scan; of most no more is looked at than their deadline."""
         for name in names if self.window.gathered is not None else ():
-            if HAS_DEADLINE in name and TOLD_LATE not in name and name[ID_AT] not in self._changed:
+            if HAS_DEADLINE in name and not _decided(name) and name[ID_AT] not in self._changed:
                 self.window.offer(_place(name), name)
 
     def scanned(self) -> None:
@@ -77,6 +77,11 @@ class Overdue:
         for entry in found:
             self.window.discard(_place(layout.held(entry)))
         return found
+
+
+def _decided(name: str) -> bool:
+    """`order.decided` of a name."""
+    return TOLD_LATE in name and MAY_MISS not in name
 
 
 def _place(path: str) -> str:

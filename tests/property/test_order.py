@@ -72,6 +72,7 @@ def test_the_lift_comes_before_the_deadline_and_only_once(entry, deadline, lead,
     assert (raised.prio, raised.base) == ("high", entry.base)
     assert order.moment(raised, p95) == deadline
     assert order.moment(replace(raised, lifted=2), p95) is None
+    assert order.moment(replace(raised, lifted=2, miss="fail"), p95) == deadline
 
 
 def test_without_a_deadline_nothing_is_ever_due():

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from spool import layout
 from spool.names import Entry, id_from
+from spoold.core import order
 from spoold.core.overdue import Overdue
 from spoold.core.values import Move
 
@@ -29,11 +30,11 @@ class Held(RuleBasedStateMachine):
         self.limit = limit
         self.listing = None
 
-    def entry(self, at):
+    def entry(self, at, **more):
         self.made += 1
         task_id = id_from(NOW, self.made.to_bytes(10, "big"))
         deadline = None if at is None else NOW + at * SECOND
-        return Entry(time=NOW, id=task_id, task="t", deadline=deadline, why="asked")
+        return Entry(time=NOW, id=task_id, task="t", deadline=deadline, why="asked", **more)
 
     def moves(self, old, new, after="held"):
         source = "new" if old is None else layout.held(old)
@@ -50,6 +51,12 @@ class Held(RuleBasedStateMachine):
     @rule(at=st.none() | st.integers(0, FAR))
     def one_comes(self, at):
         self.moves(None, self.entry(at))
+
+    @rule(
+        at=st.integers(0, FAR), lifted=st.sampled_from([0, 1, 2]), miss=st.sampled_from(["drop", "fail"])
+    )
+    def one_comes_that_may_miss_it_and_was_told_or_not(self, at, lifted, miss):
+        self.moves(None, self.entry(at, lifted=lifted, miss=miss))
 
     @precondition(lambda self: self.disk)
     @rule(data=st.data())
@@ -92,10 +99,11 @@ class Held(RuleBasedStateMachine):
         for known in self.overdue.due(NOW + self.now * SECOND):
             found = self.disk.get(layout.held(known))
             if found is not None:
-                assert found.lifted < 2
+                assert not order.decided(found)
                 assert found.id not in self.told
                 self.told.append(found.id)
-                self.moves(found, replace(found, lifted=2))
+                ends = found.miss != "run"
+                self.moves(found, *((None, "failed") if ends else (replace(found, lifted=2),)))
 
     @invariant()
     def memory_is_bounded(self):
@@ -109,7 +117,7 @@ class Held(RuleBasedStateMachine):
                 self.a_scan_goes_on(7)
             self.look()
         passed = [e for e in self.disk.values() if e.deadline and e.deadline <= NOW + self.now * SECOND]
-        assert all(entry.lifted == 2 for entry in passed)
+        assert all(map(order.decided, passed))
         assert not self.overdue.wanted()
 
 

@@ -405,3 +405,73 @@ def test_what_missed_its_deadline_while_the_disk_was_full_does_not_start(
         made.drain()
         invariants.at_end(made)
     assert missed
+
+
+# Passed while an attempt runs: on_miss decides when that has ended.
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["goes on", "dies"])
+@pytest.mark.parametrize("miss", ENDS)
+@pytest.mark.parametrize(
+    ("task", "ends", "why"),
+    [
+        ("run.a", "1", "exit 1: it went wrong"),
+        ("py.a", "snooze", "snoozed: it went wrong"),
+        ("py.a", "crash", "crashed: it went wrong"),
+    ],
+    ids=["fails", "snoozes", "crashes"],
+)
+def test_what_ends_in_vain_after_its_deadline_is_tried_again_only_where_on_miss_is_run(
+    task: str, ends: str, why: str, miss: str, *, again: bool
+) -> None:
+    made = world()
+    made.run(2 * SECOND)
+    doc = {"task": task, "n": 1, "deadline": "+5s", "on_miss": miss, "backoff": "10s", "retries": 5}
+    submit({**doc, "run": [[ends, 10]]})(made)
+    made.run(7 * SECOND)
+    assert (state(made), told(made)) == ("running", ["late"])
+    if again:
+        made.crash()
+        made.boot()
+        why = "lost: "
+    made.run(5 * SECOND)
+    if miss == "run":
+        made.run(20 * SECOND)
+        assert (state(made), told(made)) == ("done", ["late", "done"])
+    else:
+        end = ENDS[miss][1]
+        assert (state(made), told(made)) == (end, ["late", end])
+        problem = look.records(made.disk, ident(1))[-1]["error"]
+        assert problem["type"] == "deadline"
+        assert f"its deadline passed after attempt 1: {why}" in problem["message"]
+    made.drain()
+    invariants.at_end(made)
+
+
+@pytest.mark.parametrize("miss", ENDS)
+def test_what_is_held_as_poison_by_the_attempt_in_which_its_deadline_passed_ends(miss: str) -> None:
+    made = world()
+    doc = {"task": "run.a", "n": 1, "deadline": "+25s", "on_miss": miss}
+    submit({**doc, "run": [["crash", 10]] * 3})(made)
+    made.run(28 * SECOND)
+    assert (state(made), entry(made).lifted) == ("running", 2)
+    made.run(10 * SECOND)
+    assert state(made) == ENDS[miss][0]
+    if miss == "run":
+        release(made)
+        made.run(20 * SECOND)
+    made.drain()
+    invariants.at_end(made)
+    assert told(made) == ["late", ENDS[miss][1]]
+
+
+@pytest.mark.parametrize("miss", ["drop", "fail"])
+def test_after_a_retry_past_the_deadline_a_failure_is_retried(miss: str) -> None:
+    made = world()
+    doc = {"task": "run.a", "n": 1, "deadline": "+5s", "on_miss": miss, "backoff": "1s", "retries": 5}
+    submit({**doc, "run": [["1", 10], ["1", 1], ["1", 1]]})(made)
+    made.run(15 * SECOND)
+    assert state(made) == ENDS[miss][1]
+    asks(made, action="retry")
+    made.run(20 * SECOND)
+    assert (state(made), told(made).count("late")) == ("done", 1)

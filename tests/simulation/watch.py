@@ -182,8 +182,8 @@ class Watch:
         for name in self._held & {*world.disk.names(layout.HELD)}:
             entry = _at(f"{layout.HELD}/{name}")
             late = entry is not None and entry.deadline is not None and entry.deadline <= now.wall
-            if entry is not None and late and entry.lifted < 2:
-                raise Broken(f"{name} is held past its deadline, and nobody was told")
+            if entry is not None and late and not order.decided(entry):
+                raise Broken(f"{name} is held past its deadline, which was not told, or not obeyed")
 
     def _order(self, host: Host, claims: list[Entry], now: Now) -> None:
         was_running = " ".join(self._running)

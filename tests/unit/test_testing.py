@@ -265,6 +265,30 @@ def test_a_deadline_is_missed_by_a_move(spool: Tester, on_miss: Any, outcome: st
     assert spool.outcome_of(task_id) == outcome
 
 
+@pytest.mark.parametrize(
+    ("on_miss", "outcome", "ran"), [("drop", "cancelled", 1), ("fail", "error", 1), ("run", "ok", 2)]
+)
+def test_a_deadline_that_passes_while_a_task_runs_is_missed_when_that_is_put_off(
+    tmp_path: Path, on_miss: Any, outcome: str, ran: int
+) -> None:
+    kit = Tester(tmp_path, TOML)
+
+    @task("kit.slow")
+    def slow() -> None:
+        SEEN.append("slow")
+        if current().attempt == 1:
+            kit.move("20s")
+            raise Snooze(after="1h")
+
+    task_id = slow.with_options(spool=kit.spool, deadline="+10s", on_miss=on_miss).submit()
+    kit.run_ready()
+    kit.move("2h")
+    kit.run_ready()
+    assert kit.outcome_of(task_id) == outcome
+    assert ["slow"] * ran == SEEN
+    kit.close()
+
+
 def test_each_start_is_decided_when_the_one_before_has_ended(tmp_path: Path) -> None:
     kit = Tester(tmp_path, "concurrency = 4" + TOML)
     using = note.with_options(spool=kit.spool)
