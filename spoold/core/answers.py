@@ -42,6 +42,8 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
     attempts.learn(state, run, event.facts, ended=event.outcome == "done")
     if run.ending and (run.ending == "cancelled" or event.outcome in CUT_SHORT[run.ending]):
         return _killed(state, run, event, now)
+    if event.why == NO_CODE and len(state.peers) > 1:
+        return _back(state, run, now)  # another node may have better code
     match event.outcome:
         case "done":
             ended = attempts.end(state, run, "succeed", "ok", now, result=event.result, **event.facts)
@@ -61,8 +63,6 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
 
 def _not_done(state: State, run: Run, event: Answered, now: Now) -> list[Action]:
     """It has failed, or was cut off because spoold is to stop, or another task was to end."""
-    if event.why == NO_CODE and len(state.peers) > 1:
-        return _back(state, run, now)  # another node may have better code
     if event.outcome == "cancelled":
         return attempts.interrupt(state, run, now, **event.facts)
     if event.outcome == "interrupted":

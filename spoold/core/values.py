@@ -171,15 +171,16 @@ class Exited(Struct, frozen=True):
     began: int | None = None  # monotonic us
 
 
-NO_CODE = "no code"  # why an attempt has failed: its module cannot be imported
+NO_CODE = "no code"  # why an attempt has failed, or crashed: its module is not imported
 
 
 class Answered(Struct, frozen=True):
     """A worker tells how an attempt of a Python task has ended, or has died with it (`crashed`).
 
     `outcome`: done, failed (`why` may be NO_CODE), timeout, snoozed, cancelled, parked (`why`: no code
-    can run it), crashed or interrupted (`why`: its worker was killed because of another task). `among`:
-    it died with others, and any of them may have done it; how many may share its worker next time.
+    can run it), crashed (NO_CODE too) or interrupted (`why`: its worker was killed because of
+    another task). `among`: it died with others, and any of them may have done it; how many may share its
+    worker next time.
     `final`: to try again cannot help. `delay` us until the next try, `until` us UTC. `facts` go into the
     record. `began`: when its function did (monotonic us), where that is known.
     """

@@ -24,6 +24,7 @@ from spoold.core.values import Begun, Crashed, Exited, NotStarted, Returned
 from spoold.effects import reports
 from spoold.effects.reports import FULL
 from spoold.effects.runner import Place
+from spoold.effects.worker import CODE, DEATH, KEEPER, MACHINE
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
@@ -134,11 +135,14 @@ class Handlers:
         for event in self._runner.events() if wanted else ():
             match event:
                 case reports.Exited() if _is_worker(event.key):
-                    found += self.workers.died(event.key, _how(event), event.tail)
+                    fault = CODE if event.signal is None else DEATH
+                    found += self.workers.died(event.key, _how(event), event.tail, fault)
                 case reports.Exited():
                     found.append(self._exited(event))
                 case reports.NotStarted() if _is_worker(event.key):
-                    found += self.workers.died(event.key, event.error, "", full=event.errno in FULL)
+                    late = event.errno == errno.ETIME  # the lease of the node was over
+                    fault = MACHINE if event.errno in FULL else DEATH if late else CODE
+                    found += self.workers.died(event.key, event.error, "", fault)
                 case reports.NotStarted():
                     self.own.end(event.key)
                     found.append(_not_started(event))
@@ -160,7 +164,7 @@ class Handlers:
         for key in event.keys:
             self.own.end(key)
             if _is_worker(key):
-                found += self.workers.died(key, why, "")
+                found += self.workers.died(key, why, "", KEEPER)
             elif begun is None or key in begun:
                 found.append(Crashed(*_id_of(key), why))
             else:

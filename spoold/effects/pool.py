@@ -24,7 +24,7 @@ from spoold.core.values import (
 )
 from spoold.effects.reports import FULL
 from spoold.effects.turns import Turns, key_of
-from spoold.effects.worker import Key, Worker, pair
+from spoold.effects.worker import CODE, DEATH, KEEPER, MACHINE, Key, Worker, pair
 
 if TYPE_CHECKING:
     import socket
@@ -164,8 +164,8 @@ class Pool:
             events.append(Begun(*after))
         return events
 
-    def died(self, name: str, how: str, tail: str, now: int, *, full: bool = False) -> list[Event]:
-        """A worker is gone: so are the attempts it had. `full`: the machine could not start it."""
+    def died(self, name: str, how: str, tail: str, now: int, fault: str = CODE) -> list[Event]:
+        """A worker is gone: so are the attempts it had. `fault` is of use where it was not ready."""
         worker = self.workers[name]
         events = self._listen(worker, now, to_the_end=True)  # what it said before it died counts
         self.turns.take_back(worker)
@@ -197,12 +197,15 @@ class Pool:
         worker.closed = True
         self._watch(worker)
         worker.close()
+        asked = worker is self._next
+        if asked:
+            self._next = None
         if not worker.ready and not worker.broken:
+            if fault == KEEPER:
+                return [*events, *self._spawn(now, asked=asked)]
             last = tail.strip().rpartition("\n")[2]
             how = ": ".join(filter(None, [worker.killed or how, last]))
-            events += self._not_started(how, tail, now, full=full)
-        if worker is self._next:
-            self._next = None
+            events += self._not_started(how, tail, now, CODE if worker.killed else fault)
         return events + self.feed(now)
 
     def _ready(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
@@ -236,39 +239,42 @@ class Pool:
         patterns = tuple(handler.pattern for handler in self.handlers)
         return [] if self.takes is None else [Registered(patterns, self.takes, self.turns.asyncs, asked)]
 
-    def _not_started(self, how: str, tail: str, now: int, *, full: bool) -> list[Event]:
+    def _not_started(self, how: str, tail: str, now: int, fault: str) -> list[Event]:
         text = f"the worker for {self.app.module} did not start: {how}"
-        return self._broken(error("worker", text, tail or None), now, full=full)
+        kind = "crashed" if fault == DEATH else "worker"
+        return self._broken(error(kind, text, tail or None), now, fault)
 
-    def _broken(self, problem: dict[str, Any], now: int, *, full: bool = False) -> list[Event]:
+    def _broken(self, problem: dict[str, Any], now: int, fault: str = CODE) -> list[Event]:
         """The module cannot be imported: whatever waits for it has a failed attempt.
 
-        Not so where the machine is `full`.
+        One that was lost where the worker was killed, none where the machine can start no more.
         """
         self._again = now + min(LONGEST, SHORTEST << self._failures)
         self._failures = min(self._failures + 1, 16)
         self.problem = problem
         log.error("%s: %s: %s", self.app.module, problem["type"], problem["message"])
+        full = fault == MACHINE
         if any(one.able or (full and one.coming) for one in self.workers.values()):
             return [Tick()]  # new code that does not work: the old goes on; or fewer do all of it
         patterns = tuple(handler.pattern for handler in self.handlers)
         said = f"{problem['type']}: {problem['message']}".partition("\n")[0]
         why = f"module {self.app.module} cannot be imported: {said}"
         closed = [] if full else [Broken(patterns, self._again, why)]
-        return [*self._back(problem, full=full), *closed]
+        return [*self._back(problem, fault), *closed]
 
-    def _back(self, problem: dict[str, Any] | None = None, *, full: bool = False) -> list[Event]:
+    def _back(self, problem: dict[str, Any] | None = None, fault: str = CODE) -> list[Event]:
         """All that waits is given back; what has a slot has failed, where there is a problem."""
+        outcome = "crashed" if fault == DEATH else "failed"
         waiting, self.turns.waiting = self.turns.waiting, []
         back: list[Event] = []
         for start in waiting:
             task, attempt = key_of(start)
             if start.ahead or problem is None:
                 back.append(Returned(task, attempt))
-            elif full:
-                back.append(NotStarted(task, attempt, problem["message"], full))
+            elif fault == MACHINE:
+                back.append(NotStarted(task, attempt, problem["message"], full=True))
             else:
-                back.append(Answered(task, attempt, "failed", error=problem, why=NO_CODE))
+                back.append(Answered(task, attempt, outcome, error=problem, why=NO_CODE))
         return back
 
     def _ended(self, worker: Worker, message: dict[str, Any], now: int) -> list[Event]:
@@ -411,7 +417,7 @@ class Pool:
                 one.close()
             if problem.errno not in FULL:
                 raise
-            return self._not_started(str(problem.strerror), "", now, full=True)
+            return self._not_started(str(problem.strerror), "", now, MACHINE)
         env = {
             **self._base,
             "SPOOL_ID": name,

@@ -25,6 +25,8 @@ TURN = 8  # bytes
 BELL = bytes(TURN)
 SPARE = 24  # descriptors that no worker gets: up to 17 files are open while a group is synced
 Key = tuple[str, int]  # id, attempt
+# What is to blame where a worker has died before it was ready; DEATH: a signal, or the lease was over.
+CODE, DEATH, MACHINE, KEEPER = "code", "death", "machine", "keeper"
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.apps import app_of
 from spoold.effects.pool import Pool
+from spoold.effects.worker import CODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,12 +99,12 @@ class Workers:
         for pool in self._pools.values():
             pool.drain()
 
-    def died(self, name: str, how: str, tail: str, *, full: bool = False) -> list[Event]:
-        """The process of this name is gone, or has never been; `full`: as the machine can have none."""
+    def died(self, name: str, how: str, tail: str, fault: str = CODE) -> list[Event]:
+        """The process of this name is gone, or has never been."""
         pool = next((p for p in self._pools.values() if name in p.workers), None)
         if pool is None:
             return []
-        events = pool.died(name, how, tail, _now(), full=full)
+        events = pool.died(name, how, tail, _now(), fault)
         if pool.retired and not pool.workers and not pool.turns.waiting:
             del self._pools[pool.app]
         return events

@@ -129,6 +129,29 @@ def test_what_cannot_be_imported_is_a_failed_attempt(spool_at, tmp_path: Path, w
     assert spool.end(spool.submit("note"))["event"] == "done"
 
 
+@pytest.mark.parametrize(("who", "attempts"), [("keeper", 1), ("worker", 2)])
+def test_what_waits_while_its_worker_is_killed_has_not_failed(
+    spool_at, tmp_path: Path, who: str, attempts: int
+) -> None:
+    slow = """
+import pathlib, time
+if not pathlib.Path("tried").exists():
+    pathlib.Path("tried").write_text(f"{os.getpid()} {os.getppid()}\\n")
+    time.sleep(60)
+"""
+    write(tmp_path, slow + OK)
+    spool = spool_at(python(tmp_path)).start()
+    task_id = spool.submit("t.ok", retries=0)
+    spool.entry(task_id, "running")
+    tried = tmp_path / "tried"
+    until(lambda: tried.exists() and tried.read_text().endswith("\n"), "it imports")
+    worker, keeper = map(int, tried.read_text().split())
+    os.kill(worker if who == "worker" else keeper, signal.SIGKILL)
+    ended = spool.end(task_id)
+    assert (ended["event"], ended["attempt"]) == ("done", attempts)
+    assert [record["outcome"] for record in spool.records(task_id)] == ["crashed", "ok"][-attempts:]
+
+
 def test_whoever_asks_is_told_that_a_module_cannot_be_imported(app, tmp_path: Path) -> None:  # noqa: F811
     broken = "module apptasks cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"
     spool = app("import no_such_thing", more="concurrency = 1\n")

@@ -18,9 +18,19 @@ from spool.worker.line import Line
 from spoold.core import order
 from spoold.core.answers import registered
 from spoold.core.state import State
-from spoold.core.values import Answered, Kill, NotStarted, Registered, Returned, Scan, Start
+from spoold.core.values import (
+    NO_CODE,
+    Answered,
+    Broken,
+    Kill,
+    NotStarted,
+    Registered,
+    Returned,
+    Scan,
+    Start,
+)
 from spoold.effects.pool import Pool
-from spoold.effects.worker import CHUNK, SPARE
+from spoold.effects.worker import CHUNK, DEATH, KEEPER, MACHINE, SPARE
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
@@ -173,13 +183,52 @@ def test_what_waits_for_a_worker_that_the_machine_cannot_start_has_not_failed(
     pool.start(one)
     pool.feed(0)
     (name,) = keeper.lines
-    (event,) = pool.died(name, "Resource temporarily unavailable", "", 0, full=True)
+    (event,) = pool.died(name, "Resource temporarily unavailable", "", 0, MACHINE)
     assert event == NotStarted(
         one.entry.id,
         one.entry.attempt,
         "the worker for app did not start: Resource temporarily unavailable",
         full=True,
     )
+
+
+def test_what_waits_for_a_worker_that_is_killed_as_it_imports_is_lost_with_it(
+    pool: Pool, keeper: Keeper
+) -> None:
+    one = start(1, pool.handlers[0])
+    pool.start(one)
+    pool.feed(0)
+    (name,) = keeper.lines
+    event, closed = pool.died(name, "signal 9 (SIGKILL)", "", 0, DEATH)
+    assert isinstance(event, Answered)
+    assert (event.outcome, event.why) == ("crashed", NO_CODE)
+    assert event.error is not None
+    assert event.error["message"] == "the worker for app did not start: signal 9 (SIGKILL)"
+    assert isinstance(closed, Broken)
+    assert closed.until == SECOND  # it is tried again then, and ever more seldom
+
+
+def test_what_waits_for_a_worker_that_dies_with_the_keeper_waits_for_another(
+    pool: Pool, keeper: Keeper
+) -> None:
+    pool.start(start(1, pool.handlers[0]))
+    pool.feed(0)
+    (name,) = keeper.lines
+    assert not pool.died(name, "the keeper of the handlers died", "", 0, KEEPER)
+    assert len(keeper.lines) == 2
+    keeper.begin()
+    hear(pool)
+    assert keeper.lines[list(keeper.lines)[-1]].turn(wait=True) == 1
+
+
+def test_a_reload_whose_worker_dies_with_the_keeper_is_made_up_for(pool: Pool, keeper: Keeper) -> None:
+    old, _ = busy(pool, keeper)
+    pool.reload(0)
+    pool.died(list(keeper.lines)[-1], "the keeper of the handlers died", "", 0, KEEPER)
+    keeper.begin()
+    (event,) = [event for event in hear(pool) if isinstance(event, Registered)]
+    assert event.asked
+    assert pool.workers[old].leaving
 
 
 @pytest.fixture
