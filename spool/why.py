@@ -183,8 +183,10 @@ class Why:
         paused = "" if row is None else self.pause(row)
         parts = [self._unserved(), paused]
         if entry.time > self.now:
-            again = f"attempt {entry.attempt} " if entry.fails else ""
+            again = f"attempt {entry.attempt} " if entry.fails or task.attempts else ""
+            last = (task.error or {}).get("message")
             parts.insert(0, f"{again}not before {self.say(entry.time)}")
+            parts.insert(1, f"the last one: {last}" if last else "")
             if (task.submitted_at or 0) > self.now:
                 back = "it was taken in by a clock that was set back since"
                 parts.insert(1, f"{back}: `spool move {task.id} --at +0s` has it run now")
