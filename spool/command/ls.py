@@ -140,7 +140,7 @@ def _print(
     if args.json:
         for one in rows:
             task = _opened(spool, one) if few else None
-            told = {} if task is None else {"key": task.key, "after": task.after}
+            told = {"key": task and task.key, "after": task and task.after} if few else {}
             print(render.json_line({**more, **one.plain(), **told}))
         return
     if not rows:
@@ -157,14 +157,18 @@ def _row(spool: Spool, one: Listed, now: int, *, few: bool) -> tuple[Any, ...]:
 
 
 def _opened(spool: Spool, one: Listed) -> Task | None:
-    """The task itself; None where it has just moved on, or is damaged: `spool why` says so."""
+    """The task itself, also where it has just moved on; None where it has gone, or is damaged."""
     from spool.disk import Missing
     from spool.errors import SpoolError
 
-    try:
-        return look.read_task(spool.disk, one.path)
-    except (Missing, OSError, SpoolError):
-        return None
+    for path in (one.path, layout.own_copy(one.id)):
+        try:
+            return look.read_task(spool.disk, path)
+        except Missing:
+            continue
+        except (OSError, SpoolError):
+            break
+    return None
 
 
 def _told(spool: Spool, one: Listed) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import gzip
 import io
@@ -450,6 +451,23 @@ def test_ls_is_a_table_with_whole_ids(root: Path, say: Any) -> None:
     column = lines[0].index("ID")
     assert {line[column : column + 32] for line in lines[1:]} == set(ids.values())
     assert "\x1b" not in "".join(lines)
+
+
+def test_ls_tells_of_a_task_that_moves_on_meanwhile_what_it_tells_of_any(
+    root: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after, moved, gone = new_id(), new_id(), new_id()
+    take_in(root, moved, doc={"key": "k", "after": [after]})
+    (root / take_in(root, gone)).unlink()
+    found = [dataclasses.replace(one, path=f"{one.path}.x") for one in Spool(root).list()]
+    found.append(dataclasses.replace(found[0], id=gone))
+    monkeypatch.setattr(Spool, "list", lambda _, state, __: found if state == "pending" else [])
+    (root / layout.own_copy(gone)).unlink()
+    rows = [json.loads(line) for line in say("ls", "--json")[1].splitlines()]
+    assert {row["id"]: (row["key"], row["after"]) for row in rows} == {
+        moved: ("k", [after]),
+        gone: (None, None),
+    }
 
 
 def test_ls_as_json_is_one_object_a_line(root: Path, say: Any) -> None:
