@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool.layout import SCHEDULES
 from spool.scheduled import MOST
-from spoold.core import verbs
+from spoold.core import control, verbs
 from spoold.core.values import Drop, Rows
 
 if TYPE_CHECKING:
@@ -39,4 +39,11 @@ def scheduled(state: State, event: Arrived, request: Schedule) -> list[Action]:
     state.schedules = tables
     rows: list[dict[str, Any]] = [{"name": n, "table": t} for n, t in tables.items()]
     note = {"event": "schedule", "name": name, "table": table, **event.source.by, "why": request.why}
-    return [Rows(rows, note, SCHEDULES), Drop(event.source)]
+    out: list[Action] = [Rows(rows, note, SCHEDULES)]
+    paused = [row for row in state.pauses if row.get("task") == f"@{name}"]
+    if table is None and paused:  # one that is set anew under this name is not paused
+        control.replace_rows(state, [row for row in state.pauses if row not in paused])
+        scope = {"node": None, "task": f"@{name}"}
+        told = {"event": "resume", **event.source.by, "scope": scope, "why": "the schedule is removed"}
+        out.append(Rows(state.pauses, told))
+    return [*out, Drop(event.source)]

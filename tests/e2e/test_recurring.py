@@ -293,8 +293,10 @@ def test_a_schedule_is_set_and_changed_and_removed_by_actions_and_outlives_the_d
     }
     say(spool, "cron", "set", "other", "every=@yearly", "task=tick", "--wait")
     assert "@yearly" in say(spool, "cron", "ls").splitlines()[-1]
+    say(spool, "cron", "pause", "mine", "other", "--wait")
     say(spool, "cron", "rm", "other", "--wait")
     assert "other" not in say(spool, "cron", "ls")
+    assert [row["task"] for row in json.loads(say(spool, "status", "--json"))["pauses"]] == ["@mine"]
     assert [line["table"] is None for line in spool.journal("schedule")] == [False, False, True]
 
 
