@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PROGRESS_EVERY = 1.0  # seconds; each that is told is a file for the parent
 _current: ContextVar[Context] = ContextVar("spool_task")
@@ -32,6 +32,7 @@ class Context:
         checkpoints: Checkpoints | None = None,
         meta: dict[str, Any] | None = None,
         recurring: dict[str, Any] | None = None,
+        after: Sequence[str] = (),
         trace: str | None = None,
         clock: Callable[[], float] = time.time,
         result_limit: int = 1 << 20,
@@ -41,6 +42,7 @@ class Context:
         self.task = task
         self.meta = meta or {}
         self.recurring = recurring  # of a schedule: name, scheduled_at, late
+        self.after = tuple(after)  # ids of the tasks it has waited for
         self.trace = trace
         self.result_limit = result_limit  # bytes
         self.stopping = ""  # why: drain, cancelled, timeout, interrupt

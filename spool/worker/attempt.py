@@ -50,6 +50,7 @@ class Attempt:
             deadline=message["deadline"],
             meta=message["meta"],
             recurring=message.get("recurring"),
+            after=message.get("after") or (),
             trace=message["trace"],
             tell=lambda told: tell({**told, "id": self.key[0], "attempt": self.key[1]}),
             poll=poll,

@@ -187,5 +187,6 @@ def start_message(start: Start) -> dict[str, Any]:
         "deadline": deadline_of(task, entry),
         "meta": task.meta,
         "recurring": task.recurring,
+        "after": task.after,
         "trace": task.trace,
     }

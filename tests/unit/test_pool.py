@@ -90,7 +90,7 @@ def settings(*handlers: Any) -> Any:
 def start(number: int, of: Any, ahead: int = 0) -> Start:
     entry = Entry(time=number, id=id_from(NOW + number * 1000, bytes(10)), task="t.run", prio="medium")
     task: Any = SimpleNamespace(
-        version=None, args=number, meta={}, trace=None, recurring=None, deadline=None
+        version=None, args=number, meta={}, trace=None, recurring=None, after=(), deadline=None
     )
     return Start(entry, task, of, ahead, order.rank(entry))
 

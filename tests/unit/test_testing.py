@@ -508,6 +508,21 @@ def test_calls_of_functions_wait_for_each_other_and_are_given_results(spool: Tes
     assert spool.outcome_of("kit.wait") == "cancelled"
 
 
+@task("kit.sorry")
+def sorry() -> list[str]:
+    views = [Spool().get(one) for one in current().after]
+    return [f"{view.task}: {view.error['message']}" for view in views if view.error]
+
+
+def test_what_follows_a_failure_can_see_what_has_failed(spool: Tester) -> None:  # noqa: F811
+    good = note.submit("a")
+    bad = spool.spool.submit("kit.note", {"nonsense": 1}, retries=0)
+    sorry.with_options(after=[good, bad], on_failure="only").submit()
+    spool.run_ready()
+    (said,) = spool.result_of(sorry)
+    assert said.startswith("kit.note: ")
+
+
 def test_what_fails_takes_along_what_was_told_to_go_with_it(spool: Tester) -> None:  # noqa: F811
     bad = how.with_options(retries=0).submit("fail")
     gone, waits, told = spool.spool.submit_many(

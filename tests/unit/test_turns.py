@@ -52,7 +52,7 @@ def start(name: str, number: int, prio: str = "medium", *, ahead: int = 0, patte
         time=number, id=id_from(1_795_240_000_000_000 + number * 1000, bytes(10)), task="t.run", prio=prio
     )
     task: Any = SimpleNamespace(
-        version=None, args=name, meta={}, trace=None, recurring=None, deadline=None
+        version=None, args=name, meta={}, trace=None, recurring=None, after=(), deadline=None
     )
     handler: Any = SimpleNamespace(pattern=pattern)
     return Start(entry, task, handler, ahead, order.rank(entry))
