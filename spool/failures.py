@@ -30,7 +30,8 @@ class Group(Struct, kw_only=True):
     """Failures of one kind. Instants are us UTC; a histogram maps the start of a bucket to a count.
 
     `count`: failed attempts, `failed`: those after which the task failed for good. `state` is open,
-    resolved or muted, `by` who said so, when and why; `until` is when a mute ends.
+    resolved or muted, `by` who said so, when and why; `until` is when a mute ends. `frequent`: when it
+    was so last.
     """
 
     fingerprint: str
@@ -49,6 +50,7 @@ class Group(Struct, kw_only=True):
     state: str = "open"
     until: int | None = None
     by: dict[str, Any] | None = None
+    frequent: int | None = None
 
     def add(self, at: int, *, final: bool, version: object, node: str, example: dict[str, Any]) -> None:
         """One more failure at an instant."""
@@ -93,6 +95,7 @@ class Group(Struct, kw_only=True):
             theirs,
             first=min(self.first, theirs.first),
             last=max(self.last, theirs.last),
+            frequent=max(self.frequent or 0, theirs.frequent or 0) or None,
             count=sum(nodes.values()),
             failed=theirs.failed + fresh.failed,
             versions=_sum(theirs.versions, fresh.versions),
@@ -135,6 +138,7 @@ class Group(Struct, kw_only=True):
             "failed": self.failed,
             "first": format_utc(self.first),
             "last": format_utc(self.last),
+            "frequent": maybe_utc(self.frequent),
             "versions": self.versions,
             "nodes": self.nodes,
             "examples": self.examples,
@@ -154,7 +158,7 @@ def decode(data: bytes) -> Group:
     """A group from its file; Invalid where it is damaged."""
     try:
         doc = orjson.loads(data)
-        until = doc["until"]
+        until, frequent = doc["until"], doc.get("frequent")
         return Group(
             fingerprint=str(doc["fingerprint"]),
             task=str(doc["task"]),
@@ -174,6 +178,7 @@ def decode(data: bytes) -> Group:
             state=doc["state"] if doc["state"] in STATES else "open",
             until=None if until is None else parse_utc(until),
             by=doc["by"],
+            frequent=None if frequent is None else parse_utc(frequent),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as problem:
         raise Invalid("error group", None, f"is damaged: {problem!r}") from None

@@ -38,7 +38,6 @@ class Groups:
         self.said = False  # to be written at once: somebody says something of one, and will look
         self.gone: list[str] = []  # fingerprints whose files may go
         self._lately: dict[str, deque[int]] = {}
-        self._hot: set[str] = set()
 
     def put(self, group: Group) -> None:
         """A group from elsewhere (its file, or just made), as the newest."""
@@ -46,7 +45,6 @@ class Groups:
         while len(self.table) > KEPT:
             oldest, _ = self.table.popitem(last=False)
             self._lately.pop(oldest, None)
-            self._hot.discard(oldest)
             self.dirty.pop(oldest, None)
             self.gone.append(oldest)
 
@@ -100,22 +98,19 @@ class Groups:
         final = content["event"] == "failed"
         for one in (found, self.news(found.fingerprint).fresh):
             one.add(at, final=final, version=content["version"], node=content["node"], example=example)
-        frequent = self._frequent(found.fingerprint, at, *limits)
+        frequent = self._frequent(found, at, *limits)
         return "" if found.muted(at) else why or frequent
 
-    def _frequent(self, fingerprint: str, at: int, many: int, window: int) -> str:
-        """Once, when it has become frequent; again when it had ceased to be."""
-        lately = self._lately.get(fingerprint)
+    def _frequent(self, group: Group, at: int, many: int, window: int) -> str:
+        """Once, when it has become frequent; again when it was not for a whole window."""
+        lately = self._lately.get(group.fingerprint)
         if lately is None or lately.maxlen != many:
-            lately = self._lately[fingerprint] = deque(lately or (), maxlen=many)
+            lately = self._lately[group.fingerprint] = deque(lately or (), maxlen=many)
         lately.append(at)
         if len(lately) < many or at - lately[0] > window:
-            self._hot.discard(fingerprint)
             return ""
-        if fingerprint in self._hot:
-            return ""
-        self._hot.add(fingerprint)
-        return "frequent"
+        before, group.frequent = group.frequent, at
+        return "frequent" if before is None or abs(at - before) > window else ""
 
 
 def _said(group: Group) -> int:

@@ -185,7 +185,8 @@ class ErrorFiles:
                 return
             record = look.record(self.disk, line["id"], line["attempt"])
             if (record.get("error") or {}).get("fingerprint") == line["error"]:
-                groups.count(record, at, (1000, 1))
+                settings = self.state.settings
+                groups.count(record, at, (settings.recurring_count, settings.recurring_window))
         except (KeyError, TypeError, ValueError, Invalid, Missing, NotRegular, TooLarge):
             return  # not ours, or the attempt never came to be
 

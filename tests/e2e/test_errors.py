@@ -8,8 +8,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from spool.init import init
 from spool.names import new_id
+from spoold.core.failures import Groups
 from tests.e2e.live import ROOT, Live, handler, until
 
 if TYPE_CHECKING:
@@ -78,6 +81,30 @@ def test_a_group_is_told_when_it_becomes_frequent_and_not_at_each_failure(live: 
     break_it(spool)
     fail(spool, 12)
     assert told(spool) == ["new", "frequent"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_group_is_told_as_frequent_once_over_restarts(live: Make, *, killed: bool) -> None:
+    spool = live("recurring_count = 4\n" + TOML)
+    break_it(spool)
+    fail(spool, 6)
+    if killed:
+        spool.kill9()
+    else:
+        spool.stop()
+    spool.start()
+    fail(spool, 6)
+    group(spool, lambda g: g["count"] == 12, "all are counted")
+    assert told(spool) == ["new", "frequent"]
+
+
+def test_a_group_that_was_not_frequent_for_a_whole_window_is_told_again() -> None:
+    groups, limits = Groups(), (3, 10)
+    content = {"id": "", "attempt": 1, "task": "t", "event": "failed", "version": None, "node": "n"}
+    error = {"fingerprint": "f", "type": "E", "message": "m", "trace": None}
+    record = {**content, "error": error}
+    heard = [(at, groups.count(record, at, limits)) for at in (0, 1, 2, 3, 20, 21, 22, 23)]
+    assert [one for one in heard if one[1]] == [(0, "new"), (2, "frequent"), (22, "frequent")]
 
 
 def test_a_parents_failure_is_grouped_as_any_other(live: Make) -> None:
