@@ -51,6 +51,8 @@ class Context:
         self._checkpoints = checkpoints
         self._told, self._whole = 0.0, False
         self._clock = clock
+        # One that has begun after it is meant to run all the same.
+        self._stop_at = deadline if deadline is not None and clock() * 1e6 < deadline else None
 
     @property
     def scheduled(self) -> datetime:
@@ -83,11 +85,9 @@ class Context:
         self._tell({"ev": "progress", "percent": float(part) * 100, "note": shown})
 
     def should_stop(self) -> bool:
-        """Whether to come to an end: a stop of spoold, somebody's cancel, or the deadline has passed."""
+        """Whether to come to an end: a stop of spoold, a cancel, or the deadline has passed meanwhile."""
         self._poll()
-        return bool(self.stopping) or (
-            self._deadline is not None and self._clock() * 1e6 >= self._deadline
-        )
+        return bool(self.stopping) or (self._stop_at is not None and self._clock() * 1e6 >= self._stop_at)
 
     @property
     def last_checkpoint(self) -> Any:

@@ -377,11 +377,26 @@ def test_the_clock_does_not_move_by_what_is_no_span(spool: Tester, span: Any) ->
         spool.move(span)
 
 
-def test_a_deadline_is_told_by_the_clock_of_the_test(spool: Tester) -> None:  # noqa: F811
+def test_a_deadline_that_passes_while_a_task_runs_tells_it_to_stop(tmp_path: Path) -> None:
+    kit = Tester(tmp_path, TOML)
+
+    @task("kit.watches")
+    def watches() -> list[bool]:
+        before = current().should_stop()
+        kit.move("2h")
+        return [before, current().should_stop()]
+
+    watches.with_options(spool=kit.spool, deadline="+1h").submit()
+    kit.run_ready()
+    assert kit.result_of("kit.watches") == [False, True]
+    kit.close()
+
+
+def test_a_task_that_begins_after_its_deadline_is_not_told_to_stop(spool: Tester) -> None:  # noqa: F811
     late.with_options(deadline="+1h").submit()
     spool.move("2h")
     spool.run_ready()
-    assert spool.result_of("kit.late") is True
+    assert spool.result_of("kit.late") is False
 
 
 def test_a_time_that_a_task_names_is_of_the_clock_and_zone_of_the_test(tmp_path: Path) -> None:
