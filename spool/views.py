@@ -205,7 +205,7 @@ def _understood(body: dict[str, Any], read: Callable[[dict[str, Any]], tuple[Tas
     doc["task"] = "x"
     while True:
         try:
-            return read(doc)[0]
+            return next(iter(read(doc)), None)
         except Invalid as problem:
             if (field := re.split(r"[.[]", problem.field)[0]) not in doc:
                 return None

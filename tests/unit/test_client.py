@@ -754,6 +754,9 @@ def test_what_was_dropped_and_will_be_refused_is_shown_as_far_as_it_is_understoo
             assert (found.key, found.meta) == ("k", {"m": 1})
             is_schedule = action is doc and more == {"every": "1h"}
             assert found.why.startswith("will be refused: ") != is_schedule
+    odd = {"tasks": [{"id": task_id, "action": "resume"}, {"task": "b"}]}
+    (root / "incoming" / f"{task_id}.json").write_text(json.dumps(odd))
+    assert client.get(task_id).why.startswith("will be refused: ")
     deep = f'{{"id": "{task_id}", "task": "a", "meta": {{"m": {"[" * 900}{"]" * 900}}}, "key": "k"}}'
     (root / "incoming" / f"{task_id}.json").write_text(deep)
     found = client.get(task_id)
