@@ -395,7 +395,8 @@ class Core:
         if path is None:
             return
         if path.partition("/")[0] not in (layout.PENDING, layout.HELD):
-            self.store.quarantine(path, str(problem))  # it runs, or has ended: that is told
+            # It runs, or has ended, as its record tells: its id stays taken, and it ends no other way.
+            self._aside[task_id] = f"is damaged, see {path}; `spool fsck` tells more"
             return
         entry, target, came = look.entry_at(path), place_for(self.disk, path), self.came(task_id, now)
         self._actions.appendleft(put_aside(self.state, entry, path, target, str(problem), came, now))

@@ -115,6 +115,19 @@ def test_who_waits_for_a_task_whose_end_is_damaged_is_told_so(live):
             spool.wait(task_id, 30)
 
 
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
+def test_what_has_ended_and_is_damaged_stays_what_it_was_though_somebody_asks_for_it(live, verb):
+    live = live(handler("ok.*", "true"))
+    task_id = live.submit("ok.x")
+    live.end(task_id)
+    os.truncate(live.root / layout.own_copy(task_id), 9)
+    ((path, _),) = live.entries("done")
+    rule = live.refusal(live.verb(verb, task_id))["rule"]
+    assert rule == f"is damaged, see {path}; `spool fsck` tells more"
+    assert live.end(live.submit("ok.y", after=[task_id]))["event"] == "done"
+    assert live.refusal(live.drop({"task": "ok.x", "id": task_id}))["field"] == "id"
+
+
 def test_a_name_that_is_no_entry_is_taken_out_of_the_way(spool_at):
     live = spool_at(handler("ok.*", "true"))
     for i, name in enumerate(
