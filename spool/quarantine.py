@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TRIES = 1000
 ID = re.compile("[0-9a-f]{32}")
+TICK = 1_000_000  # us: two changes of a directory that are further apart have two stamps
 
 
 def quarantine(
@@ -83,3 +84,30 @@ def put_aside(disk: Disk) -> dict[str, str]:
         return {}
     kept = sorted(name for name in names if not name.endswith(layout.REASON))  # records before entries
     return {task_id: f"{layout.CORRUPT}/{name}" for name in kept for task_id in ID.findall(name)}
+
+
+class Corrupt:
+    """What `put_aside` says, listed once a turn at most, and only where that may have changed."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self._tasks: dict[str, str] = {}
+        self._turn = -1
+        self._stamp: int | None = None
+        self._since = 0  # when this stamp was first seen
+        self._sure = False  # the listing is younger than every change of this stamp
+
+    def tasks(self, mono: int) -> dict[str, str]:
+        """In the turn of this time, us."""
+        if mono == self._turn:
+            return self._tasks
+        self._turn = mono
+        try:
+            stamp = self.disk.stamp(layout.CORRUPT)
+        except OSError:
+            stamp = None
+        if stamp != self._stamp:
+            self._stamp, self._since, self._sure = stamp, mono, False
+        if not self._sure:
+            self._tasks, self._sure = put_aside(self.disk), mono - self._since > TICK
+        return self._tasks

@@ -12,7 +12,7 @@ from spool.names import id_time, is_id
 from spool.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from spool.disk import Disk
 
@@ -64,9 +64,14 @@ def _unrecorded(disk: Disk, root: str, task_id: str) -> dict[str, Any] | None:
     return packed.attempts[-1]
 
 
-def put_aside(disk: Disk, task_id: str) -> str | None:
-    """Where what is left of a damaged task is, if there is no more of it that could end."""
-    aside = quarantine.of(disk, task_id)
+def put_aside(
+    disk: Disk, task_id: str, kept: Callable[[], Mapping[str, str]] | None = None
+) -> str | None:
+    """Where what is left of a damaged task is, if there is no more of it that could end.
+
+    `kept`: what `quarantine.put_aside` says, for who asks of many.
+    """
+    aside = quarantine.of(disk, task_id) if kept is None else kept().get(task_id)
     try:
         place = look.find(disk, task_id) if aside else None
     except (OSError, *look.DAMAGED):
@@ -90,6 +95,17 @@ def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
         packed = packs.find(disk, task_id)
         last = packed.attempts[-1] if packed is not None and packed.attempts else None
     return last
+
+
+def how_ended(disk: Disk, task_id: str, kept: Callable[[], Mapping[str, str]] | None = None) -> str:
+    """How a task has ended: done, failed, cancelled or damaged; empty where that is not known."""
+    if (last := end_of(disk, task_id)) is not None:
+        return str(last["event"])
+    if packs.lives(disk, task_id):
+        return ""
+    if (packed := packs.find(disk, task_id)) is not None:
+        return packed.state  # its record was damaged, or gone, when it was packed
+    return "damaged" if put_aside(disk, task_id, kept) is not None else ""
 
 
 def carried_out(disk: Disk, root: str, stem: str, timeout: float | None) -> None:

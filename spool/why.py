@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from spool import daemons, layout, look, packs, waiting
+from spool import daemons, layout, look, quarantine, waiting
 from spool.errors import SpoolError
 from spool.gated import sentence
 from spool.heldback import HeldBack
@@ -45,6 +46,10 @@ class Why:
         self.nodes = daemons.nodes(disk, root)
         self.alive = [status for status in self.nodes.values() if status["alive"]]
         self.held_back = HeldBack(disk, self.alive, say)
+
+    @cached_property
+    def _aside(self) -> dict[str, str]:
+        return quarantine.put_aside(self.disk)
 
     def line(self, task: TaskView) -> str:
         """One line."""
@@ -163,12 +168,10 @@ class Why:
             return None
 
     def _state(self, task_id: str) -> str:
+        if end := waiting.how_ended(self.disk, task_id, lambda: self._aside):
+            return end
         place = self._place(task_id)
-        if place is not None:
-            return place.state
-        if (packed := packs.find(self.disk, task_id)) is not None:
-            return packed.state
-        return DAMAGED if waiting.put_aside(self.disk, task_id) else ""
+        return place.state if place is not None else ""
 
     def _unserved(self) -> str:
         if self.alive:

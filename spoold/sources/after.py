@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from spool import layout, look, packs, waiting
+from spool import layout, look, waiting
 from spool.disk import Missing, Unreadable
 from spool.heldfor import AFTER
 from spool.names import BadName, id_and_task, parse_entry
+from spool.quarantine import Corrupt
 from spoold.core.table import DONE, HELD, TERMINAL
 from spoold.core.values import Settled
 from spoold.spared import listed, spare
@@ -72,6 +73,8 @@ class After:
         self._todo: deque[Waiter] = deque()  # to be looked at
         self._done: dict[str, None] = {}  # tasks that are done, as far as known
         self._looks = 0  # left in this turn
+        self._turn = 0  # when that is
+        self._corrupt = Corrupt(disk)
         self._bare: dict[str, str] = {}  # what has ended and has no record, and where it stands
         self._scan: Iterator[None] | None = self._names()
         self._next = 0
@@ -112,6 +115,7 @@ class After:
         """What has become of some that wait."""
         if self.due(now) != 0:
             return []
+        self._turn = now.mono
         if self._asked and now.mono >= self._again:
             self._asked, self._doubted = False, [*{*self._watched, *self._eager}]
             self._again = now.mono + min(EVERY, max(OFTEN, EACH * len(self._doubted)))
@@ -236,7 +240,7 @@ class After:
         if task_id in self._done:
             return DONE
         self._looks -= 1
-        end = ended(self.disk, task_id)
+        end = waiting.how_ended(self.disk, task_id, lambda: self._corrupt.tasks(self._turn))
         if not end and (path := self._bare.get(task_id)) is not None:
             if self.disk.info(path) is None:
                 del self._bare[task_id]  # it was retried
@@ -255,14 +259,3 @@ class After:
                 hear = self._eager.setdefault(task_id, set())
                 self._edges += waiter not in hear
                 hear.add(waiter)
-
-
-def ended(disk: Disk, task_id: str) -> str:
-    """How a task has ended: done, failed, cancelled or damaged; empty where that is not known."""
-    if (last := waiting.end_of(disk, task_id)) is not None:
-        return str(last["event"])
-    if packs.lives(disk, task_id):
-        return ""
-    if (packed := packs.find(disk, task_id)) is not None:
-        return packed.state  # its record was damaged, or gone, when it was packed
-    return "damaged" if waiting.put_aside(disk, task_id) is not None else ""

@@ -35,7 +35,7 @@ from spoold.core.trust import Trust
 from spoold.core.values import Arrived, Invalidated, Source, Who
 from spoold.sources import LATEST
 from spoold.sources.crowd import is_action, is_unfinished
-from spoold.sources.named import OVERTAKEN, PATIENCE, Named, NotYet, own_id
+from spoold.sources.named import OVERTAKEN, PATIENCE, Anew, Named, NotYet, own_id
 from spoold.sources.signatures import AT_ONCE, Signatures, TooMany
 
 if TYPE_CHECKING:
@@ -422,6 +422,9 @@ class Intake:
         except NotYet as later:
             if self._patient(path, info, now, later.patience):
                 return None
+            if isinstance(later, Anew):
+                self.named.have_ended(later.ids)
+                return self._one(path, info, now)
             found = later.then
         except NoRoom as short:
             if short.tasks and not known:

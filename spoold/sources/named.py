@@ -22,6 +22,7 @@ from spool.times import FOREVER
 from spoold.core.values import Arrived, Invalidated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TypeAlias
 
     from spool.actions import Submit, Task
@@ -57,6 +58,15 @@ class Passing(NotYet):
         super().__init__(Invalid(field, task_id, "is about to be taken in"), FOREVER)
 
 
+class Anew(NotYet):
+    """It waits for tasks that were put aside as damaged, and may come anew; else they have ended."""
+
+    def __init__(self, aside: dict[str, str], patience: int) -> None:
+        task_id, path = next(iter(aside.items()))
+        super().__init__(Invalid("after", task_id, PutAside(task_id, path).rule), patience)
+        self.ids = aside.keys()
+
+
 class Named:
     """What is kept between two looks. `shared`: several users write."""
 
@@ -66,10 +76,12 @@ class Named:
         self.passing: dict[str, bool] = {}  # tasks of this look; whether they may yet be refused
         self._packs: frozenset[str] | None = None
         self._there: set[str] = set()  # tasks that others wait for, seen since the last listing
+        self._aside: dict[str, str] | None = None  # what was put aside, seen since then
 
     def listed(self, *, alone: bool) -> None:
         """A new listing: what is known of the rest may be old. `alone`: no other node packs."""
         self._there.clear()
+        self._aside = None
         if not alone:
             self.packed()
 
@@ -94,8 +106,7 @@ class Named:
                 unknown.append(task_id)
         if past and len(ids) == 1:
             raise Invalid(field, ids[0], past[ids[0]])
-        aside = put_aside(self.disk) if unknown else {}
-        past |= {i: PutAside(i, aside[i]).rule for i in unknown if i in aside}
+        past |= {i: PutAside(i, path).rule for i, path in self._damaged(unknown).items()}
         if past and isinstance(request, Verb | Move):
             request = replace(request, past=tuple(past.items()))
         if unknown:  # what was put aside may come yet, as a new one
@@ -123,18 +134,39 @@ class Named:
         """What a task waits for is there: else it would wait for ever."""
         own = {task.id for task in tasks}
         wanted = set(chain.from_iterable(task.after for task in tasks)) - own - self._there
+        gone: list[str] = []
         for task_id in wanted:
             if (unsure := self.passing.get(task_id)) is not None:
                 if unsure:
                     raise Passing("after", task_id)
                 continue
             if not packs.lives(self.disk, task_id):
-                if self._packed(task_id) is None and task_id not in put_aside(self.disk):
-                    raise NotYet(Invalid("after", task_id, "no task has this id"), patience)
+                if self._packed(task_id) is None:
+                    gone.append(task_id)
+                    continue
                 if packs.is_gone(self.disk, task_id):
                     raise Invalid("after", task_id, "has ended, and nothing but its id is kept")
             if len(self._there) < KNOWN:
                 self._there.add(task_id)
+        if gone:
+            self._check_gone(gone, patience)
+
+    def _check_gone(self, gone: list[str], patience: int) -> None:
+        aside = self._damaged(gone)
+        if unknown := set(gone) - aside.keys():
+            raise NotYet(Invalid("after", min(unknown), "no task has this id"), patience)
+        raise Anew(aside, patience)
+
+    def have_ended(self, ids: Iterable[str]) -> None:
+        """Others may wait for these, though nothing of them is there."""
+        self._there.update(ids)
+
+    def _damaged(self, ids: list[str]) -> dict[str, str]:
+        """What is in corrupt/ of these tasks, as far as it was there when first asked in this listing."""
+        if ids and self._aside is None:
+            self._aside = put_aside(self.disk)
+        aside = self._aside or {}
+        return {task_id: aside[task_id] for task_id in ids if task_id in aside}
 
     def _check_files(self, task: Task, field: str) -> None:
         """What is to come with a task is there, or has been brought to its place before a crash."""

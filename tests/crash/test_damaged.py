@@ -11,7 +11,7 @@ from spool import layout, packs
 from spool.disk import Unreadable
 from spool.look import entry_at, records
 from spool.names import Entry, event_name, id_date
-from tests.crash.scenarios import again, ident, rng_of, submit, wait
+from tests.crash.scenarios import again, ident, rng_of, submit, turn, wait
 from tests.simulation.faults import Crash, Dying
 from tests.simulation.world import START, World
 
@@ -243,6 +243,28 @@ def test_a_task_under_the_id_of_one_that_was_put_aside_has_none_of_its_records()
     world.writers.drop({"action": "cancel", "ids": [ident(1)]})
     wait(5)(world)
     assert marks(world, 1) == []
+
+
+def test_who_waits_for_a_task_that_was_put_aside_waits_for_one_that_comes_anew() -> None:
+    world = World()
+    world.boot()
+    for number in (1, 2):
+        submit({"task": "run.a", "n": number, "at": "+1h"})(world)
+        wait(1)(world)
+        world.crash()
+        tear(world, number)
+        world.boot()
+        world.writers.drop({"action": "cancel", "ids": [ident(number)]})
+        wait(5)(world)
+    for number in (1, 2):
+        after = [ident(n) for n in range(1, number + 1)]
+        doc = {"task": "run.b", "n": 10 + number, "after": after, "on_failure": "cancel"}
+        submit(doc)(world)
+    turn(3)(world)
+    again(1, at="+0s")(world)
+    wait(5)(world)
+    assert any(ident(11) in path for path in world.disk.walk(layout.DONE))
+    assert any(ident(12) in path for path in world.disk.walk(layout.CANCELLED))
 
 
 @pytest.mark.parametrize("path", [layout.PAUSES, layout.SCHEDULES, layout.REDO])

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from spool import layout, look
 from spool.disk import Missing
 from spool.names import BadName, Entry
-from spool.waiting import end_of
+from spool.waiting import end_of, how_ended
 from spoold.core import limits, order, slots
-from spoold.sources.after import ended
 
 if TYPE_CHECKING:
     from spoold.core.values import Now, Start
@@ -56,7 +55,7 @@ class Watch:
         only = start.task.on_failure == "only"
         bad, again = False, False
         for task_id in start.task.after if asked.isdisjoint(("release", "retry")) else ():
-            end = ended(world.disk, task_id)
+            end = how_ended(world.disk, task_id)
             again = "retry" in world.writers.asked.get(task_id, ())  # it was done, and may be so again
             bad |= again or end in ("failed", "cancelled")
             if not only and end != "done" and not (again or (end and start.task.on_failure == "run")):

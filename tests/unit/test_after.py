@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from spool import layout
 from spool.actions import interpret
 from spool.dependencies import resolved
-from spool.disk import Missing
+from spool.disk import Missing, RealDisk
 from spool.errors import Invalid
+from spool.init import init
 from spool.names import are_ids, id_from
 from spool.owncopy import encode_task
 from spool.place import first_path
@@ -20,10 +21,11 @@ from spool.settings import load
 from spool.times import zone
 from spoold.core.state import State
 from spoold.core.values import Move, Now
-from spoold.sources.after import EVERY, LOOKS, NONE_FAILED, OFTEN, After
+from spoold.sources.after import EVERY, LOOKS, NONE_FAILED, OFTEN, RARELY, After
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from spool.owncopy import Task
 
@@ -202,6 +204,44 @@ def test_a_turn_looks_a_bounded_number_of_times_however_many_the_edges(kind: str
         after.rest()
     assert after.said == dict.fromkeys((t.id for t in tasks), NONE_FAILED if kind == "only" else "")
     assert after.most <= LOOKS
+
+
+class Listing(RealDisk):
+    """Counts how often it lists what was put aside."""
+
+    times = 0
+
+    def names(self, path: str) -> list[str]:
+        self.times += path == layout.CORRUPT
+        return super().names(path)
+
+
+def test_what_was_put_aside_is_listed_once_a_turn_and_again_where_it_has_changed(tmp_path: Path) -> None:
+    init(root := str(tmp_path / "spool"))
+    disk, gone = Listing(root), [named(number) for number in range(2 * LOOKS)]
+    for number, one in enumerate(gone):
+        task = waits(10_000 + number, [one], "wait" if number else "run")
+        disk.write(first_path(task, None), encode_task(task))
+        if number:
+            disk.write(f"{layout.CORRUPT}/{one}", b"")
+    after, mono, found = After(disk, State("n", load(""), 2)), 0, []
+
+    def rest() -> int:
+        nonlocal mono
+        disk.times, turns, mono = 0, 0, mono + RARELY
+        while after.due(Now(NOW, mono)) == 0:
+            found.extend(after.look(Now(NOW, mono)))
+            turns, mono = turns + 1, mono + 1
+        return turns
+
+    assert rest() >= disk.times > 0
+    assert rest() > 2
+    assert disk.times == 1  # the first may have been as young as what it has seen
+    assert rest() > 2
+    assert (disk.times, found) == (0, [])
+    disk.write(f"{layout.CORRUPT}/{gone[0]}", b"")
+    rest()
+    assert [one for settled in found for one in settled.free] == [named(10_000)]
 
 
 def test_a_batch_has_a_task_that_comes_behind_all_of_it() -> None:
