@@ -20,7 +20,7 @@ from spool.closed import telling
 from spool.control import Control
 from spool.disk import Missing, RealDisk
 from spool.drop import Drops, attached, box_of
-from spool.errors import Invalid, NotAllowed, NotASpool
+from spool.errors import Invalid, NoSuchTask, NotAllowed, NotASpool
 from spool.init import check_format, default_dir, init, is_own
 from spool.names import is_id, new_id
 from spool.peek import DURABLE, RELAXED, client_settings
@@ -271,6 +271,15 @@ class Spool(Control):
             if found is None:
                 raise packs.missing(self.disk, task_id)
             return replace(found, files=look.sizes(self.disk, layout.files(task_id)) or found.files)
+
+    def checkpoint(self, task_id: str) -> Any:
+        """What a task in Python has kept last (`current().checkpoint`); None where nothing is kept."""
+        from spool.worker.kept import Kept
+
+        if not is_id(task_id):
+            raise NoSuchTask(task_id)
+        with telling(self.path):
+            return Kept(self.path).read(task_id)
 
     def list(
         self, state: str | None = None, task: str | None = None, limit: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import json
 import re
 import shutil
@@ -215,6 +216,17 @@ def test_every_option_of_a_task_in_python_is_in_the_manual() -> None:
     (defaults,) = (line for line in text.splitlines() if line.startswith(".It Va at "))
     assert set(re.findall(r"\w+", defaults)) - {"It", "Va"} == Options.__optional_keys__ - OF_ONE
     assert words(section("spool-python.7", "SUBMITTING"), "Va") >= OF_ONE
+
+
+def test_every_method_of_the_client_is_in_the_manual() -> None:
+    heads = re.findall(
+        r"^\.It (.*)|^\.Li (\w+)\(", section("spool-python.7", "THE CLASS SPOOL"), re.MULTILINE
+    )
+    told = {word for head in heads for word in re.findall(r"[a-z_]+", " ".join(head))}
+    methods = {
+        name for name, what in inspect.getmembers(spool.Spool, inspect.isfunction) if name[0] != "_"
+    }
+    assert methods - told == {"control", "preview"}  # what the others and the command are made of
 
 
 def test_the_environment_of_a_program_is_in_the_manual() -> None:

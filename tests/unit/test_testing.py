@@ -16,7 +16,19 @@ from unittest.mock import ANY
 
 import pytest
 
-from spool import Cancelled, Fail, Invalid, NotASpool, Retry, Snooze, Spool, current, result, task
+from spool import (
+    Cancelled,
+    Fail,
+    Invalid,
+    NoSuchTask,
+    NotASpool,
+    Retry,
+    Snooze,
+    Spool,
+    current,
+    result,
+    task,
+)
 from spool.names import new_id
 from spool.testing import NotSubmitted, Tester
 from spool.testing.plugin import spool, spool_live  # noqa: F401 - as the plugin gives them
@@ -366,9 +378,13 @@ def test_coroutines_run_also_where_the_test_is_one(spool: Tester) -> None:  # no
 
 
 def test_checkpoints_reach_the_next_attempt(spool: Tester) -> None:  # noqa: F811
-    walk.submit()
+    task_id = walk.submit()
+    assert spool.spool.checkpoint(task_id) is None
     assert [r["outcome"] for r in spool.run_ready()] == ["error", "error", "ok"]
     assert spool.result_of("kit.walk") == 2
+    assert spool.spool.checkpoint(task_id) == 3
+    with pytest.raises(NoSuchTask):
+        spool.spool.checkpoint("../x")
 
 
 @pytest.mark.parametrize("span", ["-1h", "tomorrow", datetime(2027, 1, 1, tzinfo=UTC), timedelta(-1)])
