@@ -309,7 +309,7 @@ class Why:
         text = f"{task.state} {self._since(task)} ago"
         error = task.error or {}
         if task.state == layout.FAILED:
-            count = len(task.attempts)
+            count = sum(1 for one in task.attempts if one.get("started_at"))
             text += f" after {count} attempt{'s' * (count != 1)}"
         if task.state != layout.DONE and error.get("message"):
             text += f": {error['message']}"

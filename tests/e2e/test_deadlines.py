@@ -188,7 +188,10 @@ def test_a_deadline_that_passes_while_it_waits_for_its_next_attempt_is_told_in_t
     task_id = spool.submit("fail", deadline="+2s", on_miss="fail", lead=0)
     assert spool.event("retrying", task_id)
     spool.event("late", task_id)
-    assert spool.event("failed", task_id)["error"]["type"] == "deadline"
+    problem = spool.event("failed", task_id)["error"]
+    assert problem["type"] == "deadline"
+    assert problem["message"].startswith("its deadline passed after attempt 1: exit 1")
+    assert f" after 1 attempt: {problem['message']}" in spool.command("why", task_id)
 
 
 def test_a_deadline_outside_the_window_is_on_time_too(live: Make) -> None:

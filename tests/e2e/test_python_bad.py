@@ -152,6 +152,14 @@ if not pathlib.Path("tried").exists():
     assert [record["outcome"] for record in spool.records(task_id)] == ["crashed", "ok"][-attempts:]
 
 
+def test_what_waits_for_workers_that_are_killed_each_time_is_held(app) -> None:  # noqa: F811
+    spool = app("os.kill(os.getpid(), signal.SIGKILL)", more="poison_after = 2\n")
+    task_id = spool.submit("t.ok", retries=0)
+    assert spool.entry(task_id, "held").why == "poison"
+    said = spool.event("recurring-error", task_id)["error"]["message"]
+    assert said.startswith("the worker for apptasks did not start: signal 9 (SIGKILL), for the 2. time")
+
+
 def test_whoever_asks_is_told_that_a_module_cannot_be_imported(app, tmp_path: Path) -> None:  # noqa: F811
     broken = "module apptasks cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"
     spool = app("import no_such_thing", more="concurrency = 1\n")
