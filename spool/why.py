@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SOON = 5 * SECOND  # in which what was dropped is taken in
 FEW = 20  # tasks that are each looked for
 DAMAGED = "damaged"  # where no state is told any more
-FOUND = "it counts as that within ten minutes, or when spoold starts"
+FOUND = "it counts as that within the hour, or when spoold starts"
 OVER = (*layout.ENDED, DAMAGED)
 UNDONE = tuple(state for state in layout.STATES if state != layout.DONE)
 STARTS = ("running", "pause", "drain")  # states of a daemon, of which any other is a reason

@@ -1,10 +1,10 @@
 """Who waits for whom: held tasks with `after`, and whether those have ended, told by the disk alone.
 
 Of all that one waits for one is watched, the last that has not ended: when it ends, those before it are
-looked at. What has ended and has no whole record is found by its name, where all names are looked at as
-when it starts. What is to hear of a failure at once (on_failure cancel, only) is told of each, as far as
-memory is given to it. Where other nodes have ended something, all that is waited for is looked at, the
-more seldom the more it is. A turn looks at the disk a bounded number of times, however many the edges.
+looked at. What has ended and has no whole record is found by its name, at start and once an hour.
+What is to hear of a failure at once (on_failure cancel, only) is told of each, as far as memory is given
+to it. Where other nodes have ended something, all that is waited for is looked at, the more seldom the
+more it is. A turn looks at the disk a bounded number of times, however many the edges.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ KEPT = 50_000  # tasks known to be done; and edges along which a failure is told
 EVERY = 60_000_000  # us between looks at all where other nodes end tasks as well
 OFTEN, EACH = 1_000_000, 20_000  # us between looks at what others may have ended, at least; for each task
 RARELY = 600_000_000  # us, where they do not
+HOUR = 3_600_000_000  # us between looks at the names of all that has ended, which may be many
 MARK = f"w={AFTER}"
 EAGER = ("cancel", "only")
 GOES, WAITS, MORE = "", "waits", "more"  # and what else is said of a task is why it ends
@@ -76,6 +77,7 @@ class After:
         self._turn = 0  # when that is
         self._corrupt = Corrupt(disk)
         self._bare: dict[str, str] = {}  # what has ended and has no record, and where it stands
+        self._search = 0  # when it is looked for again
         self._scan: Iterator[None] | None = self._names()
         self._next = 0
         self._left = False  # there were more than memory holds
@@ -135,7 +137,7 @@ class After:
         return [Settled(free, stranded)] if free or stranded else []
 
     def _names(self) -> Iterator[None]:
-        """Look at all that waits, and then for what has ended of that; a slice of names at a time."""
+        """Look at all that waits, and seldom for what has ended of that; a slice of names at a time."""
         self._left = False
         for names in listed(self.disk, layout.HELD, SLICE):
             for name in names:
@@ -143,7 +145,10 @@ class After:
             yield
         while self._todo:
             yield
-        for folder in look.folders(self.disk, layout.ENDED) if self._waits else ():
+        if not self._waits or self._turn < self._search:
+            return
+        self._search = self._turn + HOUR
+        for folder in look.folders(self.disk, layout.ENDED):
             for names in listed(self.disk, folder, LOOKS):
                 for name in names:
                     self._find(folder, name)

@@ -21,7 +21,7 @@ from spool.settings import load
 from spool.times import zone
 from spoold.core.state import State
 from spoold.core.values import Move, Now
-from spoold.sources.after import EVERY, LOOKS, NONE_FAILED, OFTEN, RARELY, After
+from spoold.sources.after import EVERY, HOUR, LOOKS, NONE_FAILED, OFTEN, RARELY, After
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,6 +242,28 @@ def test_what_was_put_aside_is_listed_once_a_turn_and_again_where_it_has_changed
     disk.write(f"{layout.CORRUPT}/{gone[0]}", b"")
     rest()
     assert [one for settled in found for one in settled.free] == [named(10_000)]
+
+
+class Searched(RealDisk):
+    """Counts the listings of what is done on one day."""
+
+    times = 0
+
+    def slices(self, path: str, size: int) -> Iterator[list[str]]:
+        self.times += path.startswith(layout.DONE)
+        return super().slices(path, size)
+
+
+def test_what_has_ended_is_listed_at_start_and_once_an_hour(tmp_path: Path) -> None:
+    init(root := str(tmp_path / "spool"))
+    disk, task = Searched(root), waits(1, [named(2)], "wait")
+    disk.write(first_path(task, None), encode_task(task))
+    disk.make_dir(f"{layout.DONE}/2026-11-20")
+    after = After(disk, State("n", load(""), 2))
+    for mono in range(0, HOUR + 1, RARELY // 2):
+        while after.due(Now(NOW, mono)) == 0:
+            after.look(Now(NOW, mono))
+        assert disk.times == (1 if mono < HOUR else 2)
 
 
 def test_a_batch_has_a_task_that_comes_behind_all_of_it() -> None:
