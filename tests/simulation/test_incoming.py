@@ -502,7 +502,7 @@ def test_a_verb_waits_while_its_task_is_left_to_another_node() -> None:
 @pytest.fixture
 def zoe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every signature is good, and hers."""
-    monkeypatch.setattr(Signatures, "_verified", lambda *_: "zoe")
+    monkeypatch.setattr(Signatures, "_verified", lambda *_: ("zoe", "her key"))
     monkeypatch.setattr(Signatures, "name", "here")
 
 
