@@ -204,11 +204,13 @@ def full(disk: Disk) -> str:
 
 
 def pauses(disk: Disk) -> list[dict[str, Any]]:
-    """What is paused or drained, instants in us UTC; nothing where the file is damaged, as for spoold."""
+    """What is paused or drained now, instants in us UTC; nothing where the file is damaged."""
     try:
-        return read_pauses(disk)
+        rows = read_pauses(disk)
     except (OSError, ValueError, TypeError):
         return []
+    now = time.time() * SECOND
+    return [row for row in rows if row["until"] is None or row["until"] > now]
 
 
 def read_schedules(disk: Disk) -> dict[str, dict[str, Any]]:

@@ -71,15 +71,18 @@ class HeldBack:
                 return _timed(why, self.clock)
         return ""
 
-    def pause(self, task: str) -> dict[str, Any] | None:
-        """The first pause that concerns a task name, whether a daemon is there or not."""
+    def pauses(self, task: str) -> list[dict[str, Any]]:
+        """What keeps a task name from its start on every node: a pause of all, or one of each alive."""
+        found: dict[str | None, dict[str, Any]] = {}
         for row in self._pauses:
-            if row["task"] and not matches(row["task"], task):
-                continue
-            if row["node"] and any(status["node"] != row["node"] for status in self.alive):
-                continue  # another node may run it
-            return row
-        return None
+            if not row["task"] or matches(row["task"], task):
+                found.setdefault(row["node"], row)
+        if None in found:
+            return [found[None]]
+        if not found or not self.alive:
+            return list(found.values())[:1]
+        nodes = {status["node"] for status in self.alive}
+        return [found[node] for node in found if node in nodes] if nodes <= found.keys() else []
 
     def told(self, rows: Iterable[Listed], now: int) -> list[Listed]:
         """The same lines of a listing, those that are ready with what holds them back."""
@@ -87,9 +90,9 @@ class HeldBack:
         for one in rows:
             why = ""
             if one.state == layout.PENDING and one.at <= now:
-                row = self.pause(one.task)
                 said = (self.on(status, one.entry) for status in self.alive)
-                why = daemons.paused(row) if row else next(filter(None, said), "")
+                paused = ", ".join(map(daemons.paused, self.pauses(one.task)))
+                why = paused or next(filter(None, said), "")
             found.append(replace(one, why=why) if why else one)
         return found
 

@@ -182,8 +182,7 @@ class Why:
         entry = task.entry
         if entry is None:
             return "waits"
-        row = self.held_back.pause(task.task)
-        paused = "" if row is None else self.pause(row)
+        paused = "; ".join(map(self.pause, self.held_back.pauses(task.task)))
         parts = [self._unserved(), paused]
         if entry.time > self.now:
             again = f"attempt {entry.attempt} " if entry.fails or task.attempts else ""

@@ -75,6 +75,22 @@ def test_a_line_says_what_is_paused_whether_a_daemon_is_there_or_not(
     assert found == ["paused (k.a*)", "drained (o.*) on node n", "" if serves else "paused on node other"]
 
 
+def test_a_pause_of_every_node_that_serves_is_told_and_one_that_is_over_is_not(tmp_path: Path) -> None:
+    init(str(tmp_path))
+    rows: list[dict[str, Any]] = [{"kind": "pause", "node": node} for node in ("gone", "a", "b")]
+    entry = Entry(time=NOW - 1, id=new_id(), task="k.a")
+
+    def why(*nodes: str) -> str:
+        (tmp_path / layout.PAUSES).write_bytes(orjson.dumps(rows))
+        held = HeldBack(RealDisk(str(tmp_path)), [{"node": node} for node in nodes], str)
+        return held.told([listed(layout.pending(entry), entry)], NOW)[0].why
+
+    assert why("a", "b") == "paused on node a, paused on node b"
+    assert why("a", "b", "c") == ""
+    rows[2]["until"] = format_utc(1)
+    assert why("a", "b") == ""
+
+
 def test_many_keys_at_one_limit_are_one_line_and_few_are_not() -> None:
     keys = [row(f"key {n} (concurrency_per_key)", f"{n:04}") for n in range(5)]
     rest = row("more (concurrency_per_key)", "*", keys=90, ready=300)
