@@ -740,7 +740,7 @@ class Loop:
         if ready and state.halted:
             log.warning("nothing runs and a %s goes on, the rest stays", state.halted)
         elif paused := state.paused_ready():
-            log.warning("nothing runs and a pause of %s goes on, the rest stays", ", ".join(paused))
+            log.warning("nothing runs and a %s goes on, the rest stays", ", a ".join(paused))
         if shut and (ready or short):
             log.warning("nothing runs and there is no room, the rest stays: %s", shut)
         if not state.gate.open:

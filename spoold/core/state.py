@@ -570,9 +570,11 @@ class State:
         return next((str(row["kind"]) for row in self.rows() if not row.get("task")), "")
 
     def paused_ready(self) -> list[str]:
-        """The patterns whose pause keeps what is ready from its start."""
+        """What keeps by name what is ready from its start: `pause of x.*`."""
         lanes = (lane for lanes in self.lanes.values() for lane, window in lanes.items() if len(window))
-        return sorted({pattern for lane in lanes for pattern in lane[1]})
+        patterns = {pattern for lane in lanes for pattern in lane[1]}
+        rows = (row for row in self.rows() if row.get("task") in patterns)
+        return sorted(f"{row['kind']} of {row['task']}" for row in rows)
 
     @property
     def lift_unknown(self) -> bool:

@@ -73,16 +73,22 @@ def test_empty_directories_that_got_lost_are_made_again(spool_at: Make) -> None:
     assert (spool.root / "tmp").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize(("action", "more"), [("pause", {}), ("drain", {}), ("pause", {"task": "note"})])
+@pytest.mark.parametrize("action", ["pause", "drain"])
+@pytest.mark.parametrize("more", [{}, {"task": "note"}])
 def test_until_idle_does_not_wait_for_what_is_paused(
     spool_at: Make, action: str, more: dict[str, str]
 ) -> None:
-    spool = spool_at(NOTE)
-    spool.submit("note")
+    spool = spool_at(NOTE + handler("other.*", "true"))
+    for task, at in (("note", "+0s"), ("other.ready", "+0s"), ("other.later", "+1d")):
+        spool.submit(task, at=at)
+    for pattern in ("other.later", "other.ready"):
+        spool.drop({"action": "pause", "task": pattern})
     spool.drop({"action": action, **more})
     assert spool.once("--until-idle") == 0
     assert list(spool.root.glob("pending/*/*/*"))
-    assert f"a {action}{' of note' * bool(more)} goes on, the rest stays" in spool.says()
+    by_name = ", a ".join(sorted([f"{action} of note", "pause of other.ready"]))
+    assert f"nothing runs and a {by_name if more else action} goes on, the rest stays" in spool.says()
+    assert spool.says().count("the rest stays") == 1
 
 
 @pytest.mark.parametrize(
