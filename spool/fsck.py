@@ -36,6 +36,7 @@ OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 DATED = (layout.PENDING, *layout.ENDED, layout.ATTEMPTS, layout.IDS, layout.LOGS)
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
+LEFT = "once it is due, or somebody cancels it, spoold puts it aside and tells its parent"
 UNRECORDED = "how it ended is not known: its record was gone"
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
 
@@ -184,7 +185,7 @@ class Fsck:
             self.keyed[entry.id] = replace(task, args=None, meta={})
 
     def _broken(self) -> Iterator[Finding]:
-        """A task of which nothing whole is left: due, spoold puts it aside, and tells its parent."""
+        """A task of which nothing whole is left: spoold puts it aside when due, and tells its parent."""
         for path, why in self.damaged:
             entry = look.entry_at(path)
             more = entry.id in self.places or entry.id in self.left or self._is_whole(entry.id)
@@ -192,13 +193,11 @@ class Fsck:
                 yield self._away(path, why)
                 continue
             self.left.add(entry.id)
-            info = self.disk.info(path)
-            due = replace(entry, time=min(entry.time, info.ctime_us if info else 0), why="")
-            target = layout.pending(due)
+            target = layout.pending(replace(entry, why=""))
             if path == target or path.startswith(layout.RUNNING):
-                yield Finding(path, f"{why}; spoold puts it aside, and tells its parent", grave=False)
+                yield self._mend(path, why, LEFT, lambda: None)
             else:
-                done = f"moved to {target}, for spoold to put aside"
+                done = f"moved to {target}; {LEFT}"
                 yield self._mend(path, why, done, lambda p=path, t=target: self._move(p, t))
 
     def _is_whole(self, task_id: str) -> bool:

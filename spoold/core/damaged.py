@@ -50,6 +50,7 @@ def put_aside(  # noqa: PLR0913 - what is known of it
         after=table.after(before, "quarantine"),
         source=path,
         target=target,
+        key=task.key,
         message=told,
         note={"outcome": "lost", "parent": parent, "reason": why},
     )

@@ -81,7 +81,7 @@ def test_the_parent_of_a_task_that_is_put_aside_is_told(spool_at, state):
     assert (told["outcome"], told["error"]["type"], told["will_retry"]) == ("lost", "damaged", False)
     assert (live.root / told["entry"]).stat().st_size == 9
     (line,) = live.journal("quarantine")
-    assert (line["id"], line["entry"]) == (task_id, told["entry"])
+    assert (line["id"], line["entry"], line["key"]) == (task_id, told["entry"], "one")
     assert '"quarantine"' in live.command("history", "--json", task_id)
     with Spool(live.root) as spool, pytest.raises(PutAside):
         spool.wait(task_id, 0)

@@ -3,7 +3,6 @@
 import errno
 import gzip
 import os
-import time
 from itertools import permutations
 
 import pytest
@@ -168,17 +167,30 @@ def test_a_damaged_task_that_has_not_ended_is_left_to_the_daemon_that_tells_of_i
         disk.link(path, layout.own_copy(entry.id))
     elif own != "none":
         disk.write(layout.own_copy(entry.id), encode_task(task(entry.id)) if own == "whole" else b"[")
-    mended(disk)
+    disk.make_dir(files := layout.files(entry.id))
+    assert any(found.grave and not found.mended for found in fsck.check(disk))
+    found = list(fsck.check(disk, repair=True))
+    assert all(one.mended for one in found)
     if own == "whole":  # nothing is lost
         assert look.find(disk, entry.id).state == "pending"
         return
     assert disk.names(layout.CORRUPT) == []
     (found,) = fsck.check(disk, repair=True)
-    assert found.what.endswith("; spoold puts it aside, and tells its parent")
-    if where != "running":
-        (found,) = [path for path, _ in look.entries(disk, ("pending",))]
-        assert look.entry_at(found).time < time.time_ns() // 1000
-    assert disk.read(found if where != "running" else path, 9) == b"{"
+    assert found.mended == fsck.LEFT
+    assert disk.read(found.path, 9) == b"{"
+    assert found.path == (path if where == "running" else layout.pending(entry))
+    assert disk.info(files)
+
+
+def test_of_a_damaged_task_in_two_places_one_is_left_to_the_daemon(disk):
+    entry = Entry(time=NOW, id=new_id(NOW), task="t.x")
+    for path in (layout.pending(entry), layout.held(replace(entry, why="asked"))):
+        disk.make_dir(layout.parent_of(path))
+        disk.write(path, b"{")
+    list(fsck.check(disk, repair=True))
+    (found,) = fsck.check(disk, repair=True)
+    assert (found.path, found.mended) == (layout.pending(entry), fsck.LEFT)
+    assert len(disk.names(layout.CORRUPT)) == 2
 
 
 def test_a_name_with_an_id_of_no_date_is_taken_out_of_the_way(disk):
