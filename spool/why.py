@@ -55,7 +55,7 @@ class Why:
         """One line."""
         match task.state:
             case layout.INCOMING:
-                return self._unserved() or self._dropped(task)
+                return "; ".join(filter(None, (self._unserved(), task.why))) or self._dropped(task)
             case layout.PENDING:
                 return self._pending(task)
             case layout.HELD:
@@ -67,7 +67,7 @@ class Why:
 
     def _dropped(self, task: TaskView) -> str:
         since = self.now - (task.submitted_at or self.now)
-        why = task.why or self.shut()
+        why = self.shut()
         if since < SOON:
             return why or "dropped a moment ago; it is being taken in"
         said = [f"{node['node']} is {node.get('state')}" for node in self.alive]

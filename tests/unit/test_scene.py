@@ -128,6 +128,15 @@ def test_the_gate_of_a_node_that_died_is_shut_as_long_as_it_told_its_load(again:
     assert more == ([(later, NOW + 130 * MINUTE)] if again is False else [])
 
 
+def test_of_a_gate_that_was_shut_days_ago_the_hours_tell_how_long_its_node_served() -> None:
+    flow, began = Flow(), NOW - 3 * DAY
+    flow.add({"at": format_utc(began), "event": "gate", "open": False, "node": "n"})
+    for at in range(began, began + 10 * HOUR, MINUTE):
+        flow.add({"at": format_utc(at), "event": "load", "load": 1, "node": "n"})
+    last = (began + 10 * HOUR - MINUTE) // HOUR * HOUR
+    assert flow.shut(NOW - 4 * DAY, NOW) == [(began, last + 2 * HOUR)]
+
+
 def test_a_quantile_lies_in_the_bucket_of_its_value() -> None:
     counts = [0] * (len(BOUNDS) + 1)
     assert quantile(counts, 0.5) is None
@@ -337,7 +346,7 @@ def test_what_holds_the_next_task_comes_first_and_is_wrapped_where_there_is_room
         "held_back": [{"why": "full", "ready": 2}],
     }
     held = moment(**shut)
-    held.status["pauses"] = [pause, {**pause, "task": None, "kind": "drain"}]
+    held.status["pauses"] = [{**pause, "who": None}, {**pause, "task": None, "kind": "drain"}]
 
     def told(most: int) -> list[str]:
         lines = head(held, Flow(), 80, str, most=most)
@@ -350,7 +359,9 @@ def test_what_holds_the_next_task_comes_first_and_is_wrapped_where_there_is_room
     assert one.startswith("held up drained by ann: upgrade")
     assert one.endswith("…")
     text = re.sub(r"\s+", " ", "".join(told(9)))
-    places = [text.index(said) for said in ("drained by", "load of the", "2 ready: full", "paused z.*")]
+    places = [
+        text.index(said) for said in ("drained by", "load of the", "2 ready: full", "paused z.* by uid 1")
+    ]
     assert places == sorted(places)
     held.status["pauses"][1]["why"] = "漢字" * 60
     assert "".join(told(9)).count("漢") == 60

@@ -57,6 +57,21 @@ def why(root: Path, task_id: str, now: int) -> str:
         return Why(spool.disk, spool.path, now, str).line(spool.get(task_id))
 
 
+@pytest.mark.parametrize("serves", [True, False])
+def test_what_was_dropped_and_will_be_refused_says_so_whether_a_daemon_is_there_or_not(
+    root: Path, *, serves: bool
+) -> None:
+    if serves:
+        told(root)
+    else:
+        (root / layout.lock("n")).unlink()
+    task_id = new_id()
+    (root / "incoming" / f"{task_id}.json").write_text(json.dumps({"id": task_id, "at": "never"}))
+    said = why(root, task_id, time.time_ns() // 1000)
+    assert said.startswith("will be refused: " if serves else "no spoold serves")
+    assert "will be refused: " in said
+
+
 def test_a_daemon_that_hangs_is_told_of_wherever_it_is_shown(
     root: Path, later: Callable[[int], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
