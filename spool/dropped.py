@@ -76,11 +76,10 @@ def refusal(disk: Disk, task_id: str, now: int) -> str | None:
 def nameless_refusal(disk: Disk, task_id: str) -> str | None:
     """Why what came without an id was refused, and where that lies; it was told by one of its drop."""
     folder = f"{layout.REJECTED}/{date_of(id_time(task_id))}"
-    for name in look.names(disk, folder):
-        path = f"{folder}/{name}"
-        doc = _reason(disk, path.removesuffix(layout.REASON)) if name.endswith(layout.REASON) else None
+    for path in _candidates(disk, folder, task_id):
+        doc = None if path.endswith(layout.REASON) else _reason(disk, path)
         if doc is not None and doc.get("id") == task_id and not _each(doc):
-            return f"{_text(doc)} ({path})"
+            return f"{_text(doc)} ({path}{layout.REASON})"
     return None
 
 

@@ -104,7 +104,8 @@ def failure(newest_first: Iterable[dict[str, Any]]) -> str | None:
 def encode(content: dict[str, Any]) -> bytes:
     """A record, an event or a line of the journal: JSON that no terminal acts on, and a newline."""
     data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-    return data if data.isascii() else safe_json(data[:-1].decode()).encode() + data[-1:]
+    plain = data.isascii() and b"\x7f" not in data
+    return data if plain else safe_json(data[:-1].decode()).encode() + data[-1:]
 
 
 def decode(data: bytes) -> dict[str, Any]:

@@ -578,7 +578,7 @@ class Intake:
         if problem.near:
             reason["near"] = problem.near
         reason["text"] = str(problem)
-        task, parent, task_id = fields.get("task"), fields.get("notify"), fields.get("id")
+        task, parent, task_id = fields.get("task"), fields.get("notify"), (doc or {}).get("id")
         return Invalidated(
             source,
             reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spool import layout
-from spool.dropped import action_refusal
+from spool.dropped import SEARCHED, action_refusal, nameless_refusal
 from spool.names import date_of, new_id
 from spoold.core.values import Forward, Message, Refuse, Source
 from spoold.effects.group import groups
@@ -36,6 +36,18 @@ def test_it_stands_among_the_rejected_under_the_name_it_was_dropped_with(to: tup
     assert f"{stem}.json" in disk.names(f"{layout.REJECTED}/{date_of(NOW)}")
     assert str(action_refusal(disk, stem, NOW, NOW)) == f"{stem} was refused: no such task"
     assert disk.names(layout.INCOMING) == []
+
+
+def test_of_many_that_were_refused_a_few_reasons_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, read = ModelDisk(lambda: NOW), []
+    folder, mine = f"{layout.REJECTED}/{date_of(NOW)}", new_id(NOW)
+    disk.make_dir(folder)
+    for number in range(SEARCHED + 99):
+        disk.write(f"{folder}/{number:06}.json", b"{}")
+        disk.write(f"{folder}/{number:06}.json{layout.REASON}", b"{}")
+    monkeypatch.setattr(disk, "read", lambda path, _: read.append(path) or b"{}")
+    assert nameless_refusal(disk, mine) is None
+    assert len(read) == SEARCHED
 
 
 def test_it_does_not_take_the_place_of_an_earlier_one_of_its_name() -> None:

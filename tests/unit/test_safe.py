@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spool.command.render import json_line
+from spool.records import encode
 from spool.safe import safe
 
 BIDI = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
@@ -57,3 +58,10 @@ def test_no_text_leaves_a_control_or_a_line_behind(text: str) -> None:
     assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in shown)
     assert not any(ord(c) in BIDI for c in shown)
     assert len(shown.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("code", UNSAFE)
+def test_a_record_holds_no_control(code: int) -> None:
+    data = encode({"id": chr(code)})
+    assert chr(code) not in data[:-1].decode()
+    assert json.loads(data) == {"id": chr(code)}
