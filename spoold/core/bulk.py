@@ -149,7 +149,7 @@ def _meant(request: Verb | MoveRequest, place: Place, dropped: int, now: Now) ->
         return False
     if not isinstance(request, MoveRequest):
         return True
-    after = verbs.moved(request, entry, now)
+    after = verbs.moved(request, place, now)
     if request.at is None and entry.time > dropped:
         after = replace(after, time=entry.time)
     return after != entry

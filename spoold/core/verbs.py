@@ -442,20 +442,22 @@ def _release(state: State, place: Place, kind: str, by: dict[str, Any], now: Now
 def _move(state: State, request: MoveRequest, place: Place, by: dict[str, Any], now: Now) -> Move:
     if place.state == table.PENDING:
         state.discard(place.entry)
-    entry = moved(request, place.entry, now)
+    entry = moved(request, place, now)
     if place.state == table.PENDING:
         state.insert(entry, now.wall)
     return moves.made("move", entry, place.state, place.path, note={"by": by}, key=place.task.key)
 
 
-def moved(request: MoveRequest, entry: Entry, now: Now) -> Entry:
-    """What a `move` makes of an entry."""
+def moved(request: MoveRequest, place: Place, now: Now) -> Entry:
+    """What a `move` makes of an entry; a new deadline is missed as it was submitted."""
+    entry = place.entry
     if request.priority is not None:
         entry = replace(entry, prio=request.priority, base=request.priority)
     if request.at is not None:
         entry = replace(entry, time=request.at)
     if request.deadline is not None:
-        entry = replace(order.unlifted(entry), deadline=whole_second(request.deadline))
+        deadline, miss = whole_second(request.deadline), place.task.on_miss
+        entry = replace(order.unlifted(entry), deadline=deadline, miss=miss)
     if request.front is not None:
         entry = replace(entry, front=request.front)
         if request.at is None and entry.time <= now.wall:

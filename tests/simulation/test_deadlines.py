@@ -475,3 +475,17 @@ def test_after_a_retry_past_the_deadline_a_failure_is_retried(miss: str) -> None
     asks(made, action="retry")
     made.run(20 * SECOND)
     assert (state(made), told(made).count("late")) == ("done", 1)
+
+
+@pytest.mark.parametrize("miss", ["drop", "fail"])
+def test_a_new_deadline_after_a_retry_is_missed_as_the_first_was(miss: str) -> None:
+    made = world()
+    made.writers.drop({"action": "pause", "task": "run.a"})
+    submit({"task": "run.a", "n": 1, "deadline": "+5s", "on_miss": miss})(made)
+    made.run(15 * SECOND)
+    asks(made, action="retry")
+    assert state(made) == "pending"
+    asks(made, action="move", deadline="+5s")
+    assert state(made) == "pending"
+    made.run(20 * SECOND)
+    assert (state(made), told(made).count("late")) == (ENDS[miss][1], 2)
