@@ -114,6 +114,8 @@ def check(root: str, *, is_shared: bool, fix: bool = False, deep: bool = False) 
         remedy = f"spool init --system --owner USER {shlex.quote(root)}, then spool doctor --fix"
         yield Check(BAD, what, remedy)
     wanted = shared(whose or None, readers(root)) if is_shared else private(whose)
+    if is_shared and (gid := _group_of(whose)) is not None and not _reads(root, whose):
+        wanted[layout.SETTINGS] = replace(wanted[layout.SETTINGS], gid=gid)
     for name, want in wanted.items():
         path = os.path.join(root, name).rstrip("/")
         try:
@@ -164,7 +166,7 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
             what = f"{path} belongs to uid {found.st_uid}, not to uid {want.uid}"
             yield Check(BAD, what, f"chown {want.uid} {shlex.quote(path)}, or {FIX}")
     mode = stat.S_IMODE(found.st_mode)
-    if want.gid not in (None, found.st_gid) and mode & 0o070:
+    if want.gid not in (None, found.st_gid) and (mode | want.least) & 0o070:
         group = group_name(found.st_gid)
         if fix and os.geteuid() == 0:
             _by_descriptor(path, lambda place: os.chown(place, -1, want.gid or 0))
@@ -236,6 +238,21 @@ def _boxes(root: str, whose: int) -> Iterator[Check]:
                 yield Check(
                     BAD, what, f"add it to {group_name(found.st_gid)} with usermod -aG, start it again"
                 )
+
+
+def _reads(root: str, uid: int) -> bool:
+    """Whether spool.toml is for a user to read, by its group or because all may."""
+    with suppress(FileNotFoundError):
+        found = os.lstat(os.path.join(root, layout.SETTINGS))
+        return bool(found.st_mode & stat.S_IROTH) or _member(uid, found.st_gid)
+    return True
+
+
+def _group_of(uid: int) -> int | None:
+    """The group of a user, as far as is known here."""
+    with suppress(KeyError):
+        return os.getegid() if os.geteuid() == uid else pwd.getpwuid(uid).pw_gid
+    return None
 
 
 def _member(uid: int, gid: int) -> bool:

@@ -52,7 +52,8 @@ def _unfit(root: str, why: str) -> NotAllowed:
     wanted = modes.shared(serving) if is_shared else modes.private(serving)
     want, path = wanted[layout.SETTINGS], os.path.join(root, layout.SETTINGS)
     place = shlex.quote(path)
-    way = f"chown {want.uid} {place}; chmod {want.mode:04o} {place}, or {modes.FIX}"
+    owner = f"{want.uid}:{os.getegid()}" if is_shared else want.uid  # the group, to be read by it
+    way = f"chown {owner} {place}; chmod {want.mode:04o} {place}, or {modes.FIX}"
     return NotAllowed(f"{path}: {why}; {way}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,6 +177,22 @@ def test_what_is_not_spoolds_ends_it_with_one_line_that_says_what_to_do(made: Ma
     assert "Traceback" not in spool.says()
     way = f"chown {SPOOLD} {place}, or spool doctor --fix, as root"
     assert line == f"spoold: {place} belongs to uid 0, not to uid {SPOOLD}; {way}"
+    assert mended(spool.root) == []
+    assert spool.once("--until-idle") == 0
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_settings_in_the_group_of_root_are_given_that_of_spoold(
+    made: Make, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    spool = made(NOTE)
+    place = spool.root / "spool.toml"
+    os.chown(place, 0, 0)
+    place.chmod(mode)
+    assert spool.once("--until-idle") == 77
+    assert f"chown 0:{SPOOLD} {place}; chmod 0640 {place}, or" in spool.says()
+    user = SimpleNamespace(pw_name="nobody-has-it", pw_gid=SPOOLD)
+    monkeypatch.setattr(modes.pwd, "getpwuid", lambda _: user)
     assert mended(spool.root) == []
     assert spool.once("--until-idle") == 0
 

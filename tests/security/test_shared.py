@@ -579,7 +579,7 @@ def test_settings_that_will_not_do_are_mended_as_spoold_says(made: Make, mode: i
     assert f"is served by uid {SPOOLD}, not by uid {ANN}" in spool.run(ANN, *serve).stderr
     told = spool.run(SPOOLD, *serve)
     assert told.returncode == 77
-    way = f"chown 0 {file}; chmod 0640 {file}"
+    way = f"chown 0:{SPOOLD} {file}; chmod 0640 {file}"
     assert told.stderr.endswith(f"; {way}, or spool doctor --fix, as root\n")
     assert spool.run(0, "sh", "-c", way).returncode == 0
     assert spool.once("--until-idle") == 0
