@@ -28,7 +28,6 @@ from spoold.core.state import State
 from spoold.core.values import Now
 from spoold.effects.packer import EVERY, Packer
 from spoold.effects.results import with_results
-from spoold.sources import after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -294,7 +293,7 @@ def test_a_record_that_is_damaged_is_kept_and_its_task_is_packed_without_it(
     assert disk.info(path) is None
     assert path in caplog.text
     assert disk.read(quarantine.of(disk, task_id) or "", 9) == b"{"
-    assert after.ended(disk, task_id) == "done"  # for who waits for it
+    assert waiting.how_ended(disk, task_id) == "done"  # for who waits for it
     (packed,) = packs.read(disk, next(packs.packs(disk)))
     waits = replace(packed.place(), task=replace(packed.task, args={"$result": task_id}))
     assert "is lost" in with_results(disk, waits, 9999).lacks

@@ -102,8 +102,7 @@ def test_one_that_was_put_aside_has_failed_for_those_that_wait_for_it(live: Make
     if found == "by fsck":
         spool.command("fsck", "--repair", check=False)
         spool.start()
-    else:
-        spool.verb("move", bad, at="+0s")
+    spool.verb("move", bad, at="+0s")
     spool.event("failed", bad)
     if found == "before":
         drop()

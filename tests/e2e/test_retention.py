@@ -84,11 +84,8 @@ def test_a_packed_task_is_shown_known_and_replayed(live: Make) -> None:
         assert refusal is not None
         assert refusal["field"] == "id"
         for verb in ("retry", "cancel"):
-            why = refused(spool, verb, bad)
-            assert (
-                why
-                == f"spool: refused: {bad} has ended and is packed; to run it once more: `spool replay {bad}`"
-            )
+            rule = f"has ended and is packed; to run it once more: `spool replay {bad}`"
+            assert refused(spool, verb, bad) == f"spool: refused: {bad}: {rule}"
         assert "`spool replay` finds it too" in refused(spool, "retry", "--error", mark, status=0)
         name = spool.drop({"action": "retry", "ids": [bad]})
         spool.taken(name)
