@@ -121,13 +121,18 @@ class PutAside(NoSuchTask):
 
 
 class Unrecorded(NoSuchTask):
-    """A task has ended, and the record of how is damaged or gone. Fields: id, path (its entry)."""
+    """A task has ended, and the record of how is damaged or gone.
 
-    def __init__(self, task_id: str, path: str) -> None:
+    Fields: id, path (its entry; None where it is packed).
+    """
+
+    def __init__(self, task_id: str, path: str | None) -> None:
         super().__init__(task_id)
         self.path = path
 
     def __str__(self) -> str:
+        if self.path is None:
+            return f"{_short(self.id)} has ended and is packed, and the record of how was damaged or gone"
         why = "the record of how is damaged or gone (spool fsck --repair)"
         return f"{_short(self.id)} has ended, see {self.path}: {why}"
 

@@ -100,9 +100,7 @@ def rival(disk: Disk, claim: Claim, now: int) -> Rival | None:
         return Rival(claim.id, UNFINISHED)
     if not claim.key_for:
         return None
-    if last is None and (packed := packs.find(disk, claim.id)) is not None and packed.attempts:
-        last = packed.attempts[-1]
-    ended = _ended(last)
+    ended = _ended(waiting.packed_end(packs.find(disk, claim.id)) if last is None else last)
     return Rival(claim.id, WINDOW) if ended is not None and now < ended + claim.key_for else None
 
 

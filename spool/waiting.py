@@ -37,8 +37,8 @@ def ended(disk: Disk, root: str, task_id: str, timeout: float | None) -> dict[st
             if tells_end(last) and disk.info(last["entry"]) is not None:
                 return last
             if last is None and not look.may_be_known(disk, task_id):  # it was packed, or went
-                if (packed := packs.find(disk, task_id)) is not None and packed.attempts:
-                    return packed.attempts[-1]
+                if (packed := packs.find(disk, task_id)) is not None:
+                    return _packed(packed, task_id)
                 raise packs.missing(disk, task_id)
             if aside is not None:
                 raise PutAside(task_id, aside)
@@ -59,9 +59,23 @@ def _unrecorded(disk: Disk, root: str, task_id: str) -> dict[str, Any] | None:
         return None
     if place is None or place.state not in layout.ENDED or tells_end(look.last_record(disk, task_id)):
         return None
-    if (packed := packs.find(disk, task_id)) is None or not packed.attempts:
+    if (packed := packs.find(disk, task_id)) is None:
         raise Unrecorded(task_id, place.path)
-    return packed.attempts[-1]
+    return _packed(packed, task_id)
+
+
+def _packed(packed: packs.Packed, task_id: str) -> dict[str, Any]:
+    if (last := packed_end(packed)) is None:
+        raise Unrecorded(task_id, None)
+    return last
+
+
+def packed_end(packed: packs.Packed | None) -> dict[str, Any] | None:
+    """The record of the end of a packed task; None where it was damaged, or gone, as it was packed."""
+    if packed is None or not packed.attempts:
+        return None
+    last = packed.attempts[-1]
+    return last if tells_end(last) and last.get("event") == packed.state else None
 
 
 def put_aside(
@@ -91,10 +105,7 @@ def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
         last = last_word(disk, task_id)
     except (Missing, *look.DAMAGED):
         last = None
-    if last is None:
-        packed = packs.find(disk, task_id)
-        last = packed.attempts[-1] if packed is not None and packed.attempts else None
-    return last
+    return packed_end(packs.find(disk, task_id)) if last is None else last
 
 
 def how_ended(disk: Disk, task_id: str, kept: Callable[[], Mapping[str, str]] | None = None) -> str:
@@ -154,6 +165,8 @@ def _taken_in(disk: Disk, root: str, task_id: str, end: float | None) -> None:
                 return
             if waits is None:
                 why = dropped.refusal(disk, task_id, time.time_ns() // 1000)
+                if why is None and packs.find(disk, task_id) is not None:
+                    return
                 raise packs.missing(disk, task_id) if why is None else Refused(task_id, why)
             while disk.info(waits.path) is not None and disk.info(own) is None:
                 watch.wait(_left(end, f"{task_id} is not taken in yet"))

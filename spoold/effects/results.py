@@ -59,12 +59,13 @@ def with_results(disk: Disk, place: Place, limit: int) -> Place:
 def _result(disk: Disk, task: Task, task_id: str) -> Any:
     """What a task came to; NONE where it is not done."""
     end = waiting.end_of(disk, task_id)
-    if end is None or end["event"] != "done":
-        known = end is not None or disk.info(layout.own_copy(task_id)) is not None
+    if end is None:
+        if (state := _state(disk, task_id)) == layout.DONE:
+            raise _Lacks(f"{LOST}: {task_id}")
+        known = state is not None or disk.info(layout.own_copy(task_id)) is not None
         if not known and waiting.put_aside(disk, task_id) is None:
             raise _Lacks(f"args: the result of {task_id} is no longer kept")
-        if end is None and _is_done(disk, task_id):
-            raise _Lacks(f"{LOST}: {task_id}")
+    if end is None or end["event"] != "done":
         return NONE
     if end.get("error"):  # a record that `spool fsck --repair` has made
         raise _Lacks(f"{LOST}: {task_id}")
@@ -74,10 +75,10 @@ def _result(disk: Disk, task: Task, task_id: str) -> Any:
     return end.get("result")
 
 
-def _is_done(disk: Disk, task_id: str) -> bool:
-    """Whether a task without a whole record stands as done."""
+def _state(disk: Disk, task_id: str) -> str | None:
+    """The state of a task without a whole record; None where it is not known."""
     try:
         place = look.find(disk, task_id) or packs.find(disk, task_id)
     except Damaged as problem:
-        return problem.path.startswith(layout.DONE)
-    return place is not None and place.state == layout.DONE
+        return problem.path.partition("/")[0]
+    return None if place is None else place.state

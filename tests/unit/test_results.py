@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spool import results
+from spool import layout, packs, results, waiting
 from spool.actions import interpret
-from spool.errors import Invalid
-from spool.names import id_from
+from spool.errors import Invalid, Unrecorded
+from spool.names import Entry, id_from
+from spool.owncopy import encode_task
 from spool.place import Place
 from spool.records import decode, encode
 from spool.tasks.signature import Signature
@@ -138,6 +140,26 @@ def test_results_stand_in_the_args_or_it_is_said_what_is_not_there(
     assert lacks in found.lacks
     assert bool(lacks) == bool(found.lacks)
     assert lacks or found.task.args == {"x": value, "y": 1}
+
+
+@pytest.mark.parametrize("before", [None, "retrying", "failed"])
+def test_a_task_that_was_packed_without_the_record_of_its_end_has_ended_and_its_result_is_lost(
+    disk: RealDisk, before: str | None
+) -> None:
+    """An earlier attempt, which did not end it or whose end was taken back, is not taken for the end."""
+    entry = layout.ended("done", NOW, Entry(time=NOW, id=A, task="t", prio="low", base="low"))
+    rows: list[dict[str, Any]] = []
+    if before is not None:
+        place = "failed" if before == "failed" else "pending"
+        rows = [{"id": A, "event": before, "entry": entry.replace("done", place), "attempt": 1}]
+    line = packs.line(entry, encode_task(asked({"task": "t", "id": A})[0]), rows)
+    disk.make_dir("packed/2026-09-21")
+    disk.write("packed/2026-09-21/2099-01-01.1.jsonl.gz", gzip.compress(line))
+    disk.write("packed/2026-09-21/2099-01-01.1.ids", f"{A} {'d' * 32}\n".encode())
+    assert waiting.how_ended(disk, A) == "done"
+    assert "is lost" in with_results(disk, placed({"$result": A}), 1000).lacks
+    with pytest.raises(Unrecorded, match="is packed"):
+        waiting.ended(disk, disk.root, A, 0)
 
 
 def test_results_are_bounded_and_of_ones_own_tasks(disk: RealDisk) -> None:
