@@ -262,14 +262,21 @@ class Fsck:
             outcome={layout.DONE: "ok", layout.FAILED: "error"}.get(state, "cancelled"),
             error=records.error("unrecorded", UNRECORDED),
         )
-        self._rewrite(layout.record(entry.id, entry.attempt), records.encode(content | {"entry": path}))
+        number = entry.attempt - (state == layout.FAILED and entry.fails > 0)  # its name counts the last
+        number = max(number, 1 + max(look.numbered(self.disk, entry.id), default=0))
+        content |= {"entry": path, "attempt": number}
+        self._rewrite(layout.record(entry.id, number), records.encode(content))
 
     def _stale(self, path: str, task_id: str, number: int) -> Iterator[Finding]:
         """A task that waits, as a copy has it that was made while it ran: its record is newer."""
         if path.startswith(layout.RUNNING) or look.entry_at(path).attempt > number:
             return  # what runs is in order when spoold has started
         last = look.last_record(self.disk, task_id) or {}
-        target, since = str(last.get("entry")), format_utc(look.read_task(self.disk, path).submitted_at)
+        try:
+            task = look.read_task(self.disk, path)
+        except Missing:
+            return  # it has just gone on
+        target, since = str(last.get("entry")), format_utc(task.submitted_at)
         # Another task may have had this id before.
         if _is_place(target) and target != path and last.get("submitted_at", since) == since:
             what = f"waits for attempt {number}, which is on record"

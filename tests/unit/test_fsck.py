@@ -251,6 +251,32 @@ def test_a_task_that_has_ended_and_nothing_says_how_gets_a_record_that_says_so(d
     assert last["error"]["type"] == "unrecorded"
 
 
+@pytest.mark.parametrize("left", [[], [1], [1, 2]])
+def test_the_record_that_is_made_for_a_failure_has_the_number_of_the_last_attempt(disk, left):
+    """Where the number is taken, by an attempt that did not end it, the next one."""
+    entry = replace(waiting(disk), fails=2)
+    target = layout.ended("failed", NOW, entry)
+    disk.make_dir(layout.parent_of(target))
+    disk.move(layout.pending(replace(entry, fails=0)), target)
+    for number in left:
+        recorded(disk, entry, "retrying", layout.pending(entry), attempt=number)
+    mended(disk)
+    assert list(look.numbered(disk, entry.id)) == [*left, 3 if 2 in left else 2]
+
+
+def test_a_task_that_goes_on_while_it_is_looked_at_stops_nothing(disk, monkeypatch):
+    entry = waiting(disk)
+    recorded(disk, entry, "done", layout.ended("done", NOW, entry))
+    last_record = look.last_record
+
+    def gone(*asked):
+        disk.remove(layout.pending(entry))
+        return last_record(*asked)
+
+    monkeypatch.setattr(look, "last_record", gone)
+    assert grave(disk) == []
+
+
 @pytest.mark.parametrize("state", ["pending", "held"])
 def test_a_task_that_waits_for_an_attempt_that_is_on_record_stands_where_that_says(disk, state):
     """As in a copy of a spool that was at work: the place was copied first, then the record."""
