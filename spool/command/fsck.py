@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from spool.closed import as_user
     from spool.command import render
     from spool.command.bar import Bar
+    from spool.drop import is_shared
     from spool.fsck import check
     from spool.safe import safe
 
@@ -47,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     if why:
         print(f"spool: {safe(spool.path)}: {why}", file=sys.stderr)
         return EX_TEMPFAIL
+    if args.repair and is_shared(spool.disk):  # as spoold makes what readers look at
+        os.umask(0o022)
+        spool.disk.file_mode, spool.disk.dir_mode = 0o644, 0o750
     bad = total = 0
     with Bar("fsck", of="files") as bar:
         bar.total = _files(spool.disk) if bar.shown else None

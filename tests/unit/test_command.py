@@ -1047,6 +1047,21 @@ def test_a_task_is_found_by_its_newest_failure_unless_it_has_succeeded_since(
     assert say("replay", *words)[:2] == wanted
 
 
+@pytest.mark.parametrize(("box", "modes"), [(0o700, (0o600, 0o700)), (0o2770, (0o644, 0o750))])
+def test_readers_of_a_shared_spool_may_look_at_what_fsck_makes(
+    root: Path, say: Any, box: int, modes: tuple[int, int]
+) -> None:
+    (root / "incoming").chmod(box)
+    take_in(root, task_id := new_id(), state="done")
+    before = os.umask(0o077)
+    try:
+        assert say("fsck", "--repair")[0] == OK
+    finally:
+        os.umask(before)
+    made = root / layout.record(task_id, 1)
+    assert (made.stat().st_mode & 0o777, made.parent.stat().st_mode & 0o777) == modes
+
+
 def test_a_replay_of_what_matches_finds_that_in_packs_and_no_other(root: Path, say: Any) -> None:
     first, last, alive = new_id(), new_id(), new_id()
     rows = b""
