@@ -59,6 +59,8 @@ def with_results(disk: Disk, place: Place, limit: int) -> Place:
 def _result(disk: Disk, task: Task, task_id: str) -> Any:
     """What a task came to; NONE where it is not done."""
     end = waiting.end_of(disk, task_id)
+    if end is None and disk.stamp(layout.parent_of(layout.record(task_id, 1))) is not None:
+        end = waiting.end_of(disk, task_id)  # who knows of the entry may not see its record yet, on NFS
     if end is None:
         if (state := _state(disk, task_id)) == layout.DONE:
             raise _Lacks(f"{LOST}: {task_id}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from spool import layout, packs, results, waiting
 from spool.actions import interpret
+from spool.disk import Missing, RealDisk
 from spool.errors import Invalid, Unrecorded
 from spool.names import Entry, id_from
 from spool.owncopy import encode_task
@@ -20,9 +21,6 @@ from spool.records import decode, encode
 from spool.tasks.signature import Signature
 from spool.times import zone
 from spoold.effects.results import with_results
-
-if TYPE_CHECKING:
-    from spool.disk import RealDisk
 
 NOW = 1_790_000_000_000_000
 A, B, C, D, E = (id_from(NOW, bytes([n]) * 10) for n in range(5))
@@ -160,6 +158,26 @@ def test_a_task_that_was_packed_without_the_record_of_its_end_has_ended_and_its_
     assert "is lost" in with_results(disk, placed({"$result": A}), 1000).lacks
     with pytest.raises(Unrecorded, match="is packed"):
         waiting.ended(disk, disk.root, A, 0)
+
+
+def test_a_record_that_a_file_server_shows_late_is_not_taken_for_lost(disk: RealDisk) -> None:
+    ended(disk, A, "done", 7)
+    seen: list[str] = []
+
+    class Late(RealDisk):
+        def read(self, path: str, limit: int) -> bytes:
+            if path.startswith("attempts") and not seen:
+                raise Missing(path)
+            return super().read(path, limit)
+
+        def stamp(self, path: str) -> int | None:
+            seen.append(path)
+            return super().stamp(path)
+
+    late = Late(disk.root)
+    found = with_results(late, placed({"x": {"$result": A}}), 1000)
+    late.close()
+    assert (found.lacks, found.task.args) == ("", {"x": 7})
 
 
 def test_results_are_bounded_and_of_ones_own_tasks(disk: RealDisk) -> None:
