@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 DATED = (layout.PENDING, *layout.ENDED, layout.ATTEMPTS, layout.IDS, layout.LOGS)
-# A task in two places stands in the one that comes first here: ended, or at work, or waiting.
 LEFT = "once it is due, or somebody cancels it, spoold puts it aside and tells its parent"
 UNRECORDED = "how it ended is not known: its record was gone"
+# A task in two places stands in the one that comes first here: ended, or at work, or waiting.
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
 
 

@@ -135,12 +135,19 @@ def hear(pool: Pool, now: int = 0) -> list[Event]:
     return [event for worker in list(pool.workers.values()) for event in pool.heard(worker, now)]
 
 
-def busy(pool: Pool, keeper: Keeper, number: int = 1) -> tuple[str, Start]:
-    """A worker that has begun a task."""
-    one = start(number, pool.handlers[0])
+def coming(pool: Pool, keeper: Keeper) -> tuple[str, Start]:
+    """The only worker, which does not listen yet, and the task that waits for it."""
+    one = start(1, pool.handlers[0])
     pool.start(one)
     pool.feed(0)
-    name = keeper.begin()
+    (name,) = keeper.lines
+    return name, one
+
+
+def busy(pool: Pool, keeper: Keeper) -> tuple[str, Start]:
+    """The only worker, which has begun a task."""
+    name, one = coming(pool, keeper)
+    keeper.begin()
     hear(pool)
     assert keeper.lines[name].turn(wait=True) == 1
     return name, one
@@ -179,10 +186,7 @@ def test_each_handler_has_workers_that_do_as_it_says_of_them(
 def test_what_waits_for_a_worker_that_the_machine_cannot_start_has_not_failed(
     pool: Pool, keeper: Keeper
 ) -> None:
-    one = start(1, pool.handlers[0])
-    pool.start(one)
-    pool.feed(0)
-    (name,) = keeper.lines
+    name, one = coming(pool, keeper)
     (event,) = pool.died(name, "Resource temporarily unavailable", "", 0, MACHINE)
     assert event == NotStarted(
         one.entry.id,
@@ -195,10 +199,7 @@ def test_what_waits_for_a_worker_that_the_machine_cannot_start_has_not_failed(
 def test_what_waits_for_a_worker_that_is_killed_as_it_imports_is_lost_with_it(
     pool: Pool, keeper: Keeper
 ) -> None:
-    one = start(1, pool.handlers[0])
-    pool.start(one)
-    pool.feed(0)
-    (name,) = keeper.lines
+    name, _ = coming(pool, keeper)
     event, closed = pool.died(name, "signal 9 (SIGKILL)", "", 0, DEATH)
     assert isinstance(event, Answered)
     assert (event.outcome, event.why) == ("crashed", NO_CODE)
@@ -211,9 +212,7 @@ def test_what_waits_for_a_worker_that_is_killed_as_it_imports_is_lost_with_it(
 def test_what_waits_for_a_worker_that_dies_with_the_keeper_waits_for_another(
     pool: Pool, keeper: Keeper
 ) -> None:
-    pool.start(start(1, pool.handlers[0]))
-    pool.feed(0)
-    (name,) = keeper.lines
+    name, _ = coming(pool, keeper)
     assert not pool.died(name, "the keeper of the handlers died", "", 0, KEEPER)
     assert len(keeper.lines) == 2
     keeper.begin()
