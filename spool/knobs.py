@@ -307,7 +307,7 @@ def _json(row: Field, value: object) -> Any:
         json.dumps(value, allow_nan=False)  # the other one writes null
         return orjson.loads(data)
     except (TypeError, ValueError):
-        rule = "must be what JSON can say: no nan or inf, and dates as text"
+        rule = "must be what JSON can say: dates as text, no nan or inf, no integer outside 64 bits"
         raise Invalid(row.name, None, rule) from None
 
 

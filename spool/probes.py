@@ -17,7 +17,8 @@ from spool.disk import DiskFull, Exists
 from spool.mounts import mount_of
 from spool.names import new_id
 from spool.prune.retention import age, is_date
-from spool.runargs import RUN
+from spool.runargs import RESERVED, RUN
+from spool.settings import ALERT, Settings
 from spool.times import DAY, SECOND, format_local, format_span
 from spool.watch import Watch
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.mounts import Mount
-    from spool.settings import Settings
 
 OK, WARN, BAD = "ok", "warn", "bad"
 SLOW_SYNC = 0.05  # seconds; every durable submission waits for two of them
@@ -223,6 +223,10 @@ def rules(settings: Settings) -> Iterator[Check]:
         if made.task == RUN:
             what = f"[recurring.{made.name}] makes tasks that nothing runs: {RUN} is not allowed here"
             yield Check(WARN, what, "see allow_run in spool.toml(5)")
+    for pattern in settings.handlers:
+        if pattern.startswith(RESERVED) and pattern not in (RUN, ALERT):
+            what = f'[handlers."{pattern}"] is for nothing: no task of yours has a name with {RESERVED}'
+            yield Check(WARN, what, f"remove it; {RUN} needs no handler, see allow_run in spool.toml(5)")
     for rule in settings.policy:
         kind, _, name = rule.who.partition(":")
         try:

@@ -161,6 +161,15 @@ def test_a_schedule_of_commands_where_none_may_run_draws_a_warning(root: Path) -
         assert ["allow_run" in remedy for remedy in found] == [True] * warned
 
 
+def test_a_handler_that_no_task_can_have_draws_a_warning() -> None:
+    text = "".join(f'[handlers."{p}"]\nexec = ["true"]\n' for p in ("spool.*", "spool.a", "spoolx", "*"))
+    found = [check.what for check in probes.rules(load(text + '[alerts]\nexec = ["true"]\n'))]
+    assert [what.partition(" is for nothing")[0] for what in found] == [
+        '[handlers."spool.*"]',
+        '[handlers."spool.a"]',
+    ]
+
+
 def test_a_rule_for_somebody_that_nobody_is_draws_a_warning(root: Path) -> None:
     (root / "spool.toml").write_text("".join(
         f'[policy."{who}"]\ntasks = ["*"]\n'
