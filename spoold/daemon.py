@@ -25,7 +25,7 @@ from spool.times import SECOND
 from spoold import away, locks
 from spoold.effects.begun import Begun
 from spoold.effects.fenced import FencedDisk
-from spoold.effects.leftovers import kill_keeper, kill_leftovers, owners
+from spoold.effects.leftovers import kill_below, kill_keeper, kill_leftovers, owners
 from spoold.effects.runner import Runner
 from spoold.guard import guard, read_settings, settings_mark
 from spoold.reload import have_reloaded
@@ -187,7 +187,7 @@ def _serve(args: argparse.Namespace) -> int:
         os.umask(0o022)
         disk.file_mode, disk.dir_mode = 0o644, 0o750
     lease = lease_of(found, root)
-    pulse = Pulse(root, node, lease, lambda: kill_leftovers(root, node)) if lease else None
+    pulse = Pulse(root, node, lease, lambda: kill_below(os.getpid())) if lease else None
     lock = _lock(root, node, pulse)
     signals: Signals | None = None
     try:

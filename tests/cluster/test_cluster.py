@@ -27,6 +27,34 @@ def test_a_host_without_power_loses_nothing_and_ends_nothing_twice() -> None:
     assert not found["wrong"], found
 
 
+MAPS = """#!{python}
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+file = os.open("{dir}/mapped", os.O_RDWR | os.O_CREAT)
+os.write(file, b"x")
+open("/dev/shm/maps", "w").close()
+while True:  # what was known of a file of NFS is asked for again every few seconds, by the mmap
+    libc.munmap(ctypes.c_void_p(libc.mmap(None, 4096, 1, 1, file, 0)), 4096)
+"""
+
+
+@pytest.mark.timeout(200)
+def test_a_handler_that_waits_for_the_file_server_in_an_mmap_is_killed_when_its_node_is_cut_off() -> None:
+    try:
+        with hosts(1, "3") as those:
+            proof = Proof(those, 10, 1)
+            proof.prepare()
+            proof._put("a", "run", MAPS.format(dir=those.dir, python=those.python), "chmod 755")
+            proof.serve()
+            those.run("a", those.guest("plain", "1", "long.map"))
+            proof._until(lambda: those.run("a", "ls /dev/shm/maps 2>&1; true")[:1] == "/", "it maps", 60)
+            those.link("down", "a")
+            proof._until(lambda: "handlers are killed" in those.said("a"), "it is killed", 20)
+    except NoLab as why:
+        pytest.skip(f"no lab of hosts: {why}")
+
+
 def test_a_promise_that_is_broken_is_found(tmp_path, monkeypatch, capsys) -> None:
     init(str(tmp_path / "q"))
     with Spool(str(tmp_path / "q")) as spool:

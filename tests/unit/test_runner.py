@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spoold.effects.leftovers import kill_leftovers
+from spoold.effects import leftovers
+from spoold.effects.leftovers import kill_below, kill_leftovers
 from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Returned, Started
 from spoold.effects.runner import Place, Runner, RunnerError
 from spoold.keeper.attempt import Attempt
@@ -872,6 +873,19 @@ def test_leftovers_of_a_daemon_and_a_keeper_killed_together_are_found_by_their_s
     assert kill_leftovers(f"/{MINE}spool", "here") == 3
     assert all(process.dies_within(0) for process in watched)
     assert kill_leftovers(f"/{MINE}spool", "here") == 0
+    owner.close()
+
+
+def test_all_below_a_daemon_is_killed_but_its_keeper_and_no_environment_is_read(
+    fifo: Fifo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "environ", None)  # of who waits in an mmap it can not be had
+    script = f"setsid sleep {FOREVER} & env -i sleep {FOREVER} & echo $$ $! > {fifo.path}; wait"
+    owner = Owner(script)
+    watched = fifo.watched()
+    kill_below(owner.process.pid)
+    assert all(process.dies_within(LONG) for process in watched)
+    assert owner.keeper.lives()
     owner.close()
 
 
