@@ -1,8 +1,8 @@
 """A node's life among others: threads that look who lives, and bring back what the dead have left.
 
 A call to a network file system may hang for minutes, so none of it is done in the loop. There a node
-has a pulse: it beats, and the thread that fences it touches no file of the spool: it kills the handlers,
-whatever else hangs.
+has a pulse: it beats, and the thread that fences it touches no file and waits for nobody: it kills the
+handlers, whatever else hangs.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Pulse(Circle):
         super().__init__(Neighbours(RealDisk(root), beat, ticks, _facts(), _is_ours, _serves_at(root)))
         self._told = frozenset()
         self.lease_fd = os.memfd_create("spool-lease")  # what is asked before anything begins
-        self._silent = self._apart = False
+        self._silent = self._apart = self._killed = False
         self._why = f"waiting; {GRACE}" if is_network(root) else STILL
 
     def join(self) -> None:
@@ -214,8 +214,8 @@ class Pulse(Circle):
         """The same, with the thread that fences; others may be there before they are seen."""
         self._looks = True
         super().start(bring_back, lookout)
-        self._begin(self._look)
-        self._begin(self._watch)
+        for work in (self._look, self._watch, self._say):
+            self._begin(work)
 
     def check(self) -> None:
         """Fenced where nothing may be written any more."""
@@ -279,18 +279,27 @@ class Pulse(Circle):
         self._apart = bool(said)
 
     def _watch(self) -> None:
-        """Fence in time, whatever hangs: no handler outlives the right to write what became of it."""
-        known = self.neighbours
+        """Fence in time, whatever hangs: no handler outlives the right to write what became of it.
+
+        It says nothing: where that goes may be the file that hangs.
+        """
         while not self._over.wait(self._left()):
-            self._tell_silence()
             try:
-                known.check()
-            except Fenced as why:
+                self.neighbours.check()
+            except Fenced:
                 self.kill()
-                log.error("%s: its handlers are killed", why)  # noqa: TRY400 - no bug
-                os.eventfd_write(self.fd, 1)
+                self._killed = True
                 while not self._over.wait(0.2):  # what was about to start when it came to this
                     self.kill()
+
+    def _say(self) -> None:
+        """What there is to say of that."""
+        while not self._over.wait(self._left()):
+            self._tell_silence()
+            if self._killed:
+                log.error("%s: its handlers are killed", self.neighbours.why_fenced)
+                os.eventfd_write(self.fd, 1)
+                return
 
     def _tell_silence(self) -> None:
         """What the loop may hang in says nothing: say for it why nothing goes on, and when it ends."""

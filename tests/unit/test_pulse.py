@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,12 +11,13 @@ import pytest
 from spool import layout, mounts
 from spool.init import init
 from spool.times import SECOND
-from spoold.sources.pulse import SILENT, STILL, Pulse
+from spoold.sources.pulse import SILENT, STILL, Pulse, ticks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE = 180 * SECOND
+LONG = 20.0  # seconds: how long a test waits for what never takes so long
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,29 @@ def test_a_clock_that_is_not_the_file_servers_is_told_of_once_and_when_it_is_aga
     pulse._measure(made, made)
     assert caplog.messages[1:] == ["the clock agrees with that of the file server again"]
     pulse.close()
+
+
+def test_handlers_are_killed_though_nobody_takes_what_is_said(tmp_path: Path) -> None:
+    init(str(tmp_path / "q"))
+    (tmp_path / "q" / layout.ALIVE).mkdir(exist_ok=True)
+    killed, saying, go = threading.Event(), threading.Event(), threading.Event()
+    pulse = Pulse(str(tmp_path / "q"), "one", LEASE, killed.set)
+    pulse.join()
+
+    class Hung(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            saying.set()
+            go.wait()
+
+    hung = Hung()
+    logging.getLogger("spoold").addHandler(hung)
+    pulse.neighbours.fence_at = ticks() + SECOND // 4  # it has been silent for long
+    for work in (pulse._watch, pulse._say):
+        pulse._begin(work)
+    try:
+        assert saying.wait(LONG)
+        assert killed.wait(LONG)
+    finally:
+        logging.getLogger("spoold").removeHandler(hung)
+        go.set()
+        pulse.close()
