@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -24,8 +25,8 @@ class Signature:
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self.function = function
         self.name = name
-        self.parameters = inspect.signature(function).parameters
-        self._bind = inspect.signature(function).bind
+        signature = _signature(function)
+        self.parameters, self._bind = signature.parameters, signature.bind
         self._struct: Any = None
         for parameter in self.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -195,6 +196,15 @@ class Signature:
     _open = False  # whether there are others than the named ones, of this annotation
     _others: Any = Any
     _order: tuple[list[str], list[str]] = ([], [])
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Its parameters; since Python 3.14 an annotation may name what is defined later."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
 
 
 def _probe(kind: Any) -> None:

@@ -289,6 +289,33 @@ def test_what_cannot_be_a_parameter_is_told_by_its_name() -> None:
         task("par.private")(lambda __y: 1)
 
 
+LATER = """
+from dataclasses import dataclass
+from spool import task
+
+@task("par.later")
+def later(given: Later) -> Later: ...
+
+@dataclass
+class Later:
+    number: int
+
+@task("par.never")
+def never(given: Never): ...
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are read where they stand")
+def test_an_annotation_may_name_what_comes_later_and_one_of_nothing_is_told() -> None:
+    exec(compile(LATER, "later", "exec", dont_inherit=True), names := {"__name__": "later"})
+    pack = names["later"].signature.pack
+    assert pack((names["Later"](3),), {}) == pack((), {"given": {"number": 3}})
+    with pytest.raises(Invalid, match=r"args\.given\.number .*: expected `int`, got `str`"):
+        pack((), {"given": {"number": "x"}})
+    with pytest.raises(Invalid, match=r"task par\.never: .*cannot be read at run time: name 'Never'"):
+        names["never"].signature.compiled()
+
+
 class Sizes(TypedDict, total=False):
     width: Required[int]
     height: Annotated[int, Meta(gt=0)]
