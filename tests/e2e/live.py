@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spool import layout
+import pytest
+
+from spool import layout, mounts
 from spool.init import init
 from spool.look import entry_at
 from spool.names import BadName, Entry, new_id, parse_event
@@ -37,6 +39,13 @@ def until(look: Callable[[], T | None], what: str, within: float = PATIENCE) -> 
             raise AssertionError(f"not within {within:g} s: {what}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)
+
+
+def needs_log(root: Path) -> None:
+    """Skip the test where a spool here has no redo log."""
+    mount = mounts.mount_of(str(root))
+    if mount is None or mount.in_memory:
+        pytest.skip("a spool in memory has no redo log")
 
 
 def toml(value: object) -> str:

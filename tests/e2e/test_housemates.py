@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spool import layout
-from tests.e2e.live import Live, handler, until
+from tests.e2e.live import Live, handler, needs_log, until
 from tests.e2e.test_nodes import NOTE, SLOW, runs, status
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def test_where_several_serve_no_log_is_replayed_over_what_another_one_did(
     spool_at: Callable[[str], Live], start: Start
 ) -> None:
     live = spool_at('durability = "durable"\n' + handler("quick", "true"))
+    needs_log(live.root)
     log = live.root / layout.REDO
     start(live, "one")
     live.entry(live.submit("quick"), "done")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spool import Spool, modes
+from spool import Spool, layout, modes
 from spool.command.main import main
 from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
 from spool.names import new_id
 from spool.probes import BAD
-from tests.e2e.live import handler
+from tests.e2e.live import handler, needs_log
 from tests.security.shared import ANN, BOB, READ, SPOOLD, SUBMIT, Shared, made, needs_users, python
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ def test_what_is_not_spoolds_ends_it_with_one_line_that_says_what_to_do(made: Ma
     spool = made(NOTE)
     spool.node = "vm"
     place = spool.root / name
+    if name == layout.REDO:
+        needs_log(spool.root)
     place.touch(0o600) if name.startswith("nodes") else place.mkdir(0o700)
     assert spool.once("--until-idle") == 77
     *_, line = spool.says().splitlines()

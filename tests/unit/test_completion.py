@@ -168,7 +168,8 @@ def test_fish_offers_the_same(env: dict[str, str], tmp_path: Path) -> None:
     assert complete("spool history --event ca") == ["cancel"]
     assert complete("spool submit x --prio") == ["--priority"]
     assert complete("spool pause --task ") == ["mail.send", "thumb.make"]
-    assert complete("spool cron run --e") == []  # that is of another `run`
+    events = [word for word in complete("spool cron run --e") if word.startswith("--e")]
+    assert events == []  # that is of another `run`; a newer fish offers what has an e in it
     assert complete("spool run -- a-") == ["a-file"]
     here, env["SPOOL_DIR"] = env["SPOOL_DIR"], "/nonsense"
     assert complete("spool cancel ") == []
