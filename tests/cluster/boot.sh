@@ -6,7 +6,8 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs run /run
 mkdir -p /dev/shm /run/lock /run/lib /run/rpcbind /run/rpc_pipefs
 mount -t tmpfs shm /dev/shm
-mount -t hostfs none /var/lib/nfs -o "$LAB_STATE"
+mount -t hostfs none /var/lib/nfs -o "$LAB_STATE" 2>/dev/null ||
+    mount -t hostfs none /var/lib/nfs -o "hostfs=$LAB_STATE" # by newer kernels and programs
 hostname "$LAB_HOST"
 ip link set lo up
 ip addr add "10.0.0.$LAB_NUMBER/24" dev vec0
