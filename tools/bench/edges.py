@@ -13,7 +13,7 @@ import os
 import statistics
 import sys
 import time
-from multiprocessing import Process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ def main() -> int:
         first = [new_id() for _ in range(args.number)]
         daemon.spool.submit_many([{"task": "noop", "id": one, "at": "+1h"} for one in first])
         rows = {"alone": starts(daemon, stamp, lambda done: done < ALONE)}
-        writer = Process(target=waiters, args=(daemon, first))
+        writer = get_context("fork").Process(target=waiters, args=(daemon, first))
         writer.start()
         rows["taken in"] = starts(
             daemon, stamp, lambda _: writer.is_alive() or number(daemon.root, "held") < args.number
