@@ -8,6 +8,7 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
+from glob import glob
 from typing import Any
 
 from spool import fsck, layout, look
@@ -19,8 +20,11 @@ TERMINAL = ("done", "failed", "cancelled")
 TICK = 0.02  # s, of the file server's times
 MOST = 1 << 20  # bytes of a file
 PATIENCE = 300  # s until what a dead host ran must run elsewhere
+RAN = "/dev/shm/spool-ran"  # where what runs on a host says so, by the uptime of the host
 LINGER = 1.0  # s that a handler may outlive the node it belongs to
-Times = dict[str, float]  # of a run: "b", when it began, and "e", when it ended
+# Of a run: "b" and "e", when its files came that tell of its begin and end; "ran" and "runs", the first
+# and the last that it said on its host, where this was not without power since.
+Times = dict[str, float]
 
 
 def submit(where: str, count: str, seed: str, pace: str) -> None:
@@ -112,6 +116,22 @@ def promises(where: str) -> None:
     print(json.dumps({"ids": len(ids), "tasks": len(states), "events": told, "wrong": wrong}))
 
 
+def ran(where: str, host: str) -> None:
+    """What ran on this host, and when, by the clock of the file server: for `look_at`."""
+    path = f"{where}/ran.{host}"
+    looks = []
+    with open(path, "w", encoding="ascii") as file:
+        for _ in range(5):
+            before = time.clock_gettime(time.CLOCK_BOOTTIME)
+            os.utime(path)
+            after = time.clock_gettime(time.CLOCK_BOOTTIME)
+            looks.append((after - before, os.stat(path).st_mtime - (before + after) / 2))
+        _, ahead = min(looks)
+        if os.path.exists(RAN):
+            with open(RAN, encoding="ascii") as said:
+                file.writelines(f"{float(up) + ahead} {run}\n" for up, run in map(str.split, said))
+
+
 def look_at(where: str, check: str = "") -> None:
     """Everything that is wrong, after all has ended; ids that were acknowledged come on stdin.
 
@@ -133,6 +153,13 @@ def look_at(where: str, check: str = "") -> None:
         task, attempt, node, what = name.split(".")
         found = runs[task].setdefault((int(attempt), node), {})
         found[what] = os.stat(f"{where}/w/{name}").st_mtime
+    for path in glob(f"{where}/ran.*"):
+        with open(path, encoding="ascii") as file:
+            for at, run in map(str.split, file):
+                task, attempt, node = run.split(".")
+                found = runs[task].setdefault((int(attempt), node), {})
+                found.setdefault("ran", float(at))
+                found["runs"] = float(at)
     found = _judge(ids, places, told, runs)
     for task, attempts in runs.items():
         _times(where, disk, task, attempts, found)
@@ -163,7 +190,7 @@ def _judge(ids: list[str], places: Any, told: Counter[str], runs: Any) -> dict[s
         again += len(attempts) > 1
     strangers = len(places) - len(set(ids) & set(places))
     figures = {"tasks": len(ids), "again": again, "overlap": 0, "unacknowledged": strangers}
-    return {**figures, "wrong": wrong, "overlaps": [], "late": []}
+    return {**figures, "wrong": wrong, "overlaps": [], "outran": [], "late": []}
 
 
 def _times(
@@ -171,8 +198,8 @@ def _times(
 ) -> None:
     """When its attempts ran, all by the clock of the file server, and when each was settled for good.
 
-    `overlaps` where the one before went on, all of them with a loss on record before the second began;
-    `late`: "NODE ..." where a run did something after its attempt was settled.
+    `overlaps`: "NODE ..." where the one before ran on, all of them with a loss on record before the second
+    began; `outran` where a run went on after its attempt was settled, `late` where a file of it came then.
     """
     ordered = sorted(attempts.items())
     for number, ((attempt, node), run) in enumerate(ordered):
@@ -187,17 +214,20 @@ def _times(
                 found["late"].append(
                     f"{node} {task}.{attempt} {what} {run[what] - settled:.2f} s after the end"
                 )
+        if run.get("runs", 0) > settled + TICK + LINGER:
+            found["outran"].append(f"{node} {task}.{attempt} {run['runs'] - settled:.2f} s after the end")
         for (_, other), after in ordered[number + 1 : number + 2]:
             lost = look.record(disk, task, attempt)["outcome"] == "lost"
-            began = after.get("b", after.get("e", 0))
+            began = after.get("ran", after.get("b", after.get("e", 0)))
+            ended = run.get("runs", run.get("e", 0))
             if began + TICK < settled:
                 found["wrong"].append(
                     f"{task} began on {other} before attempt {attempt} on {node} was settled"
                 )
-            if run.get("e", 0) > began:
+            if ended > began + TICK:
                 found["overlap"] += 1
                 found["overlaps"].append(
-                    f"{task}.{attempt} on {node} by {run['e'] - began:.2f} s, lost: {lost}"
+                    f"{node} {task}.{attempt} by {ended - began:.2f} s, lost: {lost}"
                 )
                 if not lost:
                     found["wrong"].append(
@@ -206,7 +236,5 @@ def _times(
 
 
 if __name__ == "__main__":
-    VERBS = {"submit": submit, "plain": plain, "second": second}
-    {**VERBS, "promises": promises, "look": look_at, "calls": calls, "spans": spans}[sys.argv[1]](
-        *sys.argv[2:]
-    )
+    VERBS = {"submit": submit, "plain": plain, "second": second, "promises": promises, "ran": ran}
+    {**VERBS, "look": look_at, "calls": calls, "spans": spans}[sys.argv[1]](*sys.argv[2:])

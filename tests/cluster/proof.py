@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from spool.beats import parse
+from tests.cluster.guest import RAN
 from tests.cluster.hosts import CHECKOUT, LOG, hosts
 from tests.cluster.kernels import NoLab
 
@@ -39,20 +40,26 @@ backoff = "1s"
 [handlers."run.py"]
 python = "app"
 cwd = "{dir}"
-env = {{ WHERE = "{dir}", PYTHONDONTWRITEBYTECODE = "1" }}
+env = {{ RAN = "{ran}", WHERE = "{dir}", PYTHONDONTWRITEBYTECODE = "1" }}
 backoff = "1s"
 [handlers."long.*"]
 exec = ["{dir}/run"]
 """
+# Each tells on its host, too, that it runs: a file that it asked for may come when it is dead.
 RUN = r"""#!/bin/sh
-name={dir}/w/$SPOOL_ID.$SPOOL_ATTEMPT.$SPOOL_NODE
+run=$SPOOL_ID.$SPOOL_ATTEMPT.$SPOOL_NODE
+name={dir}/w/$run
+runs() {{ read -r now _ < /proc/uptime; echo $now $run >> {ran}; }}
+runs
 : > $name.b
 read -r args
 case $args in
 *:0?) ;;
 *:*) args=${{args##*:}}; sleep "${{args%?}}" ;;
 esac
+runs
 : > $name.e
+runs
 """
 APP = """
 import os, time
@@ -61,10 +68,17 @@ from spool import current, task
 @task("run.py")
 def run(sleep: float = 0) -> None:
     it = current()
-    name = f"{os.environ['WHERE']}/w/{it.id}.{it.attempt}.{os.environ['SPOOL_NODE']}"
+    run = f"{it.id}.{it.attempt}.{os.environ['SPOOL_NODE']}"
+    name = f"{os.environ['WHERE']}/w/{run}"
+    def runs() -> None:
+        with open(os.environ["RAN"], "a") as file:
+            file.write(f"{time.clock_gettime(time.CLOCK_BOOTTIME):.2f} {run}\\n")
+    runs()
     open(name + ".b", "w").close()
     time.sleep(sleep)
+    runs()
     open(name + ".e", "w").close()
+    runs()
 """
 CONCURRENCY = 4
 KINDS = ("daemon", "power", "freeze", "link", "server")
@@ -88,15 +102,15 @@ class Proof:
         where, first = self.hosts.dir, self.hosts.names[0]
         for host in self.hosts.names:
             self.hosts.kill_daemon(host)
-            self.hosts.run(host, f"rm -f {LOG.format(host)}")
-        self.hosts.run(first, f"rm -rf {where}/q {where}/w; mkdir -p {where}/w")
-        self._put(first, "run", RUN.format(dir=where), "chmod 755")
+            self.hosts.run(host, f"rm -f {LOG.format(host)} {RAN}")
+        self.hosts.run(first, f"rm -rf {where}/q {where}/w {where}/ran.*; mkdir -p {where}/w")
+        self._put(first, "run", RUN.format(dir=where, ran=RAN), "chmod 755")
         self._put(first, "app.py", APP, "chmod 644")
         self.hosts.run(first, _module(self.hosts, "spool", f"init {where}/q"))
         self._put(
             first,
             "q/spool.toml",
-            TOML.format(dir=where, lease=self.lease, concurrency=CONCURRENCY),
+            TOML.format(dir=where, ran=RAN, lease=self.lease, concurrency=CONCURRENCY),
             "chmod 600",
         )
 
@@ -150,15 +164,19 @@ class Proof:
             thread.join()
         self._until(lambda: self._left() == 0, "all tasks have ended", 900)
         spent = time.monotonic() - begun
+        for host in self.hosts.names:
+            self.hosts.run(host, self.hosts.guest("ran", host))
         ids = "\n".join(self.ids)
         found = json.loads(self._guest("look", given=ids, within=600))
+        frozen, cut_off = (
+            {words[1] for words in map(str.split, self.cuts) if words[0] == kind}
+            for kind in ("freeze", "link")
+        )
         # What a host asked for before it was cut off may reach the file server when it is back.
-        away = {words[1] for words in map(str.split, self.cuts) if words[0] in ("freeze", "link")}
-        found["wrong"] += [
-            f"{late} though never frozen or cut off"
-            for late in found["late"]
-            if late.split()[0] not in away
-        ]
+        for what, may in (("late", frozen | cut_off), ("outran", frozen), ("overlaps", frozen)):
+            found["wrong"] += [
+                f"{what}: {one}, which was not away" for one in found[what] if one.split()[0] not in may
+            ]
         found["wrong"] += [
             f"{h} says: {s[-600:]}" for h in self.hosts.names if "Traceback" in (s := self.hosts.said(h))
         ]

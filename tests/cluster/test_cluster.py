@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -79,3 +80,36 @@ def test_an_event_that_is_not_true_is_found(tmp_path, monkeypatch, capsys) -> No
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     guest.promises(str(tmp_path))
     assert len(json.loads(capsys.readouterr().out)["wrong"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("runs", "overlaps", "outran"),
+    [(1, [], []), (12, ["a {}.1 by 1.00 s, lost: True"], ["a {}.1 2.00 s after the end"])],
+)
+def test_a_run_that_goes_on_is_told_from_a_file_of_it_that_comes_late(
+    tmp_path, monkeypatch, capsys, runs, overlaps, outran
+) -> None:
+    init(str(tmp_path / "q"))
+    task = "01a2008cf8fa711c93a821af7569f071"
+    (tmp_path / "w").mkdir()
+    for path, at in (
+        (f"q/{layout.record(task, 1)}", 10),
+        (f"q/{layout.record(task, 2)}", 20),
+        (f"w/{task}.1.a.b", 0),
+        (f"w/{task}.1.a.e", 17),
+        (f"w/{task}.2.b.b", 11),
+        (f"w/{task}.2.b.e", 15),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(json.dumps({"id": task, "outcome": "lost"}))
+        os.utime(tmp_path / path, (1e9 + at, 1e9 + at))
+    for run, times in ((f"{task}.1.a", (0, runs)), (f"{task}.2.b", (11, 15))):
+        (tmp_path / f"ran.{run[-1]}").write_text("".join(f"{1e9 + at} {run}\n" for at in times))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    guest.look_at(str(tmp_path))
+    found = json.loads(capsys.readouterr().out)
+    assert found["late"] == [f"a {task}.1 e 7.00 s after the end"]
+    assert (found["overlaps"], found["outran"]) == (
+        [one.format(task) for one in overlaps],
+        [one.format(task) for one in outran],
+    )
