@@ -72,6 +72,7 @@ class Pool:
         self._watch = watch
         self._failures = 0  # of imports, in a row
         self._again = 0  # when it is tried again
+        self._lost = 0  # when the keeper died first in an import, since the last that worked
         self._next: Worker | None = None  # a worker with newer code, until it is ready
 
     # What the core asks.
@@ -118,7 +119,7 @@ class Pool:
 
     def reload(self, now: int) -> list[Event]:
         """New code: a new worker imports it; when it is ready the others finish and leave."""
-        self._failures = self._again = 0
+        self._failures = self._again = self._lost = 0
         return self._spawn(now, asked=True)
 
     def retire(self, now: int) -> list[Event]:
@@ -148,6 +149,8 @@ class Pool:
                     )
                 case "ready" | "broken" if worker.leaving:
                     pass  # what its code takes is of no interest any more
+                case "ready" if to_the_end:
+                    pass  # and dead by now
                 case "ready":
                     events += self._ready(worker, message, now)
                 case _:  # broken
@@ -202,7 +205,10 @@ class Pool:
             self._next = None
         if not worker.ready and not worker.broken:
             if fault == KEEPER:
-                return [*events, *self._spawn(now, asked=asked)]
+                self._lost = self._lost or now
+                if worker.born < self._lost:
+                    return [*events, *self._spawn(now, asked=asked)]
+                fault = DEATH  # with the one in its place too: the import may be what kills it
             last = tail.strip().rpartition("\n")[2]
             how = ": ".join(filter(None, [worker.killed or how, last]))
             events += self._not_started(how, tail, now, CODE if worker.killed else fault)
@@ -216,7 +222,7 @@ class Pool:
         worker.takes = {name: frozenset(versions) for name, versions in message["takes"].items()}
         if message["said"]:
             log.info("%s, imported: %s", self.app.module, message["said"])
-        self.problem, self._failures, self._again = None, 0, 0
+        self.problem, self._failures, self._again, self._lost = None, 0, 0, 0
         asked = worker is self._next
         if asked:
             self._next = None

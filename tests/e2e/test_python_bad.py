@@ -160,6 +160,17 @@ def test_what_waits_for_workers_that_are_killed_each_time_is_held(app) -> None: 
     assert said.startswith("the worker for apptasks did not start: signal 9 (SIGKILL), for the 2. time")
 
 
+def test_a_module_that_kills_the_keeper_with_each_import_is_held_and_the_rest_goes_on(
+    spool_at, tmp_path: Path
+) -> None:
+    write(tmp_path, "os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)")
+    spool = spool_at(f"poison_after = 2\n{python(tmp_path)}{handler('fine', 'true')}").start()
+    task_id = spool.submit("t.ok")
+    assert spool.entry(task_id, "held").why == "poison"
+    assert [record["outcome"] for record in spool.records(task_id)] == ["crashed"] * 2
+    assert spool.end(spool.submit("fine"))["event"] == "done"
+
+
 def test_whoever_asks_is_told_that_a_module_cannot_be_imported(app, tmp_path: Path) -> None:  # noqa: F811
     broken = "module apptasks cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"
     spool = app("import no_such_thing", more="concurrency = 1\n")

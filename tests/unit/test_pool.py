@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 READY = {"ev": "ready", "takes": {"t.run": [1]}, "asyncs": [], "said": ""}
 NEWER = {**READY, "takes": {"t.run": [1], "t.new": [1]}}
 SECOND = 1_000_000
+LOST = "the keeper of the handlers died"
 NOW = 1_795_240_000_000_000
 
 
@@ -213,17 +214,61 @@ def test_what_waits_for_a_worker_that_dies_with_the_keeper_waits_for_another(
     pool: Pool, keeper: Keeper
 ) -> None:
     name, _ = coming(pool, keeper)
-    assert not pool.died(name, "the keeper of the handlers died", "", 0, KEEPER)
+    assert not pool.died(name, LOST, "", 1, KEEPER)
     assert len(keeper.lines) == 2
     keeper.begin()
     hear(pool)
     assert keeper.lines[list(keeper.lines)[-1]].turn(wait=True) == 1
 
 
+def test_two_workers_that_die_with_one_keeper_are_both_made_up_for(pool: Pool, keeper: Keeper) -> None:
+    for number in (1, 2):
+        pool.start(start(number, pool.handlers[0]))
+    pool.feed(0)
+    for at, name in enumerate(list(keeper.lines), 1):
+        assert not pool.died(name, LOST, "", at, KEEPER)
+    assert len(keeper.lines) == 4
+
+
+def test_an_import_with_which_the_keeper_dies_each_time_is_tried_ever_more_seldom(
+    pool: Pool, keeper: Keeper
+) -> None:
+    name, one = coming(pool, keeper)
+    pool.died(name, LOST, "", 1, KEEPER)
+    now = 1
+    for pause in (SECOND, 2 * SECOND):
+        crashed, closed = pool.died(list(keeper.lines)[-1], LOST, "", now, KEEPER)
+        assert isinstance(crashed, Answered)
+        assert (crashed.outcome, crashed.why) == ("crashed", NO_CODE)
+        assert isinstance(closed, Broken)
+        assert closed.until == now + pause
+        pool.start(one)
+        pool.feed(closed.until - 1)
+        assert not pool.workers
+        now = closed.until
+        pool.feed(now)
+    keeper.begin()
+    hear(pool, now)
+    assert pool.problem is None
+    pool.reload(now)
+    assert not pool.died(list(keeper.lines)[-1], LOST, "", now + 1, KEEPER)  # the first anew
+
+
+def test_a_worker_that_is_dead_when_it_is_heard_to_be_ready_has_not_started(
+    pool: Pool, keeper: Keeper
+) -> None:
+    name, _ = coming(pool, keeper)
+    keeper.begin()
+    crashed, closed = pool.died(name, "signal 9 (SIGKILL)", "", 0, DEATH)
+    assert isinstance(crashed, Answered)
+    assert isinstance(closed, Broken)
+    assert not pool.workers
+
+
 def test_a_reload_whose_worker_dies_with_the_keeper_is_made_up_for(pool: Pool, keeper: Keeper) -> None:
     old, _ = busy(pool, keeper)
     pool.reload(0)
-    pool.died(list(keeper.lines)[-1], "the keeper of the handlers died", "", 0, KEEPER)
+    pool.died(list(keeper.lines)[-1], LOST, "", 1, KEEPER)
     keeper.begin()
     (event,) = [event for event in hear(pool) if isinstance(event, Registered)]
     assert event.asked
