@@ -13,6 +13,7 @@ from spool.command import parser as options_of
 from spool.command.change import matching
 from spool.disk import link_anew
 from spool.errors import EX_TEMPFAIL, Invalid, Refused, SpoolError
+from spool.modes import serving
 from spool.names import new_id
 from spool.streams import telling
 
@@ -175,11 +176,25 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
 
 
 def _carry_over(spool: Spool, old: str, new: str) -> None:
-    """The new one goes on from the checkpoint of the old one: nobody writes to that while it is held."""
+    """The new one goes on from the checkpoint of the old one: nobody writes to that while it is held.
+
+    Only for who serves the spool: what another makes there may be closed to spoold.
+    """
     source, target = layout.checkpoint(old), layout.checkpoint(new)
-    if spool.disk.info(source) is not None:
-        link_anew(spool.disk, source, target)
-        spool.disk.sync_dirs([layout.parent_of(target)])
+    try:
+        if spool.disk.info(source) is None:
+            return
+        seen = "the"
+    except PermissionError:
+        if not spool.get(old).attempts:
+            return
+        seen = "any"
+    if os.geteuid() != (uid := serving(spool.path, is_shared=False)):
+        said = f"{seen} checkpoint of {old} stays behind: only uid {uid}, who serves the spool"
+        print(f"spool: {said}, takes it along", file=sys.stderr)
+        return
+    link_anew(spool.disk, source, target)
+    spool.disk.sync_dirs([layout.parent_of(target)])
 
 
 def _refused(spool: Spool, stem: str, new: str) -> str | None:

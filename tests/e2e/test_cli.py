@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spool import NoSuchTask, Refused, Spool, TimedOut, layout
+from spool.command import edit
+from spool.disk import RealDisk
 from spool.names import new_id
+from spool.worker.kept import Kept
 from tests.e2e.live import PATIENCE, ROOT, Live, handler, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     Make = Callable[..., Live]
 
@@ -370,6 +373,22 @@ def test_an_edited_task_takes_the_place_of_the_old_one(shell: Shell, tmp_path: P
     editor.write_text(f'#!/bin/sh\nsed -i s/ann/eve/ "$1"; {sys.executable} -m spool cancel {new}\n')
     shell("edit", new, status=65)
     assert "nothing was changed" in shell.err
+
+
+def test_a_checkpoint_that_goes_along_is_on_disk_under_its_new_name(shell: Shell) -> None:
+    class Noted(RealDisk):
+        def sync_dirs(self, paths: Iterable[str]) -> None:
+            synced.extend(paths)
+            super().sync_dirs(paths)
+
+    synced: list[str] = []
+    client = Spool(shell.live.root)
+    client.disk = Noted(client.path)
+    old, new = new_id(), new_id()
+    Kept(client.path).write(old, 7)
+    edit._carry_over(client, old, new)
+    assert client.checkpoint(new) == 7
+    assert synced == [layout.parent_of(layout.checkpoint(new))]
 
 
 def test_an_edit_that_cannot_take_the_place_changes_nothing(shell: Shell, tmp_path: Path) -> None:

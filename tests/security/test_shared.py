@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spool import sysinit
+from spool import layout, sysinit
 from tests.e2e.live import handler, until
 from tests.security.shared import (
     ANN,
@@ -167,6 +167,26 @@ def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
     assert spool.spool(EVE, "log", loud, groups=()).returncode != 0
     assert spool.stop() == 0
     assert json.loads(spool.spool(EVE, "status", "--json", groups=(READ,)).stdout)["alive"] is False
+
+
+def test_who_edits_a_task_and_does_not_serve_the_spool_makes_no_checkpoint(live: Make) -> None:
+    rules = f'{RULES}[policy."user:0"]\ntasks = ["*"]\n'
+    spool = live(rules + handler("note", "exit 1", backoff="1h"))
+    visual = ("env", "VISUAL=sed -i 's/{}/{\"a\":1}/'", python(), "-m", "spool")
+    for uid in (ANN, 0):
+        old = spool.submitted(ANN, "note", "--priority", "low")
+        until(lambda old=old: spool.records(old), "it has failed")
+        kept = spool.root / layout.checkpoint(old)
+        kept.parent.mkdir(0o700, exist_ok=True)
+        os.chown(kept.parent, SPOOLD, READ)
+        kept.write_text("7")
+        groups = (SUBMIT, READ)
+        done = spool.run(uid, *visual, "--spool", str(spool.root), "edit", old, groups=groups)
+        assert done.returncode == 0, done.stderr
+        seen = "the" if uid == 0 else "any"
+        assert f"{seen} checkpoint of {old} stays behind: only uid {SPOOLD}" in done.stderr
+        assert spool.entry(done.stdout.strip(), "pending")
+        assert not (spool.root / layout.checkpoint(done.stdout.strip())).exists()
 
 
 def test_a_parent_reads_its_outbox_and_nobody_elses_and_answers_for_itself_alone(live: Make) -> None:
