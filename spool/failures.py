@@ -95,7 +95,7 @@ class Group(Struct, kw_only=True):
             theirs,
             first=min(self.first, theirs.first),
             last=max(self.last, theirs.last),
-            frequent=max(self.frequent or 0, theirs.frequent or 0) or None,
+            frequent=fresh.frequent or theirs.frequent or self.frequent,
             count=sum(nodes.values()),
             failed=theirs.failed + fresh.failed,
             versions=_sum(theirs.versions, fresh.versions),

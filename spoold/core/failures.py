@@ -38,6 +38,7 @@ class Groups:
         self.said = False  # to be written at once: somebody says something of one, and will look
         self.gone: list[str] = []  # fingerprints whose files may go
         self._lately: dict[str, deque[int]] = {}
+        self._frequent_at: dict[str, int] = {}  # by this clock; a file may tell another node's
 
     def put(self, group: Group) -> None:
         """A group from elsewhere (its file, or just made), as the newest."""
@@ -45,6 +46,7 @@ class Groups:
         while len(self.table) > KEPT:
             oldest, _ = self.table.popitem(last=False)
             self._lately.pop(oldest, None)
+            self._frequent_at.pop(oldest, None)
             self.dirty.pop(oldest, None)
             self.gone.append(oldest)
 
@@ -109,8 +111,10 @@ class Groups:
         lately.append(at)
         if len(lately) < many or at - lately[0] > window:
             return ""
-        before, group.frequent = group.frequent, at
-        return "frequent" if before is None or abs(at - before) > window else ""
+        name = group.fingerprint
+        before = (group.frequent, self._frequent_at.get(name))
+        group.frequent = self._frequent_at[name] = self.news(name).fresh.frequent = at
+        return "frequent" if all(one is None or abs(at - one) > window for one in before) else ""
 
 
 def _said(group: Group) -> int:

@@ -9,7 +9,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
+from spool import failures
 from spool.init import init
 from spool.names import new_id
 from spoold.core.failures import Groups
@@ -105,6 +107,29 @@ def test_a_group_that_was_not_frequent_for_a_whole_window_is_told_again() -> Non
     record = {**content, "error": error}
     heard = [(at, groups.count(record, at, limits)) for at in (0, 1, 2, 3, 20, 21, 22, 23)]
     assert [one for one in heard if one[1]] == [(0, "new"), (2, "frequent"), (22, "frequent")]
+
+
+@pytest.mark.parametrize("theirs", [None, 3600, -3600])
+def test_a_clock_that_is_set_or_another_nodes_makes_no_failure_frequent_again(theirs: int | None) -> None:
+    groups, limits, file, heard = Groups(), (3, 600 * 1_000_000), b"", []
+    content = {"id": "", "attempt": 1, "task": "t", "event": "failed", "version": None, "node": "n"}
+    error = {"fingerprint": "f", "type": "E", "message": "m", "trace": None}
+    record = {**content, "error": error}
+    begun = 1_800_000_000
+    ahead = [begun + 3600 + one for one in range(5)] if theirs is None else []
+    for at in (*ahead, *range(begun, begun + 1000, 10)):
+        heard.append(groups.count(record, at * 1_000_000, limits))
+        found = groups.joined(failures.decode(file), "n") if file else groups.table["f"]
+        groups.table["f"] = found
+        groups.dirty.clear()
+        assert found.frequent in (None, at * 1_000_000)
+        file = failures.encode(found)
+        if theirs is not None and found.frequent:  # another node writes, and is heard
+            other = replace(found, frequent=(at + theirs) * 1_000_000)
+            file = failures.encode(other)
+            groups.put(groups.joined(failures.decode(file), "n"))
+            assert groups.table["f"].frequent == other.frequent
+    assert [why for why in heard if why] == ["new", *["frequent"] * (2 if ahead else 1)]
 
 
 def test_a_parents_failure_is_grouped_as_any_other(live: Make) -> None:
