@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -13,18 +14,22 @@ from spool.errors import Damaged, Invalid
 from spool.names import PRIORITIES, BadName, id_and_task, is_id, parse_entry
 from spool.owncopy import decode_task, first_entry
 from spool.place import Place
-from spool.records import RECORD_LIMIT, decode
+from spool.records import RECORD_LIMIT, decode, decode_ending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from spool.disk import Disk
     from spool.names import Entry
     from spool.owncopy import Task
 
+    Reader: TypeAlias = Callable[[Disk, str, int], dict[str, Any]]
+
 BODY_LIMIT = RECORD_LIMIT
 DAMAGED = (Invalid, BadName, NotRegular, TooLarge)  # what is raised where an entry or a body is no good
 SLICE = 4096
+GAP = 4  # numbers of attempts without a record, behind which there is none
 MANY = 50_000  # names that can be counted in the time somebody waits
 LIVE = (layout.HELD, layout.RUNNING)
 PLACED = tuple(state for state in layout.STATES if state != layout.PENDING)
@@ -68,7 +73,7 @@ def numbered(disk: Disk, task_id: str) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     misses = 0
     number = 0
-    while misses < 4:
+    while misses < GAP:
         number += 1
         try:
             found[number] = record(disk, task_id, number)
@@ -83,10 +88,25 @@ def records(disk: Disk, task_id: str) -> list[dict[str, Any]]:
     return list(numbered(disk, task_id).values())
 
 
-def last_record(disk: Disk, task_id: str) -> dict[str, Any] | None:
-    """The newest attempt record, None where no attempt has ended."""
-    found = records(disk, task_id)
-    return found[-1] if found else None
+def ending(disk: Disk, task_id: str, attempt: int) -> dict[str, Any]:
+    """What the record of one attempt says of an end, its result not parsed; Missing, or Invalid."""
+    return decode_ending(disk.read(layout.record(task_id, attempt), RECORD_LIMIT))
+
+
+def last_record(disk: Disk, task_id: str, read: Reader = record) -> dict[str, Any] | None:
+    """The newest whole attempt record, None where no attempt has ended."""
+    number = misses = 0
+    found: list[int] = []
+    while misses < GAP:
+        number += 1
+        misses += 1
+        if disk.info(layout.record(task_id, number)) is not None:
+            found.append(number)
+            misses = 0
+    for one in reversed(found):
+        with suppress(Missing, *DAMAGED):
+            return read(disk, task_id, one)
+    return None
 
 
 def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:

@@ -53,6 +53,7 @@ class Place(Struct, frozen=True):
     `last` is the newest attempt record, None where no attempt has ended. `node` is who runs it.
     `rival`: the id of who has its key, where it was to come back for another try and cannot.
     `lacks`: what of the results that its args name is not there, in words.
+    `later`: they are still being looked for.
     """
 
     state: str
@@ -63,3 +64,4 @@ class Place(Struct, frozen=True):
     node: str | None = None
     rival: str | None = None
     lacks: str = ""
+    later: bool = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from spool.disk import Disk
+    from spool.look import Reader
 
 SETTLING = 0.005  # seconds between looks while an entry follows its record
 
@@ -93,16 +94,16 @@ def put_aside(
     return aside if place is None or place.state in layout.ENDED else None
 
 
-def last_word(disk: Disk, task_id: str) -> dict[str, Any] | None:
+def last_word(disk: Disk, task_id: str, read: Reader = look.record) -> dict[str, Any] | None:
     """The record of a task's end, once its entry stands where the record says; else None."""
-    last = look.last_record(disk, task_id)
+    last = look.last_record(disk, task_id, read)
     return last if tells_end(last) and disk.info(last["entry"]) is not None else None
 
 
-def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
+def end_of(disk: Disk, task_id: str, read: Reader = look.record) -> dict[str, Any] | None:
     """The record of a task's end, from a pack as well; None where it has not ended, or is not known."""
     try:
-        last = last_word(disk, task_id)
+        last = last_word(disk, task_id, read)
     except (Missing, *look.DAMAGED):
         last = None
     return packed_end(packs.find(disk, task_id)) if last is None else last
@@ -110,7 +111,7 @@ def end_of(disk: Disk, task_id: str) -> dict[str, Any] | None:
 
 def how_ended(disk: Disk, task_id: str, kept: Callable[[], Mapping[str, str]] | None = None) -> str:
     """How a task has ended: done, failed, cancelled or damaged; empty where that is not known."""
-    if (last := end_of(disk, task_id)) is not None:
+    if (last := end_of(disk, task_id, look.ending)) is not None:
         return str(last["event"])
     if packs.lives(disk, task_id):
         return ""

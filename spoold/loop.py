@@ -59,7 +59,7 @@ from spoold.core.values import (
 from spoold.effects.errorfiles import meet
 from spoold.effects.group import groups
 from spoold.effects.keys import Keys
-from spoold.effects.results import with_results
+from spoold.effects.results import Results
 from spoold.sources.after import After
 from spoold.sources.intake import AGAIN, SHUT
 from spoold.sources.lookout import Rung
@@ -149,6 +149,7 @@ class Core:
         self.limits = limits
         self.gauge = gauge
         self.keys = Keys(disk, store.node)
+        self.results = Results(disk)
         self.after = After(disk, state)
         self.unfinished: deque[Group] = deque()
         self.again = False  # something was undone: look at what may start once more
@@ -173,6 +174,7 @@ class Core:
             back = format_span(self.state.latest - now.wall)
             log.warning("the clock was set back by %s: what came before may wait as long, %s", back, SEE)
         self.look_at_the_clock(now)
+        self.results.turn(now)
         self._decide(now)
         found = elapse(self.state, now)
         self._actions += found
@@ -369,13 +371,13 @@ class Core:
             place: Place | None
             try:
                 if ask.why in PLAIN and path is not None:
-                    place = _plain(self.disk, path, ask.entries.get(task_id))
+                    place = self.results.known(path) or _plain(self.disk, path, ask.entries.get(task_id))
                 elif ask.why in ("match", "overdue") and path is not None:
                     place = look.at(self.disk, path)  # moved meanwhile: no longer what was meant
                 else:
                     place = look.find(self.disk, task_id, path)
                 if place is not None and ask.why == "claim" and place.task.results:
-                    place = with_results(self.disk, place, self.state.settings.max_action_bytes)
+                    place = self.results.put_in(place, self.state.settings.max_action_bytes)
                 if place is not None and wants_key(ask, place):
                     rival = self._take_key(place.task, now)
                     place = place if rival is None else replace(place, rival=rival.id)

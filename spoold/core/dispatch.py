@@ -138,6 +138,10 @@ def looked(state: State, found: dict[str, Place | None], now: Now) -> list[Actio
         if place is None or place.state != table.PENDING:
             unreserve(state, task_id, now)  # someone was faster, or it is damaged and in quarantine
             continue
+        if place.later:
+            unreserve(state, task_id, now)
+            state.insert(entry, now.wall)  # it is the next again
+            continue
         if place.lacks:
             unreserve(state, task_id, now)
             out.append(attempts.lacking(state, entry, place, now))

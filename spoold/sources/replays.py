@@ -89,7 +89,8 @@ class Sought:
 
     def _is_meant(self, old: str) -> bool:
         wanted = self.request.match
-        end = waiting.end_of(self.disk, old) if wanted is not None or old in self._ids else None
+        meant = wanted is not None or old in self._ids
+        end = waiting.end_of(self.disk, old, look.ending) if meant else None
         if end is None:
             return False
         handler = self.settings.handler_for(end["task"])

@@ -20,7 +20,8 @@ from spool.place import Place
 from spool.records import decode, encode
 from spool.tasks.signature import Signature
 from spool.times import zone
-from spoold.effects.results import with_results
+from spoold.core.values import Now
+from spoold.effects.results import A_ROUND, FORGOTTEN, Results, with_results
 
 NOW = 1_790_000_000_000_000
 A, B, C, D, E = (id_from(NOW, bytes([n]) * 10) for n in range(5))
@@ -194,6 +195,59 @@ def test_results_are_bounded_and_of_ones_own_tasks(disk: RealDisk) -> None:
     for _ in range(25):
         nested = [nested]
     assert "cannot be written" in with_results(disk, placed(nested), 5000).lacks
+
+
+class Counting(RealDisk):
+    """Counts how often records are read."""
+
+    reads = 0
+
+    def read(self, path: str, limit: int) -> bytes:
+        self.reads += path.startswith("attempts/")
+        return super().read(path, limit)
+
+
+def test_a_record_is_read_once_however_often_its_result_is_named(disk: RealDisk) -> None:
+    ended(disk, A, "done", 7)
+    for number in range(2, 9):
+        disk.link(layout.record(A, 1), layout.record(A, number))  # as of attempts before it
+    counting = Counting(disk.root)
+    found = with_results(counting, placed([{"$result": A}] * 1000), 10_000)
+    counting.close()
+    assert (found.task.args, counting.reads) == ([7] * 1000, 1)
+
+
+def test_nothing_more_is_read_once_the_results_are_too_large(disk: RealDisk) -> None:
+    for one in (A, B, C):
+        ended(disk, one, "done", "x" * 300)
+    counting = Counting(disk.root)
+    found = with_results(counting, placed([{"$result": one} for one in (A, B, C)]), 500)
+    counting.close()
+    assert ("max_action_bytes" in found.lacks, counting.reads) == (True, 2)
+
+
+def test_results_of_many_large_records_are_looked_for_in_turns_and_each_record_once(
+    disk: RealDisk,
+) -> None:
+    for number, one in enumerate((A, B, C)):
+        ended(disk, one, "done", number, args="x" * A_ROUND)
+    counting = Counting(disk.root)
+    gathered = Results(counting)
+    first = placed([{"$result": one} for one in (C, A, B, A)])
+    other = replace(placed({"$result": A}), path="other")
+    seen: list[tuple[bool, bool]] = []
+    for turn in range(4):
+        gathered.turn(Now(0, turn))
+        found, behind = gathered.put_in(first, 1000), gathered.put_in(other, 1000)
+        seen.append((found.later, behind.later))
+        if not found.later:
+            break
+        assert gathered.known("other") is other
+    counting.close()
+    assert (seen, counting.reads) == ([(True, True), (True, True), (False, True)], 3)
+    assert found.task.args == [2, 0, 1, 0]
+    gathered.turn(Now(0, FORGOTTEN + 3))  # the other was cancelled, say
+    assert gathered.known("other") is None
 
 
 def test_on_failure_goes_with_a_result_as_with_after() -> None:
