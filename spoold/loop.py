@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from spool import layout, look
-from spool.actions import Care, Verb
+from spool.actions import Care, Replay, Verb
 from spool.actions import Move as MoveRequest
 from spool.disk import DiskFull, Missing, Unreadable
 from spool.errors import PutAside
@@ -104,6 +104,8 @@ NOT_SHORT = (
 SEE = "see ASSUMPTIONS in spool(7)"
 KEPT = f"for an hour nothing is removed for its age: set it right, or `spool prune`; {SEE}"
 FULL = "the disk is full: waiting for room"
+ROOM = "there is room on the disk again"
+CATCHING_UP = f"{ROOM}: what was asked for meanwhile comes first"
 LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 # Asked of a name, whoever has it else.
@@ -528,8 +530,8 @@ class Loop:
             waits.append(max(0, self._next_look - now.mono) if self._next_look else wait)
         others = [self.status.due(now), self.core.limits.due(now), self.core.handlers.due()]
         others.append(self.stir.due(self.core.state, now))
-        if self.core.state.shut:
-            waits.append(int(FULL_AGAIN * 1e6))
+        if shut := self.core.state.shut:
+            waits.append(0 if shut == CATCHING_UP else int(FULL_AGAIN * 1e6))
         if not self._is_closed():
             others += [self.recurring.due(now), self.core.after.due(now)]
         waits += [w for w in (*others, *(c.due(now) for c in self.chores)) if w is not None]
@@ -609,13 +611,13 @@ class Loop:
         state = self.core.state
         if self.intake.busy and not state.relinking:
             self.relink.glance()
-        busy = self.intake.busy and not state.relinking
-        if not busy and not state.shut:
+        if not self.intake.busy and not state.shut:
             return []
         free = self.core.disk.free()
-        self._room(free)
-        room = SHUT if state.shut else (free.inodes - state.settings.min_free_inodes) // INODES
-        return [*self.intake.look(now, room)] if busy else []
+        lacks = self._lacks(free)
+        self._shut(lacks)
+        room = SHUT if lacks else (free.inodes - state.settings.min_free_inodes) // INODES
+        return [] if state.relinking else [*self.intake.look(now, room)]
 
     def _care(self, now: Now) -> list[Event]:
         """Housekeeping, at least once a minute: nothing here is needed for correctness."""
@@ -628,25 +630,32 @@ class Loop:
         self.usage.save()
         self.core.store.tidy(date_of(now.wall))
         self.relink.look()
-        self._room(self.core.disk.free())
         events: list[Event] = [Tick(), *self._reloaded(), *self.intake.stale(now)]
         often = BLIND if self.doorbell is None else self.core.state.settings.housekeeping
         self._next_care = now.mono + often
         return events
 
-    def _room(self, free: Free) -> None:
+    def _lacks(self, free: Free) -> str:
         settings = self.core.state.settings
-        why = ""
         if free.bytes < settings.min_free_bytes:
-            why = f"disk full: {free.bytes} bytes free, min_free_bytes is {settings.min_free_bytes}"
-        elif free.inodes < settings.min_free_inodes:
-            why = f"disk full: {free.inodes} inodes free (min_free_inodes)"
-        was, self.core.state.shut = self.core.state.shut, why
+            return f"disk full: {free.bytes} bytes free, min_free_bytes is {settings.min_free_bytes}"
+        if free.inodes < settings.min_free_inodes:
+            return f"disk full: {free.inodes} inodes free (min_free_inodes)"
+        return ""
+
+    def _shut(self, why: str) -> None:
+        """Start nothing for want of room, and after that until what all that match are to do is done."""
+        state = self.core.state
+        was = state.shut
+        if was and not why:
+            unread = self.intake.overdue and (self.intake.busy or was != CATCHING_UP)
+            verbs = any(not isinstance(seek.request, Replay) for seek in state.seeks.values())
+            why = CATCHING_UP if unread or verbs else ""
+        state.shut = why
         if why != was:
             self.status.change()
         if bool(why) != bool(was):  # another number is for the status alone
-            log.warning("%s", why or "there is room on the disk again")
-            self._next_care = 0
+            log.warning("%s", why or ROOM)
 
     def _wait_for_room(self, problem: str) -> None:
         """What has happened must be written before anything else may happen."""
@@ -665,7 +674,7 @@ class Loop:
                 if self.signals.stop or self._placed(clock()):
                     raise
                 continue
-            log.warning("there is room on the disk again")
+            log.warning(ROOM)
             del self.status.extra["state"]
             self.core.again = True  # the round may have stopped before it looked at what may start
             return

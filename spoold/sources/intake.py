@@ -126,6 +126,7 @@ class Intake:
         self._waiting: dict[str, Waiting] = {}
         self._room = 0
         self._large: dict[str, int] = {}  # tasks of files there was no room for
+        self.overdue: set[str] = set()  # of these, what is about all that match
         self._ignored: set[str] = set()
         self.named = Named(disk, shared=crowd is not None)
         self.signatures = Signatures(disk, getattr(disk, "root", ""), settings)
@@ -315,6 +316,7 @@ class Intake:
             for path in known.keys() - there:
                 known.pop(path)
         self._ignored &= there
+        self.overdue &= there
 
     def _share(self, infos: dict[str, Info | None]) -> tuple[dict[str, Info], set[str]]:
         """What is looked at in this round, and the paths of what is too large for it."""
@@ -412,6 +414,7 @@ class Intake:
         name = path.rpartition("/")[2]
         if (path, info.ino) in self.immovable or self._large.get(path, SHUT) > self._room:
             return None  # it is done with, or there is no room for it yet
+        self.overdue.discard(path)
         known = self._large.pop(path, None)  # what it waits for from here on is something else
         if stat.S_ISDIR(info.mode):
             self._ignored.add(path)  # a directory cannot be refused, only left alone
@@ -472,7 +475,7 @@ class Intake:
             source = replace(source, says=handed.meaning(data))
             found = self.signatures.open(decode(data, limit=self.settings.max_action_bytes), now)
             doc = found.action
-            self._check_room(doc)
+            self._check_room(doc, path)
             source = self._signed(source, info, found.key, now)
             self._check_owner(path, info, source, now)
             dropped = min(info.ctime_us, now.wall + max(0, self.behind_server()))
@@ -526,10 +529,14 @@ class Intake:
         if info.size > self.settings.max_action_bytes:
             self._too_large(name)
 
-    def _check_room(self, doc: dict[str, Any]) -> None:
+    def _check_room(self, doc: dict[str, Any], path: str) -> None:
         """What adds tasks waits, and what is about all that match, as some of them may be waiting."""
-        adds = doc.get("action", "submit") in ADDING
-        if self._room == SHUT and (adds or (self._large and "match" in doc)):
+        if self._room != SHUT:
+            return
+        if doc.get("action", "submit") in ADDING:
+            raise NoRoom(0)
+        if self._large and "match" in doc:
+            self.overdue.add(path)
             raise NoRoom(0)
 
     def _check_owner(self, path: str, info: Info, source: Source, now: Now) -> None:

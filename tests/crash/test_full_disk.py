@@ -63,6 +63,26 @@ def test_a_full_disk_stops_the_intake_and_room_starts_it_again(small):
     live.status(lambda s: s["state"] == "running", "status says that it goes on")
 
 
+@pytest.mark.parametrize(("kind", "state"), [("hold", "held"), ("cancel", "cancelled")])
+def test_what_was_asked_of_all_that_match_comes_before_any_start_when_there_is_room(small, kind, state):
+    toml = 'min_free_bytes = "8MiB"\nconcurrency = 2\n' + handler("ok.*", "true")
+    live = small("size=32m", toml)
+    live.start()
+    live.do({"action": "pause"})
+    ids = [live.submit("ok.before") for _ in range(3)]
+    live.wait_count(len(ids), "pending")
+    ballast = live.place / "ballast"
+    fill(ballast, 7 << 20)
+    ids += [live.submit("ok.during") for _ in range(300)]  # more than one look takes
+    live.drop({"action": kind, "match": {"task": "ok.*"}})
+    live.do({"action": "resume"})
+    ballast.unlink()
+    live.wait_count(len(ids), state)
+    assert live.journal("claim") == []
+    live.status(lambda s: s["state"] == "running", "status says that it goes on")
+    assert live.end(live.submit("ok.after"))["event"] == "done"
+
+
 def test_what_runs_when_the_disk_fills_up_is_still_finished_once(small, tmp_path):
     go = tmp_path / "go"
     script = f"while [ ! -e {go} ]; do sleep 0.02; done"
