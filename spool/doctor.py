@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from spool import daemons, layout, look, modes, probes, settingsfile, strays
 from spool.disk import RealDisk
 from spool.errors import NotAllowed, SpoolError
+from spool.folders import Folder
 from spool.init import check_format, outer
 from spool.probes import BAD, OK, WARN, Check
 
@@ -35,15 +36,16 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         yield Check(BAD, str(problem), remedy)
         return
     yield Check(OK, f"{root} is a spool of format 1")
-    is_shared = _is_shared(disk)
-    yield from _tree(root, is_shared=is_shared, fix=fix)
+    top = Folder(root, disk.fd)  # who owns the spool may put another directory in its place meanwhile
+    is_shared = _is_shared(disk, top)
+    yield from _tree(top, is_shared=is_shared, fix=fix)
     yield from probes.file_system(root)
-    if os.geteuid() not in (0, serving := modes.serving(root, is_shared=is_shared)):
+    if os.geteuid() not in (0, serving := modes.serving(top.by, is_shared=is_shared)):
         what = f"uid {os.geteuid()} may not try it out nor read all of it: the rest is left out"
         yield Check(WARN, what, f"run it as root, or as uid {serving}")
         return
     if serving or not is_shared:
-        yield from strays.check(root, serving, is_shared=is_shared, fix=fix)
+        yield from strays.check(top, serving, is_shared=is_shared, fix=fix)
     tried = list(probes.steps(disk))
     yield from tried
     works = all(check.level != BAD for check in tried)
@@ -64,35 +66,33 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     disk.close()
 
 
-def _tree(root: str, *, is_shared: bool, fix: bool) -> Iterator[Check]:
+def _tree(top: Folder, *, is_shared: bool, fix: bool) -> Iterator[Check]:
     """Directories, their modes and owners, and that one rename can reach all of them."""
-    absent = list(modes.missing(root, is_shared=is_shared))
+    absent = list(modes.missing(top.path, is_shared=is_shared))
     yield from absent
     well = not absent
     if absent and is_shared:
         return  # who may do what is told when all of it is there
-    for check in modes.check(root, is_shared=is_shared, fix=fix, deep=True):
+    for check in modes.check(top, is_shared=is_shared, fix=fix, deep=True):
         well = well and check.level == OK
         yield check
     if is_shared:
         yield from probes.kernel()
     if well:
         whose = (
-            "shared, each place as it should be"
-            if is_shared
-            else f"private to uid {os.stat(root).st_uid}"
+            "shared, each place as it should be" if is_shared else f"private to uid {top.info('').st_uid}"
         )
         yield Check(OK, f"directories are there, {whose}, on one file system")
 
 
-def _is_shared(disk: RealDisk) -> bool:
+def _is_shared(disk: RealDisk, top: Folder) -> bool:
     """What spool.toml says; where that is not known, what its owners tell."""
     try:
         if disk.info(layout.SETTINGS) is not None:
             return settingsfile.read(disk).shared
     except (SpoolError, OSError):
         pass
-    return modes.seems_shared(disk.root)
+    return modes.seems_shared(top.by)
 
 
 def _settings(disk: RealDisk, root: str) -> Generator[Check, None, Settings | None]:

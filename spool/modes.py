@@ -22,7 +22,9 @@ from spool.closed import group_name
 from spool.probes import BAD, OK, WARN, Check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from spool.folders import Folder, Held
 
 FIX = "spool doctor --fix, as root"
 BOXES = (layout.INCOMING, layout.TMP)
@@ -102,37 +104,36 @@ def readers(root: str) -> int | None:
     return max(known, key=known.__getitem__, default=None)
 
 
-def check(root: str, *, is_shared: bool, fix: bool = False, deep: bool = False) -> Iterator[Check]:
+def check(top: Folder, *, is_shared: bool, fix: bool = False, deep: bool = False) -> Iterator[Check]:
     """What is not as it should be; with `fix` it is mended where this process may.
 
     `deep`: of a shared spool also the directories of each day.
     """
-    top = os.stat(root)
-    whose = serving(root, is_shared=is_shared)
+    root, whose = top.path, serving(top.by, is_shared=is_shared)
     if is_shared and whose == 0:
         what = f"all of {root} belongs to root: spoold must have a user of its own"
         remedy = f"spool init --system --owner USER {shlex.quote(root)}, then spool doctor --fix"
         yield Check(BAD, what, remedy)
-    wanted = shared(whose or None, readers(root)) if is_shared else private(whose)
-    if is_shared and (gid := _group_of(whose)) is not None and not _reads(root, whose):
+    wanted = shared(whose or None, readers(top.by)) if is_shared else private(whose)
+    if is_shared and (gid := _group_of(whose)) is not None and not _reads(top, whose):
         wanted[layout.SETTINGS] = replace(wanted[layout.SETTINGS], gid=gid)
+    device = top.info("").st_dev
     for name, want in wanted.items():
-        path = os.path.join(root, name).rstrip("/")
         try:
-            found = os.lstat(path)
+            found = top.info(name)
         except FileNotFoundError:
             continue  # `missing` names it
-        yield from _place(path, found, want, grave=is_shared or stat.S_ISDIR(found.st_mode), fix=fix)
-        if found.st_dev != top.st_dev and stat.S_ISDIR(found.st_mode):  # a file on overlayfs has its own
-            what = f"{path} is on another file system: a task cannot be renamed into it"
+        is_dir = stat.S_ISDIR(found.st_mode)
+        yield from _place(top, name, want, grave=is_shared or is_dir, fix=fix)
+        if found.st_dev != device and is_dir:  # a file on overlayfs has its own
+            what = f"{top.at(name)} is on another file system: a task cannot be renamed into it"
             yield Check(BAD, what, "keep the whole spool on one file system")
     if is_shared:
-        for path in _below(root, deep=deep):
-            with suppress(FileNotFoundError, PermissionError):  # removed, or in a closed one
-                yield from _place(path, os.lstat(path), wanted[layout.PENDING], grave=True, fix=fix)
-        yield from _boxes(root, whose)
-        yield from _writers(root, fix=fix)
-        yield from _outboxes(root, whose, fix=fix)
+        for place, name in _below(top, deep=deep):
+            yield from _place(place, name, wanted[layout.PENDING], grave=True, fix=fix)
+        yield from _boxes(top, whose)
+        yield from _writers(top, fix=fix)
+        yield from _outboxes(top, whose, fix=fix)
     yield from ancestors(root, is_shared=is_shared)
 
 
@@ -148,8 +149,17 @@ def _again(root: str, *, is_shared: bool = True) -> str:
     return f"spool init{' --system' * is_shared} {shlex.quote(root)}"
 
 
-def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
-    """One place: what it is, whose it is, what it lets others do."""
+def _place(at: Folder, name: str, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
+    """One place, if it is still there: what it is, whose it is, what it lets others do."""
+    with suppress(FileNotFoundError), at.held(name) as held:
+        left = fix and os.geteuid() == 0 and held.has_second_name
+        for one in _seen(held, want, grave=grave, fix=fix and not left):
+            what = f"{one.what}; it has a second name somewhere, and is left as it is"
+            yield replace(one, what=what) if left else one
+
+
+def _seen(held: Held, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
+    path, here, found = held
     if stat.S_ISLNK(found.st_mode):
         what = f"{path} is a symbolic link: whoever owns it decides where it leads"
         remedy = f"rm {shlex.quote(path)}"
@@ -160,7 +170,7 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
         return
     if want.uid is not None and found.st_uid != want.uid:
         if fix and os.geteuid() == 0:
-            _by_descriptor(path, lambda place: os.chown(place, want.uid or 0, -1))
+            os.chown(here, want.uid, -1)
             yield Check(OK, f"{path} belonged to uid {found.st_uid}, now to uid {want.uid}")
         else:
             what = f"{path} belongs to uid {found.st_uid}, not to uid {want.uid}"
@@ -169,7 +179,7 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
     if want.gid not in (None, found.st_gid) and (mode | want.least) & 0o070:
         group = group_name(found.st_gid)
         if fix and os.geteuid() == 0:
-            _by_descriptor(path, lambda place: os.chown(place, -1, want.gid or 0))
+            os.chown(here, -1, want.gid or 0)
             yield Check(OK, f"{path} had group {group}, now {group_name(want.gid or 0)}")
         else:
             what = f"{path} has group {group}, not {group_name(want.gid or 0)}, which may look"
@@ -177,7 +187,7 @@ def _place(path: str, found: os.stat_result, want: Want, *, grave: bool, fix: bo
     if not mode & ~want.most and not want.least & ~mode:
         return
     if fix and _may_set(want.mode, found):
-        _by_descriptor(path, lambda place: os.chmod(place, want.mode))
+        os.chmod(here, want.mode)
         yield Check(OK, f"{path} had mode {mode:04o}, now {want.mode:04o}")
         return
     bad = grave or bool(mode & 0o022) or bool(want.least & ~mode)
@@ -192,44 +202,32 @@ def _may_set(mode: int, found: os.stat_result) -> bool:
     return me == 0 or (me == found.st_uid and (not mode & stat.S_ISGID or _member(me, found.st_gid)))
 
 
-def _by_descriptor(path: str, change: Callable[[str], None]) -> None:
-    """Change a place that no link stands in for, not even one that has just come there."""
-    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISLNK(os.fstat(fd).st_mode):
-            change(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
-
-
-def _below(root: str, *, deep: bool) -> Iterator[str]:
+def _below(top: Folder, *, deep: bool) -> Iterator[tuple[Folder, str]]:
     """The directories in those of the state."""
     for name in (*OF_NODES, *(OF_DAYS if deep else ())):
-        for path in _folders(os.path.join(root, name)):
-            yield path
+        for place, one in _folders(top, name):
+            yield place, one
             if name == layout.PENDING:
-                yield from _folders(path)
+                yield from _folders(place, one)
 
 
-def _folders(place: str) -> list[str]:
-    try:
-        with os.scandir(place) as found:
-            return sorted(one.path for one in found if one.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, PermissionError):
-        return []
+def _folders(at: Folder, name: str) -> Iterator[tuple[Folder, str]]:
+    for place, one in at.within(name):
+        with suppress(FileNotFoundError, PermissionError):
+            if stat.S_ISDIR(place.info(one).st_mode):
+                yield place, one
 
 
-def _boxes(root: str, whose: int) -> Iterator[Check]:
+def _boxes(top: Folder, whose: int) -> Iterator[Check]:
     """Writers may drop, and neither list nor read what others have dropped."""
-    ours = os.lstat(os.path.join(root, layout.SETTINGS)).st_gid
+    ours = top.info(layout.SETTINGS).st_gid
     for name in BOXES:
-        path = os.path.join(root, name)
-        found = os.lstat(path)
-        rows = acl.read(path)
+        path, found = top.at(name), top.info(name)
+        rows = acl.read(f"{top.by}/{name}")
         lists = [row for row in rows if row.tag in (acl.USER, acl.GROUP) and row.may & acl.READ]
         if (found.st_mode & stat.S_IRGRP and found.st_gid != ours) or lists:
             what = f"{path} can be listed by those who drop into it"
-            yield Check(BAD, what, f"chmod g-r {shlex.quote(path)}" if not lists else _again(root))
+            yield Check(BAD, what, f"chmod g-r {shlex.quote(path)}" if not lists else _again(top.path))
         elif not rows and found.st_gid != ours:
             what = f"{path} has no access control list: who guesses the name of a file can read it"
             yield Check(WARN, what, "a file system with ACLs, or spool init --system --writer USER")
@@ -240,10 +238,10 @@ def _boxes(root: str, whose: int) -> Iterator[Check]:
                 )
 
 
-def _reads(root: str, uid: int) -> bool:
+def _reads(top: Folder, uid: int) -> bool:
     """Whether spool.toml is for a user to read, by its group or because all may."""
     with suppress(FileNotFoundError):
-        found = os.lstat(os.path.join(root, layout.SETTINGS))
+        found = top.info(layout.SETTINGS)
         return bool(found.st_mode & stat.S_IROTH) or _member(uid, found.st_gid)
     return True
 
@@ -266,39 +264,28 @@ def _member(uid: int, gid: int) -> bool:
     return gid in os.getgrouplist(found.pw_name, found.pw_gid)
 
 
-def _writers(root: str, *, fix: bool) -> Iterator[Check]:
+def _writers(top: Folder, *, fix: bool) -> Iterator[Check]:
     """A box for each writer: his, and nobody else's."""
-    place = os.path.join(root, layout.WRITERS)
-    ours = os.lstat(os.path.join(root, layout.SETTINGS)).st_gid
-    for name in sorted(_names(place)):
-        path = os.path.join(place, name)
-        found = os.lstat(path)
+    ours = top.info(layout.SETTINGS).st_gid
+    for place, name in top.within(layout.WRITERS):
+        path, found = place.at(name), place.info(name)
         if not name.isdecimal() or not stat.S_ISDIR(found.st_mode):
             yield Check(WARN, f"{path} is no directory named by a user id", f"rm -r {shlex.quote(path)}")
             continue
         want = Want(mode=0o2770, most=0o2770, least=0o2770, uid=int(name))
-        for one in _place(path, found, want, grave=False, fix=fix):
+        for one in _place(place, name, want, grave=False, fix=fix):
             yield one if one.level == OK else replace(one, level=WARN)  # a user harms himself alone
         if found.st_gid != ours:
             what = f"{path} has group {found.st_gid}: spoold cannot take anything from it"
             yield Check(WARN, what, f"chgrp {ours} {shlex.quote(path)}; chmod 2770 {shlex.quote(path)}")
 
 
-def _outboxes(root: str, whose: int, *, fix: bool) -> Iterator[Check]:
-    place, looks = os.path.join(root, layout.OUTBOX), readers(root)
-    for name in sorted(_names(place)):
-        path = os.path.join(place, name)
-        found = os.lstat(path)
-        mode = 0o2750 if found.st_gid == looks else 0o2770  # who looks acknowledges nothing
+def _outboxes(top: Folder, whose: int, *, fix: bool) -> Iterator[Check]:
+    looks = readers(top.by)
+    for place, name in top.within(layout.OUTBOX):
+        mode = 0o2750 if place.info(name).st_gid == looks else 0o2770  # who looks acknowledges nothing
         want = Want(mode=mode, most=0o2770, least=0o700, uid=whose or None)
-        yield from _place(path, found, want, grave=True, fix=fix)
-
-
-def _names(place: str) -> list[str]:
-    try:
-        return os.listdir(place)
-    except (FileNotFoundError, PermissionError, NotADirectoryError):
-        return []
+        yield from _place(place, name, want, grave=True, fix=fix)
 
 
 def ancestors(root: str, *, is_shared: bool) -> Iterator[Check]:

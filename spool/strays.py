@@ -6,15 +6,20 @@ A restore by root leaves such things, and one on a machine where users have othe
 from __future__ import annotations
 
 import os
+import shlex
+from collections import Counter
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from spool import layout, modes
+from spool.folders import FLAGS, Folder
 from spool.probes import BAD, OK, Check, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from spool.folders import Held
 
 # What spoold alone makes; elsewhere there is what writers, handlers and parents have made as well.
 OURS = (
@@ -30,10 +35,9 @@ OURS = (
 )
 MOST, SAMPLE = 1000, 20  # entries of a directory that are seen, files of them that are looked at
 DEPTH = 8
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def check(root: str, whose: int, *, is_shared: bool, fix: bool) -> Iterator[Check]:
+def check(top: Folder, whose: int, *, is_shared: bool, fix: bool) -> Iterator[Check]:
     """A finding for each directory that holds such things; with `fix` root gives them all to `whose`.
 
     A look is at no more than a sample. What writers drop into a spool of several users is theirs.
@@ -41,62 +45,86 @@ def check(root: str, whose: int, *, is_shared: bool, fix: bool) -> Iterator[Chec
     unsafe = [one for one in kernel() if one.level == BAD]  # a name may be that of a file elsewhere
     mend = fix and os.geteuid() == 0 and not unsafe
     remedy = "; ".join([*(one.remedy for one in unsafe), "spool doctor --fix, as root"])
-    for top in (*layout.TREE, *layout.MADE_WHEN_NEEDED):
-        if is_shared and top in modes.BOXES:
+    linked = Linked()
+    for name in (*layout.TREE, *layout.MADE_WHEN_NEEDED):
+        if is_shared and name in modes.BOXES:
             continue
-        first, count = "", 0
+        place, first, count = top.at(name), "", 0
         try:
-            for path in _each(f"{root}/{top}", whose, strict=top in OURS, mend=mend):
+            for path in _each(top, name, whose, linked if mend else None):
                 first, count = first or path, count + 1
         except FileNotFoundError:
             continue
         except OSError as problem:
-            yield Check(BAD, f"{root}/{top}: {problem.strerror}", remedy)
+            yield Check(BAD, f"{place}: {problem.strerror}", remedy)
         if not count:
             continue
-        more = f" and {count - 1} more in {root}/{top}" * (count > 1)
+        more = f" and {count - 1} more in {place}" * (count > 1)
         if mend:
             yield Check(OK, f"{first}{more} belonged to others, now to uid {whose}")
         else:
             yield Check(BAD, f"{first}{more}: not of uid {whose}, who serves the spool", remedy)
+    if linked.due:
+        (first, *others) = linked.due.values()
+        more = f" and {len(others)} more" * bool(others)
+        what = f"{first}{more}: not of uid {whose}, and left, as it has another name outside the spool"
+        place = shlex.quote(first)
+        way = f"find / -xdev -samefile {place}; if uid {whose} may have it, chown {whose} {place}"
+        yield Check(BAD, what, way)
 
 
-def _each(top: str, whose: int, *, strict: bool, mend: bool) -> Iterator[str]:
-    fd = os.open(top, FOLDER)
+class Linked:
+    """Files of others with several names: one is given away when all of them have been seen here."""
+
+    def __init__(self) -> None:
+        self.due: dict[int, str] = {}  # by inode
+        self._seen: Counter[int] = Counter()
+
+    def all_seen(self, held: Held, *, stray: bool) -> bool:
+        """Whether this is the last name of what is a stray by one of its names."""
+        if not held.has_second_name:
+            return stray
+        inode = held.found.st_ino
+        self._seen[inode] += 1
+        if stray:
+            self.due.setdefault(inode, held.path)
+        if inode not in self.due or self._seen[inode] < held.found.st_nlink:
+            return False
+        del self.due[inode]
+        return True
+
+
+def _each(top: Folder, name: str, whose: int, linked: Linked | None) -> Iterator[str]:
+    """The path of each stray; with `linked` after it was given to `whose`."""
+    fd = os.open(name, FLAGS, dir_fd=top.fd)
     try:
-        for path, folder in _strays(fd, whose, strict=strict, sampled=not mend):
-            if mend:
-                gid = os.fstat(folder).st_gid
-                with suppress(FileNotFoundError):
-                    os.chown(path.rpartition("/")[2], whose, gid, dir_fd=folder, follow_symlinks=False)
-            yield f"{top}/{path}"
+        for folder, one in _others(Folder(top.at(name), fd), whose, sampled=linked is None):
+            with suppress(FileNotFoundError), folder.held(one) as held:
+                stray = name in OURS or held.found.st_uid == 0
+                if linked is not None and (stray := linked.all_seen(held, stray=stray)):
+                    os.chown(held.by, whose, folder.info("").st_gid)
+                if stray:
+                    yield held.path
     finally:
         os.close(fd)
 
 
-def _strays(
-    fd: int, whose: int, *, strict: bool, sampled: bool, below: str = ""
-) -> Iterator[tuple[str, int]]:
-    """Each as (path, descriptor of its directory), directories before what is in them.
-
-    By descriptors, and no link is followed: the names may be changed meanwhile.
-    """
+def _others(at: Folder, whose: int, *, sampled: bool, depth: int = 0) -> Iterator[tuple[Folder, str]]:
+    """What is not of `whose`, as (directory, name), directories before what is in them."""
     left = SAMPLE
-    with os.scandir(fd) as entries:
+    with os.scandir(at.fd) as entries:
         for entry in islice(entries, MOST if sampled else None):
             inner = entry.is_dir(follow_symlinks=False)
             left -= not inner
             if sampled and left < 0 and not inner:
                 continue
             with suppress(OSError):  # gone, or closed to this user
-                uid = os.stat(entry.name, dir_fd=fd, follow_symlinks=False).st_uid
-                path = below + entry.name
-                if uid != whose and (strict or uid == 0):
-                    yield path, fd
-                if inner and below.count("/") < DEPTH:
-                    folder = os.open(entry.name, FOLDER, dir_fd=fd)
+                if at.info(entry.name).st_uid != whose:
+                    yield at, entry.name
+                if inner and depth < DEPTH:
+                    fd = os.open(entry.name, FLAGS, dir_fd=at.fd)
                     try:
-                        more = _strays(folder, whose, strict=strict, sampled=sampled, below=f"{path}/")
-                        yield from more
+                        folder = Folder(at.at(entry.name), fd)
+                        yield from _others(folder, whose, sampled=sampled, depth=depth + 1)
                     finally:
-                        os.close(folder)
+                        os.close(fd)

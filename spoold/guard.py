@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from spool import layout, modes, probes, settings, settingsfile
+from spool import folders, layout, modes, probes, settings, settingsfile
 from spool.errors import NotAllowed, NotASpool
 from spool.init import make_dir
 from spool.probes import BAD
@@ -70,9 +70,10 @@ def guard(root: str, found: Settings) -> None:
     if not os.path.isdir(place):
         raise NotASpool(root, f"has no {layout.PENDING}/; complete it with `spool init`")
     serving = modes.serving(root, is_shared=is_shared)
-    for check in modes.check(root, is_shared=is_shared):
-        if check.level == BAD:
-            raise NotAllowed(f"{check.what}; {check.remedy}")
+    with folders.opened(root) as top:
+        for check in modes.check(top, is_shared=is_shared):
+            if check.level == BAD:
+                raise NotAllowed(f"{check.what}; {check.remedy}")
     for check in (*probes.kernel(), *probes.claims(root, found.signatures)) if is_shared else ():
         if check.level == BAD:
             raise NotAllowed(f"{check.what}; {check.remedy}")

@@ -74,6 +74,7 @@ TRIED = {
     "Put another directory in the place of the spool": [
         f"{SHARED}::test_what_is_dangerous_is_not_served_until_it_is_mended",
         "unit/test_modes.py::test_whoever_may_replace_a_directory_on_the_way_is_named",
+        "security/test_owners.py::test_the_doctor_of_root_follows_no_link_that_spoolds_user_puts_in_his_way",
     ],
     "Be any user, from a client of a file server": [
         "unit/test_doctor.py::test_a_shared_spool_on_a_network_wants_signatures_and_is_not_served_without",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count, islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,79 @@ def test_a_private_spool_keeps_its_owner_whose_top_is_roots(tmp_path: Path) -> N
     assert mended(root) == []
     assert owners(root, but=()) == {ANN}
     assert root.stat().st_uid == ANN
+
+
+def of_root(place: Path) -> list[tuple[int, int, int]]:
+    """Whose everything in a tree of root's is, its group and mode."""
+    found = (path.lstat() for path in (place, *place.rglob("*")))
+    return [(one.st_uid, one.st_gid, one.st_mode) for one in found]
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Path:
+    """A tree of root's, which looks like a part of a spool."""
+    place = tmp_path / "etc"
+    for name in ("high", "keys", "pending/2026-11-22", "running/n", "outbox/shop", "incoming.d/7"):
+        (place / name).mkdir(parents=True)
+    (place / "keys" / "secret").touch(0o600)
+    return place
+
+
+@pytest.mark.parametrize("name", ["pending", "pending/2026-11-22", "running", "outbox", "ids"])
+def test_the_doctor_of_root_follows_no_link_that_spoolds_user_puts_in_his_way(
+    made: Make, roots: Path, name: str
+) -> None:
+    spool = made(NOTE)
+    before = of_root(roots)
+    for day in ("pending/2026-11-21", "pending/2026-11-22"):
+        (spool.root / day).mkdir(0o777)
+    for step in examine(str(spool.root), fix=True):
+        place = spool.root / name
+        if "2026-11-21 " in step.what and not place.is_symlink():  # it has been listed
+            place.rename(spool.root / "tmp" / "away")
+            place.symlink_to(roots)
+    place.unlink()  # it was there
+    assert of_root(roots) == before
+
+
+def test_the_doctor_of_root_stays_in_the_spool_of_a_user_who_puts_another_in_its_place(
+    anns: Path, roots: Path
+) -> None:
+    before = of_root(roots)
+    for number in count(1):
+        for name in ("held/stray", "outbox/stray"):
+            (anns / name).touch()
+        (anns / "done").chmod(0o777)
+        steps = examine(str(anns), fix=True)
+        if len(list(islice(steps, number))) < number:
+            break
+        anns.rename(anns.parent / "away")
+        anns.symlink_to(roots)
+        list(steps)
+        anns.unlink()
+        (anns.parent / "away").rename(anns)
+        assert of_root(roots) == before
+        assert owners(anns, but=()) == {ANN}
+
+
+def test_what_has_a_name_elsewhere_is_not_given_to_the_user_of_a_spool(anns: Path, roots: Path) -> None:
+    secret = roots / "keys" / "secret"
+    for name in ("done/a", "outbox/b", "allowed_signers"):
+        (anns / name).hardlink_to(secret)
+    told = " ".join(check.what for check in examine(str(anns), fix=True))
+    assert secret.stat().st_uid == 0
+    assert f"{anns}/done/a: not of uid {ANN}, and left, as it has another name" in told
+    assert f"{anns}/allowed_signers belongs to uid 0, not to uid {ANN}; it has a second name" in told
+
+
+def test_what_has_all_its_names_in_the_spool_of_a_user_is_given_to_him(anns: Path) -> None:
+    task = anns / "outbox" / "task"
+    task.touch()
+    for name in ("ids/task", "pending/task"):
+        (anns / name).hardlink_to(task)
+    os.chown(task, BOB, BOB)
+    assert mended(anns) == []
+    assert task.stat().st_uid == ANN
 
 
 def test_a_new_spool_of_several_users_names_nobody_that_is_not_there(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spool import modes
+from spool import folders, modes
 from spool.doctor import examine
 from spool.errors import NotAllowed
 from spool.init import init
@@ -25,6 +25,11 @@ def root(tmp_path: Path) -> Path:
     place = tmp_path / "spool"
     init(str(place))
     return place
+
+
+def seen(root: Path) -> list[Check]:
+    with folders.opened(str(root)) as top:
+        return list(modes.check(top, is_shared=False))
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077", "277", "777"])
@@ -62,9 +67,7 @@ def test_settings_that_others_may_write_are_not_served_and_those_they_may_read_a
 ) -> None:
     (root / "spool.toml").chmod(0o644)
     guard(str(root), load(""))
-    assert [c.level for c in modes.check(str(root), is_shared=False) if "spool.toml" in c.what] == [
-        "warn"
-    ]
+    assert [c.level for c in seen(root) if "spool.toml" in c.what] == ["warn"]
     (root / "spool.toml").chmod(0o660)
     with pytest.raises(NotAllowed, match=r"spool.toml has mode 0660"):
         guard(str(root), load(""))
@@ -96,10 +99,10 @@ def test_whoever_may_replace_a_directory_on_the_way_is_named(tmp_path: Path) -> 
     above.mkdir()
     init(str(above / "spool"))
     above.chmod(0o777)
-    found = [c for c in modes.check(str(above / "spool"), is_shared=False) if str(above) in c.what]
+    found = [c for c in seen(above / "spool") if str(above) in c.what]
     assert [c.remedy.split(",")[0] for c in found] == [f"chmod go-w {above}"]
     above.chmod(0o1777)
-    assert list(modes.check(str(above / "spool"), is_shared=False)) == []
+    assert seen(above / "spool") == []
 
 
 @pytest.mark.root
@@ -107,14 +110,14 @@ def test_whoever_may_replace_a_directory_on_the_way_is_named(tmp_path: Path) -> 
 def test_nobody_serves_the_spool_of_another_user(root: Path) -> None:
     for path in (root, *root.rglob("*")):
         os.chown(path, 12345, 12345)
-    assert [c for c in modes.check(str(root), is_shared=False) if c.level == BAD] == []
+    assert [c for c in seen(root) if c.level == BAD] == []
     with pytest.raises(NotAllowed, match="served by uid 12345, not by uid 0"):
         guard(str(root), load(""))
 
 
 def test_a_check_has_a_remedy(root: Path) -> None:
     (root / "held").chmod(0o777)
-    checks: list[Check] = list(modes.check(str(root), is_shared=False))
+    checks = seen(root)
     assert checks
     assert all(check.remedy for check in checks)
 
@@ -122,8 +125,9 @@ def test_a_check_has_a_remedy(root: Path) -> None:
 OVERLAY = """
 mount -t tmpfs none "$1" && mkdir "$1/u" "$1/w" "$1/all" || exit 99
 mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/u,workdir=$1/w" "$1/all" || exit 99
-exec "$3" -c 'import sys; from spool import modes
-print(*(c.what for c in modes.check(sys.argv[1], is_shared=False)), sep="\\n")' "$1/all/q"
+exec "$3" -c 'import sys; from spool import folders, modes
+with folders.opened(sys.argv[1]) as top:
+    print(*(c.what for c in modes.check(top, is_shared=False)), sep="\\n")' "$1/all/q"
 """
 
 
