@@ -46,7 +46,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--count", metavar="N", type=int, default=COUNT, help="so many times")
     parser.add_argument("--timezone", metavar="ZONE", help="of explain: where the clock stands")
     parser.add_argument("--system", action="store_true", help="of import: with a column for the user")
-    parser.add_argument("--until", metavar="TIME", help="when a pause ends by itself")
+    parser.add_argument(
+        "--until", type=options_of.number, metavar="TIME", help="when a pause ends by itself"
+    )
     parser.add_argument("--why", metavar="TEXT", help="the reason of a pause")
     add_wait(parser)
     options_of.add_json(parser)

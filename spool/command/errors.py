@@ -34,7 +34,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", choices=(SHOW, *CARES), help="what to do; left out: list")
     parser.add_argument("errors", nargs="*", metavar="FP", help="fingerprints")
     parser.add_argument("--all", action="store_true", help="list what is resolved or muted as well")
-    parser.add_argument("--until", metavar="TIME", help="when a mute ends by itself")
+    parser.add_argument(
+        "--until", type=options_of.number, metavar="TIME", help="when a mute ends by itself"
+    )
     parser.add_argument("--why", metavar="TEXT", help="the reason, for whoever asks later")
     add_wait(parser)
     options_of.add_json(parser, "print one JSON object a group")

@@ -305,7 +305,7 @@ _METAVARS = {
 
 def _value(row: Field, text: Any) -> Any:
     match row.kind:
-        case "time" | "duration" | "count" | "version":
+        case "time" | "ahead" | "duration" | "count" | "version":
             return number(text, whole=row.kind == "version")
         case "backoff":
             return json_or_text(text, row.name) if text[:1] == "{" else number(text)

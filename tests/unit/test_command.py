@@ -180,6 +180,25 @@ def test_a_submission_with_every_sets_a_schedule_and_prints_its_name(root: Path,
     assert (status, out, "every says when" in err) == (DATAERR, "", True)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pause", "--until", "4102444000"],
+        ["drain", "--until", "4102444000"],
+        ["errors", "mute", "0123456789abcdef", "--until", "4102444000"],
+        ["cron", "pause", "nightly", "--until", "4102444000"],
+        ["move", new_id(), "--at", "4102444000"],
+        ["submit", "a", "--deadline", "4102444000.5"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_time_may_be_unix_seconds(root: Path, say: Any, words: list[str]) -> None:
+    (root / "errors" / "0123456789abcdef.json").touch()
+    (root / "spool.toml").write_text('[recurring.nightly]\nevery = "0 3 * * *"\ntask = "a"\n')
+    assert say(*words)[0] == OK
+    assert float(words[-1]) in dropped(root)[0].values()
+
+
 def test_an_option_may_be_spelt_as_its_field(root: Path, say: Any) -> None:
     assert say("submit", "a", "--key", "k", "--on_duplicate=replace", "--on_miss", "drop")[0] == OK
     assert {**dropped(root)[0], "id": ""} == {
