@@ -92,8 +92,8 @@ class Disk(Protocol):
         """The same in slices of at most `size`; a missing directory has no slice."""
         ...
 
-    def read(self, path: str, limit: int) -> bytes:
-        """A regular file's bytes; Missing, NotRegular, or TooLarge above `limit`."""
+    def read(self, path: str, limit: int, start: int = 0) -> bytes:
+        """A regular file's bytes from `start` on; Missing, NotRegular, or TooLarge above `limit`."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -260,16 +260,17 @@ class RealDisk:
         finally:
             os.close(fd)
 
-    def read(self, path: str, limit: int) -> bytes:
+    def read(self, path: str, limit: int, start: int = 0) -> bytes:
         try:
-            return self._read(path, limit)
+            return self._read(path, limit, start)
         except Missing:
             raise
         except OSError as error:
             if error.errno not in (*GONE, *ROTTEN):
                 raise self.unread(error, path) from None
         try:
-            return self._read(path, limit)  # replaced by another host meanwhile, or an error that passes
+            # Replaced by another host meanwhile, or an error that passes.
+            return self._read(path, limit, start)
         except OSError as error:
             if error.errno not in GONE:
                 raise self.unread(error, path) from None
@@ -282,7 +283,7 @@ class RealDisk:
         why = f"cannot be read: {error.strerror}; dmesg may tell why"
         return Unreadable(error.errno, why, path)
 
-    def _read(self, path: str, limit: int) -> bytes:
+    def _read(self, path: str, limit: int, start: int) -> bytes:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, dir_fd=self.fd)
@@ -296,9 +297,12 @@ class RealDisk:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise NotRegular(errno.EINVAL, "not a regular file", path)
-            if found.st_size > limit:
+            size = max(0, found.st_size - start)
+            if size > limit:
                 raise TooLarge(errno.EFBIG, f"more than {limit} bytes", path)
-            return _read_all(fd, found.st_size, limit, path)
+            if start:
+                os.lseek(fd, start, os.SEEK_SET)
+            return _read_all(fd, size, limit, path)
         finally:
             os.close(fd)
 

@@ -182,8 +182,8 @@ class Store:
             group.dirs[layout.parent_of(path)] = None
             found = self.disk.info(path)
             size = 0 if found is None else found.size
-            if found is not None:
-                text.insert(0, b"\n")  # its last line may be torn: what follows stays whole
+            if size and self._is_torn(path, size):
+                text.insert(0, b"\n")  # what follows stays whole
         lines_ = b"".join(text)
         try:
             self.disk.append(path, lines_)
@@ -195,6 +195,13 @@ class Store:
         self._sizes[path] = size + len(lines_)
         group.files[path] = None
         group.lines = [(path, size, lines_)]
+
+    def _is_torn(self, path: str, size: int) -> bool:
+        """Whether the last line of a journal has no end, or may have none."""
+        try:
+            return self.disk.read(path, 1, size - 1) != b"\n"
+        except OSError:
+            return True
 
     def _log(self, group: Group, now: int) -> None:
         """What is to happen is on disk: in the log, or staged where it can be found."""

@@ -141,6 +141,24 @@ def _journals(world: World) -> Any:
     return (path for path in world.disk.walk(layout.JOURNAL))
 
 
+@pytest.mark.parametrize("torn", [False, True])
+def test_only_a_line_without_an_end_is_ended_by_an_empty_one(torn: bool) -> None:
+    """Each life of a daemon goes on behind what stands in the journal; who reads it by lines reads JSON."""
+    world = World()
+    for number in (1, 2):
+        world.boot()
+        submit({"task": "run.a", "n": number, "at": "+1h"})(world)
+        wait(1)(world)
+        world.crash()
+        if torn and number == 1:
+            world.disk.append(next(_journals(world)), b'{"at":"2026')
+    (path,) = _journals(world)
+    *whole, rest = world.disk.read(path, 1 << 20).split(b"\n")
+    assert rest == b""
+    assert [line for line in whole if not line.endswith(b"}")] == ([b'{"at":"2026'] if torn else [])
+    assert sum(ident(2).encode() in line and b'"submit"' in line for line in whole) == 1
+
+
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_task_that_has_its_place_is_not_taken_in_again_from_what_was_staged(waits: bool) -> None:
     world = World()

@@ -108,17 +108,17 @@ class ModelDisk:
         for start in range(0, len(names), size):
             yield names[start : start + size]
 
-    def read(self, path: str, limit: int) -> bytes:
+    def read(self, path: str, limit: int, start: int = 0) -> bytes:
         node = self._file(path)
         if not stat.S_ISREG(node.mode):
             raise NotRegular(errno.EINVAL, "not a regular file", path)
         if not node.mode & 0o444:
             raise PermissionError(errno.EACCES, "may not be read", path)
-        if len(node.data) > limit:
+        if len(node.data) - start > limit:
             raise TooLarge(errno.EFBIG, f"more than {limit} bytes", path)
         if node.key in self.rotten:
             raise Unreadable(errno.EIO, "cannot be read", path)
-        return bytes(node.data)
+        return bytes(node.data[start:])
 
     def write(self, path: str, data: bytes) -> None:
         self._create(path, stat.S_IFREG | 0o600).data += data

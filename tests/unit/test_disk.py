@@ -104,11 +104,11 @@ def test_a_file_that_another_host_replaces_is_read_once_more(
 
         left = times
 
-        def _read(self, path: str, limit: int) -> bytes:
+        def _read(self, path: str, limit: int, start: int) -> bytes:
             self.left -= 1
             if self.left >= 0:
                 raise OSError(code, os.strerror(code))
-            return super()._read(path, limit)
+            return super()._read(path, limit, start)
 
     (tmp_path / "x").write_bytes(b"new")
     disk = Stale(str(tmp_path))
@@ -155,11 +155,11 @@ def test_an_error_that_passes_is_none(tmp_path: Path) -> None:
     class Once(RealDisk):
         failed = False
 
-        def _read(self, path: str, limit: int) -> bytes:
+        def _read(self, path: str, limit: int, start: int) -> bytes:
             if not self.failed:
                 self.failed = True
                 raise OSError(errno.EIO, "Input/output error")
-            return super()._read(path, limit)
+            return super()._read(path, limit, start)
 
     disk = Once(str(tmp_path))
     disk.write("x", b"here")
