@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from spool import daemons, layout
+from spool import daemons, layout, look
 from spool.errors import SpoolError
 from spool.limitkey import OTHERS
 from spool.patterns import matches
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spool.views import Listed
 
 PAUSED = "paused ("
+OPENED = 200  # tasks of a list that are opened to learn whose they are, where an outbox is full
 FEW = 3  # keys at one limit that are told one by one
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -53,6 +54,18 @@ class HeldBack:
     def handler_of(self, task: str) -> Handler | None:
         """The handler of a task name; None where spool.toml names none, or cannot be read."""
         return None if self._settings is None else self._settings.handler_for(task)
+
+    def parent_of(self, task: str, notify: str | None) -> str:
+        """Whose outbox is told of a task."""
+        handler = self.handler_of(task)
+        return notify or (handler.notify if handler and handler.notify else layout.DEFAULT_PARENT)
+
+    def _parent_at(self, one: Listed) -> str:
+        try:
+            notify = look.read_task(self.disk, one.path).notify
+        except (OSError, SpoolError):
+            return ""
+        return self.parent_of(one.task, notify)
 
     def on(self, status: dict[str, Any], entry: Entry) -> str:
         """What one node says of a task that waits; empty where it says nothing."""
@@ -87,12 +100,19 @@ class HeldBack:
     def told(self, rows: Iterable[Listed], now: int) -> list[Listed]:
         """The same lines of a listing, those that are ready with what holds them back."""
         found = []
+        full: dict[str, str] = {}
+        for status in self.alive:
+            full |= daemons.unread_by(status)
+        left = OPENED if full else 0
         for one in rows:
             why = ""
             if one.state == layout.PENDING and one.at <= now:
                 said = (self.on(status, one.entry) for status in self.alive)
                 paused = ", ".join(map(daemons.paused, self.pauses(one.task)))
                 why = paused or next(filter(None, said), "")
+                if not why and left:
+                    left -= 1
+                    why = full.get(self._parent_at(one), "")
             found.append(replace(one, why=why) if why else one)
         return found
 
@@ -114,6 +134,13 @@ def brief(status: dict[str, Any], clock: Callable[[int], str]) -> list[tuple[int
             others, before = found.get(why, (0, {}))
             found[why] = (others + ready, before | classes)
     return [(ready, "/".join(classes), why) for why, (ready, classes) in found.items()]
+
+
+def outboxes(alive: list[dict[str, Any]], clock: Callable[[int], str]) -> list[str]:
+    """The full outboxes that an unknown number of tasks wait for, where `brief` does not tell of them."""
+    said = {why for status in alive for _, _, why in brief(status, clock)}
+    full = {row: None for status in alive for row in daemons.unread_by(status).items()}
+    return [f"tasks of parent {parent}: {why}" for parent, why in full if why not in said]
 
 
 def of_all(alive: list[dict[str, Any]], clock: Callable[[int], str]) -> dict[str, int]:

@@ -215,13 +215,9 @@ class Why:
             if task.entry is not None and (why := self.held_back.on(status, task.entry)):
                 shut = sentence(status, self.now, self.say)
                 return shut if f": {why}" in shut else why
-            if full := daemons.unread_by(status).get(self._parent(task)):
+            if full := daemons.unread_by(status).get(self.held_back.parent_of(task.task, task.notify)):
                 return f"{full}: it waits until that parent has read"
         return self.shut()
-
-    def _parent(self, task: TaskView) -> str:
-        handler = self.held_back.handler_of(task.task)
-        return task.notify or (handler.notify if handler and handler.notify else layout.DEFAULT_PARENT)
 
     def _broken(self, task: TaskView) -> str:
         """That the module of its function cannot be imported, by any daemon."""

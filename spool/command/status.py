@@ -133,10 +133,9 @@ def _doubted(doubt: dict[str, str], now: int) -> str:
 
 
 def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
-    from spool import daemons
     from spool.command import render
     from spool.gated import sentence
-    from spool.heldback import brief
+    from spool.heldback import brief, outboxes
     from spool.times import parse_utc
 
     lately = node.get("lately") or {}
@@ -156,9 +155,8 @@ def _queue(node: dict[str, Any], now: int) -> Iterator[tuple[str, str]]:
     for ready, classes, why in held:
         if not shut or why != node["gate"].get("why"):
             yield "held back", f"{ready} {classes}: {why}"
-    for parent, why in daemons.unread_by(node).items():
-        if why not in (row[2] for row in held):
-            yield "held back", f"tasks of parent {parent}: {why}"
+    for full in outboxes([node], lambda us: render.clock(us, now)):
+        yield "held back", full
 
 
 def _running(node: dict[str, Any], now: int) -> Iterator[tuple[Any, ...]]:

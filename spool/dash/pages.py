@@ -15,7 +15,7 @@ from spool.dash.flows import RANGES, clocks, flow
 from spool.dash.plots import Frame, Series
 from spool.errors import Invalid, NoSuchTask, SpoolError
 from spool.gated import sentence
-from spool.heldback import HeldBack, of_all
+from spool.heldback import HeldBack, of_all, outboxes
 from spool.journal import Filter
 from spool.names import PRIORITIES, id_time, is_id
 from spool.scene import calendar, lists, past, recurring
@@ -101,6 +101,7 @@ def overview(source: Source, query: Mapping[str, str]) -> dict[str, Any]:
         "runs": [moment.run(row) for row in moment.running[:12]],
         "runs_more": max(0, sum(n.get("running_total", 0) for n in moment.alive) - 12),
         "waits": of_all(moment.alive, lambda us: clock(us, moment.now)),
+        "full": outboxes(moment.alive, lambda us: clock(us, moment.now)),
         "groups": [g for g in moment.groups if g.state == "open"][:6],
         "outboxes": {p: n for p, n in moment.status["outboxes"].items() if n},
         "reading": source.left if source.left > 1 << 20 else 0,

@@ -9,7 +9,7 @@ import orjson
 from msgspec import Struct, field
 
 from spool import errorgroups, layout
-from spool.daemons import last_seen
+from spool.daemons import last_seen, unread_by
 from spool.errors import Invalid
 from spool.times import DAY, WEEK, parse_utc
 
@@ -46,6 +46,11 @@ class Moment(Struct, kw_only=True):
         """What comes next on each node, with its `node`; None where no daemon tells."""
         told = [node for node in self.alive if "next" in node]
         return [{**n["next"], "node": n["node"]} for n in told if n["next"]] if told else None
+
+    @property
+    def unread(self) -> bool:
+        """Whether tasks wait until their parents have read."""
+        return any(map(unread_by, self.alive))
 
     @property
     def last_seen(self) -> int | None:

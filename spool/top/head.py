@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spool.command.render import width_of
 from spool.daemons import asker
 from spool.gated import sentence
-from spool.heldback import of_all
+from spool.heldback import of_all, outboxes
 from spool.names import PRIORITIES
 from spool.safe import safe
 from spool.scene.flow import quantile, total
@@ -26,6 +26,7 @@ Part = tuple[str, str]  # text, style
 Line = list[Part]
 TICK = 10 * SECOND  # what one cell of a sparkline stands for
 LINES = 7  # where what holds the queue needs no more than one
+BEHIND = "nothing but what waits until its parent has read"
 LABEL = 8  # columns before what a line says
 STATES = {  # and how they are called where there is little room
     "high": "high",
@@ -100,7 +101,8 @@ def _counts(moment: Moment, *, wide: bool) -> Line:
 def _next(moment: Moment) -> Line:
     rows = moment.next
     if not rows:
-        return [("next    ", "dim"), ("no daemon tells" if rows is None else "nothing waits", "dim")]
+        said = "no daemon tells" if rows is None else "nothing waits"
+        return [("next    ", "dim"), (BEHIND if moment.unread else said, "dim")]
     following = min(rows, key=lambda row: str(row["at"]))
     due = parse_utc(following["at"]) - moment.now
     when = "now" if due < SECOND else f"in {format_span(due)}"
@@ -115,6 +117,7 @@ def _holds(moment: Moment, width: int, clock: Callable[[int], str], most: int) -
     said += [_pause(row) for row in pauses if not row.get("task")]
     said += filter(None, (sentence(node, moment.now, clock) for node in moment.alive))
     said += [f"{number(many)} ready: {why}" for why, many in of_all(moment.alive, clock).items()]
+    said += outboxes(moment.alive, clock)
     errors = [node["settings_error"] for node in moment.alive if node.get("settings_error")]
     said += [f"settings not read again: {error}" for error in errors]
     said += [_pause(row) for row in pauses if row.get("task")]

@@ -9,9 +9,10 @@ import pytest
 
 from spool import layout
 from spool.disk import RealDisk
-from spool.heldback import HeldBack, brief, of_all
+from spool.heldback import HeldBack, brief, of_all, outboxes
 from spool.init import init
 from spool.names import MARK, Entry, new_id
+from spool.owncopy import Task, encode_task
 from spool.times import format_utc
 from spool.views import listed
 
@@ -113,3 +114,22 @@ def test_what_every_node_says_of_the_same_queue_is_counted_once() -> None:
     behind = {"held_back": [row("k.* is full")]}
     shut = {"held_back": [row("load 3.1")], "gate": {"open": False, "why": "load 3.1"}}
     assert of_all([behind, full, full, shut], str) == {"k.* is full": 10}
+
+
+def test_a_full_outbox_is_told_of_its_tasks_in_every_list(tmp_path: Path) -> None:
+    init(str(tmp_path))
+    (tmp_path / "spool.toml").write_text(TOML)
+    alive = [{"node": "n", "full_outboxes": ["slow"], "filling_outboxes": []}]
+    rows = []
+    for notify in ("slow", "quick", None):
+        entry = Entry(time=NOW - 1, id=new_id(), task="k.a")
+        path = tmp_path / layout.pending(entry)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(
+            encode_task(Task(id=entry.id, task="k.a", at=NOW - 1, submitted_at=NOW - 1, notify=notify))
+        )
+        rows.append(listed(layout.pending(entry), entry))
+    found = [one.why for one in HeldBack(RealDisk(str(tmp_path)), alive, str).told(rows, NOW)]
+    assert found == ["outbox slow is full", "", ""]
+    assert outboxes([*alive, *alive], str) == ["tasks of parent slow: outbox slow is full"]
+    assert outboxes([{**alive[0], "held_back": [row("outbox slow is full")]}], str) == []

@@ -322,6 +322,13 @@ def test_the_head_says_what_holds_the_queue() -> None:
     assert "15 ready" not in told[3]
 
 
+def test_the_head_says_what_waits_for_a_full_outbox() -> None:
+    full = moment(next=None, full_outboxes=["slow"], held_back=[])
+    told = ["".join(text for text, _ in one) for one in head(full, Flow(), 200, str)]
+    assert "nothing but what waits until its parent has read" in told[2]
+    assert "held up tasks of parent slow: outbox slow is full" in told[3]
+
+
 def test_where_no_daemon_tells_the_head_and_the_views_say_that_and_not_that_nothing_waits() -> None:
     none = moment(alive=False, written_at=format_utc(NOW - 3 * MINUTE), running=[RUN])
     told = ["".join(text for text, _ in one) for one in head(none, Flow(), 80, str)]
