@@ -40,6 +40,7 @@ PACKED = "packed"
 KEYS = "keys"
 KEY_LOCKS = "keys/locks"
 SEED = "nodes/seed"
+SECRET = "nodes/secret"  # noqa: S105 - where it is
 PAUSES = "nodes/pauses.json"
 COLLECTED = "nodes/metrics.prom"  # what a collector of text files takes
 SCHEDULES = "nodes/schedules.json"

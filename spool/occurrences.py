@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from msgspec import Struct
 
-from spool import layout
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge
+from spool import layout, packs
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, write_anew
 from spool.machine import zone_of
 from spool.owncopy import Task, canonical, digest_of
 from spool.schedule import ON_TIME, occurrence_id, shift
@@ -26,11 +28,15 @@ OVERLAPS = {"skip": "keep", "replace": "replace"}
 
 
 class Mark(Struct, frozen=True):
-    """How far a schedule has come: its rule, up to when (us UTC) all is made, the last time made."""
+    """How far a schedule has come: its rule, up to when (us UTC) all is made, the last time made.
+
+    `id`: of the task of that time.
+    """
 
     rule: str
     until: int
     last: int | None
+    id: str = ""
 
 
 def made(schedule: Recurring, at: int, now: int, seed: str, uid: int | None) -> Task:
@@ -61,8 +67,26 @@ def made(schedule: Recurring, at: int, now: int, seed: str, uid: int | None) -> 
         extra=schedule.extra,
         submitted_at=now,
         uid=uid,
-        digest=digest_of(canonical({"recurring": schedule.name, "scheduled_at": told["scheduled_at"]})),
+        digest=digest(schedule.name, at),
     )
+
+
+def digest(name: str, at: int) -> str:
+    """What the task of an instant says: no writer can say it, for what he submits names a task."""
+    return digest_of(canonical({"recurring": name, "scheduled_at": format_utc(at)}))
+
+
+def standing(disk: Disk, name: str, at: int) -> tuple[str, bool]:
+    """The id of the task of an instant, whoever makes it, and whether that task was made.
+
+    Who knows the name of a schedule knows its ids, and may have submitted one: then it is another one.
+    """
+    task_id = occurrence_id(name, at)
+    found = packs.digest(disk, task_id)
+    if found in (None, "", digest(name, at)):
+        return task_id, found is not None
+    task_id = occurrence_id(name, at, drawn(disk, layout.SECRET, os.urandom(16).hex()))
+    return task_id, packs.is_taken(disk, task_id)
 
 
 def rule_of(schedule: Recurring, zone: ZoneInfo) -> str:
@@ -88,7 +112,7 @@ def marks(disk: Disk, *, but: str = "") -> dict[str, Mark]:
         for schedule, row in _rows(disk, f"{layout.NODES}/{name}").items():
             try:
                 last = parse_utc(row["last"]) if row["last"] else None
-                mark = Mark(str(row["rule"]), parse_utc(row["until"]), last)
+                mark = Mark(str(row["rule"]), parse_utc(row["until"]), last, str(row.get("id", "")))
             except (KeyError, TypeError, ValueError):
                 continue
             if schedule not in found or found[schedule].until < mark.until:
@@ -103,6 +127,7 @@ def encode(marks: dict[str, Mark]) -> bytes:
             "rule": mark.rule,
             "until": format_utc(mark.until),
             "last": maybe_utc(mark.last),
+            "id": mark.id,
         }
         for name, mark in marks.items()
     }
@@ -117,15 +142,25 @@ def _rows(disk: Disk, path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def seed(disk: Disk, chance: str) -> str:
-    """What this spool adds to the names of its schedules where they are spread; `chance` at first."""
+def drawn(disk: Disk, path: str, chance: str) -> str:
+    """What this spool has drawn by chance, for all its nodes and for nobody else; `chance` at first."""
+    if disk.info(path) is None:
+        staged = f"{layout.NODES}/.{digest_of(chance.encode())}"
+        before = os.umask(0o077)  # it is not for who looks at a shared spool
+        try:
+            write_anew(disk, staged, chance.encode())
+            disk.sync([staged])
+            disk.link(staged, path)
+        except Exists:
+            pass
+        except DiskFull:
+            return chance  # for as long as this daemon lives, or until it asks again
+        finally:
+            os.umask(before)
+            with suppress(Missing):
+                disk.remove(staged)
+        disk.sync_dirs([layout.NODES])
     try:
-        disk.write(layout.SEED, chance.encode())
-    except Exists:
-        pass
-    except DiskFull:
-        return chance  # for as long as this daemon lives, or until it asks again
-    try:
-        return disk.read(layout.SEED, LIMIT).decode("ascii", "replace")
+        return disk.read(path, LIMIT).decode("ascii", "replace")
     except (Missing, NotRegular, TooLarge):
         return ""

@@ -14,7 +14,7 @@ import orjson
 from msgspec import Struct
 
 from spool import layout, look, quarantine, records
-from spool.disk import Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, TooLarge, Unreadable
 from spool.errors import Invalid, NoSuchTask, Past, PutAside
 from spool.names import BadName, id_date, is_id
 from spool.owncopy import decode_task
@@ -90,6 +90,16 @@ def lives(disk: Disk, task_id: str) -> bool:
     """Whether a task stands somewhere, whatever a pack says: it may be retried while it is packed."""
     info = disk.info(layout.own_copy(task_id))
     return info is not None and info.nlink > 1
+
+
+def digest(disk: Disk, task_id: str) -> str | None:
+    """The digest of a task that stands somewhere, empty where its own copy is damaged, or was packed."""
+    if not lives(disk, task_id):
+        return known(disk, task_id)
+    try:
+        return decode_task(disk.read(layout.own_copy(task_id), LIMIT)).digest
+    except (*UNREAD, Invalid, Unreadable):
+        return ""
 
 
 def is_taken(disk: Disk, task_id: str) -> bool:

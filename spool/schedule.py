@@ -179,9 +179,13 @@ def _offset(zone: tzinfo, us: int) -> int:
     return 0 if found is None else found // timedelta(microseconds=1)
 
 
-def occurrence_id(name: str, at: int) -> str:
-    """The id of the task that a schedule makes for an instant: a UUIDv7 of it, always the same one."""
-    return id_from(at, hashlib.sha256(f"{name}\0{at}".encode()).digest())
+def occurrence_id(name: str, at: int, secret: str = "") -> str:
+    """The id of the task that a schedule makes for an instant: a UUIDv7 of it, always the same one.
+
+    With the spool's `secret` it is one that no writer can foresee.
+    """
+    text = "\0".join((name, str(at), *filter(None, [secret])))
+    return id_from(at, hashlib.sha256(text.encode()).digest())
 
 
 def shift(seed: str, name: str, spread: int) -> int:

@@ -45,7 +45,7 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
     for schedule in known.recurring:
         mark = marks.get(schedule.name)
         last = mark.last if mark else None
-        task_id = None if last is None else occurrence_id(schedule.name, last)
+        task_id = mark.id or occurrence_id(schedule.name, last) if mark and last is not None else None
         try:
             place = None if task_id is None else look.find(disk, task_id)
         except (Missing, Invalid, OSError):

@@ -11,7 +11,9 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from spool import daemons, layout, occurrences, packs, scheduled
+from msgspec.structs import replace
+
+from spool import daemons, layout, occurrences, scheduled
 from spool.actions import Submit
 from spool.disk import DiskFull, Missing, write_anew
 from spool.errors import Invalid
@@ -174,7 +176,7 @@ class Recurring:
         if len(self._marks) < len(marks):
             self._save()  # one that comes again makes up for nothing
         if any(schedule.spread for schedule in self._all):
-            self._seed = occurrences.seed(self.disk, self._seed or os.urandom(8).hex())
+            self._seed = occurrences.drawn(self.disk, layout.SEED, self._seed or os.urandom(8).hex())
 
     def _due(self, schedule: Schedule, now: Now) -> tuple[list[Task], Mark]:
         """The tasks that are not known yet, and how far it has come once they are."""
@@ -185,7 +187,7 @@ class Recurring:
         found = self._made.pop(schedule.name, None)
         if mark is None or not self._goes_on(mark, schedule, rule) or paused:
             # It begins now, or what would have been was not wanted.
-            return [], Mark(rule, now.wall, mark.last if mark else None)
+            return [], replace(mark or Mark(rule, 0, None), rule=rule, until=now.wall)
         found = found or due(
             schedule.every,
             zone,
@@ -196,15 +198,23 @@ class Recurring:
             most=schedule.most,
             pauses=pauses,
         )
-        ids = {at: occurrence_id(schedule.name, at) for at in found.make}
-        fresh = [at for at in found.make if not packs.is_taken(self.disk, ids[at])][:AT_ONCE]
+        ids = {at: occurrences.standing(self.disk, schedule.name, at) for at in found.make}
+        fresh = {at: task_id for at, (task_id, there) in ids.items() if not there}
+        for at, task_id in fresh.items() if schedule.name not in self._again else ():
+            if task_id != (usual := occurrence_id(schedule.name, at)):
+                told = "recurring %s: another task has the id %s of that of %s, which gets %s"
+                log.warning(told, schedule.name, usual, format_utc(at), task_id)
         if fresh:
             self._made[schedule.name] = found
         elif found.missed:
             log.info("recurring %s: missed since %s", schedule.name, format_utc(found.missed))
-        last = found.make[-1] if found.make else mark.last
-        tasks = [occurrences.made(schedule, at, now.wall, self._seed, os.geteuid()) for at in fresh]
-        return tasks, Mark(rule, found.until, last)
+        if found.make:
+            mark = Mark(rule, found.until, found.make[-1], ids[found.make[-1]][0])
+        tasks = [
+            replace(occurrences.made(schedule, at, now.wall, self._seed, os.geteuid()), id=task_id)
+            for at, task_id in [*fresh.items()][:AT_ONCE]
+        ]
+        return tasks, replace(mark, rule=rule, until=found.until)
 
     def _goes_on(self, mark: Mark, schedule: Schedule, rule: str) -> bool:
         """Whether its rule is still the same; that a machine goes elsewhere changes none."""

@@ -9,8 +9,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from spool import layout, look
+from spool import layout, look, occurrences, packs
+from spool.disk import write_anew
+from spool.names import id_date
+from spool.occurrences import LIMIT
 from spool.scene import recurring
+from spool.schedule import occurrence_id
 from spool.times import parse_utc
 from spoold.sources.recurring import SLICE
 from tests.simulation.world import SECOND, START, World
@@ -182,3 +186,49 @@ def test_many_schedules_are_looked_after_a_few_at_a_time_and_none_is_left_out() 
     world.boot()
     world.run(HOUR)
     assert {name: made(world, name) for name in names} == {n: [1, 61, 121, 181, 241, 301] for n in names}
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_who_takes_the_ids_of_a_schedule_beforehand_keeps_none_of_its_tasks_away(
+    nodes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(nodes=nodes, lease=30 * (nodes > 1))
+    for node in world.hosts:
+        world.boot(node)
+    set_by_action(world, "h", every="0 * * * *")
+    for minute in (61, 121):
+        act(world, action="submit", task="run.a", id=occurrence_id("h", START + minute * MINUTE))
+    world.run(2 * MINUTE)
+    marks = f"{layout.NODES}/n1.recurring"
+    before = world.disk.read(marks, LIMIT)
+    world.run(2 * HOUR)
+    assert made(world, "h") == [1, 61, 121]
+    assert caplog.text.count("another task has the id") == 2
+    (row,) = recurring.rows(world.disk, recurring.settings_of(world.disk), world.wall)
+    place = look.find(world.disk, row["id"])
+    assert place is not None
+    assert (place.task.recurring or {})["name"] == "h"
+    for node in world.hosts:
+        world.crash(node)
+        write_anew(world.disk, f"{layout.NODES}/{node}.recurring", before)  # as a crash may leave it
+    world.boot()
+    world.run(HOUR)
+    assert made(world, "h") == [1, 61, 121, 181]
+
+
+def test_the_task_of_a_writer_that_has_the_id_of_a_schedules_may_be_packed() -> None:
+    """And so may that of the schedule: neither keeps one away, neither is made twice."""
+    disk = World().disk
+    at, ours = START, occurrence_id("h", START)
+    folder = f"{layout.PACKED}/{id_date(ours)}"
+    disk.make_dir(folder)
+    listed = f"{folder}/2099-01-01.1{packs.IDS}"
+    disk.write(listed, f"{ours} {occurrences.digest('h', at)}\n".encode())
+    assert occurrences.standing(disk, "h", at) == (ours, True)
+    write_anew(disk, listed, f"{ours} {'0' * 32}\n".encode())
+    other, there = occurrences.standing(disk, "h", at)
+    assert other != ours
+    assert not there
+    assert occurrences.standing(disk, "h", at) == (other, False)
+    write_anew(disk, listed, f"{ours} {'0' * 32}\n{other} {occurrences.digest('h', at)}\n".encode())
+    assert occurrences.standing(disk, "h", at) == (other, True)
