@@ -35,7 +35,8 @@ import errno
 import logging
 import os
 import stat
-from itertools import accumulate
+from itertools import accumulate, count
+from secrets import randbelow
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold")
 KEPT = (errno.EPERM, errno.EACCES, errno.EBUSY)  # chattr +i, a directory that is not ours, a mount
 SAME = 1 << 26  # bytes of a file that are read to see whether it says the same
+TRIES = 100  # names of an event that are tried in their order
+MINUTE = 60_000_000  # us
 ENDING = "ending"  # why what waits stands in running/ for a moment
 
 
@@ -696,18 +699,28 @@ class Store:
         return group.refuges[id(refusal)]
 
     def _untold(self, message: Message, taken: set[str]) -> Message:
-        """A refusal is named by its drop: where another one has this name, it is told 1 us later."""
-        while message.event == "rejected":
+        """A refusal is named by its drop: where another one has this name, it is told 1 us later.
+
+        Who may write into an outbox could have made all the next names. After some it is told within
+        the minute, at a moment that nobody knows before; a second time then, if spoold dies just now.
+        """
+        first = message
+        for number in count():
             path = f"{layout.OUTBOX}/{message.parent}/{lines.name_of(message)}"
-            if path not in taken and (self.disk.info(path) is None or self._says(path, message)):
+            if message.event != "rejected":
+                break
+            found = None if path in taken else self.disk.info(path)
+            if path not in taken and (found is None or self._says(path, found, message)):
                 taken.add(path)
                 break
-            message = replace(message, at=message.at + 1)
+            ahead = number + 1 if number < TRIES else randbelow(MINUTE)
+            message = replace(first, at=first.at + ahead)
         return message
 
-    def _says(self, path: str, message: Message) -> bool:
+    def _says(self, path: str, found: Info, message: Message) -> bool:
         """Whether an event tells this already: it was told just before a crash."""
+        told = records.encode(message.content)
         try:
-            return self.disk.read(path, records.RECORD_LIMIT) == records.encode(message.content)
+            return found.size == len(told) and self.disk.read(path, len(told)) == told
         except OSError:  # gone, or whatever a reader of this outbox has put there
             return False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from spool import layout
 from spool.dropped import SEARCHED, action_refusal, nameless_refusal
 from spool.names import date_of, new_id
 from spoold.core.values import Forward, Message, Refuse, Source
 from spoold.effects.group import groups
+from spoold.effects.lines import name_of
 from spoold.effects.store import Store
 from tests.simulation.model import ModelDisk
 
@@ -62,3 +64,23 @@ def test_it_does_not_take_the_place_of_an_earlier_one_of_its_name() -> None:
     disk.remove(to_far)
     assert store.forward(Forward(Source(path, 0, NOW, 0), "far"))
     assert disk.names(layout.INCOMING) == [f"{layout.FOR}far,mine.json"]
+
+
+def test_a_refusal_is_told_though_a_parent_has_made_all_the_names_it_could_have_next() -> None:
+    disk, stem = ModelDisk(lambda: NOW), new_id(NOW)
+    message = Message("rejected", "shop", NOW, stem, "note", {"id": stem})
+    box = f"{layout.OUTBOX}/shop"
+    for path in (*layout.TREE, box):
+        disk.make_dir(path)
+    disk.write(f"{box}/.s", b"x")
+    for number in range(3000):
+        disk.link(f"{box}/.s", f"{box}/{name_of(replace(message, at=NOW + number))}")
+    disk.write(path := f"{layout.INCOMING}/a.json", b"{}")
+    looks: list[str] = []
+    find = disk.info
+    disk.info = lambda asked: looks.append(asked) or find(asked)  # type: ignore[assignment,func-returns-value]
+    refusal = Refuse(Source(path, 0, NOW, 0), {"text": "no"}, message)
+    for group in groups([refusal]):
+        Store(disk, "n", durable=False).perform(group, NOW)
+    assert len(disk.names(box)) == 3002
+    assert len([asked for asked in looks if asked.startswith(box)]) < 300
