@@ -73,6 +73,7 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
     if source is None or found is None or not isinstance(request, Verb | MoveRequest):
         return []
     out: list[Action] = []
+    back = 0
     for task_id, place in event.found.items():
         if place is None and task_id not in state.runs:
             continue
@@ -80,14 +81,17 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
             continue
         found.found += 1
         try:
-            out += verbs.on_one(state, request, task_id, place, source, now)
-            found.changed += 1
+            done = verbs.on_one(state, request, task_id, place, source, now, back)
         except table.Illegal:
             continue  # it has moved on meanwhile, to where nobody looks
         except verbs.Denied as problem:
             _deny(found, str(problem))
         except verbs.Elsewhere as other:
             found.elsewhere.add(other.node)
+        else:
+            found.changed += 1
+            out += done
+            back += verbs.come_back(done)
     return out
 
 

@@ -91,6 +91,14 @@ def why_not_submit(settings: Settings, who: Who, tasks: Sequence[Task], now: int
     return ""
 
 
+def why_not_back(settings: Settings, who: Who, task: Task, live: int) -> str:
+    """Why a task of a writer may not come back after its end. `live`: his that have not ended then."""
+    if who.trusted or task.writer != who.token or live < quota(settings, who, "waiting"):
+        return ""
+    text = f"the queue is full for {who.said}: as many tasks have not ended as he may have"
+    return f"{text}; try again later, or raise `waiting` in [policy]"
+
+
 def why_not_ask(settings: Settings, who: Who, request: Request) -> str:
     """Why a writer may not ask for this at all, whatever tasks it is about; empty where he may."""
     if who.trusted or isinstance(request, Submit | Ack | Fail | Extend | Progress):

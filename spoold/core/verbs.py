@@ -74,6 +74,7 @@ def carry_out(
 ) -> list[Action]:
     """One verb on each of its tasks; what cannot be done is refused in one answer."""
     out: list[Action] = []
+    back = 0
     denied: dict[str, Denied | table.Illegal] = {}
     elsewhere: set[str] = set()
     ids = request.ids if isinstance(request, Verb | MoveRequest) else (request.id,)
@@ -85,11 +86,14 @@ def carry_out(
         return []
     for task_id in ids:
         try:
-            out += on_one(state, request, task_id, found.get(task_id), source, now)
+            done = on_one(state, request, task_id, found.get(task_id), source, now, back)
         except (Denied, table.Illegal) as problem:
             denied[task_id] = problem
         except Elsewhere as other:
             elsewhere.add(other.node)
+        else:
+            out += done
+            back += come_back(done)
     if elsewhere:
         return [*out, *leave(state, source, elsewhere)]
     if not denied:
@@ -114,14 +118,34 @@ def asker(request: Asked | Replay, source: Source) -> dict[str, Any]:
 
 
 def on_one(  # noqa: PLR0913 - one more than five
-    state: State, request: Asked, task_id: str, place: Place | None, source: Source, now: Now
+    state: State,
+    request: Asked,
+    task_id: str,
+    place: Place | None,
+    source: Source,
+    now: Now,
+    back: int = 0,
 ) -> list[Action]:
-    """A verb on one task; Denied, or table.Illegal."""
+    """A verb on one task; Denied, or table.Illegal. `back`: so many came back by this action before."""
     run, by = state.runs.get(task_id), asker(request, source)
     check(state, request, task_id, place, source, now)
     if run is not None:
         return _on_run(state, request, run, by, now)
+    if (who := source.who) is not None and place is not None and _is_retry(request, place):
+        live = state.live.get(who.token, 0) + back
+        if why := rights.why_not_back(state.settings, who, place.task, live):
+            raise Denied(why)
     return _on_place(state, request, task_id, place, by, now)
+
+
+def _is_retry(request: Asked, place: Place) -> bool:
+    """Whether a task is to come back that has ended."""
+    return kind_of(request) == "retry" and place.state in table.TERMINAL
+
+
+def come_back(actions: list[Action]) -> int:
+    """How many tasks that had ended have not any more."""
+    return sum(isinstance(one, Move) and one.before in table.TERMINAL for one in actions)
 
 
 def check(  # noqa: PLR0913 - one more than five

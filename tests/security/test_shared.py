@@ -358,6 +358,27 @@ def test_a_writer_whose_queue_is_full_is_told_so_and_the_others_are_not_kept(liv
     assert words in spool.refusal("all.json")["text"]
 
 
+@pytest.mark.parametrize("bulk", [True, False])
+def test_what_comes_back_counts_in_the_quota_of_its_writer(live: Make, bulk: bool) -> None:
+    rules = RULES.replace("waiting = 3", 'waiting = 3\nverbs = ["cancel", "retry"]')
+    spool = live(NOTE.replace(RULES, rules).replace('"true"', '"sleep 60"') + "concurrency = 1\n")
+    mine: list[str] = []
+    for number in range(2):
+        some = [spool.submitted(BOB, "note", "--at", "+1h") for _ in range(3)]
+        for task_id in some:
+            spool.entry(task_id, "pending")
+        spool.handed_in(BOB, f"c{number}.json", {"action": "cancel", "ids": some})
+        for task_id in some:
+            spool.entry(task_id, "cancelled")
+        mine += some
+    chosen = {"match": {"task": "*", "state": "cancelled"}} if bulk else {"ids": mine}
+    spool.handed_in(BOB, "r.json", {"action": "retry", **chosen})
+    if not bulk:
+        assert "the queue is full for uid 60102" in spool.refusal("r.json")["text"]
+    until(lambda: not (spool.root / "incoming" / "r.json").exists(), "done with")
+    assert len(list(spool.root.glob("cancelled/*/*.json"))) == 3
+
+
 def test_a_box_of_ones_own_is_closed_to_the_others_and_what_strays_in_is_refused(made: Make) -> None:
     spool = made(NOTE, writers=(ANN,))
     box = spool.root / "incoming.d" / str(ANN)
