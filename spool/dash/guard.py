@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -26,7 +27,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 COOKIE = "spool-dash"
-MONTH = 30 * 86_400
 STRANGER = "This page needs the address that `spool dash` has printed, with its token.\n"
 
 
@@ -37,7 +37,9 @@ class Guard:
         self.app = app
         self.token = token
         self.hosts = frozenset(hosts)
-        self.cookie = f"{COOKIE}-{port}"  # cookies do not tell ports apart
+        self.cookie = f"{COOKIE}-{port}"
+        # Browsers send it to all ports of a host: it is not the token, and good for this process alone.
+        self.session = secrets.token_urlsafe(24)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -75,17 +77,17 @@ class Guard:
         if given is not None and request.method == "GET" and same(given, self.token):
             return self._welcome(request)
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if same(request.cookies.get(self.cookie, ""), self.token) or same(bearer, self.token):
+        if same(request.cookies.get(self.cookie, ""), self.session) or same(bearer, self.token):
             return None
         return PlainTextResponse(STRANGER, status_code=401, headers={"WWW-Authenticate": "Bearer"})
 
     def _welcome(self, request: Request) -> RedirectResponse:
-        """The token goes from the address into a cookie."""
+        """A cookie takes the place of the token in the address."""
         rest = [(k, v) for k, v in parse_qsl(request.url.query) if k != "token"]
         query = f"?{urlencode(rest)}" if rest else ""
         path = "/" + request.url.path.lstrip("/")  # //host would be another site
         found = RedirectResponse(path + query, status_code=303)
-        found.set_cookie(self.cookie, self.token or "", max_age=MONTH, httponly=True, samesite="lax")
+        found.set_cookie(self.cookie, self.session, httponly=True, samesite="lax")
         return found
 
 

@@ -155,13 +155,20 @@ def test_without_the_token_nobody_gets_in(site: Site) -> None:
         assert site.ask("/act", method="POST", **headers).status == 401
 
 
-def test_the_token_goes_from_the_address_into_a_cookie(site: Site) -> None:
+def test_a_cookie_takes_the_place_of_the_token_and_is_good_for_this_process_alone(site: Site) -> None:
     found = site.ask(f"/queue?token={TOKEN}&task=a", authorization="")
     assert (found.status, found.headers["location"]) == (303, "/queue?task=a")
     cookie = found.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=lax" in cookie
-    assert site.ask("/queue", authorization="", cookie=cookie.partition(";")[0]).status == 200
+    cookie = cookie.partition(";")[0]
+    assert site.ask("/queue", authorization="", cookie=cookie).status == 200
+    value = cookie.partition("=")[2]
+    assert site.ask("/queue", authorization=f"Bearer {value}").status == 401
+    assert site.ask(f"/queue?token={value}", authorization="").status == 401
+    assert site.ask("/queue", authorization="", cookie=f"spool-dash-80={TOKEN}").status == 401
+    site.app = Guard(site.dash.app(), token=TOKEN, hosts={"localhost"}, port=80)
+    assert site.ask("/queue", authorization="", cookie=cookie).status == 401
 
 
 def test_the_token_leads_to_no_other_site(site: Site) -> None:
