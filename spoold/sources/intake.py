@@ -491,7 +491,8 @@ class Intake:
                 fresh = bool(request.tasks)
             elif not isinstance(request, Control | Care | Prune | Replay | Schedule):
                 request = self.named.check_ids(request, source, patience)
-            if fresh:
+            if fresh and found.key is not None:
+                self._check_rules(request, source, now)
                 self.signatures.use(found, source)
             if isinstance(request, Submit):
                 stranger = source.who is not None and not source.who.trusted
@@ -506,6 +507,17 @@ class Intake:
                 raise NotYet(problem, self.settings.settle, refusal) from None
             return refusal
         return Arrived(source, request)
+
+    def _check_rules(self, request: Request, source: Source, now: Now) -> None:
+        """What no rule allows its signer uses up no text: another name of the key may be allowed it."""
+        if (who := source.who) is None:
+            return
+        if isinstance(request, Submit):
+            why = rights.why_not_submit(self.settings, who, request.tasks, now.wall, 0)
+        else:
+            why = rights.why_not_ask(self.settings, who, request)
+        if why:
+            raise Invalid("policy", None, why)
 
     def _not_before(self, dropped: int, request: Request, who: Who | None) -> Request:
         """The same; a time before its drop is that of its drop, where no rule lets it go ahead."""
