@@ -21,6 +21,7 @@ Span: TypeAlias = timedelta | str | int | float
 Backoff: TypeAlias = "Span | Mapping[str, Any]"
 
 INSTANTS = ("at", "deadline", "until")
+LISTS = ("after", "ids", "errors")  # in whatever order
 PLACES = 8  # of a path that is told, at most
 LAST_ZONE = timezone(timedelta(hours=-12))  # where a local time comes last
 
@@ -131,7 +132,7 @@ def _field(name: str, value: Any) -> Any:
             return f"+{_seconds(value)}s" if name in INSTANTS else value.total_seconds()
         case dict() if name == "backoff":
             return {part: _field(part, inner) for part, inner in value.items()}
-        case tuple() | set() | frozenset():
+        case tuple() | set() | frozenset() if isinstance(value, tuple) or name in LISTS:
             return list(value)
         case _:
             return value

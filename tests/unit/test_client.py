@@ -295,6 +295,7 @@ def test_durations_may_be_timedeltas(root: Path, client: Spool) -> None:
         ("args.x[1]", lambda c: c.submit("a", {"x": [1.0, float("nan")]})),
         ("args", lambda c: c.submit("a", float("inf"))),
         ("args", lambda c: c.submit("a", {1: 2})),
+        ("args", lambda c: c.submit("a", {1, 2})),
         ("args", lambda c: c.submit("a", object())),
         ("args", lambda c: c.submit("a", "x" * (1 << 20))),
         ("args.y", lambda c: c.submit("a", {"x": [1], "y": "x" * (1 << 20)})),
