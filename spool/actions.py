@@ -144,7 +144,9 @@ def _task(doc: dict[str, Any], moment: Moment, uid: int | None) -> Task:
         ("on_failure", "after"),
         ("files", "id"),
     ):
-        if name in given and other not in given and not (other == "after" and results):
+        default = TAKES["submit"][name].default
+        asks = given.get(name, default) != default
+        if asks and other not in given and not (other == "after" and results):
             raise Invalid(name, doc[name], f"goes with {other} and not without it")
     if given["task"] == RUN:
         check_run_args(args)

@@ -33,9 +33,21 @@ Schema = dict[str, Any]
 _NAME, _ID = f"^{names.TASK}$", f"^{names.ID}$"
 _fingerprint = {"type": "string", "pattern": f"^{FINGERPRINT}$"}
 _NO_NUL = r"^[^\x00]*$"
-_TOGETHER = {"key_for": ["key"], "on_duplicate": ["key"], "files": ["id"]}
+_TOGETHER = {"key_for": ["key"], "files": ["id"]}
 _RESULTS = {"$ref": "#/$defs/results"}
-_WAITS = {"anyOf": [{"required": ["after"]}, {"required": ["args"], "properties": {"args": _RESULTS}}]}
+_RESULTS_IN_ARGS = {"required": ["args"], "properties": {"args": _RESULTS}}
+_ALONE = {  # what stands there without the field it goes with: its default
+    "on_duplicate": {
+        "anyOf": [{"required": ["key"]}, {"properties": {"on_duplicate": {"const": "keep"}}}]
+    },
+    "on_failure": {
+        "anyOf": [
+            {"required": ["after"]},
+            _RESULTS_IN_ARGS,
+            {"properties": {"on_failure": {"const": "wait"}}},
+        ]
+    },
+}
 
 
 def build() -> Schema:
@@ -59,7 +71,7 @@ def build() -> Schema:
 
 
 def _together(task: Schema) -> Schema:
-    return {**task, "dependentRequired": _TOGETHER, "dependentSchemas": {"on_failure": _WAITS}}
+    return {**task, "dependentRequired": _TOGETHER, "dependentSchemas": _ALONE}
 
 
 def _action(action: str) -> Schema:
@@ -91,6 +103,7 @@ def _batch() -> Schema:
         **_open(fields, REQUIRED["submit"]),
         "description": "runs after all of them, or after the first failure",
         "dependentRequired": _TOGETHER,
+        "dependentSchemas": {"on_duplicate": _ALONE["on_duplicate"]},
     }
     properties = {"action": {"const": "submit"}, "tasks": tasks, "then": then}
     return {"title": "submit, many", **_closed(properties, ("tasks",))}

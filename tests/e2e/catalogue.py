@@ -212,7 +212,8 @@ FIELDS = [
     _task("key", "k" * 201, "1 to 200"),
     _task("key", "a\nb", "can be printed"),
     _task("key_for", "1h", "goes with key"),
-    _task("on_duplicate", "keep", "goes with key"),
+    _task("on_duplicate", "reject", "goes with key"),
+    _task("on_failure", "run", "goes with after"),
     _task("on_duplicate", "merge", "must be one of keep"),
     _task("x-hole", "a\0b", "NUL"),
     *(

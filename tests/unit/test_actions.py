@@ -157,6 +157,13 @@ def test_every_field_is_typed() -> None:
     assert task.extra == {"x-team": {"b": 2}}
 
 
+def test_a_default_may_be_said_without_what_it_goes_with() -> None:
+    """A client may send every field; what asks for something that cannot be is refused."""
+    assert one(on_duplicate="keep", on_failure="wait").key is None
+    assert refused({"task": "a", "on_duplicate": "reject"}).field == "on_duplicate"
+    assert refused({"task": "a", "on_failure": "run"}).field == "on_failure"
+
+
 def test_tz_holds_for_every_time_wherever_it_stands() -> None:
     task = one(at="2026-12-01 10:00", deadline="2026-12-01 11:00", tz="Asia/Tokyo")
     assert times.format_utc(task.at) == "2026-12-01T01:00:00.000000Z"
