@@ -22,12 +22,13 @@ from spool.names import is_task
 from spool.runargs import RUN
 from spool.safe import safe
 from spool.times import SECOND
-from spoold import away, locks
+from spoold import away, keeper, locks
 from spoold.effects.begun import Begun
 from spoold.effects.fenced import FencedDisk
-from spoold.effects.leftovers import kill_below, kill_keeper, kill_leftovers, owners
+from spoold.effects.leftovers import kill_keeper, kill_leftovers, owners
 from spoold.effects.runner import Runner
 from spoold.guard import guard, read_settings, settings_mark
+from spoold.keeper.proc import kill_below
 from spoold.reload import have_reloaded
 from spoold.sources.housemates import Housemates, is_buried
 from spoold.sources.neighbours import Fenced
@@ -187,7 +188,7 @@ def _serve(args: argparse.Namespace) -> int:
         os.umask(0o022)
         disk.file_mode, disk.dir_mode = 0o644, 0o750
     lease = lease_of(found, root)
-    pulse = Pulse(root, node, lease, lambda: kill_below(os.getpid())) if lease else None
+    pulse = Pulse(root, node, lease, _kill_handlers) if lease else None
     lock = _lock(root, node, pulse)
     signals: Signals | None = None
     try:
@@ -216,6 +217,10 @@ def _serve(args: argparse.Namespace) -> int:
     finally:
         locks.give(lock)
     return 0
+
+
+def _kill_handlers() -> None:
+    kill_below(os.getpid(), keeper.NAME.encode())
 
 
 def _tell(found: Settings) -> int:

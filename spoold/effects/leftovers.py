@@ -35,19 +35,6 @@ def kill_leftovers(spool_dir: str, node: str) -> int:
     return kill_all(is_leftover, spared)
 
 
-def kill_below(daemon: int) -> None:
-    """SIGKILL all that is below a daemon but its keeper, and wait for nothing.
-
-    It reads no environment: that of a process which waits for a file server in an mmap cannot be had
-    before the server answers. What was begun meanwhile is for the next call.
-    """
-    procs = processes()
-    for pid in trees(procs, [daemon])[1:]:
-        proc = procs[pid]
-        if proc.ppid != daemon or proc.comm != keeper.NAME.encode():
-            strike(pid, proc, signal.SIGKILL)
-
-
 def kill_keeper(lock: str) -> int:
     """Kill a keeper that has the lock of its node though its daemon is gone, as one that is stopped."""
     found = owners(lock)

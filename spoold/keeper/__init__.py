@@ -28,7 +28,8 @@ recalled or killed, or what runs is slow (lanes.py).
 With `socket` true a descriptor comes beside the message (SCM_RIGHTS), and is what the handler reads.
 
 Every orphan of a handler becomes a child of the keeper (a subreaper), so nothing escapes by setsid
-or a double fork. When spoold dies in any way, everything below the keeper is killed at once.
+or a double fork. When spoold dies in any way, everything below the keeper is killed at once, by a
+thread that does nothing else: the other may wait for a file server in a log or a program.
 
 A handler that leaves nothing costs five calls at its end beyond reading its output: read of the
 signalfd, waitid (who), killpg while its number is still its own, wait4, waitid (is any other

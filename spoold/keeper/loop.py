@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread  # without the Python around it, which takes long to import
 import errno
 import json
 import os
@@ -15,17 +16,18 @@ from .family import Family
 from .lanes import Lanes
 from .libc import PR_SET_NO_NEW_PRIVS, prctl, signalfd
 from .orders import StartOrder, is_over, seconds, text
-from .proc import PATIENCE, Proc, processes, strike, strike_group, trees
+from .proc import PATIENCE, Proc, kill_below, processes, strike, strike_group, trees
 from .spawn import prepare, why
 from .wire import Wire
 
 SOON = 0.003  # seconds that a report waits for others while there is enough to do
 RESERVE = 16  # descriptors that nothing is made ahead with
+AGAIN = 0.2  # seconds
 FREEZES = 8  # rounds of SIGSTOP before SIGKILL: a tree that forks faster is left to the sweep
 
 
 class Keeper:
-    """Everything the process does. One thread, which blocks in one place."""
+    """Everything the process does. One thread, and one for when that is stuck."""
 
     def __init__(self, sock: int, lease: int | None = None, begun: int | None = None) -> None:
         self.lease = lease
@@ -41,6 +43,7 @@ class Keeper:
         try:  # the socket alone would not tell if a child of spoold holds a copy of its end
             self.parent = os.pidfd_open(os.getppid())
             self.epoll.register(self.parent, select.EPOLLIN)
+            _thread.start_new_thread(self.mourn, ())
         except (OSError, AttributeError):
             self.parent = -1
 
@@ -300,6 +303,15 @@ class Keeper:
 
     # --- the end ---
 
+    def mourn(self) -> None:
+        """When spoold is dead kill all below us, though the other thread may wait for a file server."""
+        dead = select.poll()
+        dead.register(self.parent, select.POLLIN)
+        dead.poll()
+        while True:  # what it is about to start as well
+            kill_below(os.getpid())
+            time.sleep(AGAIN)
+
     def end(self) -> None:
         """Kill everything below us and reap it; what does not die in time is left to init."""
         until = time.monotonic() + PATIENCE
@@ -307,9 +319,7 @@ class Keeper:
             strike_group(pid, signal.SIGKILL)
         me = os.getpid()
         while True:
-            procs = processes()
-            for pid in trees(procs, [me])[1:]:
-                strike(pid, procs[pid], signal.SIGKILL)
+            kill_below(me)
             if self.family.reap() or time.monotonic() > until:
                 break
             if select.select([self.deaths], [], [], max(0.0, until - time.monotonic()))[0]:

@@ -85,8 +85,8 @@ def _rank(message: dict[str, object]) -> list[int | str]:
 
 def _argv(message: dict[str, object]) -> list[str]:
     argv = message.get("argv")
-    if not isinstance(argv, list) or not argv or not all(isinstance(arg, str) for arg in argv):
-        raise ValueError("argv: must be a list of strings, not empty")
+    if not isinstance(argv, list) or not all(isinstance(arg, str) for arg in argv) or not any(argv[:1]):
+        raise ValueError("argv: must be a list of strings, the first of them not empty")
     return argv
 
 

@@ -103,6 +103,19 @@ def strike_group(leader: int, *numbers: int) -> None:
     _send(os.killpg, leader, numbers)
 
 
+def kill_below(root: int, spared: bytes = b"") -> None:
+    """SIGKILL all that is below a process, but a child of it of the spared name, and wait for nothing.
+
+    It reads no environment: that of a process which waits for a file server in an mmap cannot be had
+    before the server answers. What was begun meanwhile is for the next call.
+    """
+    procs = processes()
+    for pid in trees(procs, [root])[1:]:
+        proc = procs[pid]
+        if proc.ppid != root or proc.comm != spared:
+            strike(pid, proc, signal.SIGKILL)
+
+
 def _send(how: Callable[[int, int], None], target: int, numbers: tuple[int, ...]) -> None:
     try:
         for number in numbers:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl  # here and not late: without descriptors nothing can be imported
 import os
 import signal
 
 from . import niceness
+from .libc import LIBC
 
 TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from .orders import StartOrder
 
+SETSIGDEF, SETSIGMASK, SETSID = 4, 8, 0x80
+STRUCT = 1024  # bytes: more than any of the C library's
 MFD_CLOEXEC, MFD_NOEXEC_SEAL = 1, 8
 # signal.valid_signals() says the same, ten times as slowly
 EVERY_SIGNAL = {*range(1, 32), *range(signal.SIGRTMIN, signal.NSIG)} - {signal.SIGKILL, signal.SIGSTOP}
@@ -60,24 +64,49 @@ def prepare(order: StartOrder) -> tuple[int, int, int]:
 
 
 def _spawned(program: str, order: StartOrder, source: int, writer: int) -> int:
-    """The quick way, by the C library."""
-    return os.posix_spawn(
-        program,
-        order.argv,
-        order.env,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, source, 0),
-            (os.POSIX_SPAWN_DUP2, writer, 1),
-            (os.POSIX_SPAWN_DUP2, writer, 2),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=EVERY_SIGNAL,
-    )
+    """The quick way, by the C library.
+
+    os.posix_spawn would keep the other thread from running until the program has begun, which may be on
+    a file server that is away.
+    """
+    pid, actions = ctypes.c_int(), ctypes.create_string_buffer(STRUCT)
+    argv, env = _words(order.argv), _words([f"{name}={value}" for name, value in order.env.items()])
+    LIBC.posix_spawn_file_actions_init(actions)
+    for number, fd in enumerate((source, writer, writer)):
+        LIBC.posix_spawn_file_actions_adddup2(actions, fd, number)
+    code = LIBC.posix_spawn(ctypes.byref(pid), _words([program])[0], actions, ATTRIBUTES, argv, env)
+    LIBC.posix_spawn_file_actions_destroy(actions)
+    if code:
+        raise OSError(code, os.strerror(code), program)
+    return pid.value
+
+
+def _words(words: list[str]) -> ctypes.Array[ctypes.c_char_p]:
+    """As C has them."""
+    found = "\0".join(words).encode("utf-8", "surrogateescape").split(b"\0") if words else []
+    if len(found) != len(words):
+        raise ValueError("embedded null byte")
+    return (ctypes.c_char_p * (len(found) + 1))(*found)
+
+
+def _attributes() -> ctypes.Array[ctypes.c_char]:
+    """A session of its own, no signal blocked or ignored."""
+    found, signals = ctypes.create_string_buffer(STRUCT), ctypes.create_string_buffer(128)
+    LIBC.posix_spawnattr_init(found)
+    LIBC.posix_spawnattr_setflags(found, ctypes.c_short(SETSIGDEF | SETSIGMASK | SETSID))
+    LIBC.sigemptyset(signals)
+    LIBC.posix_spawnattr_setsigmask(found, signals)
+    for number in EVERY_SIGNAL:
+        LIBC.sigaddset(signals, number)
+    LIBC.posix_spawnattr_setsigdefault(found, signals)
+    return found
+
+
+ATTRIBUTES = _attributes()
 
 
 def _forked(program: str, order: StartOrder, source: int, writer: int) -> int:
-    """The way that leaves a moment to set limits; the keeper is small and has one thread."""
+    """The way that leaves a moment to set limits; the keeper is small, and its other thread waits."""
     reader, told = os.pipe()  # its other end goes with the exec
     try:
         pid = os.fork()  # noqa: TID251 - posix_spawn knows no limits

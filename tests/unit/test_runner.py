@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -20,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spoold.effects import leftovers
-from spoold.effects.leftovers import kill_below, kill_leftovers
+from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Returned, Started
 from spoold.effects.runner import Place, Runner, RunnerError
+from spoold.keeper import NAME
 from spoold.keeper.attempt import Attempt
 from spoold.keeper.lanes import Lanes
 from spoold.keeper.orders import StartOrder
-from spoold.keeper.proc import environ
+from spoold.keeper.proc import environ, kill_below
 from spoold.keeper.spawn import prepare, spawn
 from spoold.keeper.wire import LINE_LIMIT
 
@@ -743,8 +745,10 @@ from spoold.effects.runner import Runner
 runner = Runner()
 runner.start_keeper()
 env = {{"PATH": {PATH!r}, "SPOOL_ID": "T", "SPOOL_ATTEMPT": "1", "SPOOL_DIR": f"/{MINE}spool", "SPOOL_NODE": "here"}}
-for n, argv in enumerate(sys.argv[1:]):
-    runner.start(f"T.{{n}}", ["sh", "-c", argv], env, None, "", "/dev/null", 0)
+nice, *scripts = sys.argv[1:]
+for n, script in enumerate(scripts):
+    argv = [script] if script[0] == "/" else ["sh", "-c", script]
+    runner.start(f"T.{{n}}", argv, env, None, "", "/dev/null", 0, niceness={{"nice": int(nice)}} if int(nice) else None)
     runner.flush()
 if os.fork() == 0:
     os.read(0, 1)
@@ -757,9 +761,10 @@ os.read(0, 1)
 class Owner:
     """A process that owns a runner and can be killed; a child of it inherits all its descriptors."""
 
-    def __init__(self, *scripts: str) -> None:
+    def __init__(self, *scripts: str, nice: int = 0) -> None:
+        """`scripts`: of the shell, or the path of a program."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", OWNER, *scripts],
+            [sys.executable, "-c", OWNER, str(nice), *scripts],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -783,6 +788,43 @@ def test_kill_9_of_the_daemon_ends_its_handlers_with_all_descendants_within_a_se
     assert all(process.dies_within(1) for process in [*watched, owner.keeper])
     assert time.monotonic() - began < 1
     owner.close()
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[tuple[str, threading.Event]]:
+    """A program that does not begin, as one whose file server is away; set when somebody waits for it."""
+    path = tmp_path / "slow"
+    path.write_text("#!/bin/true\n")
+    path.chmod(0o755)
+    asked = threading.Event()
+    before = signal.signal(signal.SIGIO, lambda *_: asked.set())
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # who opens it waits for us, for 45 s at most
+        yield str(path), asked
+    finally:
+        os.close(fd)
+        signal.signal(signal.SIGIO, before)
+
+
+@pytest.mark.parametrize("nice", [0, 1], ids=["spawned", "forked"])
+@pytest.mark.parametrize("fenced", [False, True], ids=["killed", "fenced"])
+def test_handlers_die_with_their_daemon_though_the_keeper_waits_for_a_file(
+    fifo: Fifo, slow: tuple[str, threading.Event], nice: int, *, fenced: bool
+) -> None:
+    path, asked = slow
+    script = f"setsid sleep {FOREVER} & env -i sleep {FOREVER} & echo $$ $! > {fifo.path}; wait"
+    owner = Owner(script, path, nice=nice)
+    watched = fifo.watched()
+    assert asked.wait(LONG)
+    assert owner.keeper.lives()
+    if fenced:
+        kill_below(owner.process.pid, NAME.encode())
+    else:
+        owner.kill()
+    assert all(process.dies_within(1) for process in watched)
+    owner.close()
+    assert owner.keeper.dies_within(LONG)
 
 
 def test_kill_9_of_the_keeper_is_told_ends_its_handlers_and_brings_a_new_one(
@@ -883,7 +925,7 @@ def test_all_below_a_daemon_is_killed_but_its_keeper_and_no_environment_is_read(
     script = f"setsid sleep {FOREVER} & env -i sleep {FOREVER} & echo $$ $! > {fifo.path}; wait"
     owner = Owner(script)
     watched = fifo.watched()
-    kill_below(owner.process.pid)
+    kill_below(owner.process.pid, NAME.encode())
     assert all(process.dies_within(LONG) for process in watched)
     assert owner.keeper.lives()
     owner.close()
