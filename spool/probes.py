@@ -17,8 +17,7 @@ from spool.disk import DiskFull, Exists
 from spool.mounts import mount_of
 from spool.names import new_id
 from spool.prune.retention import age, is_date
-from spool.runargs import RESERVED, RUN
-from spool.settings import ALERT, Settings
+from spool.runargs import ALERT, RESERVED, RUN
 from spool.times import DAY, SECOND, format_local, format_span
 from spool.watch import Watch
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from spool.disk import Disk
     from spool.mounts import Mount
+    from spool.settings import Settings
 
 OK, WARN, BAD = "ok", "warn", "bad"
 SLOW_SYNC = 0.05  # seconds; every durable submission waits for two of them

@@ -9,6 +9,7 @@ from spool.fields import nearest
 from spool.strict import label
 
 RUN = "spool.run"
+ALERT = "spool.alert"  # the task that runs the program of [alerts]
 RESERVED = "spool."  # how the names of our own tasks begin
 MAX_ARGS = 1024
 MAX_ARG = 64 * 1024

@@ -24,7 +24,7 @@ from spool.knobs import (
     sample,
 )
 from spool.names import is_task
-from spool.runargs import RESERVED, RUN, check_run_args
+from spool.runargs import ALERT, RESERVED, RUN, check_run_args
 from spool.strict import label
 from spool.times import SECOND
 
@@ -49,7 +49,6 @@ TABLES = {
 }
 _TABLES = (("handlers.", " of a handler"), ("policy.", " of a rule"), ("recurring.", " of a schedule"))
 _WHO = re.compile(r"""\*|(user|group|key):[^\s\x00-\x1f*?,!"']{1,256}""")
-ALERT = "spool.alert"  # the task that runs the program of [alerts]
 
 
 class Handler(Struct, frozen=True, kw_only=True):

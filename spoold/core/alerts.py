@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spool.names import id_from
 from spool.owncopy import Task
 from spool.patterns import matches
-from spool.settings import ALERT
+from spool.runargs import ALERT
 from spoold.core.submit import take_in
 
 if TYPE_CHECKING:

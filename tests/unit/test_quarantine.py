@@ -11,7 +11,7 @@ import pytest
 from spool import layout
 from spool.disk import DiskFull, Failing, RealDisk
 from spool.init import init
-from spool.occurrences import seed
+from spool.occurrences import drawn
 from spool.quarantine import place_for, quarantine
 from spool.settings import load
 from spoold.core.state import State
@@ -120,8 +120,8 @@ def test_what_is_damaged_stays_where_it_is_while_there_is_no_room_for_the_reason
 
 
 def test_a_spool_without_room_for_its_seed_has_one_all_the_same(disk: RealDisk) -> None:
-    assert seed(Full(disk.root), "one") == "one"
-    assert seed(disk, "two") == "two"
+    assert drawn(Full(disk.root), layout.SEED, "one") == "one"
+    assert drawn(disk, layout.SEED, "two") == "two"
 
 
 class Broken(RealDisk):
