@@ -42,7 +42,7 @@ def answered(state: State, event: Answered, now: Now) -> list[Action]:
     attempts.learn(state, run, event.facts, ended=event.outcome == "done")
     if run.ending and (run.ending == "cancelled" or event.outcome in CUT_SHORT[run.ending]):
         return _killed(state, run, event, now)
-    if event.why == NO_CODE and len(state.peers) > 1:
+    if event.outcome == "failed" and event.why == NO_CODE and len(state.peers) > 1:
         return _back(state, run, now)  # another node may have better code
     match event.outcome:
         case "done":

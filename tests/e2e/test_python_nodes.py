@@ -66,6 +66,17 @@ def test_a_node_whose_code_is_broken_leaves_tasks_to_the_others(app) -> None:  #
             time.sleep(1)
 
 
+def test_an_import_that_dies_by_a_signal_is_held_as_poison_on_several_nodes_too(
+    spool_at, tmp_path: Path
+) -> None:
+    write(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    spool = spool_at(f"poison_after = 2\n{python(tmp_path)}").start()
+    with second(spool):
+        task_id = spool.submit("t.ok")
+        assert spool.entry(task_id, "held").why == "poison"
+    assert [record["outcome"] for record in spool.records(task_id)] == ["crashed"] * 2
+
+
 def test_what_only_the_new_code_takes_is_left_to_the_node_that_has_it(app) -> None:  # noqa: F811
     spool = app(
         """
