@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spool import daemons, layout, look, quarantine, waiting
-from spool.errors import SpoolError
+from spool.errors import Damaged, SpoolError
 from spool.gated import sentence
 from spool.heldback import HeldBack
 from spool.heldfor import AFTER, NO_HANDLER, VERSION, words
@@ -122,7 +122,8 @@ class Why:
             return f"waits for some of {len(task.after)} tasks; `spool release {task.id}` lets it go on"
         over = OVER if task.on_failure == "run" else (layout.DONE,)
         for one, state in states.items() if len(states) <= FEW else ():
-            if state in layout.ENDED and waiting.end_of(self.disk, one) is None:
+            stays = task.on_failure == "wait" and state != layout.DONE
+            if state in layout.ENDED and not stays and waiting.end_of(self.disk, one) is None:
                 return self._unserved() or f"{one} is {state}, and no whole record tells it; {FOUND}"
         left = [(one, state) for one, state in states.items() if state not in over]
         left.sort(key=lambda row: row[1] not in OVER)  # what has failed waits for somebody
@@ -170,7 +171,12 @@ class Why:
     def _state(self, task_id: str) -> str:
         if end := waiting.how_ended(self.disk, task_id, lambda: self._aside):
             return end
-        place = self._place(task_id)
+        try:
+            place = look.find(self.disk, task_id)
+        except Damaged as problem:
+            return problem.path.partition("/")[0]
+        except (OSError, SpoolError):
+            return ""
         return place.state if place is not None else ""
 
     def _unserved(self) -> str:
@@ -303,7 +309,7 @@ class Why:
     def _ended(self, task: TaskView) -> str:
         text = f"{task.state} {self._since(task)} ago"
         error = task.error or {}
-        if task.state == layout.FAILED:
+        if task.state == layout.FAILED and error.get("type") != "unrecorded":  # else nobody knows
             count = sum(1 for one in task.attempts if one.get("started_at"))
             text += f" after {count} attempt{'s' * (count != 1)}"
         if task.state != layout.DONE and error.get("message"):

@@ -105,7 +105,7 @@ def _late(state: State, place: Place, now: Now) -> list[Action]:
 
 def _problem(entry: Entry, last: dict[str, Any] | None) -> dict[str, Any]:
     """What a task ends with: where it has been tried, with what its last attempt came to."""
-    if entry.attempt == 1:
+    if entry.attempt == 1 or (last is not None and last.get("started_at") is None):
         return error("deadline", "its deadline passed before it could start")
     text, cause = f"its deadline passed after attempt {entry.attempt - 1}", (last or {}).get("error")
     if not cause:

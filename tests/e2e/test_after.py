@@ -131,8 +131,10 @@ def test_one_that_has_ended_and_has_no_whole_record_holds_nobody_up(
             path.write_bytes(record)
     last = [step(after=[one], on_failure=choice) for one in (good, bad) for choice in ("cancel", "run")]
     given = step(args={"of": {"$result": good}})
-    spool.submit_all([*last, given])
-    spool.wait_count(5, "held")
+    stays = step(after=[bad])
+    spool.submit_all([*last, given, stays])
+    spool.wait_count(6, "held")
+    assert f"waits for {bad} (failed); `spool retry {bad}`" in explain(spool, stays["id"])
     assert explain(spool, last[0]["id"]).startswith(f"{good} is done, and no whole record tells it")
     spool.stop()
     spool.start()

@@ -115,6 +115,27 @@ def test_who_waits_for_a_task_whose_end_is_damaged_is_told_so(live):
             spool.wait(task_id, 30)
 
 
+def test_why_counts_no_attempts_where_nobody_knows_of_them(live):
+    live = live(handler("bad", "exit 1", retries=0))
+    task_id = live.submit("bad")
+    live.end(task_id)
+    assert "failed" in live.command("why", task_id)
+    (live.root / layout.record(task_id, 1)).unlink()
+    live.stop()
+    live.command("fsck", "--repair")
+    assert " ago: how it ended is not known" in live.command("why", task_id)
+
+
+def test_why_says_that_a_damaged_task_still_waits_where_it_does(live):
+    live = live(handler("ok.*", "true"))
+    later = live.submit("ok.x", at="+1h")
+    after = live.submit("ok.y", after=[later])
+    live.entry(after, "held")
+    live.entry(later, "pending")
+    os.truncate(live.root / layout.own_copy(later), 0)
+    assert f"waits for {later} (pending)" in live.command("why", after)
+
+
 @pytest.mark.parametrize("verb", ["retry", "cancel"])
 def test_what_has_ended_and_is_damaged_stays_what_it_was_though_somebody_asks_for_it(live, verb):
     live = live(handler("ok.*", "true"))

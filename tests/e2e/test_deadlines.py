@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GATE = "cat >> $NOTES/order; while [ ! -e $NOTES/open ]; do sleep 0.02; done"
 ONE = "concurrency = 1\n" + handler("note", GATE)
 MISSED = {"run": "late", "drop": "drop", "fail": "expire"}
+NEVER = "its deadline passed before it could start"
 
 
 def busy(spool: Live) -> None:
@@ -192,6 +193,17 @@ def test_a_deadline_that_passes_while_it_waits_for_its_next_attempt_is_told_in_t
     assert problem["type"] == "deadline"
     assert problem["message"].startswith("its deadline passed after attempt 1: exit 1")
     assert f" after 1 attempt: {problem['message']}" in spool.command("why", task_id)
+
+
+def test_an_attempt_that_never_was_is_not_named_where_a_second_deadline_passes(live: Make) -> None:
+    spool = live(handler("note", "true"))
+    spool.command("pause")
+    task_id = spool.submit("note", deadline="+1s", on_miss="fail")
+    assert spool.event("failed", task_id)["error"]["message"] == NEVER
+    spool.command("retry", task_id, "--wait")
+    spool.command("move", task_id, "--deadline", "+1s", "--wait")
+    assert spool.event("failed", task_id)["error"]["message"] == NEVER
+    assert f" after 0 attempts: {NEVER}" in spool.command("why", task_id)
 
 
 def test_a_deadline_outside_the_window_is_on_time_too(live: Make) -> None:
