@@ -195,7 +195,7 @@ class Fsck:
             self.left.add(entry.id)
             target = layout.pending(replace(entry, why=""))
             if path == target or path.startswith(layout.RUNNING):
-                yield self._mend(path, why, LEFT, lambda: None)
+                yield Finding(path, f"{why}; {LEFT}")
             else:
                 done = f"moved to {target}; {LEFT}"
                 yield self._mend(path, why, done, lambda p=path, t=target: self._move(p, t))
