@@ -102,21 +102,27 @@ def last_word(disk: Disk, task_id: str, read: Reader = look.record) -> dict[str,
 
 def end_of(disk: Disk, task_id: str, read: Reader = look.record) -> dict[str, Any] | None:
     """The record of a task's end, from a pack as well; None where it has not ended, or is not known."""
-    try:
-        last = last_word(disk, task_id, read)
-    except (Missing, *look.DAMAGED):
-        last = None
+    last = _standing(disk, task_id, read)
     return packed_end(packs.find(disk, task_id)) if last is None else last
+
+
+def _standing(disk: Disk, task_id: str, read: Reader) -> dict[str, Any] | None:
+    """The same of one that is in no pack."""
+    try:
+        return last_word(disk, task_id, read)
+    except (Missing, *look.DAMAGED):
+        return None
 
 
 def how_ended(disk: Disk, task_id: str, kept: Callable[[], Mapping[str, str]] | None = None) -> str:
     """How a task has ended: done, failed, cancelled or damaged; empty where that is not known."""
-    if (last := end_of(disk, task_id, look.ending)) is not None:
+    if (last := _standing(disk, task_id, look.ending)) is not None:
         return str(last["event"])
-    if packs.lives(disk, task_id):
+    packed = packs.find(disk, task_id)
+    if packed_end(packed) is None and packs.lives(disk, task_id):
         return ""
-    if (packed := packs.find(disk, task_id)) is not None:
-        return packed.state  # its record was damaged, or gone, when it was packed
+    if packed is not None:
+        return packed.state  # also where its record was damaged, or gone, when it was packed
     return "damaged" if put_aside(disk, task_id, kept) is not None else ""
 
 

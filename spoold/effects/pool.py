@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Start
     from spoold.effects.runner import Runner
+    from spoold.effects.worker import Fault
 
 log = logging.getLogger("spoold")
 PATIENCE = 60_000_000  # us for a worker to import its application
@@ -167,7 +168,7 @@ class Pool:
             events.append(Begun(*after))
         return events
 
-    def died(self, name: str, how: str, tail: str, now: int, fault: str = CODE) -> list[Event]:
+    def died(self, name: str, how: str, tail: str, now: int, fault: Fault = CODE) -> list[Event]:
         """A worker is gone: so are the attempts it had. `fault` is of use where it was not ready."""
         worker = self.workers[name]
         events = self._listen(worker, now, to_the_end=True)  # what it said before it died counts
@@ -245,12 +246,12 @@ class Pool:
         patterns = tuple(handler.pattern for handler in self.handlers)
         return [] if self.takes is None else [Registered(patterns, self.takes, self.turns.asyncs, asked)]
 
-    def _not_started(self, how: str, tail: str, now: int, fault: str) -> list[Event]:
+    def _not_started(self, how: str, tail: str, now: int, fault: Fault) -> list[Event]:
         text = f"the worker for {self.app.module} did not start: {how}"
         kind = "crashed" if fault == DEATH else "worker"
         return self._broken(error(kind, text, tail or None), now, fault)
 
-    def _broken(self, problem: dict[str, Any], now: int, fault: str = CODE) -> list[Event]:
+    def _broken(self, problem: dict[str, Any], now: int, fault: Fault = CODE) -> list[Event]:
         """The module cannot be imported: whatever waits for it has a failed attempt.
 
         One that was lost where the worker was killed, none where the machine can start no more.
@@ -268,7 +269,7 @@ class Pool:
         closed = [] if full else [Broken(patterns, self._again, why)]
         return [*self._back(problem, fault), *closed]
 
-    def _back(self, problem: dict[str, Any] | None = None, fault: str = CODE) -> list[Event]:
+    def _back(self, problem: dict[str, Any] | None = None, fault: Fault = CODE) -> list[Event]:
         """All that waits is given back; what has a slot has failed, where there is a problem."""
         outcome = "crashed" if fault == DEATH else "failed"
         waiting, self.turns.waiting = self.turns.waiting, []

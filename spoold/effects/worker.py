@@ -11,7 +11,7 @@ import errno
 import os
 import resource
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -26,7 +26,11 @@ BELL = bytes(TURN)
 SPARE = 24  # descriptors that no worker gets: up to 17 files are open while a group is synced
 Key = tuple[str, int]  # id, attempt
 # What is to blame where a worker has died before it was ready; DEATH: a signal, or the lease was over.
-CODE, DEATH, MACHINE, KEEPER = "code", "death", "machine", "keeper"
+Fault = Literal["code", "death", "machine", "keeper"]
+CODE: Fault = "code"
+DEATH: Fault = "death"
+MACHINE: Fault = "machine"
+KEEPER: Fault = "keeper"
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

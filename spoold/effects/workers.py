@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spool.settings import Handler, Settings
     from spoold.core.values import Event, Kill, Recall, Start
     from spoold.effects.runner import Runner
-    from spoold.effects.worker import Worker
+    from spoold.effects.worker import Fault, Worker
 
 
 class Workers:
@@ -99,7 +99,7 @@ class Workers:
         for pool in self._pools.values():
             pool.drain()
 
-    def died(self, name: str, how: str, tail: str, fault: str = CODE) -> list[Event]:
+    def died(self, name: str, how: str, tail: str, fault: Fault = CODE) -> list[Event]:
         """The process of this name is gone, or has never been."""
         pool = next((p for p in self._pools.values() if name in p.workers), None)
         if pool is None:

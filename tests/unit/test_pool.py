@@ -29,7 +29,7 @@ from spoold.core.values import (
     Scan,
     Start,
 )
-from spoold.effects.pool import Pool
+from spoold.effects.pool import PATIENCE, Pool
 from spoold.effects.worker import CHUNK, DEATH, KEEPER, MACHINE, SPARE
 from spoold.effects.workers import Workers
 
@@ -219,6 +219,16 @@ def test_what_waits_for_a_worker_that_dies_with_the_keeper_waits_for_another(
     keeper.begin()
     hear(pool)
     assert keeper.lines[list(keeper.lines)[-1]].turn(wait=True) == 1
+
+
+def test_what_waits_for_a_worker_that_is_killed_for_its_import_has_failed(
+    pool: Pool, keeper: Keeper
+) -> None:
+    name, _ = coming(pool, keeper)
+    pool.tend(PATIENCE)
+    assert keeper.killed == [name]
+    (failed,) = answers(pool.died(name, "signal 9 (SIGKILL)", "", PATIENCE, DEATH))
+    assert (failed.outcome, failed.why) == ("failed", NO_CODE)
 
 
 def test_two_workers_that_die_with_one_keeper_are_both_made_up_for(pool: Pool, keeper: Keeper) -> None:
