@@ -35,6 +35,7 @@ import errno
 import logging
 import os
 import stat
+from contextlib import suppress
 from itertools import accumulate, count
 from secrets import randbelow
 from typing import TYPE_CHECKING, Any
@@ -596,14 +597,27 @@ class Store:
             if target is None:
                 self.disk.remove(path)
             else:
+                self._keep_out_directories(found, target)
                 self.disk.move(path, target)
-        except (Missing, IsADirectoryError):
-            pass  # the writer took it back in this very moment
+        except (Missing, IsADirectoryError, NotADirectoryError):
+            pass  # the writer took it back in this very moment, or put a directory there
         except OSError as problem:
             if problem.errno not in KEPT:
                 raise
             self.immovable.add((path, source.ino))
             log.warning("%s is done with and cannot be removed: %s", ascii(path), problem.strerror)
+
+    def _keep_out_directories(self, found: Info, target: str) -> None:
+        """What a stranger puts there meanwhile is no directory, in which he would go on, without bounds.
+
+        None is renamed to where a file is; until then, and after a crash, that is a second name of the
+        reason.
+        """
+        reason = f"{target}{layout.REASON}"
+        ours = self.disk.info(reason)
+        if ours is not None and ours.uid != found.uid:
+            with suppress(Exists):
+                self.disk.link(reason, target)
 
     def _says_so_still(self, source: Source, found: Info) -> bool:
         try:
@@ -693,10 +707,15 @@ class Store:
                 layout.dropped_as(refusal.source.path.rpartition("/")[2]), refusal
             ):
                 found = f"{folder}/{name}"
-                if self.disk.info(found) is None and found not in group.refuges.values():
+                if self._is_free(found) and found not in group.refuges.values():
                     break
             group.refuges[id(refusal)] = found or folder
         return group.refuges[id(refusal)]
+
+    def _is_free(self, refuge: str) -> bool:
+        """Whether nothing has this name, or a crash has left it to the reason beside it."""
+        there, reason = self.disk.info(refuge), self.disk.info(f"{refuge}{layout.REASON}")
+        return there is None or (reason is not None and there.ino == reason.ino)
 
     def _untold(self, message: Message, taken: set[str]) -> Message:
         """A refusal is named by its drop: where another one has this name, it is told 1 us later.

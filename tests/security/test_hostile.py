@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spool import sysinit
-from spool.names import event_name, new_id
+from spool import layout, sysinit
+from spool.disk import RealDisk
+from spool.init import init
+from spool.names import date_of, event_name, new_id
+from spoold.core.values import Message, Refuse, Source
+from spoold.effects.group import groups
+from spoold.effects.store import Store
 from tests.e2e.catalogue import ALL, SECRET
 from tests.e2e.live import ROOT, handler, until
 from tests.security.shared import (
@@ -169,6 +174,59 @@ def test_hostile_writers_in_loops_beside_honest_ones(made: Make) -> None:
     traces = list(trace.glob("of.*"))
     assert [line for path in traces for line in strange(path, str(spool.root))] == []
     assert not traces or any("incoming/" in path.read_text(errors="replace") for path in traces)
+
+
+class Raced(RealDisk):
+    """A disk whose `race` comes just before a file goes to rejected/."""
+
+    race: Callable[[], None]
+
+    def move(self, source: str, target: str) -> None:
+        if source.startswith(layout.WRITERS):
+            self.race()
+        super().move(source, target)
+
+
+def test_a_directory_that_takes_the_place_of_a_refused_file_stays_with_its_writer(tmp_path: Path) -> None:
+    init(str(tmp_path / "spool"))
+    disk, now = Raced(str(tmp_path / "spool")), 1_800_000_000_000_000
+    box, rejected = f"{layout.WRITERS}/{EVE}", Path(disk.root, layout.REJECTED, date_of(now))
+    disk.make_dir(box)
+    bad, folder = Path(disk.root, box, "bad.json"), Path(disk.root, box, ".folder")
+    folder.mkdir()
+
+    def drop() -> None:
+        bad.write_bytes(b"{}")
+        os.chown(bad, EVE, EVE)
+
+    def swap() -> None:
+        bad.rename(bad.with_name(".bad"))
+        folder.rename(bad)
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    def refuse() -> None:
+        info = disk.info(f"{box}/bad.json")
+        assert info is not None
+        source = Source(f"{box}/bad.json", info.ino, info.ctime_us, EVE)
+        message = Message("rejected", "shop", now, new_id(now), "unknown", {})
+        for group in groups([Refuse(source, {"text": "no"}, message)]):
+            Store(disk, "n", durable=False).perform(group, now)
+
+    drop()
+    disk.race = die
+    with pytest.raises(KeyboardInterrupt):
+        refuse()
+    disk.race = lambda: None
+    refuse()
+    assert sorted(path.name for path in rejected.iterdir()) == ["bad.json", "bad.json.reason.json"]
+    assert (rejected / "bad.json").read_bytes() == b"{}"
+    drop()
+    disk.race = swap
+    refuse()
+    assert bad.is_dir()
+    assert [path.name for path in rejected.iterdir() if path.is_dir()] == []
 
 
 def attack(spool: Shared, role: str, uid: int, seed: int) -> subprocess.Popen[str]:
