@@ -189,6 +189,25 @@ def link_anew(disk: Disk, source: str, target: str) -> None:
         pass
 
 
+def open_regular(path: str) -> int:
+    """A descriptor of a file; NotRegular where it is something else: no FIFO is waited for."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unlike(error, path) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotRegular(errno.EINVAL, "not a regular file", path)
+    return fd
+
+
+def _unlike(error: OSError, path: str) -> OSError:
+    """Why a file could not be opened: a link and a socket are no regular files."""
+    if error.errno not in (errno.ELOOP, errno.ENXIO):
+        return error
+    return NotRegular(error.errno, "not a regular file", path)
+
+
 def _told(error: OSError, path: str = ".") -> OSError:
     """An error of the kernel as one of the classes above, which say what to do about it, and its path."""
     if not isinstance(error.filename, str):  # of a call that was given a descriptor
@@ -290,9 +309,7 @@ class RealDisk:
         except FileNotFoundError as error:
             raise Missing(error.errno, error.strerror, path) from None
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):
-                raise NotRegular(error.errno, "not a regular file", path) from None
-            raise
+            raise _unlike(error, path) from None
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from spool import layout, look, packs
+from spool.disk import open_regular
 from spool.waiting import last_word
 from spool.watch import Watch
 
@@ -40,7 +41,7 @@ class Log:
         """What there is now and was not read before."""
         if self._fd is None:
             try:
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._fd = open_regular(self.path)
             except FileNotFoundError:
                 return
         while part := os.read(self._fd, CHUNK):

@@ -28,6 +28,7 @@ from starlette.staticfiles import StaticFiles
 from spool import layout, look
 from spool.dash import forms, pages
 from spool.dash.guard import form_token, same
+from spool.disk import open_regular
 from spool.errors import NoSuchTask, Refused, SpoolError, TimedOut
 from spool.names import is_id
 from spool.safe import safe
@@ -154,9 +155,8 @@ class Dash:
         start = request.query_params.get("from", "0")
         if not is_id(task_id) or not (start.isascii() and start.isdigit() and len(start) < 16):
             return PlainTextResponse("no such log\n", 404)
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(f"{self.source.spool.path}/{layout.log(task_id, attempt)}", flags)
+            fd = open_regular(f"{self.source.spool.path}/{layout.log(task_id, attempt)}")
         except OSError:
             return PlainTextResponse("no such log\n", 404)
         with open(fd, "rb") as file:

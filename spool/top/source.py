@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from spool import layout
 from spool.command.render import clock
+from spool.disk import open_regular
 from spool.errors import Refused, SpoolError, TimedOut
 from spool.heldback import HeldBack
 from spool.scene import lists
@@ -119,7 +120,7 @@ class Source:
         return [*lines, "no log"], ""
 
     def _log(self, path: str) -> str:
-        with contextlib.suppress(OSError), open(f"{self.spool.path}/{path}", "rb") as file:
+        with contextlib.suppress(OSError), open(open_regular(f"{self.spool.path}/{path}"), "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - LOG))
             return file.read().decode(errors="backslashreplace")

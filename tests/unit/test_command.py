@@ -704,6 +704,18 @@ def test_why_says_in_one_line_what_a_task_waits_for(root: Path, say: Any) -> Non
     assert [(r["id"], r["state"]) for r in rows] == [(ids["done"], "done"), (ids["held"], "held")]
 
 
+def test_what_is_no_file_in_the_place_of_a_log_is_not_waited_for(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task_id = new_id()
+    put_record(root, task_id, take_in(root, task_id, state="done"))
+    log = root / layout.log(task_id, 1)
+    log.parent.mkdir()
+    os.mkfifo(log)
+    assert main(["log", "--spool", str(root), task_id]) != OK
+    assert "not a regular file" in capsys.readouterr().err
+
+
 def test_a_log_is_given_as_it_is_to_a_pipe(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     task_id = new_id()
     path = take_in(root, task_id, state="done")

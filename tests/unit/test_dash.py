@@ -300,6 +300,9 @@ def test_a_log_is_read_in_parts_and_nothing_else_is(root: Path, site: Site) -> N
         place = int(part.headers["x-next"])
     assert read == ["x" * (CHUNK - 1), "étwo", "\\xc3"]
     path.unlink()
+    os.mkfifo(path)
+    assert site.ask(f"/log/{task_id}/1").status == 404
+    path.unlink()
     path.symlink_to("/etc/passwd")
     for bad in (
         f"/log/{task_id}/1",
