@@ -7,6 +7,7 @@ EX_DATAERR = 65
 EX_NOINPUT = 66
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
+EX_CANTCREAT = 73
 EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_NOPERM = 77
@@ -211,6 +212,12 @@ class NotAllowed(SpoolError):
     """The file system says no: ask whoever owns the spool. The message names path and user."""
 
     exit_code = EX_NOPERM
+
+
+class NotMade(SpoolError):
+    """Nothing can be made there: choose another place."""
+
+    exit_code = EX_CANTCREAT
 
 
 class NotListening(SpoolError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from spool import layout
 from spool.disk import FULL
-from spool.errors import Full, NotAllowed, NotASpool
+from spool.errors import Full, NotAllowed, NotASpool, NotMade
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def default_dir(environ: Mapping[str, str]) -> str:
@@ -60,9 +63,9 @@ def init(path: str) -> bool:
         write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
         made = write_new(marker, layout.FORMAT_LINE)
     except (FileExistsError, NotADirectoryError):
-        raise NotASpool(path, "cannot be made a spool: a file is in the way") from None
+        raise NotMade(f"cannot make a spool at {path}: a file is in the way") from None
     except OSError as problem:
-        kind = Full if problem.errno in FULL else NotAllowed
+        kind = Full if problem.errno in FULL else NotAllowed if problem.errno in DENIED else NotMade
         raise kind(f"cannot make a spool at {path}: {problem.strerror}") from None
     sync_dir(path)
     return made

@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     """List."""
     if args.n < 0:
         options_of.usage(args, "-n takes a number from 0")
+    if args.state not in (None, *layout.STATES):
+        options_of.usage(args, f"STATE is one of {', '.join(layout.STATES)}")
     found = options_of.open_spools(args).spools
     for number, spool in enumerate(found):
         if len(found) > 1 and not args.ids and not args.json:

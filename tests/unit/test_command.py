@@ -25,7 +25,7 @@ from spool.command import render
 from spool.command.main import main
 from spool.command.replay import _rounds
 from spool.command.verbs import VERBS
-from spool.errors import EX_CONFIG, NoSuchTask, Refused, TimedOut
+from spool.errors import EX_CANTCREAT, EX_CONFIG, EX_USAGE, NoSuchTask, Refused, TimedOut
 from spool.fields import TAKES
 from spool.fields import VERBS as VERBS_OF_TASKS
 from spool.init import init
@@ -1262,7 +1262,8 @@ def test_a_node_was_last_seen_when_its_heart_beat_or_its_status_was_written(root
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(errno.ENOSPC, 75), (errno.EROFS, 77), (errno.EACCES, 77)]
+    ("number", "status"),
+    [(errno.ENOSPC, 75), (errno.EROFS, 77), (errno.EACCES, 77), (errno.ENAMETOOLONG, 73)],
 )
 def test_init_says_why_no_spool_can_be_made(
     tmp_path: Path, say: Any, monkeypatch: pytest.MonkeyPatch, number: int, status: int
@@ -1274,6 +1275,15 @@ def test_init_says_why_no_spool_can_be_made(
     assert say("init", str(tmp_path / "s")) == (
         status, "", f"spool: cannot make a spool at {tmp_path}/s: {os.strerror(number)}\n"
     )  # fmt: skip
+    monkeypatch.undo()
+    assert say("init", "/dev/null/x")[0] == EX_CANTCREAT
+
+
+@pytest.mark.parametrize(
+    "words", [["ls", "zzz"], ["history", "--state", "zzz"], ["top", "zzz"]], ids=" ".join
+)
+def test_a_word_that_is_none_of_a_few_is_a_wrong_option(say: Any, words: list[str]) -> None:
+    assert say(*words)[0] == EX_USAGE
 
 
 def test_no_spool_is_made_in_a_spool_nor_is_it_advised(tmp_path: Path, say: Any) -> None:
