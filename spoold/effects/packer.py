@@ -70,6 +70,7 @@ class Packer:
         self._asked = False  # by somebody: he knows what time it is
         self._leads = len(state.peers) == 1  # one node does it for all
         self._pass: Iterator[None] | None = None
+        self._settings = state.settings  # those of the pass
         self._awaited: set[str] = set()  # by tasks that wait for others
         self.keys = Keys(disk, state.node)
         self.counts = {"packed": 0, "dropped": 0, "beyond": 0}
@@ -114,17 +115,20 @@ class Packer:
         try:
             if not self.resumed:
                 self.resume()
-            if self._pass is None:
+            if self._pass is None or self._settings is not self.state.settings:
+                self._settings = self.state.settings
                 self._pass = self._all(now.wall if self._asked else trust.time(now))
-                self._asked = False
             next(self._pass)
             self._next = now.mono + (BUSY if self.state.head() is not None else PAUSE)
         except StopIteration:
-            self._pass, self._next = None, now.mono + EVERY
+            self._end(now)
         except OSError as problem:  # no room, or a directory that is not ours: work goes on
             log.warning("old tasks stay as they are for now: %s", problem)
-            self._pass, self._next = None, now.mono + EVERY
+            self._end(now)
             self.resumed = False
+
+    def _end(self, now: Now) -> None:
+        self._pass, self._asked, self._next = None, False, now.mono + EVERY
 
     def _led(self, now: Now) -> bool:
         """Whether it is for this node to do; who did it before has had the time to notice."""

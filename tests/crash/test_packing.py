@@ -311,6 +311,25 @@ def test_a_list_of_ids_that_was_cut_off_is_read_as_far_as_it_goes(disk: RealDisk
     assert packs.find(disk, old) is None
 
 
+def test_settings_that_come_in_the_middle_of_a_pass_hold_at_once(disk: RealDisk) -> None:
+    """Somebody who sees what a limit takes stops it."""
+    for number in range(4, 8):
+        ended(disk, number, "failed", number)
+    state = State(
+        "n", load('keep_failed = { age = "20d", count = 0 }' + TOML.replace("keep_failed", "#")), 2
+    )
+    packer = Packer(disk, state, disk.root)
+    mono = 0
+    while not packer.counts["dropped"]:
+        mono += 1_000_000
+        packer.step(Now(NOON, mono))
+    state.settings = load(TOML)
+    while packer.due(Now(NOON, mono)) != EVERY:
+        mono += 1_000_000
+        packer.step(Now(NOON, mono))
+    assert packer.counts == {"packed": 3, "dropped": 0, "beyond": 0}
+
+
 def test_a_second_pass_changes_nothing(disk: RealDisk) -> None:
     for number in range(5):
         ended(disk, number, "done", 5)

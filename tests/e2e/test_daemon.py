@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Live]
 
-IOERR, TEMPFAIL, NOINPUT, NOPERM, CONFIG = 74, 75, 66, 77, 78
+NOINPUT, CANTCREAT, IOERR, TEMPFAIL, NOPERM, CONFIG = 66, 73, 74, 75, 77, 78
 NOTE = handler("note", "cat > $SPOOL_RESULT")
 
 
@@ -116,9 +116,9 @@ def test_a_spool_of_its_own_that_cannot_be_made_is_no_trace(tmp_path: Path) -> N
         check=False,
         timeout=60,
     )
-    assert done.returncode == NOINPUT
+    assert done.returncode == CANTCREAT
     place = tmp_path / "file" / "spool"
-    assert done.stderr == f"spoold: {place} cannot be made a spool: a file is in the way\n"
+    assert done.stderr == f"spoold: cannot make a spool at {place}: a file is in the way\n"
 
 
 @pytest.mark.parametrize("module", ["spool", "spoold"])

@@ -186,6 +186,7 @@ def test_a_batch_that_is_refused_is_told_to_the_parent_of_its_first_task(live: M
     assert spool.event("rejected", parent="default")["task"] == "unknown"
 
 
+@pytest.mark.timeout(600)  # on a slow disk to remove them all takes minutes too
 def test_a_burst_of_twenty_thousand_files_loses_none(live: Make) -> None:
     spool = live('durability = "relaxed"\n' + handler("bulk", notify="nobody"))
     spool.do({"action": "pause", "task": "bulk"})

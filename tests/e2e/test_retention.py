@@ -160,10 +160,9 @@ def test_a_handler_keeps_so_many_of_those_that_have_ended(live: Make) -> None:
 
 
 def test_a_pass_is_made_when_somebody_asks(live: Make) -> None:
-    spool = live(TOML)
+    spool = live('pack_after = 0\nkeep_done = "3650d"\n' + TOML)
     task_id = spool.submit("echo")
     spool.entry(task_id, "done")
-    spool.settings('pack_after = 0\nkeep_done = "3650d"\n' + TOML)
     (old,) = (spool.root / "done").iterdir()
     old.rename(old.with_name(OLD))  # under its feet: the next pass is ten minutes away
     command(spool, "prune", "--wait", "--why", "a test")
