@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from spoold.keeper.proc import Proc
 
+log = logging.getLogger("spoold")
+
 
 def kill_leftovers(spool_dir: str, node: str) -> int:
     """Kill what a daemon and a keeper that were killed together left of this node's handlers.
@@ -30,6 +33,10 @@ def kill_leftovers(spool_dir: str, node: str) -> int:
 
     def is_leftover(pid: int, _: Proc) -> bool:
         entries = environ(pid) if pid not in spared else []
+        if entries is None:
+            what = "process %d waits for a file system and does not tell whose it is: a handler's, maybe"
+            log.warning(what, pid)
+            return False
         return wanted.issubset(entries) and any(e.startswith(b"SPOOL_ID=") for e in entries)
 
     return kill_all(is_leftover, spared)

@@ -189,7 +189,8 @@ class Runner:
                 return False
             if pid in leaders or proc.sid in leaders or proc.comm == keeper.NAME.encode():
                 return True  # the last: between fork and exec
-            return any(entry.startswith(b"SPOOL_ID=") for entry in environ(pid))
+            env = environ(pid)  # who cannot tell it has more likely come to us than been there before
+            return env is None or any(entry.startswith(b"SPOOL_ID=") for entry in env)
 
         kill_all(is_orphan)
 

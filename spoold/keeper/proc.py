@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread  # without the Python around it, which takes long to import
 import os
 import signal
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 5.0  # seconds for killed processes to go; one in state D may never
+WAIT = 1.0  # seconds for a process to tell its environment
 CHUNK = 1 << 16  # bytes read at a time: room for what is rarely there costs more than to read it
 
 
@@ -52,14 +54,37 @@ def look(pid: int) -> Proc | None:
     return Proc(stat) if stat else None
 
 
-def environ(pid: int) -> list[bytes]:
-    """The environment a process was started with, as NAME=VALUE; empty for a dead one."""
-    return _slurp(f"/proc/{pid}/environ", 1 << 21).split(b"\0")
+def environ(pid: int) -> list[bytes] | None:
+    """The environment a process was started with, as NAME=VALUE; empty for a dead one.
+
+    None: it cannot be had, as of one that waits for a file server in an mmap before the server answers.
+    A thread waits for it then, and nobody else does.
+    """
+    if pid in _awaited:
+        return None
+    found: list[bytes] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def ask() -> None:
+        found.append(_slurp(f"/proc/{pid}/environ", 1 << 21))
+        _awaited.discard(pid)
+        done.release()
+
+    _awaited.add(pid)
+    try:
+        _thread.start_new_thread(ask, ())
+    except RuntimeError:  # there are as many threads as may be
+        ask()
+    return found[0].split(b"\0") if done.acquire(timeout=WAIT) else None
 
 
-def mark(env: list[bytes]) -> tuple[bytes, ...]:
+_awaited: set[int] = set()  # processes whose environment a thread waits for
+
+
+def mark(env: list[bytes] | None) -> tuple[bytes, ...]:
     """What tells whose process it is: its SPOOL_ID and SPOOL_ATTEMPT; empty for a stranger."""
-    return tuple(sorted(e for e in env if e.startswith((b"SPOOL_ID=", b"SPOOL_ATTEMPT="))))
+    return tuple(sorted(e for e in env or () if e.startswith((b"SPOOL_ID=", b"SPOOL_ATTEMPT="))))
 
 
 def processes() -> dict[int, Proc]:
@@ -106,8 +131,7 @@ def strike_group(leader: int, *numbers: int) -> None:
 def kill_below(root: int, spared: bytes = b"") -> None:
     """SIGKILL all that is below a process, but a child of it of the spared name, and wait for nothing.
 
-    It reads no environment: that of a process which waits for a file server in an mmap cannot be had
-    before the server answers. What was begun meanwhile is for the next call.
+    It reads no environment, which may take long to be had. What was begun meanwhile is for the next call.
     """
     procs = processes()
     for pid in trees(procs, [root])[1:]:

@@ -24,7 +24,7 @@ from spoold.effects import leftovers
 from spoold.effects.leftovers import kill_leftovers
 from spoold.effects.reports import Event, Exited, KeeperLost, NotStarted, Returned, Started
 from spoold.effects.runner import Place, Runner, RunnerError
-from spoold.keeper import NAME
+from spoold.keeper import NAME, proc
 from spoold.keeper.attempt import Attempt
 from spoold.keeper.lanes import Lanes
 from spoold.keeper.orders import StartOrder
@@ -587,9 +587,35 @@ def test_a_large_environment_is_read_whole(tmp_path: Path) -> None:
     with subprocess.Popen(words, env={**many, "SPOOL_ID": "T"}, stdin=subprocess.PIPE) as process:
         while not ready.exists():  # it is no copy of us any more
             time.sleep(0.01)
-        found = environ(process.pid)
+        found = environ(process.pid) or []
     assert b"SPOOL_ID=T" in found
     assert sum(len(entry) for entry in found) > 800_000
+
+
+def test_who_cannot_tell_his_environment_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, asked, slurp = threading.Event(), list[str](), proc._slurp
+
+    def stuck(path: str, limit: int) -> bytes:
+        if path == f"/proc/{process.pid}/environ":
+            asked.append(path)
+            assert server.wait(LONG)
+        return slurp(path, limit)
+
+    monkeypatch.setattr(proc, "_slurp", stuck)
+    monkeypatch.setattr(proc, "WAIT", 0.01)
+    ours = {"SPOOL_DIR": f"/{MINE}spool", "SPOOL_NODE": "here", "SPOOL_ID": "T"}
+    with subprocess.Popen(["sleep", FOREVER], env={**ours, "PATH": PATH}) as process:
+        assert environ(process.pid) is None
+        monkeypatch.setattr(proc, "WAIT", LONG)
+        assert kill_leftovers(f"/{MINE}spool", "here") == 0
+        assert f"process {process.pid} waits for a file system" in caplog.text
+        assert len(asked) == 1
+        server.set()
+        while proc._awaited:
+            time.sleep(0.001)
+        assert kill_leftovers(f"/{MINE}spool", "here") == 1
 
 
 def _with_environ(entry: str) -> list[int]:
