@@ -38,7 +38,10 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     yield Check(OK, f"{root} is a spool of format 1")
     top = Folder(root, disk.fd)  # who owns the spool may put another directory in its place meanwhile
     is_shared = _is_shared(disk, top)
-    yield from _tree(top, is_shared=is_shared, fix=fix)
+    mended = set()
+    for check in _tree(top, is_shared=is_shared, fix=fix):
+        mended.add(check.mended)
+        yield check
     yield from probes.file_system(root)
     if os.geteuid() not in (0, serving := modes.serving(top.by, is_shared=is_shared)):
         what = f"uid {os.geteuid()} may not try it out nor read all of it: the rest is left out"
@@ -61,7 +64,7 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
     yield from _room(disk, settings)
     if works:
         yield from probes.clock(disk)
-    yield from _daemon(disk, root)
+    yield from _daemon(disk, root, mended)
     yield from _trouble(disk)
     disk.close()
 
@@ -135,7 +138,8 @@ def _room(disk: RealDisk, settings: Settings | None) -> Iterator[Check]:
     yield Check(BAD, what, remedy) if short else Check(OK, what)
 
 
-def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
+def _daemon(disk: RealDisk, root: str, mended: set[str]) -> Iterator[Check]:
+    """The daemons; what they left alone, but for what has been mended since."""
     nodes = daemons.nodes(disk, root)
     alive = {name: node for name, node in nodes.items() if node["alive"]}
     if not alive:
@@ -154,7 +158,8 @@ def _daemon(disk: RealDisk, root: str) -> Iterator[Check]:
             remedy = "memory holds for each of their processes; spool.toml(5) says what a group needs"
             yield Check(WARN, what, remedy)
         for place, why in (node.get("left_alone") or {}).items():
-            yield Check(WARN, f"{place} {why}", f"see to it in {root}")
+            if f"{root}/{place}" not in mended:
+                yield Check(WARN, f"{place} {why}", f"see to it in {root}")
         for problem in daemons.broken(node):
             remedy = "mend it, then `spoold --reload`; `spool check-deploy` tells beforehand"
             yield Check(BAD, f"{problem} (node {name})", remedy)

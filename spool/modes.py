@@ -117,6 +117,10 @@ def check(top: Folder, *, is_shared: bool, fix: bool = False, deep: bool = False
     wanted = shared(whose or None, readers(top.by)) if is_shared else private(whose)
     if is_shared and (gid := _group_of(whose)) is not None and not _reads(top, whose):
         wanted[layout.SETTINGS] = replace(wanted[layout.SETTINGS], gid=gid)
+    for name in BOXES if is_shared else ():
+        with suppress(FileNotFoundError):
+            if top.info(name).st_gid != top.info(layout.SETTINGS).st_gid:  # it is the writers' group
+                wanted[name] = replace(wanted[name], mode=0o3730, most=0o3730)
     device = top.info("").st_dev
     for name, want in wanted.items():
         try:
@@ -171,7 +175,7 @@ def _seen(held: Held, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
     if want.uid is not None and found.st_uid != want.uid:
         if fix and os.geteuid() == 0:
             os.chown(here, want.uid, -1)
-            yield Check(OK, f"{path} belonged to uid {found.st_uid}, now to uid {want.uid}")
+            yield Check(OK, f"{path} belonged to uid {found.st_uid}, now to uid {want.uid}", mended=path)
         else:
             what = f"{path} belongs to uid {found.st_uid}, not to uid {want.uid}"
             yield Check(BAD, what, f"chown {want.uid} {shlex.quote(path)}, or {FIX}")
@@ -180,7 +184,8 @@ def _seen(held: Held, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
         group = group_name(found.st_gid)
         if fix and os.geteuid() == 0:
             os.chown(here, -1, want.gid or 0)
-            yield Check(OK, f"{path} had group {group}, now {group_name(want.gid or 0)}")
+            what = f"{path} had group {group}, now {group_name(want.gid or 0)}"
+            yield Check(OK, what, mended=path)
         else:
             what = f"{path} has group {group}, not {group_name(want.gid or 0)}, which may look"
             yield Check(BAD, what, f"chgrp {want.gid} {shlex.quote(path)}, or {FIX}")
@@ -188,7 +193,7 @@ def _seen(held: Held, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
         return
     if fix and _may_set(want.mode, found):
         os.chmod(here, want.mode)
-        yield Check(OK, f"{path} had mode {mode:04o}, now {want.mode:04o}")
+        yield Check(OK, f"{path} had mode {mode:04o}, now {want.mode:04o}", mended=path)
         return
     bad = grave or bool(mode & 0o022) or bool(want.least & ~mode)
     way = FIX if want.mode & stat.S_ISGID else "spool doctor --fix"
@@ -225,9 +230,9 @@ def _boxes(top: Folder, whose: int) -> Iterator[Check]:
         path, found = top.at(name), top.info(name)
         rows = acl.read(f"{top.by}/{name}")
         lists = [row for row in rows if row.tag in (acl.USER, acl.GROUP) and row.may & acl.READ]
-        if (found.st_mode & stat.S_IRGRP and found.st_gid != ours) or lists:
+        if lists:
             what = f"{path} can be listed by those who drop into it"
-            yield Check(BAD, what, f"chmod g-r {shlex.quote(path)}" if not lists else _again(top.path))
+            yield Check(BAD, what, _again(top.path))
         elif not rows and found.st_gid != ours:
             what = f"{path} has no access control list: who guesses the name of a file can read it"
             yield Check(WARN, what, "a file system with ACLs, or spool init --system --writer USER")
@@ -272,12 +277,9 @@ def _writers(top: Folder, *, fix: bool) -> Iterator[Check]:
         if not name.isdecimal() or not stat.S_ISDIR(found.st_mode):
             yield Check(WARN, f"{path} is no directory named by a user id", f"rm -r {shlex.quote(path)}")
             continue
-        want = Want(mode=0o2770, most=0o2770, least=0o2770, uid=int(name))
+        want = Want(mode=0o2770, most=0o2770, least=0o2770, uid=int(name), gid=ours)
         for one in _place(place, name, want, grave=False, fix=fix):
             yield one if one.level == OK else replace(one, level=WARN)  # a user harms himself alone
-        if found.st_gid != ours:
-            what = f"{path} has group {found.st_gid}: spoold cannot take anything from it"
-            yield Check(WARN, what, f"chgrp {ours} {shlex.quote(path)}; chmod 2770 {shlex.quote(path)}")
 
 
 def _outboxes(top: Folder, whose: int, *, fix: bool) -> Iterator[Check]:

@@ -35,11 +35,15 @@ RING = 2.0  # seconds; inotify takes microseconds
 
 
 class Check(Struct, frozen=True):
-    """`level`: ok, warn or bad. `remedy` is a command or a sentence; empty where all is well."""
+    """`level`: ok, warn or bad. `remedy` is a command or a sentence; empty where all is well.
+
+    `mended`: the path that was put right.
+    """
 
     level: str
     what: str
     remedy: str = ""
+    mended: str = ""
 
 
 def file_system(root: str) -> Iterator[Check]:

@@ -436,6 +436,23 @@ def test_a_box_that_its_user_made_useless_is_left_alone_until_it_is_mended(
     spool.status(lambda s: s["left_alone"] == {}, "nothing is left alone")
 
 
+@pytest.mark.parametrize("lists", [True, False])
+def test_what_the_doctor_mends_is_well_in_the_same_run(
+    made: Make, monkeypatch: pytest.MonkeyPatch, lists: bool
+) -> None:
+    if not lists:
+        monkeypatch.setattr("spool.acl.write", lambda *_: False)
+    spool = made(NOTE, writers=(BOB,))
+    box, common = f"{spool.root}/incoming.d/{BOB}", f"{spool.root}/incoming"
+    os.chown(box, -1, BOB)
+    os.chmod(common, 0o3777)
+    told = spool.spool(0, "doctor", "--fix").stdout.splitlines()
+    now = 3770 if lists else 3730
+    for one, words in ((box, f"had group {BOB}, now {SPOOLD}"), (common, f"had mode 3777, now {now}")):
+        told.remove(f"ok    {one} {words}")
+    assert not [line for line in told if box in line or "listed" in line or line.startswith("bad")]
+
+
 def test_spoolds_user_mends_no_mode_that_the_kernel_would_not_give_it(made: Make) -> None:
     """It takes the setgid bit from what belongs to a group of others, and says nothing."""
     spool = made(NOTE)

@@ -90,6 +90,19 @@ def test_a_wrong_mode_is_named_with_its_command_and_mended(
     assert path.stat().st_mode & 0o7777 == (0o600 if name == "spool.toml" else 0o700)
 
 
+def test_what_a_daemon_said_of_a_place_before_it_was_mended_is_not_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"alive": True, "left_alone": {"tmp": "is left alone"}}
+    monkeypatch.setattr("spool.daemons.nodes", lambda *_: {"here": said})
+    (root / "tmp").chmod(0o777)
+
+    def told(*, fix: bool) -> bool:
+        return any("left alone" in check.what for check in examine(str(root), fix=fix))
+
+    assert [told(fix=fix) for fix in (False, True, True)] == [True, False, True]
+
+
 def test_the_unit_that_serves_a_spool_is_what_starts_it(tmp_path: Path) -> None:
     (tmp_path / "spoold.service").write_text("[Service]\nExecStart=/usr/bin/spoold --spool /srv/spool\n")
 
