@@ -36,7 +36,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("ids", nargs="*", metavar="ID", help=f"only these: {options_of.ID_HELP}")
     parser.add_argument("--task", metavar="PATTERN", help="only these task names; * for any characters")
-    parser.add_argument("--state", metavar="STATE", help="only what led to this state")
+    parser.add_argument(
+        "--state", choices=layout.STATES, metavar="STATE", help="only what led to this state"
+    )
     parser.add_argument("--event", metavar="EVENT", help="only these: submit, claim, fail, cancel, ...")
     parser.add_argument("--parent", metavar="PARENT", help="only where this parent is told")
     parser.add_argument("--key", metavar="KEY", help="only of tasks with this key")
@@ -105,8 +107,6 @@ def _filter(args: argparse.Namespace, spool: Spool, ids: list[str]) -> Filter:
 
     if args.event is not None and args.event not in EVENTS:
         options_of.usage(args, f"--event is one of {', '.join(EVENTS)}")
-    if args.state is not None and args.state not in layout.STATES:
-        options_of.usage(args, f"--state is one of {', '.join(layout.STATES)}")
     return Filter(
         ids=frozenset(ids),
         task=args.task,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from spool.command.verbs import VERBS
 from spool.errors import EX_USAGE
+from spool.layout import STATES
 
 if TYPE_CHECKING:
     from spool.client import Spool
@@ -100,7 +101,7 @@ def add_match(parser: argparse.ArgumentParser) -> None:
     """Tasks by their ids, or by what they are."""
     parser.add_argument("ids", nargs="*", metavar="ID", help=ID_HELP)
     parser.add_argument("--task", metavar="PATTERN", help="those of these names; * for any characters")
-    parser.add_argument("--state", metavar="STATE", help="those in this state")
+    parser.add_argument("--state", choices=STATES, metavar="STATE", help="those in this state")
     parser.add_argument("--error", metavar="FP", help="those whose newest failure has this fingerprint")
     parser.add_argument("--after", metavar="ID", help="those that wait, or have waited, for this task")
     parser.add_argument("--key", metavar="KEY", help="those with this key")

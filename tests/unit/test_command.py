@@ -29,6 +29,7 @@ from spool.errors import EX_CANTCREAT, EX_CONFIG, EX_USAGE, NoSuchTask, Refused,
 from spool.fields import TAKES
 from spool.fields import VERBS as VERBS_OF_TASKS
 from spool.init import init
+from spool.match import STATES
 from spool.names import DAY_US, Entry, date_of, id_date, new_id
 from spool.safe import safe
 from spool.times import HOUR, format_utc
@@ -1280,7 +1281,9 @@ def test_init_says_why_no_spool_can_be_made(
 
 
 @pytest.mark.parametrize(
-    "words", [["ls", "zzz"], ["history", "--state", "zzz"], ["top", "zzz"]], ids=" ".join
+    "words",
+    [["ls", "zzz"], ["top", "zzz"], *([verb, "--state", "zzz"] for verb in ("history", *STATES))],
+    ids=" ".join,
 )
 def test_a_word_that_is_none_of_a_few_is_a_wrong_option(say: Any, words: list[str]) -> None:
     assert say(*words)[0] == EX_USAGE
