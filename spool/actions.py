@@ -108,8 +108,7 @@ def _unknown(kind: str, name: str, value: object) -> Invalid:
     others = _BESIDE if kind == "submit" else {}
     if name in others:
         return Invalid(name, value, others[name])
-    free_ones = "go into meta or are called x-..." if "meta" in TAKES[kind] else "are called x-..."
-    rule = f"is no field of {kind}; free fields {free_ones}"
+    rule = f"is no field of {kind}; free fields go into meta or are called x-..."
     return Invalid(label(name), value, rule, nearest(name, (*TAKES[kind], *others, "action")))
 
 

@@ -12,6 +12,7 @@ import orjson
 from spool import handed, layout, look
 from spool.disk import Missing, Unreadable
 from spool.errors import Refused
+from spool.fields import ATTEMPTS
 from spool.names import DAY_US, date_of, id_time, is_id
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def _each(doc: dict[str, Any]) -> dict[str, str]:
     rule, value = doc.get("rule"), doc.get("value")
     if isinstance(rule, dict):
         return {task_id: str(why) for task_id, why in rule.items()}
-    return {value: str(rule)} if isinstance(value, str) and is_id(value) else {}
+    if isinstance(value, str) and is_id(value):
+        return {value: str(rule)}
+    return {str(doc.get("id")): _text(doc)} if doc.get("action") in ATTEMPTS else {}
 
 
 def _candidates(disk: Disk, folder: str, task_id: str) -> Iterator[str]:

@@ -50,6 +50,7 @@ def _row(name: str, kind: str, actions: str, text: str, **more: Any) -> Field:
     return Field(name=name, kind=kind, actions=tuple(actions.split()), text=text, **more)
 
 
+_ALL = " ".join(ACTIONS)
 _BY_IDS = " ".join((*VERBS, "replay"))
 _BY_ATTEMPT = " ".join(ATTEMPTS)
 _CONTROL = " ".join(CONTROLS)
@@ -80,7 +81,6 @@ FIELDS: tuple[Field, ...] = (
     _row("notify", "name", "submit", "the parent whose outbox gets its events"),
     _row("on_miss", "choice", "submit", "once its deadline passed", default="run", choices=_MISS),
     _row("trace", "trace", "submit", "W3C traceparent, handed to the handler"),
-    _row("meta", "meta", "submit", "kept and given back, never read", default={}, high=MAX_META),
     _row("replay_of", "id", "submit", "the task it repeats: kept, told, and handed to the handler"),
     _row("after", "after", "submit", "the tasks that must be done before it", low=1, high=MAX_AFTER,
          default=()),
@@ -116,6 +116,7 @@ FIELDS: tuple[Field, ...] = (
     _row("name", "name", "schedule", "what it is called", **_MUST),
     _row("table", "table", "schedule", "as in [recurring.NAME]: every, task ...; none removes it"),
     _row("errors", "errors", _CARE, "the fingerprints of the groups", low=1, high=MAX_ERRORS, **_MUST),
+    _row("meta", "meta", _ALL, "kept with a task and given back, never read", default={}, high=MAX_META),
 )
 # fmt: on
 

@@ -41,7 +41,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     if verb == "move":
         parser.add_argument("--front", action="store_true", help="short for --position front")
         parser.add_argument("--back", action="store_true", help="short for --position back")
-    options_of.add_fields(parser, verb, ("ids", "match") if verb == "move" else ("ids", "match", "tz"))
+    leave = ("ids", "match", "meta", *("tz",) * (verb != "move"))
+    options_of.add_fields(parser, verb, leave)
     add_wait(parser)
     options_of.add_json(parser)
 

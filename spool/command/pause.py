@@ -30,7 +30,7 @@ examples:
 def options(parser: argparse.ArgumentParser) -> None:
     """What the verbs take."""
     parser.epilog = EPILOG
-    options_of.add_fields(parser, parser.get_default("verb"), ("who",))
+    options_of.add_fields(parser, parser.get_default("verb"), ("who", "meta"))
     add_wait(parser)
     options_of.add_json(parser)
 

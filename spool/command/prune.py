@@ -25,7 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.epilog = EPILOG
     parser.add_argument("--dry-run", action="store_true", help="print what would be done to which days")
-    options_of.add_fields(parser, "prune", ())
+    options_of.add_fields(parser, "prune", ("meta",))
     add_wait(parser)
     options_of.add_json(parser)
 

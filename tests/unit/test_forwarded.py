@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from msgspec.structs import replace
 
@@ -50,6 +51,22 @@ def test_of_many_that_were_refused_a_few_reasons_are_read(monkeypatch: pytest.Mo
     monkeypatch.setattr(disk, "read", lambda path, _: read.append(path) or b"{}")
     assert nameless_refusal(disk, mine) is None
     assert len(read) == SEARCHED
+
+
+@pytest.mark.parametrize("field", ["attempt", "policy", "id"])
+def test_the_refusal_of_a_word_about_an_attempt_names_its_task(field: str) -> None:
+    """And it is no refusal of the task itself."""
+    disk, mine = ModelDisk(lambda: NOW), new_id(NOW)
+    disk.make_dir(folder := f"{layout.REJECTED}/{date_of(NOW)}")
+    value = {"attempt": 1, "policy": None, "id": mine}[field]
+    text = "no task has this id"
+    doc = {"id": mine, "action": "ack", "field": field, "value": value, "rule": text, "text": text}
+    disk.write(f"{folder}/word.json{layout.REASON}", orjson.dumps(doc))
+    disk.write(f"{folder}/word.json", b"{}")
+    refusal = action_refusal(disk, "word", NOW, NOW)
+    assert refusal is not None
+    assert refusal.each == {mine: text}
+    assert nameless_refusal(disk, mine) is None
 
 
 def test_it_does_not_take_the_place_of_an_earlier_one_of_its_name() -> None:
