@@ -88,6 +88,7 @@ _SOMETIMES: Schema = {
     "percent": _maybe({"type": "number", "minimum": 0, "maximum": 100}),
     "note": _maybe(_TEXT),
     "group": _OBJECT,
+    "by": _OBJECT,
 }
 
 

@@ -274,7 +274,7 @@ def ending(  # noqa: PLR0913 - the facts of one attempt
     if after == table.PENDING:
         state.insert(moved, now.wall)
     if by:
-        note["by"] = by
+        note["by"] = content["by"] = by
     return Move(
         event=event,
         entry=moved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,7 @@ def test_cancel_of_a_waiting_task_is_told_and_leaves_a_record(live: Make) -> Non
     told = spool.event("cancelled", task_id)
     assert (told["outcome"], told["started_at"]) == ("cancelled", None)
     assert spool.entry(task_id, "cancelled")
-    assert spool.journal("cancel")[0]["by"]["why"] == "not needed"
+    assert spool.journal("cancel")[0]["by"] == told["by"] == {"uid": os.getuid(), "why": "not needed"}
 
 
 @pytest.mark.parametrize("grace", [30, 0])
@@ -143,9 +144,9 @@ def test_cancel_of_a_process_ends_it_first(live: Make, grace: float) -> None:
     spool = live(f"grace = {grace}\n" + handler("stay", STAY))
     task_id = spool.submit("stay")
     pid = int(spool.note("pid"))
-    spool.verb("cancel", task_id)
+    spool.verb("cancel", task_id, why="not needed")
     told = spool.event("cancelled", task_id)
-    assert not alive(pid)
+    assert (alive(pid), told["by"]["why"]) == (False, "not needed")
     if grace:
         assert spool.note("heard") == "TERM"
         assert told["exit"] == 9
