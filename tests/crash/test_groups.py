@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from spool import fsck, layout, look
+from spool.quarantine import place_for
 from spoold.core.values import Drop, Move, Source
 from spoold.effects.group import Group, groups
 from spoold.effects.store import Store
@@ -116,6 +117,55 @@ def moved(kind: str, task_id: str, number: int, source: str, target: str) -> Mov
         record=content if ends else None,
         message=Message(kind, "default", number, task_id, "run.a", content) if ends else None,
     )
+
+
+def test_what_is_damaged_goes_where_its_parent_was_told_or_stays() -> None:
+    """Another node may put something there first."""
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "at": "+1h"})(world)
+    wait(1)(world)
+    ((path, entry),) = look.entries(world.disk, [layout.PENDING])
+    world.disk.make_dir(layout.CORRUPT)
+    told = place_for(world.disk, path)
+    world.disk.write(told, b"of another node")
+    move = Move(
+        event="quarantine",
+        entry=entry,
+        before="pending",
+        after=layout.CORRUPT,
+        source=path,
+        target=told,
+        note={"reason": "damaged"},
+    )
+    (group,) = groups([move])
+    (undone,) = Store(world.disk, "here", durable=False).perform(group, world.now().wall)
+    assert undone.why == "gone"
+    assert placed(world) == [(entry.id, "pending")]
+
+
+@pytest.mark.parametrize("kind", ["claim", "hold"])
+def test_of_a_group_that_waits_for_room_what_has_missed_its_deadline_does_not_start(
+    kind: str,
+) -> None:
+    world = World()
+    world.boot()
+    for number, miss in ((1, "drop"), (2, "run"), (3, "fail")):
+        doc = {"task": "run.a", "n": number, "at": "+1h", "deadline": "+2h", "on_miss": miss}
+        submit(doc)(world)
+    submit({"task": "run.a", "n": 4, "at": "+1h"})(world)
+    wait(1)(world)
+    moves = [
+        moved(kind, entry.id, 1, path, layout.running("here", entry))
+        for path, entry in look.entries(world.disk, [layout.PENDING])
+    ]
+    store, (group,) = Store(world.disk, "here", durable=False), groups(moves)
+    now = world.now().wall
+    store.lapse(group, now)
+    assert not group.undone
+    store.lapse(group, now + 7200 * SECOND)
+    late = [ident(1), ident(3)] if kind == "claim" else []
+    assert sorted(one.move.entry.id for one in group.undone) == late
 
 
 @pytest.mark.parametrize("kinds", list(product(("hold", "cancelled"), repeat=3)), ids="-".join)

@@ -293,11 +293,21 @@ def test_a_schedule_is_set_and_changed_and_removed_by_actions_and_outlives_the_d
     }
     say(spool, "cron", "set", "other", "every=@yearly", "task=tick", "--wait")
     assert "@yearly" in say(spool, "cron", "ls").splitlines()[-1]
+
+    def paused() -> list[str]:
+        return sorted(row["task"] for row in json.loads(say(spool, "status", "--json"))["pauses"])
+
     say(spool, "cron", "pause", "mine", "other", "--wait")
+    say(spool, "cron", "set", "other", "every=@weekly", "task=tick", "--wait")
+    assert paused() == ["@mine", "@other"]
     say(spool, "cron", "rm", "other", "--wait")
     assert "other" not in say(spool, "cron", "ls")
-    assert [row["task"] for row in json.loads(say(spool, "status", "--json"))["pauses"]] == ["@mine"]
-    assert [line["table"] is None for line in spool.journal("schedule")] == [False, False, True]
+    assert paused() == ["@mine"]
+    say(spool, "cron", "set", "other", "every=@yearly", "task=tick", "--wait")
+    say(spool, "cron", "rm", "other", "--wait")
+    tables = [line["table"] is None for line in spool.journal("schedule")]
+    assert tables == [False, False, False, True, False, True]
+    assert [line["scope"]["task"] for line in spool.journal("resume")] == ["@other"]
 
 
 def test_a_task_dropped_with_every_recurs_and_twice_it_is_the_same_schedule(live: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -29,8 +30,10 @@ from spoold.core.values import (
     Scan,
     Start,
 )
+from spoold.effects import reports
+from spoold.effects.handlers import Handlers
 from spoold.effects.pool import PATIENCE, Pool
-from spoold.effects.worker import CHUNK, DEATH, KEEPER, MACHINE, SPARE
+from spoold.effects.worker import CHUNK, CODE, DEATH, KEEPER, MACHINE, SPARE
 from spoold.effects.workers import Workers
 
 if TYPE_CHECKING:
@@ -195,6 +198,23 @@ def test_what_waits_for_a_worker_that_the_machine_cannot_start_has_not_failed(
         "the worker for app did not start: Resource temporarily unavailable",
         full=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [(errno.ETIME, DEATH), (errno.EAGAIN, MACHINE), (errno.ENOENT, CODE), (None, CODE)],
+)
+def test_a_worker_that_cannot_be_started_is_the_fault_of_what_kept_it_from_that(
+    number: int | None, fault: str
+) -> None:
+    """ETIME: the lease of the node was over, and its tasks are lost, as those of a dead one."""
+    said = reports.NotStarted(key="worker", errno=number, error="why")
+    runner = SimpleNamespace(fileno=lambda: 3, due=lambda: None, events=lambda: [said])
+    died: list[tuple[str, ...]] = []
+    workers = SimpleNamespace(events=list, died=lambda *all_of_it: died.append(all_of_it) or [])
+    epoll = SimpleNamespace(poll=lambda _: [(3, 1)])
+    Handlers.events(SimpleNamespace(_epoll=epoll, _runner=runner, workers=workers))  # type: ignore[arg-type]
+    assert died == [("worker", "why", "", fault)]
 
 
 def test_what_waits_for_a_worker_that_is_killed_as_it_imports_is_lost_with_it(

@@ -11,15 +11,18 @@ import pytest
 from spool import layout
 from spool.disk import DiskFull, Failing, RealDisk
 from spool.init import init
+from spool.names import new_id
 from spool.occurrences import drawn
 from spool.quarantine import place_for, quarantine
+from spool.requests import Verb
 from spool.settings import load
 from spoold.core.state import State
-from spoold.core.values import Now
+from spoold.core.values import Now, Source
 from spoold.effects.errorfiles import ErrorFiles
 from spoold.effects.handlers import Handlers
 from spoold.effects.status import Status
 from spoold.effects.store import Store
+from spoold.sources.named import Named, NotYet
 from spoold.sources.pauses import read_pauses
 from spoold.sources.recurring import Recurring
 
@@ -150,3 +153,21 @@ def test_a_status_that_cannot_be_written_is_said_once_and_tried_again(
     assert disk.info(layout.status("n")) is not None
     assert status.due(Now(1, 9_000_000)) is None
     disk.close()
+
+
+def test_a_new_listing_sees_what_was_put_aside_since_the_last_one(disk: RealDisk) -> None:
+    named, task_id = Named(disk, shared=False), new_id()
+    request = Verb(kind="cancel", ids=(task_id,), match=None, why=None)
+    source = Source("incoming/x.json", 1, 1, 0)
+
+    def rule() -> str:
+        with pytest.raises(NotYet) as told:
+            named.check_ids(request, source, 0)
+        return told.value.problem.rule
+
+    assert rule() == "no task has this id"
+    disk.write(f"held/1,{task_id},a.json", b"damaged")
+    quarantine(disk, f"held/1,{task_id},a.json", "why")
+    assert rule() == "no task has this id"
+    named.listed(alone=True)
+    assert rule().startswith("was damaged")
