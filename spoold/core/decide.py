@@ -250,7 +250,7 @@ def _arrived(state: State, event: Arrived, now: Now) -> list[Action]:  # noqa: C
         case Prune():
             if not state.leads:
                 return verbs.leave(state, event.source, {state.leader})
-            state.prune_asked = True
+            state.prune_asked = now.wall
             by = {**event.source.by, "why": request.why}
             return [Note("prune", {"by": by}), Drop(event.source)]
         case Care():

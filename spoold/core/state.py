@@ -77,7 +77,7 @@ class State:
         self.pauses: list[dict[str, Any]] = []
         self.groups = Groups()
         self.meter = Meter()
-        self.prune_asked = False
+        self.prune_asked = 0  # when somebody did, us UTC
         self.passed = False  # what is another node's share is left to it, and on disk
         self.stirs = 0  # how often all was read anew because of others
         self.later = False  # an action waits for another node, or for a key, and wants another look

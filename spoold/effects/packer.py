@@ -67,9 +67,9 @@ class Packer:
         self.root = root
         self.packed: Callable[[], None] = lambda: None  # told when a day has got its pack
         self._next = 0
-        self._asked = False  # by somebody: he knows what time it is
         self._leads = len(state.peers) == 1  # one node does it for all
         self._pass: Iterator[None] | None = None
+        self._time = 0  # of the pass, us UTC; 0: it has not begun, and nobody has asked for it
         self._settings = state.settings  # those of the pass
         self._awaited: set[str] = set()  # by tasks that wait for others
         self.keys = Keys(disk, state.node)
@@ -106,9 +106,9 @@ class Packer:
             return
         trust = self.state.trust
         if self.state.prune_asked:
-            self._pass, self._next = None, 0
-            self.state.prune_asked, self._asked = False, True
-            if trust.doubts(now):
+            self._end(now, 0)
+            self._time, self.state.prune_asked = self.state.prune_asked, 0  # he knows what time it is
+            if self._time > trust.time(now):
                 log.warning("asked to prune: by the clock as it is, though it is ahead of what was known")
         if now.mono < self._next:
             return
@@ -117,7 +117,8 @@ class Packer:
                 self.resume()
             if self._pass is None or self._settings is not self.state.settings:
                 self._settings = self.state.settings
-                self._pass = self._all(now.wall if self._asked else trust.time(now))
+                self._time = self._time or trust.time(now)
+                self._pass = self._all(self._time)
             next(self._pass)
             self._next = now.mono + (BUSY if self.state.head() is not None else PAUSE)
         except StopIteration:
@@ -127,14 +128,14 @@ class Packer:
             self._end(now)
             self.resumed = False
 
-    def _end(self, now: Now) -> None:
-        self._pass, self._asked, self._next = None, False, now.mono + EVERY
+    def _end(self, now: Now, rest: int = EVERY) -> None:
+        self._pass, self._time, self._next = None, 0, now.mono + rest
 
     def _led(self, now: Now) -> bool:
         """Whether it is for this node to do; who did it before has had the time to notice."""
         led, self._leads = self._leads, self.state.leads
         if self._leads and not led:
-            self._pass, self._next = None, now.mono + HANDOVER
+            self._end(now, HANDOVER)
             self.resumed = False
         return self._leads
 

@@ -103,13 +103,14 @@ def passed(disk: Any, root: str, now: int = NOON, toml: str = TOML) -> None:
     """One whole pass of a packer that has just started."""
     packer = Packer(disk, State("n", load(toml), 2), root)
     packer.resume()
-    mono = 0
-    while True:
-        packer.step(Now(now, mono))
-        wait = packer.due(Now(now, mono)) or 0
-        mono += wait
-        if wait == EVERY:
-            return
+    one_pass(packer, Now(now, 0))
+
+
+def one_pass(packer: Packer, now: Now) -> None:
+    """All that one pass does from here on."""
+    while (wait := packer.due(now) or 0) != EVERY:
+        now = Now(now.wall + wait, now.mono + wait)
+        packer.step(now)
 
 
 def cut_off(disk: RealDisk, point: int, toml: str = TOML) -> bool:
@@ -324,10 +325,41 @@ def test_settings_that_come_in_the_middle_of_a_pass_hold_at_once(disk: RealDisk)
         mono += 1_000_000
         packer.step(Now(NOON, mono))
     state.settings = load(TOML)
-    while packer.due(Now(NOON, mono)) != EVERY:
-        mono += 1_000_000
-        packer.step(Now(NOON, mono))
+    one_pass(packer, Now(NOON, mono))
     assert packer.counts == {"packed": 3, "dropped": 0, "beyond": 0}
+
+
+@pytest.mark.parametrize("why", ["settings", "lead"])
+def test_a_pass_that_is_begun_anew_goes_by_no_clock_that_is_doubted(disk: RealDisk, why: str) -> None:
+    """Somebody has asked for it, before the clock leapt a year ahead."""
+    for number in range(4):
+        ended(disk, number, "done", 1)
+    state = State("n", load(TOML), 2)
+    packer = Packer(disk, state, disk.root)
+    state.prune_asked = NOON
+    for now in (Now(NOON, 0), leapt := Now(NOON + 365 * DAY_US, 1)):
+        state.trust.look(now)
+        packer.step(now)
+    if why == "settings":
+        state.settings = load(TOML)
+    else:
+        state.peers = frozenset({"a", "n"})
+        packer.step(leapt)
+        state.peers = frozenset({"n"})
+        packer.step(leapt)
+    one_pass(packer, leapt)
+    assert len(list(disk.names("done/2026-11-20"))) == 4
+
+
+def test_the_pass_after_one_that_was_asked_for_has_a_time_of_its_own(disk: RealDisk) -> None:
+    ended(disk, 1, "done", 1)
+    state = State("n", load(TOML), 2)
+    packer = Packer(disk, state, disk.root)
+    state.prune_asked = NOON
+    for days in (0, 20):
+        assert list(disk.names("done/2026-11-20"))
+        one_pass(packer, Now(NOON + days * DAY_US, days * DAY_US))
+    assert disk.info("done/2026-11-20") is None
 
 
 def test_a_second_pass_changes_nothing(disk: RealDisk) -> None:
@@ -594,7 +626,7 @@ def taken_over_at(place: Path, point: int) -> bool:
     assert not state.leads
     packer, mono = Packer(disk, state, disk.root), 1
     packer.step(Now(NOON, mono))
-    state.peers, state.prune_asked = frozenset({"n"}), True
+    state.peers, state.prune_asked = frozenset({"n"}), NOON
     for _ in range(300):
         mono += EVERY // 100
         packer.step(Now(NOON, mono))
