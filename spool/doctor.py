@@ -49,11 +49,7 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         return
     if serving or not is_shared:
         yield from strays.check(top, serving, is_shared=is_shared, fix=fix)
-    tried = list(probes.steps(disk))
-    yield from tried
-    works = all(check.level != BAD for check in tried)
-    if works:
-        yield from probes.inotify(root, disk)
+    yield from probes.tried(disk, top)
     settings = yield from _settings(disk, root)
     if is_shared and settings is not None:
         yield from probes.claims(root, settings.signatures)
@@ -62,8 +58,6 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         yield from probes.boxes(disk, settings)
         yield from probes.audience(disk, settings)
     yield from _room(disk, settings)
-    if works:
-        yield from probes.clock(disk)
     yield from _daemon(disk, root, mended)
     yield from _trouble(disk)
     disk.close()

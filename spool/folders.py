@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -47,14 +47,16 @@ class Folder:
 
     def within(self, name: str) -> Iterator[tuple[Folder, str]]:
         """What is in a directory, as (directory, name), in order; nothing where it is closed or none."""
-        try:
-            fd = os.open(name, FLAGS, dir_fd=self.fd)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            return
-        try:
-            inner = Folder(self.at(name), fd)
-            for one in sorted(os.listdir(fd)):
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError), self.inner(name) as inner:
+            for one in sorted(os.listdir(inner.fd)):
                 yield inner, one
+
+    @contextmanager
+    def inner(self, name: str) -> Iterator[Folder]:
+        """A directory in it; NotADirectoryError where a link stands there."""
+        fd = os.open(name, FLAGS, dir_fd=self.fd)
+        try:
+            yield Folder(self.at(name), fd)
         finally:
             os.close(fd)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spool.disk import Disk
+    from spool.folders import Folder
     from spool.mounts import Mount
     from spool.settings import Settings
 
@@ -93,10 +94,27 @@ def mount_options(mount: Mount) -> Iterator[Check]:
         yield Check(WARN, what, f"mount {place} without actimeo, acregmax, acdirmax")
 
 
-def steps(disk: Disk) -> Iterator[Check]:
+def tried(disk: Disk, top: Folder) -> Iterator[Check]:
+    """What a spool rests on, tried out; where it works, inotify and the clock as well.
+
+    By descriptors: who owns the spool may lead tmp/ anywhere meanwhile, and this be root.
+    """
+    try:
+        with top.inner(layout.TMP) as tmp, top.inner(layout.INCOMING) as incoming:
+            found = list(steps(disk, tmp.by, incoming.by))
+            yield from found
+            if all(check.level != BAD for check in found):
+                yield from inotify(disk, tmp)
+                yield from clock(disk, tmp)
+    except (FileNotFoundError, NotADirectoryError):
+        what = f"nothing is tried out: {layout.TMP}/ or {layout.INCOMING}/ is no directory"
+        yield Check(BAD, what, "put it right first")
+
+
+def steps(disk: Disk, tmp: str, incoming: str) -> Iterator[Check]:
     """The calls everything rests on, done once, and how long a sync takes."""
-    path = f"{layout.TMP}/.doctor-{new_id()}"
-    other = f"{layout.INCOMING}/.doctor-{new_id()}"
+    path = f"{tmp}/.doctor-{new_id()}"
+    other = f"{incoming}/.doctor-{new_id()}"
     took: list[float] = []
     try:
         disk.write(path, b"x" * 512)
@@ -112,7 +130,7 @@ def steps(disk: Disk) -> Iterator[Check]:
         for _ in range(5):
             start = time.perf_counter()
             disk.sync([path])
-            disk.sync_dirs([layout.TMP])
+            disk.sync_dirs([tmp])
             took.append((time.perf_counter() - start) / 2)
         disk.link(path, other)
         disk.remove(other)
@@ -120,11 +138,10 @@ def steps(disk: Disk) -> Iterator[Check]:
         disk.remove(other)
     except OSError as problem:
         if isinstance(problem, DiskFull):
-            yield Check(BAD, f"the disk is full: {problem}", "make room, or raise the quota")
+            yield Check(BAD, f"the disk is full: {problem.strerror}", "make room, or raise the quota")
         else:
-            yield Check(
-                BAD, f"the file system cannot do what a spool needs: {problem}", "use another one"
-            )
+            what = f"the file system cannot do what a spool needs: {problem.strerror}"
+            yield Check(BAD, what, "use another one")
         for leftover in (path, other):
             if disk.info(leftover) is not None:
                 disk.remove(leftover)
@@ -135,10 +152,10 @@ def steps(disk: Disk) -> Iterator[Check]:
     yield Check(WARN, what, slow) if middle > SLOW_SYNC else Check(OK, what)
 
 
-def inotify(root: str, disk: Disk) -> Iterator[Check]:
+def inotify(disk: Disk, tmp: Folder) -> Iterator[Check]:
     """Whether a new file rings."""
-    path = f"{layout.TMP}/.doctor-{new_id()}"
-    with Watch([os.path.join(root, layout.TMP)]) as watch:
+    path = f"{tmp.by}/.doctor-{new_id()}"
+    with Watch([tmp.path]) as watch:
         remedy = "sysctl fs.inotify.max_user_instances=512 fs.inotify.max_user_watches=65536"
         if watch.polls:
             what = f"inotify is not available ({_limits()}): looking again and again"
@@ -168,10 +185,10 @@ def _limits() -> str:
     return ", ".join(found) or "limits unknown"
 
 
-def clock(disk: Disk) -> Iterator[Check]:
+def clock(disk: Disk, tmp: Folder) -> Iterator[Check]:
     """Whether the time is one of this century, and the file system agrees."""
     now = time.time_ns() // 1000
-    path = f"{layout.TMP}/.doctor-{new_id()}"
+    path = f"{tmp.by}/.doctor-{new_id()}"
     disk.write(path, b"")
     info = disk.info(path)
     disk.remove(path)

@@ -13,13 +13,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from spool import layout, modes
-from spool.folders import FLAGS, Folder
 from spool.probes import BAD, OK, Check, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spool.folders import Held
+    from spool.folders import Folder, Held
 
 # What spoold alone makes; elsewhere there is what writers, handlers and parents have made as well.
 OURS = (
@@ -96,17 +95,14 @@ class Linked:
 
 def _each(top: Folder, name: str, whose: int, linked: Linked | None) -> Iterator[str]:
     """The path of each stray; with `linked` after it was given to `whose`."""
-    fd = os.open(name, FLAGS, dir_fd=top.fd)
-    try:
-        for folder, one in _others(Folder(top.at(name), fd), whose, sampled=linked is None):
+    with top.inner(name) as place:
+        for folder, one in _others(place, whose, sampled=linked is None):
             with suppress(FileNotFoundError), folder.held(one) as held:
                 stray = name in OURS or held.found.st_uid == 0
                 if linked is not None and (stray := linked.all_seen(held, stray=stray)):
                     os.chown(held.by, whose, folder.info("").st_gid)
                 if stray:
                     yield held.path
-    finally:
-        os.close(fd)
 
 
 def _others(at: Folder, whose: int, *, sampled: bool, depth: int = 0) -> Iterator[tuple[Folder, str]]:
@@ -122,9 +118,5 @@ def _others(at: Folder, whose: int, *, sampled: bool, depth: int = 0) -> Iterato
                 if at.info(entry.name).st_uid != whose:
                     yield at, entry.name
                 if inner and depth < DEPTH:
-                    fd = os.open(entry.name, FLAGS, dir_fd=at.fd)
-                    try:
-                        folder = Folder(at.at(entry.name), fd)
+                    with at.inner(entry.name) as folder:
                         yield from _others(folder, whose, sampled=sampled, depth=depth + 1)
-                    finally:
-                        os.close(fd)

@@ -265,7 +265,7 @@ def test_a_disk_that_makes_a_name_twice_is_bad(root: Path) -> None:
             except Exists:
                 pass
 
-    assert next(steps(Careless(str(root)))).level == BAD
+    assert next(steps(Careless(str(root)), "tmp", "incoming")).level == BAD
 
 
 def test_a_disk_without_links_is_bad_and_nothing_of_the_trial_is_left(root: Path) -> None:
@@ -273,9 +273,20 @@ def test_a_disk_without_links_is_bad_and_nothing_of_the_trial_is_left(root: Path
         def link(self, source: str, target: str) -> None:
             raise PermissionError(1, "Operation not permitted", source, None, target)
 
-    (check,) = steps(NoLinks(str(root)))
+    (check,) = steps(NoLinks(str(root)), "tmp", "incoming")
     assert check.level == BAD
     assert os.listdir(root / "tmp") == os.listdir(root / "incoming") == []
+
+
+@pytest.mark.parametrize("name", ["tmp", "incoming"])
+def test_nothing_is_tried_out_where_a_link_leads(root: Path, name: str) -> None:
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir()
+    (root / name).rmdir()
+    (root / name).symlink_to(elsewhere)
+    made = elsewhere.stat().st_mtime_ns
+    assert "nothing is tried out: tmp/ or incoming/ is no directory" in [c.what for c in bad(root)]
+    assert elsewhere.stat().st_mtime_ns == made
 
 
 def test_a_full_disk_is_not_called_one_that_cannot_do_it(root: Path) -> None:
@@ -283,7 +294,7 @@ def test_a_full_disk_is_not_called_one_that_cannot_do_it(root: Path) -> None:
         def write(self, path: str, data: bytes) -> None:
             raise DiskFull(28, "No space left on device", path)
 
-    (check,) = steps(Full(str(root)))
+    (check,) = steps(Full(str(root)), "tmp", "incoming")
     assert check.what.startswith("the disk is full: ")
     assert "make room" in check.remedy
 
@@ -411,7 +422,7 @@ class Squashing(RealDisk):
 
 
 def test_a_file_server_that_squashes_users_is_told(root: Path) -> None:
-    first = next(steps(Squashing(str(root))))
+    first = next(steps(Squashing(str(root)), "tmp", "incoming"))
     assert first.level == BAD
     assert "belongs to uid 65534" in first.what
     assert "no_root_squash" in first.remedy
