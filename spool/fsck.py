@@ -36,6 +36,7 @@ OF_OTHERS = (layout.SETTINGS, layout.SIGNERS, layout.REVOKED, layout.WRITERS)
 ROOT = {layout.FORMAT, *OF_OTHERS, *layout.TREE, *layout.MADE_WHEN_NEEDED}
 DATED = (layout.PENDING, *layout.ENDED, layout.ATTEMPTS, layout.IDS, layout.LOGS)
 LEFT = "once it is due, or somebody cancels it, spoold puts it aside and tells its parent"
+MADE = "is a directory that somebody has made: remove it"
 UNRECORDED = "how it ended is not known: its record was gone"
 # A task in two places stands in the one that comes first here: ended, or at work, or waiting.
 RANK = (*layout.ENDED, layout.RUNNING, layout.HELD, layout.PENDING)
@@ -85,6 +86,7 @@ class Fsck:
             yield from self._dropped()
             yield from self._files()
             yield from self._keys()
+            yield from self._refused()
             yield from self._outboxes()
             yield from self._journal()
             yield from self._packs()
@@ -407,6 +409,12 @@ class Fsck:
                 except OSError:
                     continue
 
+    def _refused(self) -> Iterator[Finding]:
+        for path in self._dated(layout.REJECTED):
+            info = self.disk.info(path)
+            if info is not None and stat.S_ISDIR(info.mode):
+                yield Finding(path, MADE)
+
     def _outboxes(self) -> Iterator[Finding]:
         for parent in look.names(self.disk, layout.OUTBOX):
             folder = f"{layout.OUTBOX}/{parent}"
@@ -414,7 +422,7 @@ class Fsck:
                 path = f"{folder}/{name}"
                 info = self.disk.info(path)
                 if info is not None and stat.S_ISDIR(info.mode):
-                    yield Finding(path, "is a directory that somebody has made: remove it")
+                    yield Finding(path, MADE)
                     continue
                 try:
                     if parse_event(name) is None:

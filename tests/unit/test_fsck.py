@@ -209,6 +209,13 @@ def test_a_strangers_file_is_taken_out_of_the_way(disk, folder):
     assert disk.names(folder) == []
 
 
+@pytest.mark.parametrize("folder", ["outbox/shop", "rejected/2026-11-21"])
+def test_a_directory_where_spoold_makes_none_is_for_people_to_remove(disk, folder):
+    disk.make_dir(f"{folder}/a.json/below")
+    found = [fsck.Finding(f"{folder}/a.json", "is a directory that somebody has made: remove it")]
+    assert list(fsck.check(disk, repair=True)) == found
+
+
 def test_a_task_in_two_places_stays_where_its_record_says(disk):
     entry = waiting(disk)
     target = layout.ended("done", NOW, entry)
