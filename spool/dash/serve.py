@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from msgspec import Struct
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spool.dash.app import Dash
 from spool.dash.guard import Guard
@@ -19,6 +20,7 @@ from spool.dash.source import Source
 from spool.errors import Invalid
 
 if TYPE_CHECKING:
+    from asyncio import Transport
     from collections.abc import Sequence
 
     from spool.client import Spool
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 UNIX = "unix:"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SHORTEST = 16  # characters of a token
+CONNECTIONS = 200  # at most; what comes then is told so
+IDLE = 100  # of them that wait for a request
 SWITCH = 0.001  # seconds until a page gets its turn beside what reads a million names
 
 
@@ -114,6 +118,29 @@ def url(where: Address, listening: socket.socket, token: str | None) -> str:
     return f"http://{host}:{listening.getsockname()[1]}/{query}"
 
 
+class Connection(H11Protocol):
+    """One of many: where too many wait for a request, or the rest of its head, the oldest of these goes.
+
+    Else whoever reaches the port could keep everybody out, without a token.
+    """
+
+    since = 0.0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """It is there, and has nothing to say yet."""
+        super().connection_made(transport)
+        self.since = self.loop.time()
+        idle = [one for one in self.connections if isinstance(one, Connection) and one.is_idle]
+        if len(idle) > IDLE:
+            min(idle, key=lambda one: one.since).transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request has come that has no answer yet."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and not self.transport.is_closing()
+
+
 def serve(  # noqa: PLR0913 - the options of the command
     spool: Spool,
     listening: socket.socket,
@@ -132,7 +159,7 @@ def serve(  # noqa: PLR0913 - the options of the command
     app = Guard(Dash(source, allow=allow).app(), token=token, hosts=hosts, port=port)
     config = uvicorn.Config(
         app, log_level="warning", lifespan="off", server_header=False, timeout_graceful_shutdown=1,
-        proxy_headers=False, limit_concurrency=200,
+        proxy_headers=False, limit_concurrency=CONNECTIONS, http=Connection,
     )  # fmt: skip
     signal.signal(signal.SIGTERM, _leave)  # uvicorn raises it again when it has ended
     try:

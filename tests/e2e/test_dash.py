@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -222,6 +223,23 @@ def test_a_stop_ends_open_pages_too(live: Make, dash: Callable[..., Site]) -> No
         assert site.end() == 0
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [b"", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+    ids=["nothing", "half a head", "kept alive"],
+)
+def test_who_asks_nothing_keeps_nobody_out(live: Make, dash: Callable[..., Site], begin: bytes) -> None:
+    site = dash(live(HANDLERS))
+    host, _, port = site.base.removeprefix("http://").partition(":")
+    with ExitStack() as those:
+        for _ in range(210):
+            one = those.enter_context(socket.create_connection((host, int(port))))
+            one.sendall(begin)
+        token = {"Authorization": f"Bearer {site.url.partition('token=')[2]}"}
+        with urlopen(Request(site.base, headers=token)) as answer:
+            assert answer.status == 200
+
+
 def test_on_a_socket_of_its_own_it_needs_no_token(
     live: Make, dash: Callable[..., Site], tmp_path: Path
 ) -> None:
@@ -241,8 +259,6 @@ def test_every_page_is_served(live: Make, dash: Callable[..., Site]) -> None:
     spool, ids = busy(live)
     site = dash(spool)
     token = site.url.partition("token=")[2]
-    from urllib.request import Request
-
     for path in (*PAGES, f"/task/{ids['bad.one']}", f"/log/{ids['long.one']}/1"):
         with urlopen(
             Request(f"{site.base}{path}", headers={"Authorization": f"Bearer {token}"})
