@@ -27,9 +27,9 @@ OVER = ("after", "on_failure", "on_duplicate")  # a task that is pending waits f
 PATIENCE = 30.0  # seconds for the daemon to hold the old one
 EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and
-the old one's time, class and place, and its checkpoint where you are who serves the spool. When you
-have written, the old one is held, so that it cannot start, and cancelled once the new one is safe.
-If it has started while you were writing, or the new one is refused, nothing is changed and your
+the old one's time, class and place, and its checkpoint where you are who serves the spool, or root.
+When you have written, the old one is held, so that it cannot start, and cancelled once the new one is
+safe. If it has started while you were writing, or the new one is refused, nothing is changed and your
 text is kept. One that others wait for is not edited: they wait for the old one. What it has waited
 for itself is over, and is not in the text.
 The editor is $VISUAL, else $EDITOR, else vi.
@@ -179,7 +179,7 @@ def _replace(spool: Spool, args: argparse.Namespace, doc: dict[str, Any]) -> Non
 def _carry_over(spool: Spool, old: str, new: str) -> None:
     """The new one goes on from the checkpoint of the old one: nobody writes to that while it is held.
 
-    Only for who serves the spool: what another makes there may be closed to spoold.
+    Only as who serves the spool: what another makes there may be closed to spoold.
     """
     source, target = layout.checkpoint(old), layout.checkpoint(new)
     try:
@@ -190,12 +190,17 @@ def _carry_over(spool: Spool, old: str, new: str) -> None:
         if not spool.get(old).attempts:
             return
         seen = "any"
-    if os.geteuid() != (uid := serving(spool.path, is_shared=False)):
-        said = f"{seen} checkpoint of {old} stays behind: only uid {uid}, who serves the spool"
-        print(f"spool: {said}, takes it along", file=sys.stderr)
+    me, uid = os.geteuid(), serving(spool.path, is_shared=False)
+    if me not in (0, uid):
+        said = f"{seen} checkpoint of {old} stays behind: only uid {uid}, who serves the spool, and root"
+        print(f"spool: {said} take it along", file=sys.stderr)
         return
-    link_anew(spool.disk, source, target)
-    spool.disk.sync_dirs([layout.parent_of(target)])
+    os.seteuid(uid)
+    try:
+        link_anew(spool.disk, source, target)
+        spool.disk.sync_dirs([layout.parent_of(target)])
+    finally:
+        os.seteuid(me)
 
 
 def _refused(spool: Spool, stem: str, new: str) -> str | None:

@@ -169,7 +169,10 @@ def test_a_reader_sees_all_and_changes_nothing(live: Make) -> None:
     assert json.loads(spool.spool(EVE, "status", "--json", groups=(READ,)).stdout)["alive"] is False
 
 
-def test_who_edits_a_task_and_does_not_serve_the_spool_makes_no_checkpoint(live: Make) -> None:
+def test_of_who_edits_a_task_and_does_not_serve_the_spool_root_alone_takes_the_checkpoint_along(
+    live: Make,
+) -> None:
+    """As who serves it: spoold can work with what is made."""
     rules = f'{RULES}[policy."user:0"]\ntasks = ["*"]\n'
     spool = live(rules + handler("note", "exit 1", backoff="1h"))
     visual = ("env", "VISUAL=sed -i 's/{}/{\"a\":1}/'", python(), "-m", "spool")
@@ -180,13 +183,16 @@ def test_who_edits_a_task_and_does_not_serve_the_spool_makes_no_checkpoint(live:
         kept.parent.mkdir(0o700, exist_ok=True)
         os.chown(kept.parent, SPOOLD, READ)
         kept.write_text("7")
+        os.chown(kept, SPOOLD, READ)
         groups = (SUBMIT, READ)
         done = spool.run(uid, *visual, "--spool", str(spool.root), "edit", old, groups=groups)
         assert done.returncode == 0, done.stderr
-        seen = "the" if uid == 0 else "any"
-        assert f"{seen} checkpoint of {old} stays behind: only uid {SPOOLD}" in done.stderr
+        told = f"any checkpoint of {old} stays behind: only uid {SPOOLD}" in done.stderr
         assert spool.entry(done.stdout.strip(), "pending")
-        assert not (spool.root / layout.checkpoint(done.stdout.strip())).exists()
+        new = spool.root / layout.checkpoint(done.stdout.strip())
+        assert (told, new.exists()) == (uid != 0, uid == 0)
+    found = [path.stat().st_uid for path in (new, new.parent, new.parent.parent)]
+    assert (new.read_text(), found) == ("7", [SPOOLD] * 3)
 
 
 def test_a_parent_reads_its_outbox_and_nobody_elses_and_answers_for_itself_alone(live: Make) -> None:
