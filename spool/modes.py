@@ -119,7 +119,8 @@ def check(top: Folder, *, is_shared: bool, fix: bool = False, deep: bool = False
         wanted[layout.SETTINGS] = replace(wanted[layout.SETTINGS], gid=gid)
     for name in BOXES if is_shared else ():
         with suppress(FileNotFoundError):
-            if top.info(name).st_gid != top.info(layout.SETTINGS).st_gid:  # it is the writers' group
+            ours = wanted[layout.SETTINGS].gid or top.info(layout.SETTINGS).st_gid
+            if ours and top.info(name).st_gid != ours:  # it is the writers' group
                 wanted[name] = replace(wanted[name], mode=0o3730, most=0o3730)
     device = top.info("").st_dev
     for name, want in wanted.items():
@@ -136,7 +137,7 @@ def check(top: Folder, *, is_shared: bool, fix: bool = False, deep: bool = False
         for place, name in _below(top, deep=deep):
             yield from _place(place, name, wanted[layout.PENDING], grave=True, fix=fix)
         yield from _boxes(top, whose)
-        yield from _writers(top, fix=fix)
+        yield from _writers(top, whose, fix=fix)
         yield from _outboxes(top, whose, fix=fix)
     yield from ancestors(root, is_shared=is_shared)
 
@@ -269,15 +270,16 @@ def _member(uid: int, gid: int) -> bool:
     return gid in os.getgrouplist(found.pw_name, found.pw_gid)
 
 
-def _writers(top: Folder, *, fix: bool) -> Iterator[Check]:
+def _writers(top: Folder, whose: int, *, fix: bool) -> Iterator[Check]:
     """A box for each writer: his, and nobody else's."""
     ours = top.info(layout.SETTINGS).st_gid
+    gid = ours if ours and _member(whose, ours) else None
     for place, name in top.within(layout.WRITERS):
         path, found = place.at(name), place.info(name)
         if not name.isdecimal() or not stat.S_ISDIR(found.st_mode):
             yield Check(WARN, f"{path} is no directory named by a user id", f"rm -r {shlex.quote(path)}")
             continue
-        want = Want(mode=0o2770, most=0o2770, least=0o2770, uid=int(name), gid=ours)
+        want = Want(mode=0o2770, most=0o2770, least=0o2770, uid=int(name), gid=gid)
         for one in _place(place, name, want, grave=False, fix=fix):
             yield one if one.level == OK else replace(one, level=WARN)  # a user harms himself alone
 

@@ -457,6 +457,10 @@ def test_what_the_doctor_mends_is_well_in_the_same_run(
     for one, words in ((box, f"had group {BOB}, now {SPOOLD}"), (common, f"had mode 3777, now {now}")):
         told.remove(f"ok    {one} {words}")
     assert not [line for line in told if box in line or "listed" in line or line.startswith("bad")]
+    os.chown(spool.root / "spool.toml", 0, 0)  # as a restore leaves it: it says nothing of spoold's group
+    spool.spool(0, "doctor", "--fix")
+    assert os.stat(box).st_gid == SPOOLD
+    assert os.stat(common).st_mode & 0o7777 == int(str(now), 8)
 
 
 def test_spoolds_user_mends_no_mode_that_the_kernel_would_not_give_it(made: Make) -> None:
