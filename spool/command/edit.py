@@ -27,11 +27,11 @@ OVER = ("after", "on_failure", "on_duplicate")  # a task that is pending waits f
 PATIENCE = 30.0  # seconds for the daemon to hold the old one
 EPILOG = """
 A task never changes once it is taken in: the new one has an id of its own, which is printed, and
-the old one's time, class and place, and its checkpoint where you are who serves the spool, or root.
-When you have written, the old one is held, so that it cannot start, and cancelled once the new one is
-safe. If it has started while you were writing, or the new one is refused, nothing is changed and your
-text is kept. One that others wait for is not edited: they wait for the old one. What it has waited
-for itself is over, and is not in the text.
+the old one's time, class and place, and its checkpoint where you are root or who serves the spool.
+When you have written, the old one is held, so that it cannot start, and cancelled once the new one
+is safe. If it has started while you were writing, or the new one is refused, nothing is changed and
+your text is kept. One that others wait for is not edited: they wait for the old one. What it has
+waited for itself is over, and is not in the text.
 The editor is $VISUAL, else $EDITOR, else vi.
 """
 
