@@ -189,6 +189,22 @@ def link_anew(disk: Disk, source: str, target: str) -> None:
         pass
 
 
+def move_file(disk: Disk, source: str, target: str) -> None:
+    """Rename a file that others may replace at any moment; Exists.
+
+    NotADirectoryError: it is a directory by now, and stays. None can be renamed to where a file is: until
+    the move, and after a crash, that is an empty one.
+    """
+    disk.write(target, b"")
+    try:
+        disk.move(source, target)
+    except OSError:
+        left = disk.info(target)
+        if left is not None and not left.size:  # else a file server has done it, and forgotten that
+            disk.remove(target)
+        raise
+
+
 def open_regular(path: str) -> int:
     """A descriptor of a file; NotRegular where it is something else: no FIFO is waited for."""
     try:

@@ -429,7 +429,7 @@ class Fsck:
                         raise BadName("is not the name of an event")
                     records.decode(self.disk.read(path, records.RECORD_LIMIT))
                 except (*DAMAGED, PermissionError) as problem:
-                    yield self._away(path, str(problem))
+                    yield self._away(path, str(problem), file=True)
                 except Unreadable as problem:
                     yield self._lost(path, problem)
                 except Missing:
@@ -539,10 +539,10 @@ class Fsck:
         self.repair = False
         return Finding(path, f"{problem}; nothing is mended until it can be")
 
-    def _away(self, path: str, why: str) -> Finding:
+    def _away(self, path: str, why: str, *, file: bool = False) -> Finding:
         if not self.repair:
             return Finding(path, why)
-        target = quarantine(self.disk, path, why)
+        target = quarantine(self.disk, path, why, file=file)
         return Finding(path, why, f"moved to {target}" if target else "gone meanwhile")
 
     def _move(self, source: str, target: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool import layout, records
-from spool.disk import ROTTEN, DiskFull, Exists, Failing, Missing, write_anew
+from spool.disk import ROTTEN, DiskFull, Exists, Failing, Missing, move_file, write_anew
 from spool.safe import as_utf8
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def quarantine(
 
     The reason comes first, so that no crash leaves a file there without one. Where it `goes` has been
     told, as `place_for` said, it goes there or stays. Where it is surely a `file` that is meant, a
-    directory that another node has made in its place meanwhile stays.
+    directory that somebody has made in its place meanwhile stays.
     """
     reason = records.encode({"path": as_utf8(path), "reason": why})
     disk.make_dir(layout.CORRUPT)
@@ -37,16 +37,15 @@ def quarantine(
         try:
             write_anew(disk, f"{target}{layout.REASON}", reason)
             if file:
-                disk.write(target, b"")  # no directory can be moved over it
-            disk.move(path, target)
+                move_file(disk, path, target)
+            else:
+                disk.move(path, target)
         except Exists:
             continue  # another node was faster
         except (Missing, NotADirectoryError, Failing) as problem:
             if isinstance(problem, Failing) and problem.errno not in ROTTEN:
                 raise  # else the file system has lost what it is the name of, and it stays
             disk.remove(f"{target}{layout.REASON}")
-            if file:
-                disk.remove(target)
             return None
         return target
     return None

@@ -45,7 +45,7 @@ from msgspec.structs import replace
 
 from spool import handed, layout, look, records
 from spool.actions import encode_task
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, write_anew
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, move_file, write_anew
 from spool.errors import Invalid
 from spool.names import PRIORITIES, BadName, date_of
 from spool.quarantine import quarantine
@@ -399,16 +399,16 @@ class Store:
     def forward(self, action: Forward) -> bool:
         """An action that another node is to carry out; where it is gone, that has happened.
 
-        False while an earlier one of this name waits for that node.
+        False while an earlier one of this name waits for that node, or there is no room.
         """
         source = action.source.path
         base = layout.dropped_as(source.rpartition("/")[2])
         target = f"{layout.INCOMING}/{layout.FOR}{action.node},{base}"
-        if self.disk.info(target) is not None:
-            return False
         try:
-            self.disk.move(source, target)
-        except (Missing, PermissionError):
+            move_file(self.disk, source, target)
+        except (Exists, DiskFull):
+            return False
+        except (Missing, NotADirectoryError, PermissionError):
             pass
         return True
 

@@ -17,7 +17,7 @@ from spool import layout, sysinit
 from spool.disk import RealDisk
 from spool.init import init
 from spool.names import date_of, event_name, new_id
-from spoold.core.values import Message, Refuse, Source
+from spoold.core.values import Forward, Message, Refuse, Source
 from spoold.effects.group import groups
 from spoold.effects.store import Store
 from tests.e2e.catalogue import ALL, SECRET
@@ -177,7 +177,7 @@ def test_hostile_writers_in_loops_beside_honest_ones(made: Make) -> None:
 
 
 class Raced(RealDisk):
-    """A disk whose `race` comes just before a file goes to rejected/."""
+    """A disk whose `race` comes just before a file leaves its box."""
 
     race: Callable[[], None]
 
@@ -227,6 +227,33 @@ def test_a_directory_that_takes_the_place_of_a_refused_file_stays_with_its_write
     refuse()
     assert bad.is_dir()
     assert [path.name for path in rejected.iterdir() if path.is_dir()] == []
+
+
+def test_a_directory_that_takes_the_place_of_an_action_for_another_node_stays(tmp_path: Path) -> None:
+    init(str(tmp_path / "spool"))
+    disk, incoming = Raced(str(tmp_path / "spool")), tmp_path / "spool" / layout.INCOMING
+    box = f"{layout.WRITERS}/{EVE}"
+    disk.make_dir(box)
+    one = Path(disk.root, box, "one.json")
+
+    def swap() -> None:
+        one.unlink()
+        one.mkdir()
+
+    def forward() -> bool:
+        return Store(disk, "n", durable=False).forward(Forward(Source(f"{box}/one.json", 1, 1, EVE), "m"))
+
+    disk.race = swap
+    one.write_bytes(b"{}")
+    assert forward()
+    assert one.is_dir()
+    assert os.listdir(incoming) == []
+    one.rmdir()
+    disk.race = lambda: None
+    for data, goes in ((b"{}", True), (b"another", False)):
+        one.write_bytes(data)
+        assert forward() is goes
+        assert (incoming / "to,m,one.json").read_bytes() == b"{}"
 
 
 def attack(spool: Shared, role: str, uid: int, seed: int) -> subprocess.Popen[str]:
