@@ -118,11 +118,10 @@ def how_ended(disk: Disk, task_id: str, kept: Callable[[], Mapping[str, str]] | 
     """How a task has ended: done, failed, cancelled or damaged; empty where that is not known."""
     if (last := _standing(disk, task_id, look.ending)) is not None:
         return str(last["event"])
-    packed = packs.find(disk, task_id)
-    if packed_end(packed) is None and packs.lives(disk, task_id):
-        return ""
-    if packed is not None:
+    if (packed := packs.find(disk, task_id)) is not None:
         return packed.state  # also where its record was damaged, or gone, when it was packed
+    if packs.lives(disk, task_id):
+        return ""
     return "damaged" if put_aside(disk, task_id, kept) is not None else ""
 
 

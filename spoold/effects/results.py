@@ -22,6 +22,7 @@ A_ROUND = 1 << 20  # bytes of records looked at in one round of the loop, or one
 LOOK = 1 << 13  # what one more costs beside its bytes
 MANY = 64  # tasks gathered for at once
 FORGOTTEN = 60_000_000  # us after which a task is not waited for that was to start
+OUSTED = 1_000_000  # us between two that are not, before that, as others want their places
 LOST = "args: a result in them is lost, for no whole record of its task is left"
 
 
@@ -36,6 +37,7 @@ class Results:
         self.disk = disk
         self._left = 0
         self._now = 0
+        self._oust_at = 0
         self._begun: dict[str, _Gathering] = {}  # by path
 
     def turn(self, now: Now) -> None:
@@ -53,7 +55,7 @@ class Results:
         """As `with_results`; or `later`, where this round has done enough."""
         one = self._begun.get(place.path)
         if one is None:
-            if len(self._begun) >= MANY:
+            if len(self._begun) >= MANY and not self._oust():
                 return replace(place, later=True)
             one = self._begun[place.path] = _Gathering(self.disk, place, limit)
         one.asked = self._now
@@ -65,6 +67,20 @@ class Results:
                 del self._begun[place.path]
                 return found
         return replace(place, later=True)
+
+    def _oust(self) -> bool:
+        """Forget what was to start longest ago, unless that was in this round; of those the newest.
+
+        Seldom: where more than these take turns, each has got on by the time that it is its turn again.
+        """
+        if self._now < self._oust_at:
+            return False
+        self._oust_at = self._now + OUSTED
+        path = min(reversed(self._begun), key=lambda path: self._begun[path].asked)
+        if self._begun[path].asked == self._now:
+            return False
+        del self._begun[path]
+        return True
 
 
 def with_results(disk: Disk, place: Place, limit: int) -> Place:

@@ -52,6 +52,14 @@ def test_programs_functions_and_parents_are_given_what_others_came_to(live: Make
     assert spool.event("ready", ids["order"], "shop")["args"] == ["u", "as it is"]
 
 
+def test_results_that_are_more_than_a_round_reads_are_all_put_in(live: Make) -> None:
+    big = handler("big", """printf '{"n": 7, "fill": "%0700000d"}' 0 > $SPOOL_RESULT""")
+    spool = live(big + TAKE)
+    ids = [spool.submit("big") for _ in range(4)]
+    last = spool.submit("take", args=[given(one, "n") for one in ids])
+    assert spool.end(last)["result"] == [7] * 4
+
+
 def test_a_result_that_is_not_there_fails_the_task_at_once_and_says_what_is_missing(live: Make) -> None:
     spool = live(GIVE + TAKE)
     first = spool.submit("give")

@@ -15,13 +15,16 @@ from spool.actions import interpret
 from spool.disk import Missing, RealDisk
 from spool.errors import Invalid, Unrecorded
 from spool.names import Entry, id_from
-from spool.owncopy import encode_task
+from spool.owncopy import encode_task, first_entry
 from spool.place import Place
 from spool.records import decode, encode
+from spool.settings import load
 from spool.tasks.signature import Signature
 from spool.times import zone
-from spoold.core.values import Now
-from spoold.effects.results import A_ROUND, FORGOTTEN, Results, with_results
+from spoold.core.state import State
+from spoold.core.values import Ask, Now
+from spoold.effects.results import A_ROUND, FORGOTTEN, MANY, OUSTED, Results, with_results
+from spoold.loop import Core
 
 NOW = 1_790_000_000_000_000
 A, B, C, D, E = (id_from(NOW, bytes([n]) * 10) for n in range(5))
@@ -98,10 +101,9 @@ def test_a_path_leads_where_its_steps_lead_or_tells_the_first_that_does_not(
 
 def ended(disk: RealDisk, task_id: str, event: str, result: Any = None, **more: Any) -> None:
     """A task that has ended."""
-    day = "2026-09-21"
-    entry = f"{event}/{day}/20260921T131320.000000Z,{task_id},t.json"
+    entry = layout.ended(event, NOW, Entry(time=NOW, id=task_id, task="t", prio="low", base="low"))
     content = {"id": task_id, "event": event, "entry": entry, "result": result, **more}
-    for path in (entry, f"ids/{day}/{task_id}.json", f"attempts/{day}/{task_id}.1.json"):
+    for path in (entry, layout.own_copy(task_id), layout.record(task_id, 1)):
         disk.make_dir(path.rpartition("/")[0])
         disk.write(path, encode(content))
 
@@ -209,8 +211,9 @@ class Counting(RealDisk):
 
 def test_a_record_is_read_once_however_often_its_result_is_named(disk: RealDisk) -> None:
     ended(disk, A, "done", 7)
-    for number in range(2, 9):
-        disk.link(layout.record(A, 1), layout.record(A, number))  # as of attempts before it
+    disk.move(layout.record(A, 1), layout.record(A, 8))
+    for number in range(1, 8):
+        disk.write(layout.record(A, number), encode({"id": A, "event": "retrying", "will_retry": True}))
     counting = Counting(disk.root)
     found = with_results(counting, placed([{"$result": A}] * 1000), 10_000)
     counting.close()
@@ -248,6 +251,62 @@ def test_results_of_many_large_records_are_looked_for_in_turns_and_each_record_o
     assert found.task.args == [2, 0, 1, 0]
     gathered.turn(Now(0, FORGOTTEN + 3))  # the other was cancelled, say
     assert gathered.known("other") is None
+
+
+def test_who_cannot_go_on_has_no_other_wait(disk: RealDisk) -> None:
+    for one in (A, B, C):
+        ended(disk, one, "done", 7, args="x" * A_ROUND)
+    gathered = Results(disk)
+    many = [replace(placed([{"$result": one} for one in (A, B, C)]), path=f"{n}") for n in range(MANY)]
+    other = replace(placed({"$result": A}), path="other")
+    for turn in (1, 2):
+        gathered.turn(Now(0, turn * OUSTED))
+        assert all(gathered.put_in(one, 1000).later for one in many)
+        assert gathered.put_in(other, 1000).later
+        assert gathered.known("other") is None, "as many as may are at it"
+    gathered.turn(Now(0, 3 * OUSTED))  # now the others are held, say
+    assert gathered.put_in(other, 1000).task.args == 7
+    assert [one.path for one in many if gathered.known(one.path) is None] == [f"{MANY - 1}"]
+    for path, known in (("next", True), ("last", False)):  # one of them makes room a second
+        assert gathered.put_in(replace(many[0], path=path), 1000).later
+        assert (gathered.known(path) is not None) is known
+
+
+def test_one_that_is_looked_for_in_packs_is_enough_for_a_round(disk: RealDisk) -> None:
+    ended(disk, A, "done", 7)
+    disk.write(layout.own_copy(B), b"")  # it has not ended
+    gathered = Results(disk)
+    place = placed([{"$result": one} for one in (B, A)])
+    for turn, later in enumerate((True, False)):
+        gathered.turn(Now(0, turn))
+        assert gathered.put_in(place, 1000).later is later
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"id":7}', b'{"args":' + b"[" * 99_999, b'{"n":7}'])
+def test_a_damaged_record_is_a_lost_result(disk: RealDisk, data: bytes) -> None:
+    ended(disk, A, "done", "it")
+    whole = disk.read(layout.record(A, 1), 1000)
+    for record in (data, whole.replace(b'"it"', b"1e999")):
+        disk.remove(layout.record(A, 1))
+        disk.write(layout.record(A, 1), record)
+        assert "is lost" in with_results(disk, placed({"$result": A}), 1000).lacks
+
+
+def test_who_is_at_it_is_read_once(disk: RealDisk) -> None:
+    for one in (A, B):
+        ended(disk, one, "done", 7, args="x" * A_ROUND)
+    task = asked({"task": "t", "id": D, "args": [{"$result": one} for one in (A, B)]})[0]
+    path = layout.pending(first_entry(task))
+    disk.make_dir(layout.parent_of(path))
+    disk.write(path, encode_task(task))
+    core: Any = Core.__new__(Core)
+    core.disk, core.results, core.state = disk, Results(disk), State("n", load(""), 2)
+    ask = Ask("claim", (D,), {D: path})
+    core.results.turn(Now(0, 1))
+    assert core._found(ask, Now(0, 1))[D].later
+    disk.remove(path)
+    core.results.turn(Now(0, 2))
+    assert core._found(ask, Now(0, 2))[D].task.args == [7, 7]
 
 
 def test_on_failure_goes_with_a_result_as_with_after() -> None:
