@@ -3,7 +3,8 @@
     {"signed": "{...}", "signature": "-----BEGIN SSH SIGNATURE-----...", "signer": "zoe@example.org"}
 
 The text is the action with three fields more: `spool`, the name of the spool it is for, `created` and
-`expires`. Nothing of it is read before the signature over all of it has been found good.
+`expires`; and `signer`, where it is to count under no other name of the key, whoever carries it.
+Nothing of it is read before the signature over all of it has been found good.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ def envelope_of(doc: dict[str, Any]) -> Envelope | None:
     return Envelope(text.encode(), signature.encode(), signer)
 
 
-def opened(doc: dict[str, Any], name: str, now: int) -> tuple[dict[str, Any], int]:
+def opened(doc: dict[str, Any], name: str, signer: str, now: int) -> tuple[dict[str, Any], int]:
     """The action in a signed text that is for the spool `name` and valid now (us), and when it expires.
 
-    Invalid says what it is not: for this spool, valid yet, valid still.
+    Invalid says what it is not: by this signer, for this spool, valid yet, valid still.
     """
+    if (named := doc.get("signer", signer)) != signer:
+        raise Invalid("signer", named, f"is signed for, and the envelope is taken as that of {signer}")
     for field in FIELDS:
         if not isinstance(doc.get(field), str):
             raise Invalid(field, None, "must stand in what is signed: text")
@@ -73,12 +76,13 @@ def opened(doc: dict[str, Any], name: str, now: int) -> tuple[dict[str, Any], in
         raise Invalid(
             "expires", doc["expires"], f"is over by {format_span(now - expires)}: sign it again"
         )
-    return {k: v for k, v in doc.items() if k not in FIELDS}, expires
+    return {k: v for k, v in doc.items() if k not in (*FIELDS, "signer")}, expires
 
 
-def fields(name: str, now: int, lasts: int) -> dict[str, str]:
-    """The three fields of a text that is signed now for a spool, good for so many us."""
-    return {"spool": name, "created": format_utc(now), "expires": format_utc(now + lasts)}
+def fields(name: str, now: int, lasts: int, signer: str | None = None) -> dict[str, str]:
+    """The fields of a text that is signed now for a spool, good for so many us."""
+    found = {"spool": name, "created": format_utc(now), "expires": format_utc(now + lasts)}
+    return found if signer is None else {**found, "signer": signer}
 
 
 def _instant(doc: dict[str, Any], field: str) -> int:

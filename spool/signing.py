@@ -31,7 +31,8 @@ class Key(Struct, frozen=True):
     def seal(self, data: bytes) -> bytes:
         """An action's bytes in an envelope; NotAllowed where ssh-keygen does not sign."""
         now = time.time_ns() // 1000
-        text = orjson.dumps(envelope.fields(self.audience, now, self.lasts) | orjson.loads(data)).decode()
+        fields = envelope.fields(self.audience, now, self.lasts, self.signer)
+        text = orjson.dumps(fields | orjson.loads(data)).decode()
         command = ["ssh-keygen", "-q", "-Y", "sign", "-n", envelope.NAMESPACE, "-f"]
         try:
             done = subprocess.run(

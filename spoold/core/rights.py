@@ -101,11 +101,14 @@ def why_not_back(settings: Settings, who: Who, task: Task, live: int) -> str:
 
 def why_not_ask(settings: Settings, who: Who, request: Request) -> str:
     """Why a writer may not ask for this at all, whatever tasks it is about; empty where he may."""
-    if who.trusted or isinstance(request, Submit | Ack | Fail | Extend | Progress):
+    if who.trusted or isinstance(request, Submit):
         return ""
     if isinstance(request, Schedule):
         return f"{who.said} may not change schedules: whose spool it is does"
     rules = rules_of(settings, who)
+    if isinstance(request, Ack | Fail | Extend | Progress):
+        none = "does not allow answers (parents)"
+        return _least(rules, who, lambda rule: "" if rule.admin or rule.parents else none)
     if isinstance(request, Control | Care | Prune | Replay):
         kind = kind_of(request)
         return _least(rules, who, lambda rule: "" if rule.admin else f"does not allow {kind} (admin)")

@@ -84,7 +84,7 @@ class Signatures:
         self.left -= 1
         signer, key = self._verified(found)
         inner = decode(found.text, limit=self.settings.max_action_bytes)
-        action, expires = opened(inner, self.name, now.wall)
+        action, expires = opened(inner, self.name, signer, now.wall)
         used = (f"{key}\n".encode() + found.text, found.text)  # a key: of one there may be many names
         own, before = (hashlib.sha256(data).hexdigest() for data in used)
         return Opened(action, signer, expires, (own, before))
@@ -94,7 +94,7 @@ class Signatures:
 
         The same file again is no second one: spoold may have died before it carried it out.
         """
-        if found.key is not None and not self._first_use(found, source):
+        if not self._first_use(found, source):
             raise Invalid("signature", None, "is under a text that was used before: sign another one")
 
     def _first_use(self, found: Opened, source: Source) -> bool:

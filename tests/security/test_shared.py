@@ -205,7 +205,7 @@ def test_a_parent_reads_its_outbox_and_nobody_elses_and_answers_for_itself_alone
     assert f"uid {EVE} may not read it, group {SHOP} may" in spool.script(EVE, read).stderr
     forged = {"action": "ack", "id": task_id, "attempt": 1, "result": "forged"}
     spool.handed_in(BOB, "forged.json", forged)
-    assert f'uid {BOB} ({BOB}): [policy."user:{BOB}"] does not allow answers for shop' in str(
+    assert f'uid {BOB} ({BOB}): [policy."user:{BOB}"] does not allow answers (parents)' in str(
         spool.refusal("forged.json")["rule"]
     )
     mine = spool.script(SHOP, read, groups=(SHOP, SUBMIT))

@@ -252,6 +252,39 @@ def test_who_carries_a_text_cannot_use_it_up_under_another_name_of_its_key(
     assert "under a text that was used before" in why(spool, one)
 
 
+def test_who_carries_an_answer_cannot_use_it_up_under_a_name_that_may_answer_nobody(
+    live: Make, keys: Path
+) -> None:
+    policy = '[policy."key:good@x"]\ntasks = ["order"]\nparents = ["shop"]\noutboxes = ["shop"]\n'
+    policy += '[policy."key:weak@x"]\ntasks = ["order"]\n'
+    spool = live(f'signatures = "required"\n[handlers.order]\nnotify = "shop"\n{policy}')
+    names = spool.root / "allowed_signers"
+    names.write_text(f"{names.read_text()}weak@x,none@x {(keys / 'good.pub').read_text()}")
+    with Spool(spool.root, key=key(keys)) as client:
+        task_id = client.submit("order")
+    spool.event("ready", task_id, parent="shop")
+    one = signed(keys, text({"action": "ack", "id": task_id, "attempt": 1}))
+    assert "policy no rule of [policy] is about" in why(spool, {**one, "signer": "none@x"})
+    assert "does not allow answers (parents)" in why(spool, {**one, "signer": "weak@x"})
+    spool.put("mine.json", json.dumps(one).encode())
+    assert spool.event("done", task_id, parent="shop")
+
+
+def test_a_text_that_names_its_signer_counts_under_no_other_name_of_the_key(
+    live: Make, keys: Path
+) -> None:
+    spool = live(NOTE + '[policy."key:weak@x"]\ntasks = ["note"]\nwaiting = 1\n')
+    names = spool.root / "allowed_signers"
+    names.write_text(f"weak@x {(keys / 'good.pub').read_text()}{names.read_text()}")
+    one = sealed(keys, {"task": "note"})
+    again = {name: one[name] for name in ("signed", "signature")}
+    for other in ({**one, "signer": "weak@x"}, again):
+        rule = "signer is signed for, and the envelope is taken as that of weak@x"
+        assert why(spool, other) == rule
+    spool.put("mine.json", json.dumps(one).encode())
+    assert spool.event("done")["submitted_by"]["key"] == "good@x"
+
+
 def test_the_mark_of_a_text_that_was_used_before_keys_were_in_it_holds(live: Make, keys: Path) -> None:
     spool = live()
     one = sealed(keys, {"task": "note"})
