@@ -96,8 +96,11 @@ class Disk(Protocol):
         """A regular file's bytes from `start` on; Missing, NotRegular, or TooLarge above `limit`."""
         ...
 
-    def write(self, path: str, data: bytes) -> None:
-        """A new file, mode 0600, complete or not there; Exists where the name is taken."""
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
+        """A new file, complete or not there; Exists where the name is taken.
+
+        Its mode is 0600; in a shared spool others may read it, unless it is `private`.
+        """
         ...
 
     def append(self, path: str, data: bytes) -> None:
@@ -339,14 +342,15 @@ class RealDisk:
         finally:
             os.close(fd)
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        mode = 0o600 if private else self.file_mode
         try:
-            fd = os.open(path, flags, self.file_mode, dir_fd=self.fd)
+            fd = os.open(path, flags, mode, dir_fd=self.fd)
             try:
                 try:
                     if self.others:
-                        os.fchmod(fd, self.file_mode)
+                        os.fchmod(fd, mode)
                     _write_all(fd, data)
                 finally:
                     os.close(fd)  # on NFS it tells of a quota

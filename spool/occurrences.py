@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +13,10 @@ import orjson
 from msgspec import Struct
 
 from spool import layout, packs
-from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, write_anew
+from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, Unreadable
 from spool.machine import zone_of
 from spool.owncopy import Task, canonical, digest_of
+from spool.quarantine import place_for, quarantine
 from spool.schedule import ON_TIME, occurrence_id, shift
 from spool.times import format_utc, maybe_utc, parse_utc
 
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.settings import Recurring, Settings
 
+log = logging.getLogger("spoold")
 LIMIT = 4 << 20
+HEX = re.compile(rb"[0-9a-f]*")
+UNDRAWN = (DiskFull, NotRegular, Unreadable)
 PREFIX = "recurring "  # how the keys of schedules begin
 OVERLAPS = {"skip": "keep", "replace": "replace"}
 
@@ -76,16 +83,17 @@ def digest(name: str, at: int) -> str:
     return digest_of(canonical({"recurring": name, "scheduled_at": format_utc(at)}))
 
 
-def standing(disk: Disk, name: str, at: int) -> tuple[str, bool]:
+def standing(disk: Disk, name: str, at: int, node: str) -> tuple[str, bool]:
     """The id of the task of an instant, whoever makes it, and whether that task was made.
 
-    Who knows the name of a schedule knows its ids, and may have submitted one: then it is another one.
+    Who knows the name of a schedule knows its ids, and may have submitted one: then it is another one,
+    which nobody can foresee. UNDRAWN.
     """
     task_id = occurrence_id(name, at)
     found = packs.digest(disk, task_id)
     if found in (None, "", digest(name, at)):
         return task_id, found is not None
-    task_id = occurrence_id(name, at, drawn(disk, layout.SECRET, os.urandom(16).hex()))
+    task_id = occurrence_id(name, at, drawn(disk, layout.SECRET, os.urandom(16).hex(), node))
     return task_id, packs.is_taken(disk, task_id)
 
 
@@ -142,25 +150,43 @@ def _rows(disk: Disk, path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def drawn(disk: Disk, path: str, chance: str) -> str:
-    """What this spool has drawn by chance, for all its nodes and for nobody else; `chance` at first."""
-    if disk.info(path) is None:
-        staged = f"{layout.NODES}/.{digest_of(chance.encode())}"
-        before = os.umask(0o077)  # it is not for who looks at a shared spool
+def drawn(disk: Disk, path: str, chance: str, node: str) -> str:
+    """What this spool has drawn by chance, for all its nodes and for nobody else; `chance` at first.
+
+    UNDRAWN where that cannot be said now: what one node makes up meanwhile no other knows.
+    """
+    found = _kept(disk, path, chance)
+    if found is None:
+        staged = f"{layout.NODES}/.{node}.drawn"
+        with suppress(Missing):
+            disk.remove(staged)  # of one who died just here
+        disk.write(staged, chance.encode(), private=True)
         try:
-            write_anew(disk, staged, chance.encode())
             disk.sync([staged])
             disk.link(staged, path)
         except Exists:
-            pass
-        except DiskFull:
-            return chance  # for as long as this daemon lives, or until it asks again
+            pass  # another node was faster
         finally:
-            os.umask(before)
-            with suppress(Missing):
-                disk.remove(staged)
+            disk.remove(staged)
         disk.sync_dirs([layout.NODES])
+        found = _kept(disk, path, chance)
+    if found is None:
+        raise NotRegular(errno.EINVAL, "is in the way", path)
+    return found
+
+
+def _kept(disk: Disk, path: str, chance: str) -> str | None:
+    """The text that stands there; None where there is none, as what nobody drew goes aside."""
+    goes = place_for(disk, path)  # so that what another node draws in its place meanwhile stays
+    why = f"is not {len(chance)} hexadecimal digits"
     try:
-        return disk.read(path, LIMIT).decode("ascii", "replace")
-    except (Missing, NotRegular, TooLarge):
-        return ""
+        found = disk.read(path, len(chance))
+        if len(found) == len(chance) and HEX.fullmatch(found):
+            return found.decode()
+    except Missing:
+        return None
+    except (NotRegular, TooLarge) as problem:
+        why = str(problem.strerror)
+    if quarantine(disk, path, why, goes=goes, file=True) is not None:
+        log.error("%s is damaged, and goes to %s: %s", path, goes, why)
+    return None

@@ -65,10 +65,10 @@ class Brittle:
         if name not in WRITES:
             return verb
 
-        def told(*args: Any) -> Any:
+        def told(*args: Any, **more: Any) -> Any:
             if self.last is not None and len(self.steps) >= self.last:
                 raise Crash
-            done = verb(*args)
+            done = verb(*args, **more)
             self.steps.append((name, _shape(name, args)))
             return done
 

@@ -43,10 +43,10 @@ class Fence(Below):
 
     check: Callable[[], None] | None = None
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         if self.check is not None:
             self.check()
-        super().write(path, data)
+        super().write(path, data, private=private)
 
     def append(self, path: str, data: bytes) -> None:
         if self.check is not None:

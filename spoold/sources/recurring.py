@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from spool import daemons, layout, occurrences, scheduled
 from spool.actions import Submit
 from spool.disk import DiskFull, Missing, write_anew
 from spool.errors import Invalid
-from spool.occurrences import Mark
+from spool.occurrences import UNDRAWN, Mark
 from spool.patterns import matches
 from spool.quarantine import aside
 from spool.schedule import due, occurrence_id
@@ -106,21 +107,32 @@ class Recurring:
         for count, schedule in enumerate(ready):
             if max(count, len(found)) >= SLICE:
                 return found
-            tasks, mark = self._due(schedule, now)
-            found += [self._arrival(task) for task in tasks]
-            if tasks:
-                self._again[schedule.name] = now.mono + AGAIN
-            else:
-                self._again.pop(schedule.name, None)
-                self._marks[schedule.name] = mark
-                zone = self._zones[schedule.name]
-                self._next[schedule.name] = next(instants(schedule.every, zone, mark.until), NEVER)
-                self._changed = True
+            found += [self._arrival(task) for task in self._look_after(schedule, now)]
         if not self._again:
             self._over.clear()
         if self._changed:
             self._save()
         return found
+
+    def _look_after(self, schedule: Schedule, now: Now) -> list[Task]:
+        """The tasks of one schedule that are to be made; where there are none, how far it has come."""
+        name = schedule.name
+        try:
+            tasks, mark = self._due(schedule, now)
+        except UNDRAWN as problem:
+            if name not in self._again:
+                words = "recurring %s: waits for a secret of this spool, %s: %s"
+                log.warning(words, name, layout.SECRET, problem.strerror)
+            self._again[name] = now.mono + AGAIN
+            return []
+        if tasks:
+            self._again[name] = now.mono + AGAIN
+            return tasks
+        self._again.pop(name, None)
+        self._marks[name] = mark
+        self._next[name] = next(instants(schedule.every, self._zones[name], mark.until), NEVER)
+        self._changed = True
+        return []
 
     def _wait(self, schedule: Schedule, now: Now) -> int:
         again = self._again.get(schedule.name)
@@ -176,7 +188,9 @@ class Recurring:
         if len(self._marks) < len(marks):
             self._save()  # one that comes again makes up for nothing
         if any(schedule.spread for schedule in self._all):
-            self._seed = occurrences.drawn(self.disk, layout.SEED, self._seed or os.urandom(8).hex())
+            self._seed = self._seed or os.urandom(8).hex()
+            with suppress(*UNDRAWN):  # for as long as this daemon lives, or until it asks again
+                self._seed = occurrences.drawn(self.disk, layout.SEED, self._seed, self.state.node)
 
     def _due(self, schedule: Schedule, now: Now) -> tuple[list[Task], Mark]:
         """The tasks that are not known yet, and how far it has come once they are."""
@@ -184,7 +198,7 @@ class Recurring:
         rule = occurrences.rule_of(schedule, zone)
         pauses = [*self._spans(schedule.name, self._over), *self._spans(schedule.name, self.state.rows())]
         paused = any(until > now.wall for _, until in pauses)
-        found = self._made.pop(schedule.name, None)
+        found = self._made.pop(schedule.name, None)  # what was not there the last time, and the newest
         if mark is None or not self._goes_on(mark, schedule, rule) or paused:
             # It begins now, or what would have been was not wanted.
             return [], replace(mark or Mark(rule, 0, None), rule=rule, until=now.wall)
@@ -198,15 +212,20 @@ class Recurring:
             most=schedule.most,
             pauses=pauses,
         )
-        ids = {at: occurrences.standing(self.disk, schedule.name, at) for at in found.make}
+        self._made[schedule.name] = found
+        node = self.state.node
+        ids = {at: occurrences.standing(self.disk, schedule.name, at, node) for at in found.make}
         fresh = {at: task_id for at, (task_id, there) in ids.items() if not there}
         for at, task_id in fresh.items() if schedule.name not in self._again else ():
             if task_id != (usual := occurrence_id(schedule.name, at)):
                 told = "recurring %s: another task has the id %s of that of %s, which gets %s"
                 log.warning(told, schedule.name, usual, format_utc(at), task_id)
         if fresh:
-            self._made[schedule.name] = found
-        elif found.missed:
+            left = tuple(at for at in found.make if at in fresh or at == found.make[-1])
+            self._made[schedule.name] = replace(found, make=left)
+        else:
+            del self._made[schedule.name]
+        if found.missed and not fresh:
             log.info("recurring %s: missed since %s", schedule.name, format_utc(found.missed))
         if found.make:
             mark = Mark(rule, found.until, found.make[-1], ids[found.make[-1]][0])

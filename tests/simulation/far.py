@@ -119,8 +119,8 @@ class _Verbs:
 
 
 def _verb(name: str) -> Callable[..., Any]:
-    def verb(self: _Verbs, *args: Any) -> Any:
-        return getattr(self.disk, name)(*args)
+    def verb(self: _Verbs, *args: Any, **more: Any) -> Any:
+        return getattr(self.disk, name)(*args, **more)
 
     return verb
 

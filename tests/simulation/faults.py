@@ -34,9 +34,9 @@ class Wrapper:
             return getattr(self.disk, name)
         below = getattr(self.disk, name)
 
-        def verb(*args: Any) -> Any:
+        def verb(*args: Any, **more: Any) -> Any:
             self.before(name, args)
-            return below(*args)
+            return below(*args, **more)
 
         self.__dict__[name] = verb
         return verb

@@ -338,7 +338,7 @@ class Host:
             self.core.check = self.neighbours.check
         self.intake = Intake(usual, self.settings, ZoneInfo("UTC"))
         self.intake.node = node
-        self.recurring = Recurring(usual, self.state, "seed")
+        self.recurring = Recurring(usual, self.state, "5eed")
         self._next_care = self._next_later = 0
         self.stir = Stir()
         self._rows = self.state.pauses

@@ -120,7 +120,7 @@ class ModelDisk:
             raise Unreadable(errno.EIO, "cannot be read", path)
         return bytes(node.data[start:])
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         self._create(path, stat.S_IFREG | 0o600).data += data
 
     def append(self, path: str, data: bytes) -> None:

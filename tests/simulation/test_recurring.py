@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zoneinfo
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,21 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from spool import layout, look, occurrences, packs
-from spool.disk import write_anew
+from spool.disk import DiskFull, write_anew
 from spool.names import id_date
 from spool.occurrences import LIMIT
 from spool.scene import recurring
 from spool.schedule import occurrence_id
 from spool.times import parse_utc
+from spoold.sources import recurring as sources
 from spoold.sources.recurring import SLICE
 from tests.simulation.world import SECOND, START, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.simulation.model import ModelDisk
 
 MINUTE = 60 * SECOND
 ZONE = "Test/Zone"
@@ -216,6 +220,39 @@ def test_who_takes_the_ids_of_a_schedule_beforehand_keeps_none_of_its_tasks_away
     assert made(world, "h") == [1, 61, 121, 181]
 
 
+def _with(listed: str, task_id: str) -> ModelDisk:
+    """The disk of another spool, on which a writer's task of this id is packed."""
+    disk = World().disk
+    disk.make_dir(layout.parent_of(listed))
+    disk.write(listed, f"{task_id} {'0' * 32}\n".encode())
+    return disk
+
+
+@pytest.mark.parametrize("fault", ["empty", "full"])
+def test_a_spool_without_its_secret_makes_a_task_whose_id_is_taken_once_and_later(
+    fault: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.boot()
+    set_by_action(world, "h", every="0 * * * *")
+    act(world, action="submit", task="run.a", id=occurrence_id("h", START + MINUTE))
+    real = occurrences.drawn
+
+    def full(*_args: object) -> str:
+        raise DiskFull(errno.ENOSPC, "no room")
+
+    if fault == "empty":
+        world.disk.write(layout.SECRET, b"")
+    else:
+        monkeypatch.setattr(occurrences, "drawn", full)
+    world.run(2 * MINUTE)
+    assert made(world, "h") == ([1] if fault == "empty" else [])
+    assert caplog.text.count("waits for a secret") == (fault != "empty")
+    monkeypatch.setattr(occurrences, "drawn", real)
+    world.run(HOUR)
+    assert made(world, "h") == [1, 61]
+
+
 def test_the_task_of_a_writer_that_has_the_id_of_a_schedules_may_be_packed() -> None:
     """And so may that of the schedule: neither keeps one away, neither is made twice."""
     disk = World().disk
@@ -224,11 +261,37 @@ def test_the_task_of_a_writer_that_has_the_id_of_a_schedules_may_be_packed() -> 
     disk.make_dir(folder)
     listed = f"{folder}/2099-01-01.1{packs.IDS}"
     disk.write(listed, f"{ours} {occurrences.digest('h', at)}\n".encode())
-    assert occurrences.standing(disk, "h", at) == (ours, True)
+    assert occurrences.standing(disk, "h", at, "n") == (ours, True)
     write_anew(disk, listed, f"{ours} {'0' * 32}\n".encode())
-    other, there = occurrences.standing(disk, "h", at)
-    assert other != ours
+    other, there = occurrences.standing(disk, "h", at, "n")
+    secret = disk.read(layout.SECRET, LIMIT).decode()
+    assert other == occurrence_id("h", at, secret) != ours
     assert not there
-    assert occurrences.standing(disk, "h", at) == (other, False)
+    assert occurrences.standing(_with(listed, ours), "h", at, "n")[0] != other  # nobody foresees it
+    assert occurrences.standing(disk, "h", at, "n") == (other, False)
     write_anew(disk, listed, f"{ours} {'0' * 32}\n{other} {occurrences.digest('h', at)}\n".encode())
-    assert occurrences.standing(disk, "h", at) == (other, True)
+    assert occurrences.standing(disk, "h", at, "n") == (other, True)
+
+
+def test_what_was_missed_and_is_made_by_now_is_not_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.boot()
+    set_by_action(world, "h")
+    world.run(2 * MINUTE)
+    world.crash()
+    world.run(HOUR)
+    looked: list[int] = []
+    real = occurrences.standing
+
+    def counted(disk: ModelDisk, name: str, at: int, node: str) -> tuple[str, bool]:
+        looked.append(at)
+        return real(disk, name, at, node)
+
+    monkeypatch.setattr(occurrences, "standing", counted)
+    monkeypatch.setattr(sources, "AT_ONCE", 4)
+    world.boot()
+    world.run(MINUTE)
+    assert made(world, "h") == list(range(1, 62, 5))
+    assert looked.count((START + MINUTE) + 5 * MINUTE) == 2

@@ -45,7 +45,7 @@ class Full:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.disk, name)
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         raise DiskFull(28, "no room", path)
 
 

@@ -136,9 +136,9 @@ class Faulty(RealDisk):
         if self.left == 0:
             raise self.error
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         self._step()
-        super().write(path, data)
+        super().write(path, data, private=private)
 
     def move(self, source: str, target: str) -> None:
         self._step()

@@ -259,9 +259,9 @@ def test_handlers_that_can_run_are_well(root: Path) -> None:
 
 def test_a_disk_that_makes_a_name_twice_is_bad(root: Path) -> None:
     class Careless(RealDisk):
-        def write(self, path: str, data: bytes) -> None:
+        def write(self, path: str, data: bytes, *, private: bool = False) -> None:
             try:
-                super().write(path, data)
+                super().write(path, data, private=private)
             except Exists:
                 pass
 
@@ -291,7 +291,7 @@ def test_nothing_is_tried_out_where_a_link_leads(root: Path, name: str) -> None:
 
 def test_a_full_disk_is_not_called_one_that_cannot_do_it(root: Path) -> None:
     class Full(RealDisk):
-        def write(self, path: str, data: bytes) -> None:
+        def write(self, path: str, data: bytes, *, private: bool = False) -> None:
             raise DiskFull(28, "No space left on device", path)
 
     (check,) = steps(Full(str(root)), "tmp", "incoming")

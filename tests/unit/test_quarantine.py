@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spool import layout
-from spool.disk import DiskFull, Failing, RealDisk
+from spool.disk import DiskFull, Failing, NotRegular, RealDisk
 from spool.init import init
 from spool.names import new_id
 from spool.occurrences import drawn
@@ -88,7 +88,7 @@ def test_a_directory_that_another_node_has_made_of_a_file_stays(
 class Full(RealDisk):
     """A disk on which nothing can be made."""
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         raise DiskFull(errno.EDQUOT, os.strerror(errno.EDQUOT), path)
 
 
@@ -122,9 +122,45 @@ def test_what_is_damaged_stays_where_it_is_while_there_is_no_room_for_the_reason
     assert len(disk.names(layout.CORRUPT)) == 2
 
 
-def test_a_spool_without_room_for_its_seed_has_one_all_the_same(disk: RealDisk) -> None:
-    assert drawn(Full(disk.root), layout.SEED, "one") == "one"
-    assert drawn(disk, layout.SEED, "two") == "two"
+def test_what_is_drawn_by_chance_is_drawn_once_and_nobody_else_may_read_it(disk: RealDisk) -> None:
+    with pytest.raises(DiskFull):
+        drawn(Full(disk.root), layout.SECRET, "0" * 32, "n")
+    disk.write("nodes/.n.drawn", b"")  # of one who died there
+    disk.file_mode, disk.others = 0o644, True  # as in a shared spool
+    assert drawn(disk, layout.SECRET, "1" * 32, "n") == "1" * 32
+    assert drawn(disk, layout.SECRET, "2" * 32, "m") == "1" * 32
+    found = disk.info(layout.SECRET)
+    assert found is not None
+    assert found.mode & 0o777 == 0o600
+    assert not [name for name in disk.names(layout.NODES) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("text", [b"", b"0" * 31, b"0" * 33, b"g" * 32, None])
+def test_what_nobody_drew_by_chance_goes_aside(disk: RealDisk, text: bytes | None) -> None:
+    if text is None:
+        os.mkfifo(f"{disk.root}/{layout.SECRET}")
+    else:
+        disk.write(layout.SECRET, text)
+    assert drawn(disk, layout.SECRET, "1" * 32, "n") == "1" * 32
+    assert disk.info(f"{layout.CORRUPT}/nodes_secret") is not None
+
+
+def test_what_another_node_draws_in_the_place_of_a_damaged_one_stays(disk: RealDisk) -> None:
+    class Late(RealDisk):
+        def read(self, path: str, limit: int, start: int = 0) -> bytes:
+            data = super().read(path, limit, start)
+            if not data:
+                drawn(disk, path, "2" * 32, "m")
+            return data
+
+    disk.write(layout.SECRET, b"")
+    assert drawn(Late(disk.root), layout.SECRET, "1" * 32, "n") == "2" * 32
+
+
+def test_a_directory_in_the_place_of_what_is_drawn_is_no_text(disk: RealDisk) -> None:
+    disk.make_dir(layout.SECRET)
+    with pytest.raises(NotRegular):
+        drawn(disk, layout.SECRET, "1" * 32, "n")
 
 
 class Broken(RealDisk):
@@ -132,10 +168,10 @@ class Broken(RealDisk):
 
     broken = True
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, private: bool = False) -> None:
         if self.broken and path.startswith(layout.NODES):
             raise Failing(errno.EIO, os.strerror(errno.EIO), path)
-        super().write(path, data)
+        super().write(path, data, private=private)
 
 
 def test_a_status_that_cannot_be_written_is_said_once_and_tried_again(
