@@ -8,7 +8,7 @@
     for event in runner.events(): ...                   # whenever fileno() is readable
 
 Every start is answered by one of NotStarted, Exited, Returned or KeeperLost, whatever happens. Call all
-of it from one thread. The messages are described in spoold/keeper/__init__.py.
+of it from one thread: the keeper ends with it. The messages are described in spoold/keeper/__init__.py.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 
-PR_SET_NAME, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 15, 36, 38
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 15, 36, 38
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
+from .proc import spare
+
 TAIL = 4096  # bytes of output kept in memory
-SPARE_FDS = 4  # never used for logs: without them /proc could not be read
 
 
 class Log:
@@ -61,9 +61,11 @@ class Log:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self.path), mode=0o750, exist_ok=True)
             fd = os.open(self.path, flags, 0o640)
-        if fd >= os.sysconf("SC_OPEN_MAX") - SPARE_FDS:
+        try:
+            spare(fd)
+        except OSError:
             os.close(fd)
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), self.path)
+            raise
         return fd
 
     def close(self) -> None:

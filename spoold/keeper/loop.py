@@ -14,7 +14,7 @@ import time
 from .attempt import Attempt
 from .family import Family
 from .lanes import Lanes
-from .libc import PR_SET_NO_NEW_PRIVS, prctl, signalfd
+from .libc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl, signalfd
 from .orders import StartOrder, is_over, seconds, text
 from .proc import PATIENCE, Proc, kill_below, processes, strike, strike_group, trees
 from .spawn import prepare, why
@@ -23,6 +23,7 @@ from .wire import Wire
 SOON = 0.003  # seconds that a report waits for others while there is enough to do
 RESERVE = 16  # descriptors that nothing is made ahead with
 AGAIN = 0.2  # seconds
+ORPHANED = signal.SIGRTMAX  # one that nobody sends
 FREEZES = 8  # rounds of SIGSTOP before SIGKILL: a tree that forks faster is left to the sweep
 
 
@@ -40,12 +41,15 @@ class Keeper:
         self.lanes = Lanes()
         self.running: dict[str, Attempt] = {}  # by key: from start to exit report
         self.pipes: dict[int, Attempt] = {}
-        try:  # the socket alone would not tell if a child of spoold holds a copy of its end
-            self.parent = os.pidfd_open(os.getppid())
-            self.epoll.register(self.parent, select.EPOLLIN)
+        # The socket alone would not tell if a child of spoold holds a copy of its end; a pidfd, not while
+        # one of its threads waits for a file system. This comes when the thread that started us is dead.
+        self.orphaned = signalfd(ORPHANED)
+        prctl(PR_SET_PDEATHSIG, ORPHANED)
+        self.epoll.register(self.orphaned, select.EPOLLIN)
+        try:
             _thread.start_new_thread(self.mourn, ())
-        except (OSError, AttributeError):
-            self.parent = -1
+        except RuntimeError:  # there are as many threads as may be: the one does it all
+            pass
 
     def run(self) -> None:
         """Work until spoold is gone; then end what is left."""
@@ -66,7 +70,7 @@ class Keeper:
             elif fd == self.wire.sock:
                 for line in self.wire.receive(events):
                     self.obey(line)
-            elif fd == self.parent:
+            elif fd == self.orphaned:
                 self.wire.open = False
         if deaths:
             self.bury()
@@ -123,8 +127,7 @@ class Keeper:
         """What the next ones need is made while others run, where there are descriptors to spare."""
         for order in self.lanes.first():
             try:
-                if max(prepare(order)) >= os.sysconf("SC_OPEN_MAX") - RESERVE:
-                    order.close()
+                prepare(order, RESERVE)
             except (OSError, ValueError):
                 pass  # it is told when it is to start
 
@@ -306,7 +309,7 @@ class Keeper:
     def mourn(self) -> None:
         """When spoold is dead kill all below us, though the other thread may wait for a file server."""
         dead = select.poll()
-        dead.register(self.parent, select.POLLIN)
+        dead.register(self.orphaned, select.POLLIN)
         dead.poll()
         while True:  # what it is about to start as well
             kill_below(os.getpid())

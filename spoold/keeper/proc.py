@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread  # without the Python around it, which takes long to import
+import errno
 import os
 import signal
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0  # seconds for killed processes to go; one in state D may never
 WAIT = 1.0  # seconds for a process to tell its environment
+SPARE = 4  # descriptors that are for those who kill: two each
 CHUNK = 1 << 16  # bytes read at a time: room for what is rarely there costs more than to read it
 
 
@@ -107,6 +109,12 @@ def trees(procs: dict[int, Proc], roots: list[int]) -> list[int]:
     return found
 
 
+def spare(fd: int, least: int = SPARE) -> None:
+    """OSError where fewer descriptors are left than that."""
+    if fd >= os.sysconf("SC_OPEN_MAX") - least:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 def strike(pid: int, proc: Proc, *numbers: int) -> None:
     """Signal this very process, never another one that got its number meanwhile."""
     try:
@@ -131,9 +139,13 @@ def strike_group(leader: int, *numbers: int) -> None:
 def kill_below(root: int, spared: bytes = b"") -> None:
     """SIGKILL all that is below a process, but a child of it of the spared name, and wait for nothing.
 
-    It reads no environment, which may take long to be had. What was begun meanwhile is for the next call.
+    It reads no environment, which may take long to be had. What was begun meanwhile is for the next call,
+    and so are all where the machine has no descriptor or no memory left to see them with.
     """
-    procs = processes()
+    try:
+        procs = processes()
+    except OSError:
+        return
     for pid in trees(procs, [root])[1:]:
         proc = procs[pid]
         if proc.ppid != root or proc.comm != spared:

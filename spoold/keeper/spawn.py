@@ -10,6 +10,7 @@ import signal
 
 from . import niceness
 from .libc import LIBC
+from .proc import SPARE, spare
 
 TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
@@ -46,18 +47,23 @@ def spawn(order: StartOrder) -> tuple[int, int]:
     return pid, reader
 
 
-def prepare(order: StartOrder) -> tuple[int, int, int]:
-    """The two ends of its output and what it reads. They are the order's until it is started."""
+def prepare(order: StartOrder, least: int = SPARE) -> tuple[int, int, int]:
+    """The two ends of its output and what it reads. They are the order's until it is started.
+
+    OSError where fewer descriptors than `least` would be left.
+    """
     if order.streams is None:
-        reader, writer = os.pipe()
+        reader, writer = made = list(os.pipe())
         try:
             os.set_blocking(reader, False)
             source = order.input
             if source is None:
                 source = _stdin(order.stdin.encode("utf-8", "surrogateescape"))
+                made.append(source)
+            spare(max(reader, writer, source), least)
         except BaseException:
-            os.close(reader)
-            os.close(writer)
+            for fd in made:
+                os.close(fd)
             raise
         order.streams = reader, writer, source
     return order.streams
@@ -71,14 +77,21 @@ def _spawned(program: str, order: StartOrder, source: int, writer: int) -> int:
     """
     pid, actions = ctypes.c_int(), ctypes.create_string_buffer(STRUCT)
     argv, env = _words(order.argv), _words([f"{name}={value}" for name, value in order.env.items()])
-    LIBC.posix_spawn_file_actions_init(actions)
-    for number, fd in enumerate((source, writer, writer)):
-        LIBC.posix_spawn_file_actions_adddup2(actions, fd, number)
-    code = LIBC.posix_spawn(ctypes.byref(pid), _words([program])[0], actions, ATTRIBUTES, argv, env)
-    LIBC.posix_spawn_file_actions_destroy(actions)
-    if code:
-        raise OSError(code, os.strerror(code), program)
+    _must(LIBC.posix_spawn_file_actions_init(actions))
+    try:
+        for number, fd in enumerate((source, writer, writer)):
+            _must(LIBC.posix_spawn_file_actions_adddup2(actions, fd, number))
+        name = _words([program])[0]
+        _must(LIBC.posix_spawn(ctypes.byref(pid), name, actions, ATTRIBUTES, argv, env), program)
+    finally:
+        LIBC.posix_spawn_file_actions_destroy(actions)
     return pid.value
+
+
+def _must(code: int, name: str | None = None) -> None:
+    """These functions return what went wrong."""
+    if code:
+        raise OSError(code, os.strerror(code), name)
 
 
 def _words(words: list[str]) -> ctypes.Array[ctypes.c_char_p]:
@@ -92,13 +105,13 @@ def _words(words: list[str]) -> ctypes.Array[ctypes.c_char_p]:
 def _attributes() -> ctypes.Array[ctypes.c_char]:
     """A session of its own, no signal blocked or ignored."""
     found, signals = ctypes.create_string_buffer(STRUCT), ctypes.create_string_buffer(128)
-    LIBC.posix_spawnattr_init(found)
-    LIBC.posix_spawnattr_setflags(found, ctypes.c_short(SETSIGDEF | SETSIGMASK | SETSID))
+    _must(LIBC.posix_spawnattr_init(found))
+    _must(LIBC.posix_spawnattr_setflags(found, ctypes.c_short(SETSIGDEF | SETSIGMASK | SETSID)))
     LIBC.sigemptyset(signals)
-    LIBC.posix_spawnattr_setsigmask(found, signals)
+    _must(LIBC.posix_spawnattr_setsigmask(found, signals))
     for number in EVERY_SIGNAL:
         LIBC.sigaddset(signals, number)
-    LIBC.posix_spawnattr_setsigdefault(found, signals)
+    _must(LIBC.posix_spawnattr_setsigdefault(found, signals))
     return found
 
 
