@@ -287,10 +287,8 @@ class Pulse(Circle):
             try:
                 self.neighbours.check()
             except Fenced:
-                self.kill()
+                self.kill()  # and again: what was about to start when it came to this
                 self._killed = True
-                while not self._over.wait(0.2):  # what was about to start when it came to this
-                    self.kill()
 
     def _say(self) -> None:
         """What there is to say of that."""
@@ -315,7 +313,7 @@ class Pulse(Circle):
         """Seconds until it is worth a look."""
         until = self.neighbours.fence_at
         if self.neighbours.why_fenced or until is None:
-            return 0.05
+            return 0.2
         return max(0.001, min((until - ticks()) / SECOND, 0.25 * self.neighbours.beat.lease / 2))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import threading
 from typing import TYPE_CHECKING
 
@@ -82,8 +83,8 @@ def test_a_clock_that_is_not_the_file_servers_is_told_of_once_and_when_it_is_aga
 def test_handlers_are_killed_though_nobody_takes_what_is_said(tmp_path: Path) -> None:
     init(str(tmp_path / "q"))
     (tmp_path / "q" / layout.ALIVE).mkdir(exist_ok=True)
-    killed, saying, go = threading.Event(), threading.Event(), threading.Event()
-    pulse = Pulse(str(tmp_path / "q"), "one", LEASE, killed.set)
+    killed, saying, go = threading.Semaphore(0), threading.Event(), threading.Event()
+    pulse = Pulse(str(tmp_path / "q"), "one", LEASE, killed.release)
     pulse.join()
 
     class Hung(logging.Handler):
@@ -98,7 +99,10 @@ def test_handlers_are_killed_though_nobody_takes_what_is_said(tmp_path: Path) ->
         pulse._begin(work)
     try:
         assert saying.wait(LONG)
-        assert killed.wait(LONG)
+        for _ in range(3):  # what was about to start as well
+            assert killed.acquire(timeout=LONG)
+        go.set()
+        assert select.select([pulse.fd], [], [], LONG)[0]  # the loop is woken
     finally:
         logging.getLogger("spoold").removeHandler(hung)
         go.set()
