@@ -66,7 +66,7 @@ def check(top: Folder, whose: int, *, is_shared: bool, fix: bool) -> Iterator[Ch
     if linked.due:
         (first, *others) = linked.due.values()
         more = f" and {len(others)} more" * bool(others)
-        what = f"{first}{more}: not of uid {whose}, and left, as it has another name outside the spool"
+        what = f"{first}{more}: not of uid {whose}, and left, as it may have a name outside the spool"
         place = shlex.quote(first)
         way = f"find / -xdev -samefile {place}; if uid {whose} may have it, chown {whose} {place}"
         yield Check(BAD, what, way)
@@ -80,14 +80,18 @@ class Linked:
         self._seen: Counter[int] = Counter()
 
     def all_seen(self, held: Held, *, stray: bool) -> bool:
-        """Whether this is the last name of what is a stray by one of its names."""
+        """Whether this is the last name of what is a stray by one of its names.
+
+        A name that is moved meanwhile is seen twice: what others than its owner may write, and so give
+        names, is never given away with several.
+        """
         if not held.has_second_name:
             return stray
         inode = held.found.st_ino
         self._seen[inode] += 1
         if stray:
             self.due.setdefault(inode, held.path)
-        if inode not in self.due or self._seen[inode] < held.found.st_nlink:
+        if inode not in self.due or self._seen[inode] < held.found.st_nlink or held.found.st_mode & 0o022:
             return False
         del self.due[inode]
         return True

@@ -198,7 +198,7 @@ def test_what_has_a_name_elsewhere_is_not_given_to_the_user_of_a_spool(anns: Pat
         (anns / name).hardlink_to(secret)
     told = " ".join(check.what for check in examine(str(anns), fix=True))
     assert secret.stat().st_uid == 0
-    assert f"{anns}/done/a: not of uid {ANN}, and left, as it has another name" in told
+    assert f"{anns}/done/a: not of uid {ANN}, and left, as it may have a name" in told
     assert f"{anns}/allowed_signers belongs to uid 0, not to uid {ANN}; it has a second name" in told
 
 
@@ -209,7 +209,33 @@ def test_what_has_all_its_names_in_the_spool_of_a_user_is_given_to_him(anns: Pat
         (anns / name).hardlink_to(task)
     os.chown(task, BOB, BOB)
     assert mended(anns) == []
-    assert task.stat().st_uid == ANN
+    assert (task.stat().st_uid, task.stat().st_gid) == (ANN, ANN)
+
+
+def test_what_others_have_made_in_an_outbox_stays_theirs_under_two_names_as_well(anns: Path) -> None:
+    read = anns / "outbox" / "read"
+    read.touch()
+    os.chown(read, BOB, BOB)
+    (anns / "outbox" / "kept").hardlink_to(read)
+    assert not [check.what for check in examine(str(anns), fix=True) if "outbox/" in check.what]
+    assert read.stat().st_uid == BOB
+
+
+def test_what_he_may_write_is_not_given_to_the_user_of_a_spool_who_moves_its_name_meanwhile(
+    anns: Path, roots: Path
+) -> None:
+    shared = roots / "keys" / "secret"
+    os.chown(shared, 0, ANN)
+    shared.chmod(0o660)
+    (anns / "pending" / "a").hardlink_to(shared)
+    (anns / "pending" / "stray").touch()
+    told = []
+    for step in examine(str(anns), fix=True):
+        told.append(step.what)
+        if "pending/stray belonged" in step.what:
+            (anns / "pending" / "a").rename(anns / "held" / "a")
+    assert shared.stat().st_uid == 0
+    assert f"{anns}/pending/a: not of uid {ANN}, and left" in " ".join(told)
 
 
 def test_a_new_spool_of_several_users_names_nobody_that_is_not_there(tmp_path: Path) -> None:
