@@ -12,7 +12,7 @@ import orjson
 
 from spool import layout, look
 from spool.beats import ORPHAN, Beat, parse
-from spool.disk import Missing, NotRegular, TooLarge
+from spool.disk import Missing, NotRegular, TooLarge, open_regular
 from spool.errors import Invalid
 from spool.mounts import is_network
 from spool.names import parse_event
@@ -188,7 +188,7 @@ def alive(root: str, node: str) -> bool:
 def _told_lately(path: str) -> bool:
     """Whether this status file is not the last one of its daemon, which writes one every minute."""
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             age = time.time() - os.fstat(file.fileno()).st_ctime
             return age < SILENT and orjson.loads(file.read(STATUS_LIMIT)).get("state") != "stopped"
     except (OSError, ValueError, AttributeError):

@@ -11,12 +11,14 @@ import heapq
 import os
 import re
 import zlib
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import orjson
 from msgspec import Struct
 
 from spool import layout
+from spool.disk import NotRegular, open_regular
 from spool.names import date_of
 from spool.patterns import matches
 from spool.safe import as_utf8
@@ -35,7 +37,7 @@ EVENTS = (  # transitions, then what else is told
     "pause", "resume", "drain", "resolve", "mute", "reopen", "prune", "schedule", "match", "refuse",
     "shed", "gate", "load",
 )  # fmt: skip
-GONE = (FileNotFoundError, IsADirectoryError)  # packed or pruned meanwhile; nothing of ours
+GONE = (FileNotFoundError, IsADirectoryError, NotRegular)  # packed or pruned meanwhile; nothing of ours
 LOAD = "load"  # lines of this event, one a minute, are for plots: they are wanted where asked for by name
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.([0-9]+))?\.jsonl(\.gz)?")
 
@@ -167,7 +169,7 @@ def _end(path: str) -> int:
 def _grown(path: str, start: int) -> tuple[list[bytes], int]:
     """The whole lines behind an offset, and where they end."""
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             file.seek(start)
             data = file.read()
     except GONE:
@@ -176,15 +178,23 @@ def _grown(path: str, start: int) -> tuple[list[bytes], int]:
     return data[:end].splitlines(), start + end
 
 
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """The lines of a day, which may be packed; NotRegular where it is no file."""
+    with open(open_regular(path), "rb", BUFFER) as file:
+        if not path.endswith(".gz"):
+            yield file
+            return
+        with gzip.open(file) as text:
+            yield cast("BinaryIO", text)
+
+
 def _lines(paths: list[str], wanted: Filter, seen: dict[str, int] | None) -> Iterator[Line]:
     for path in paths:
         try:
-            if path.endswith(".gz"):
-                with gzip.open(path, "rb") as packed:
-                    yield from parsed(packed, wanted)
-            else:
-                with open(path, "rb", BUFFER) as file:
-                    yield from parsed(file if seen is None else _marked(file, path, seen), wanted)
+            with opened(path) as file:
+                lines = file if seen is None or path.endswith(".gz") else _marked(file, path, seen)
+                yield from parsed(lines, wanted)
         except GONE:
             continue
         except (gzip.BadGzipFile, zlib.error, EOFError):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool import layout, look, packs
+from spool.disk import open_regular
 from spool.journal import DAY, GONE
 from spool.names import DAY_US, date_of
 from spool.prune import retention
@@ -89,7 +90,7 @@ def _pack_journal(disk: Disk, root: str, folder: str, name: str) -> Iterator[Non
     source, size, crc = f"{folder}/{name}", 0, 0
     packed = [n for n in look.names(disk, folder) if n.startswith(name[:10]) and n.endswith(".gz")]
     staged, text = f"{folder}/.{name}.gz", zlib.compressobj(wbits=31)
-    with open(os.path.join(root, source), "rb") as file:
+    with open(open_regular(os.path.join(root, source)), "rb") as file:
         while data := file.read(CHUNK):
             size, crc = size + len(data), zlib.crc32(data, crc)
             disk.append(staged, text.compress(data))
@@ -110,7 +111,7 @@ def _pack_journal(disk: Disk, root: str, folder: str, name: str) -> Iterator[Non
 def _trailer(root: str, path: str) -> tuple[int, int]:
     """How long a gzip file is when it is unpacked, modulo 2^32, and the CRC of that: its last 8 bytes."""
     try:
-        with open(os.path.join(root, path), "rb") as file:
+        with open(open_regular(os.path.join(root, path)), "rb") as file:
             file.seek(-8, os.SEEK_END)
             crc, size = struct.unpack("<II", file.read(8))
     except OSError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from spool import journal
+from spool.disk import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def _packed(path: str) -> list[list[bytes]]:
     import zlib
 
     try:
-        with gzip.open(path) as file:
+        with journal.opened(path) as file:
             return [file.read().splitlines()]
     except (*journal.GONE, gzip.BadGzipFile, zlib.error, EOFError):
         return []  # pruned meanwhile, or damaged: fsck names it
@@ -77,7 +78,7 @@ def _packed(path: str) -> list[list[bytes]]:
 def _blocks(path: str, end: int | None) -> Iterator[list[bytes]]:
     """The whole lines of a file, some at a time, from its end."""
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below
+        file = open(open_regular(path), "rb")  # noqa: SIM115 - closed below
     except journal.GONE:
         return
     with file:

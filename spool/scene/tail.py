@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from spool import journal, layout
+from spool.disk import open_regular
 from spool.times import DAY
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Tail:
 
     def _grown(self, path: str) -> None:
         try:
-            with open(path, "rb") as file:
+            with open(open_regular(path), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 start = self._read.get(path)
                 if start is None:
@@ -108,7 +109,7 @@ class Tail:
 
     def _chunks(self, path: str) -> Iterator[list[bytes]]:
         try:
-            with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+            with journal.opened(path) as file:
                 while lines := file.readlines(CHUNK):
                     yield lines
         except (gzip.BadGzipFile, zlib.error, EOFError):

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool import layout, machine, mounts
+from spool.disk import open_regular
 from spoold.core.values import Recovered
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def keys(events: Iterable[Event]) -> list[str]:
 def read(root: str, node: str) -> frozenset[str] | None:
     """The attempts (ID.N) of a node that have begun; None where that is not known."""
     try:
-        with open(os.path.join(root, layout.begun(node)), "rb") as file:
+        with open(open_regular(os.path.join(root, layout.begun(node))), "rb") as file:
             head, *lines = file.read(LIMIT).decode("ascii", "replace").split("\n")
     except OSError:
         return None

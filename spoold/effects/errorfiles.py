@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spool import failures, layout, look
-from spool.disk import Failing, Missing, NotRegular, TooLarge
+from spool.disk import Failing, Missing, NotRegular, TooLarge, open_regular
 from spool.errors import Invalid
 from spool.names import DAY_US, is_id
 from spool.quarantine import aside
@@ -163,7 +163,7 @@ class ErrorFiles:
                     yield found
 
     def _tail(self, path: str, start: int) -> list[bytes]:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = start if 0 <= start <= size else 0  # a power cut has taken what was noted
             file.seek(max(start, size - TAIL))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spool import layout
 from spool.apps import command
+from spool.disk import NotRegular, open_regular
 from spool.records import error
 from spool.times import format_span
 from spoold.core.values import (
@@ -478,10 +479,10 @@ class Pool:
 
     def _tail(self, start: Start) -> str:
         try:
-            with open(self._log(start), "rb") as file:
+            with open(open_regular(self._log(start)), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
                 return file.read(4096).decode("utf-8", "backslashreplace")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotRegular):
             return ""
 
     def _log(self, start: Start) -> str:

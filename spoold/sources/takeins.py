@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from spool import layout
+from spool.disk import open_regular
 from spool.journal import Filter, parsed
 from spool.names import DAY_US, id_time
 from spool.times import format_utc
@@ -56,7 +57,7 @@ class TakeIns:
 
     def _search(self, path: str, task_id: str) -> Line:
         needle, wanted = f'"{task_id}"'.encode(), Filter(ids=frozenset((task_id,)))
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             file.seek(_place(file, format_utc(id_time(task_id)).encode()))
             for _ in range(min(self.left, OF_A_FILE)):
                 self.left -= 1

@@ -16,7 +16,7 @@ from spool.failures import KEPT, decode
 from spool.names import new_id
 from spool.prune import oldfiles
 from spool.settings import load
-from spool.times import format_utc
+from spool.times import format_utc, parse_utc
 from spoold import locks
 from spoold.core import alerts
 from spoold.core.care import say
@@ -301,6 +301,19 @@ def test_the_journal_of_a_node_that_is_forgotten_goes_with_its_last_day(disk: Re
     for _ in oldfiles.journals(disk, disk.root, load('keep_journal = "1d"'), NOON + DAY * 999):
         pass
     assert disk.names("journal") == ["n"]
+
+
+def test_what_is_no_file_in_the_place_of_a_journal_is_not_packed_and_keeps_no_other(
+    disk: RealDisk,
+) -> None:
+    disk.make_dir("journal/n")
+    os.mkfifo(f"{disk.root}/journal/n/2026-01-01.jsonl")
+    os.mkfifo(f"{disk.root}/journal/n/2026-01-02.jsonl.gz")
+    disk.append("journal/n/2026-01-02.jsonl", b"{}\n")
+    for _ in oldfiles.journals(disk, disk.root, load(""), parse_utc("2026-01-20T00:00:00Z")):
+        pass
+    found = {"2026-01-01.jsonl", "2026-01-02.jsonl.gz", "2026-01-02.2.jsonl.gz"}
+    assert set(disk.names("journal/n")) == found
 
 
 def test_how_far_a_schedule_has_come_outlives_the_node_that_knows(disk: RealDisk) -> None:

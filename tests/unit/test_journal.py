@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from spool.scene import past
 from spool.times import format_utc, parse_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOON = parse_utc("2026-11-21T12:00:00Z")
@@ -220,11 +222,14 @@ def test_a_claim_that_another_node_was_faster_with_is_not_shown(
     assert [text.rpartition("told ")[2] for text in capsys.readouterr().out.splitlines()] == shown
 
 
-def test_what_is_no_line_or_no_file_of_ours_ends_no_reading(root: Path) -> None:
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_line_or_no_file_of_ours_ends_no_reading(
+    root: Path, make: Callable[[Path], None]
+) -> None:
     odd, good = line(NOON, by=7, reason=[]), line(NOON + 1, by={"uid": 3})
     put(root, "a/2026-11-21.jsonl", [odd, {**odd, "id": ["x"]}, good])
     for name in ("2026-11-20.jsonl", "2026-11-22.jsonl", "2026-11-20.jsonl.gz", "2026-11-21.2.jsonl.gz"):
-        (root / "journal" / "a" / name).mkdir()
+        make(root / "journal" / "a" / name)
     wanted = Filter(ids=frozenset((odd["id"], good["id"])))
     assert list(journal.read(str(root), wanted)) == [odd, good]
     assert list(journal.read(str(root), Filter(writer=3))) == [good]

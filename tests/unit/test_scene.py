@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -28,6 +29,7 @@ from spool.top.tables import GAP, VIEWS, table, widths
 from spool.views import listed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOW = 1_795_000_000 * SECOND
@@ -183,20 +185,23 @@ def test_a_tail_reads_packed_days_what_is_there_and_what_comes(root: Path) -> No
     assert taken(flow) == 3
 
 
-def test_a_tail_goes_on_where_a_journal_cannot_be_read_and_names_it(root: Path) -> None:
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_tail_goes_on_where_a_journal_cannot_be_read_and_names_it(
+    root: Path, make: Callable[[Path], None]
+) -> None:
     flow = Flow()
     tail = Tail(str(root), flow, back=7 * DAY)
     today, before = layout.journal("n", NOW), layout.journal("n", NOW - 3 * DAY)
     for odd in (root / today, root / f"{before}.gz"):
-        odd.mkdir()
+        make(odd)
     (root / "journal/other").mkdir()
     write(root / layout.journal("other", NOW), line("submit", "new", "pending", NOW, entry()))
     while tail.step(NOW):
         pass
     assert taken(flow) == 1
-    assert tail.trouble.count("cannot be read: Is a directory") == 2
+    assert tail.trouble.count("cannot be read: not a regular file") == 2
     assert tail.trouble.startswith(today)
-    (root / today).rmdir()
+    (root / today).rename(root / "journal/gone")
     tail.step(NOW)
     assert today not in tail.trouble
     shutil.rmtree(root / "journal")
