@@ -91,7 +91,7 @@ def looked(state: State, event: Looked, now: Now) -> list[Action]:
         else:
             found.changed += 1
             out += done
-            back += verbs.come_back(done)
+            back += verbs.come_back(done, source.who)
     return out
 
 

@@ -11,7 +11,7 @@ from spool import heldfor, layout
 from spool.actions import Ack, Extend, Fail, Progress, Replay, Submit, Verb
 from spool.actions import Move as MoveRequest
 from spool.errors import Invalid
-from spool.names import MAX_US, id_from, whole_second
+from spool.names import MAX_US, OWNER, id_from, whole_second
 from spool.place import mark_of
 from spool.records import error
 from spool.requests import kind_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from spool.names import Entry
     from spool.place import Place
     from spoold.core.state import State
-    from spoold.core.values import Action, Arrived, Invalidated, Looked, Now, Run, Source
+    from spoold.core.values import Action, Arrived, Invalidated, Looked, Now, Run, Source, Who
 
 # What a record of an attempt has, and a refusal has nothing of.
 _NOTHING = (
@@ -93,7 +93,7 @@ def carry_out(
             elsewhere.add(other.node)
         else:
             out += done
-            back += come_back(done)
+            back += come_back(done, source.who)
     if elsewhere:
         return [*out, *leave(state, source, elsewhere)]
     if not denied:
@@ -126,7 +126,7 @@ def on_one(  # noqa: PLR0913 - one more than five
     now: Now,
     back: int = 0,
 ) -> list[Action]:
-    """A verb on one task; Denied, or table.Illegal. `back`: so many came back by this action before."""
+    """A verb on one task; Denied, or table.Illegal. `back`: so many of his came back by this action."""
     run, by = state.runs.get(task_id), asker(request, source)
     check(state, request, task_id, place, source, now)
     if run is not None:
@@ -143,9 +143,10 @@ def _is_retry(request: Asked, place: Place) -> bool:
     return kind_of(request) == "retry" and place.state in table.TERMINAL
 
 
-def come_back(actions: list[Action]) -> int:
-    """How many tasks that had ended have not any more."""
-    return sum(isinstance(one, Move) and one.before in table.TERMINAL for one in actions)
+def come_back(actions: list[Action], who: Who | None) -> int:
+    """How many tasks of a writer that had ended have not any more."""
+    moved = [one.entry for one in actions if isinstance(one, Move) and one.before in table.TERMINAL]
+    return sum(who is not None and (OWNER, who.token) in entry.extra for entry in moved)
 
 
 def check(  # noqa: PLR0913 - one more than five

@@ -385,6 +385,30 @@ def test_what_comes_back_counts_in_the_quota_of_its_writer(live: Make, bulk: boo
     assert len(list(spool.root.glob("cancelled/*/*.json"))) == 3
 
 
+def test_what_comes_back_of_others_does_not_count_in_the_quota_of_who_asks(live: Make) -> None:
+    rules = RULES.replace("waiting = 3", "waiting = 3\nadmin = true")
+    spool = live(NOTE.replace(RULES, rules).replace('"true"', '"sleep 60"') + "concurrency = 1\n")
+
+    def submitted(uid: int, count: int) -> list[str]:
+        ids = [spool.submitted(uid, "note", "--at", "+1h") for _ in range(count)]
+        for task_id in ids:
+            spool.entry(task_id, "pending")
+        return ids
+
+    def comes(action: str, ids: list[str], *states: str) -> None:
+        spool.handed_in(BOB, f"{action}.json", {"action": action, "ids": ids})
+        until(lambda: not (spool.root / "incoming" / f"{action}.json").exists(), "done with")
+        for task_id in ids:
+            spool.entry(task_id, *states)
+
+    ended = [*submitted(ANN, 3), *submitted(BOB, 1)]
+    comes("cancel", ended, "cancelled")
+    submitted(BOB, 2)
+    comes("retry", ended, "pending", "running")
+    comes("cancel", ended[1:2], "cancelled")
+    comes("retry", ended[1:2], "pending", "running")  # his own queue is full
+
+
 def test_a_box_of_ones_own_is_closed_to_the_others_and_what_strays_in_is_refused(made: Make) -> None:
     spool = made(NOTE, writers=(ANN,))
     box = spool.root / "incoming.d" / str(ANN)
