@@ -109,7 +109,7 @@ class Groups:
         if lately is None or lately.maxlen != many:
             lately = self._lately[group.fingerprint] = deque(lately or (), maxlen=many)
         lately.append(at)
-        if len(lately) < many or at - lately[0] > window:
+        if len(lately) < many or max(lately) - min(lately) > window:
             return ""
         name = group.fingerprint
         before = (group.frequent, self._frequent_at.get(name))

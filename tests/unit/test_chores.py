@@ -88,11 +88,11 @@ def test_groups_are_bounded_in_memory_and_on_disk(disk: RealDisk) -> None:
     state = State("n", load(""), 2)
     files = ErrorFiles(disk, state, disk.root)
     for number in range(KEPT + 50):
-        state.groups.count(failure(number), NOON + number, LIMITS)
+        state.groups.count(failure(number), NOON + number, (1, 0))
         if number % 100 == 0:
             files.close(NOON)
     files.close(NOON)
-    assert len(state.groups.table) == KEPT
+    assert len(state.groups.table) == len(state.groups._frequent_at) == KEPT
     assert len([name for name in disk.names("errors") if name[0] != "."]) == KEPT
     again = State("n", load(""), 2)
     ErrorFiles(disk, again, disk.root).load(NOON)
@@ -149,10 +149,11 @@ def test_a_node_whose_number_was_written_over_says_it_again(disk: RealDisk) -> N
     ErrorFiles(disk, two, disk.root).close(NOON)
     disk.remove(f"errors/{7:016x}.json")
     disk.write(f"errors/{7:016x}.json", before)
+    two.groups.table[f"{7:016x}"].frequent = NOON
     fail_on(disk, two, NOON)
     ErrorFiles(disk, two, disk.root).close(NOON)
     found = decode(disk.read(f"errors/{7:016x}.json", 1 << 20))
-    assert (found.count, found.nodes) == (3, {"n1": 1, "n2": 2})
+    assert (found.count, found.nodes, found.frequent) == (3, {"n1": 1, "n2": 2}, NOON)
 
 
 def test_what_is_said_of_a_group_on_one_node_holds_on_all(disk: RealDisk) -> None:
