@@ -109,6 +109,14 @@ def last_record(disk: Disk, task_id: str, read: Reader = record) -> dict[str, An
     return None
 
 
+def tried(disk: Disk, place: Place) -> Place:
+    """The same, where it has been tried, with the newest attempt that began: an end may be none."""
+    if place.last is None or place.last.get("started_at") is not None:
+        return place
+    began = (one for one in reversed(records(disk, place.entry.id)) if one.get("started_at") is not None)
+    return replace(place, last=next(began, place.last))
+
+
 def find(disk: Disk, task_id: str, hint: str | None = None) -> Place | None:
     """Where a task is, None where it is nowhere; Damaged names the path of what cannot be read.
 

@@ -110,6 +110,7 @@ LITTLE = 1 << 20  # bytes free that are no room, whatever min_free_bytes says
 TOKEN = 1_000_000  # us that `until_idle` waits for the next token of a rate
 # Asked of a name, whoever has it else.
 PLAIN: tuple[Question, ...] = ("claim", "release", "strand", "soon")
+LATE: tuple[Question, ...] = ("late", "overdue")
 INODES = 2  # a task takes: its own copy, and its record (or on tmpfs, its second name)
 
 
@@ -380,6 +381,8 @@ class Core:
                     place = look.find(self.disk, task_id, path)
                 if place is not None and ask.why == "claim" and place.task.results:
                     place = self.results.put_in(place, self.state.settings.max_action_bytes)
+                if place is not None and ask.why in LATE:
+                    place = look.tried(self.disk, place)
                 if place is not None and wants_key(ask, place):
                     rival = self._take_key(place.task, now)
                     place = place if rival is None else replace(place, rival=rival.id)

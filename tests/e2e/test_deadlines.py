@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
+from spool import layout
 from spool.times import parse_utc
 from tests.e2e.live import Live, handler, until
 
@@ -204,6 +205,32 @@ def test_an_attempt_that_never_was_is_not_named_where_a_second_deadline_passes(l
     spool.command("move", task_id, "--deadline", "+1s", "--wait")
     assert spool.event("failed", task_id)["error"]["message"] == NEVER
     assert f" after 0 attempts: {NEVER}" in spool.command("why", task_id)
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_an_attempt_that_was_is_told_where_a_later_end_was_no_attempt(live: Make, end: str) -> None:
+    spool = live(handler("fail", "exit 1", backoff="30d", retries=5))
+    task_id = spool.submit("fail", on_miss="fail")
+    assert spool.event("retrying", task_id)
+    spool.command("pause")
+    if end == "failed":
+        spool.command("move", task_id, "--deadline", "+1s", "--wait")
+        assert spool.event("failed", task_id)
+    else:
+        spool.command("cancel", task_id, "--wait")
+    spool.command("retry", task_id, "--wait")
+    spool.command("move", task_id, "--deadline", "+1s", "--wait")
+    problem = spool.event("failed", task_id)["error"]
+    assert problem["message"].startswith("its deadline passed after attempt 1: exit 1")
+
+
+def test_an_attempt_whose_record_is_gone_is_told_by_its_number(live: Make) -> None:
+    spool = live(handler("fail", "exit 1", backoff="30d"))
+    task_id = spool.submit("fail", on_miss="fail")
+    assert spool.event("retrying", task_id)
+    (spool.root / layout.record(task_id, 1)).unlink()
+    spool.command("move", task_id, "--deadline", "+1s", "--wait")
+    assert spool.event("failed", task_id)["error"]["message"] == "its deadline passed after attempt 1"
 
 
 def test_a_deadline_outside_the_window_is_on_time_too(live: Make) -> None:
