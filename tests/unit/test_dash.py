@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_said_and_ends_no_look(root: Path, site: Site) ->
     today = layout.journal("n", time.time_ns() // 1000)
     (root / today).mkdir(parents=True)
     site.source._look()
-    assert f"{today} cannot be read: Is a directory" in site.ask("/").body
+    assert f"{today} cannot be read: not a regular file" in site.ask("/").body
     (root / today).rmdir()
     site.source._look()
     assert "cannot be read" not in site.ask("/").body
