@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test pythons lint check man bench peers soak chaos cluster fuzz hostile mutation clean dist deb deb-check
+.PHONY: help demo test pythons narrow lint check man bench peers soak chaos cluster fuzz hostile mutation clean dist deb deb-check
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -23,6 +23,9 @@ test: $(READY) ## all tests of every day, with linters and manual
 
 pythons: ## many of the tests with every Python from 3.11 on that is found here
 	@$(PYTHON) tools/pythons.py
+
+narrow: ## some of the tests under 32 bits: a Debian for i386, as root
+	sh tools/narrow.sh
 
 lint: $(READY) ## linters, types, layers, and what is made from the code
 	$(BIN)/python tools/check.py

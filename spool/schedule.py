@@ -12,7 +12,7 @@ expression and counts through the wall clock; where the clock of a zone is set, 
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from cronsim import CronSim, CronSimError
 from msgspec import Struct
 
 from spool.names import id_from
-from spool.times import DAY, SECOND, format_span, parse_duration
+from spool.times import DAY, SECOND, format_span, moment, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -175,7 +175,7 @@ class _Clock:
 
 
 def _offset(zone: tzinfo, us: int) -> int:
-    found = datetime.fromtimestamp(us // SECOND, UTC).astimezone(zone).utcoffset()
+    found = moment(us, zone).utcoffset()
     return 0 if found is None else found // timedelta(microseconds=1)
 
 

@@ -163,7 +163,7 @@ def _from_local(wall: datetime, wall_us: int, zone: tzinfo) -> int:
     before, after = wall_us // SECOND - late, -(-wall_us // SECOND) - early
     while after - before > 1:
         middle = (before + after) // 2
-        if _seconds(datetime.fromtimestamp(middle, zone).utcoffset()) == early:
+        if _seconds(moment(middle * SECOND, zone).utcoffset()) == early:
             before = middle
         else:
             after = middle
@@ -185,6 +185,11 @@ def zone(name: object) -> ZoneInfo:
         raise ValueError(rule) from None
 
 
+def moment(us: int, zone: tzinfo = UTC) -> datetime:
+    """An instant as an aware datetime. What C makes of one ends in 2038 where `long` has 32 bits."""
+    return (_EPOCH.replace(tzinfo=UTC) + timedelta(microseconds=us)).astimezone(zone)
+
+
 @lru_cache(4096)
 def format_utc(us: int) -> str:
     """An instant for machines: 2026-11-21T14:30:00.123456Z, always six digits."""
@@ -199,7 +204,7 @@ def maybe_utc(us: int | None) -> str | None:
 
 def format_local(us: int, zone: tzinfo | None = None) -> str:
     """An instant for people, to the second: 2026-11-21 15:30:00 CET."""
-    return datetime.fromtimestamp(us // SECOND, zone or UTC).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return moment(us, zone or UTC).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def format_span(us: int) -> str:

@@ -228,17 +228,15 @@ def _sentence(cron: str) -> str:
 
 
 def _print_next(name: str, rule: Every, zone: tzinfo, args: argparse.Namespace) -> None:
-    from datetime import datetime
-
     from spool.command import render
-    from spool.times import format_span, format_utc
+    from spool.times import format_span, format_utc, moment
 
     now = _now()
     for at in _next(rule, zone, now, args.count):
         if args.json:
             print(render.json_line({"name": name, "at": format_utc(at)}))
         else:
-            local = datetime.fromtimestamp(at // 1_000_000, zone).strftime("%a %Y-%m-%d %H:%M:%S %Z")
+            local = moment(at, zone).strftime("%a %Y-%m-%d %H:%M:%S %Z")
             print(f"{local}  {format_utc(at)[:19]}Z  in {format_span(at - now)}")
 
 

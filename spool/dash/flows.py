@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from spool.command.render import clock
@@ -11,7 +10,7 @@ from spool.dash.plots import Frame, Series
 from spool.machine import zone_of
 from spool.scene.flow import TIERS, quantile, total
 from spool.scene.words import number, seconds, short
-from spool.times import HOUR, MINUTE, SECOND
+from spool.times import HOUR, MINUTE, SECOND, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +77,7 @@ def clocks(width: int, now: int) -> dict[str, Any]:
         return full[:16] if len(full) > 8 else full if width < MINUTE else full[:5]
 
     def axis(us: int) -> str:
-        return f"{datetime.fromtimestamp(us // SECOND, zone):{'%a %H:%M' if width >= HOUR else '%H:%M'}}"
+        return f"{moment(us, zone):{'%a %H:%M' if width >= HOUR else '%H:%M'}}"
 
     return {"clock": told, "axis": axis}
 

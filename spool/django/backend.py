@@ -7,7 +7,7 @@ import os
 import re
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from spool.fields import nearest
 from spool.names import is_task, new_id
 from spool.peek import MAX_ACTION_BYTES
 from spool.tasks.define import chosen
-from spool.times import parse_utc
+from spool.times import moment, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -241,7 +241,7 @@ def _told(task: Any) -> dict[str, Any]:
 
 
 def _aware(at: int | None) -> Any:
-    return None if at is None else datetime.fromtimestamp(at / 1e6, UTC)
+    return None if at is None else moment(at)
 
 
 def _time(text: str | None) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from spool import layout, look
 from spool.machine import zone_of
 from spool.names import date_of, day_start, id_and_task
 from spool.scene.lists import is_wanted
-from spool.times import DAY, HOUR, SECOND
+from spool.times import DAY, HOUR, SECOND, moment
 
 if TYPE_CHECKING:
     from spool.disk import Disk
@@ -50,9 +50,9 @@ def coming(found: dict[int, dict[str, int]], now: int) -> list[tuple[str, list[t
     zone = zone_of("")
     due: Counter[tuple[date, int]] = Counter()
     for start, row in found.items():  # by its end, where hours begin at another minute here
-        local = datetime.fromtimestamp((start + HOUR) // SECOND - 1, zone)
+        local = moment(start + HOUR - 1, zone)
         due[local.date(), local.hour] += sum(row.values())
-    today = datetime.fromtimestamp(now // SECOND, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = moment(now, zone).replace(hour=0, minute=0, second=0, microsecond=0)
     days = []
     for ahead in range(AHEAD):
         day = today + timedelta(days=ahead)

@@ -15,7 +15,7 @@ from spool.machine import zone_of
 from spool.patterns import matches
 from spool.schedule import occurrence_id
 from spool.schedule import occurrences as instants
-from spool.times import SECOND
+from spool.times import SECOND, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -92,7 +92,7 @@ def calendar(
     schedules, of which some are paused: their times are those after it.
     """
     zone = zone_of("")
-    today = datetime.fromtimestamp(now // SECOND, zone).date()
+    today = moment(now, zone).date()
     days: dict[Any, dict[str, list[str]]] = {today + timedelta(days=ahead): {} for ahead in range(AHEAD)}
     midnight = datetime.combine(today + timedelta(days=AHEAD), datetime.min.time(), zone)
     end = int(midnight.timestamp()) * SECOND
@@ -108,6 +108,6 @@ def calendar(
         else:
             found += [(at, schedule.name) for at in mine]
     for at, name in sorted(found):
-        local = datetime.fromtimestamp(at // SECOND, zone)
+        local = moment(at, zone)
         days[local.date()].setdefault(name, []).append(local.strftime("%H:%M"))
     return [(day.strftime("%a %d %b"), list(row.items())) for day, row in days.items()], often

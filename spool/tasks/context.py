@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spool.times import moment
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
 PROGRESS_EVERY = 1.0  # seconds; each that is told is a file for the parent
 _current: ContextVar[Context] = ContextVar("spool_task")
@@ -57,12 +59,12 @@ class Context:
     @property
     def scheduled(self) -> datetime:
         """When this attempt was to start."""
-        return datetime.fromtimestamp(self._at / 1e6, UTC)
+        return moment(self._at)
 
     @property
     def deadline(self) -> datetime | None:
         """When the task should be done."""
-        return None if self._deadline is None else datetime.fromtimestamp(self._deadline / 1e6, UTC)
+        return None if self._deadline is None else moment(self._deadline)
 
     @property
     def logger(self) -> logging.Logger:

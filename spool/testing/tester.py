@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import msgspec
@@ -18,7 +18,7 @@ from spool.tasks import registry
 from spool.tasks.define import using
 from spool.testing.clock import Clock, MovedDisk
 from spool.testing.inline import Inline
-from spool.times import parse_duration
+from spool.times import moment, parse_duration
 from spool.worker.kept import Kept
 from spoold.core.state import State
 from spoold.core.values import Answered, Registered, Tick
@@ -94,7 +94,7 @@ class Tester:
     @property
     def now(self) -> datetime:
         """The time of the test: aware, UTC."""
-        return datetime.fromtimestamp(self._clock.now().wall / 1e6, UTC)
+        return moment(self._clock.now().wall)
 
     def move(self, span: Span) -> None:
         """Move the clock ahead: a timedelta, seconds, or text such as "2h". Nothing runs by that."""

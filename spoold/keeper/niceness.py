@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource  # here and not late: without descriptors nothing can be imported
+import sys
 
 from .libc import LIBC
 
@@ -12,7 +13,13 @@ TYPE_CHECKING = False  # typing takes long to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282, "armv7l": 314}
+# Numbers of ioprio_set(2), by what the kernel calls the machine; a Python of 32 bits has others, also
+# under a kernel of 64.
+IOPRIO_SET = (
+    {"x86_64": 251, "aarch64": 30, "riscv64": 30, "loongarch64": 30, "ppc64le": 273, "s390x": 282}
+    if sys.maxsize > 1 << 32
+    else {"x86_64": 289, "i686": 289, "aarch64": 314, "armv8l": 314, "armv7l": 314, "armv6l": 314}
+)
 BEST_EFFORT, IDLE = 2 << 13, 3 << 13
 CLASSES = {"high": BEST_EFFORT | 0, "low": BEST_EFFORT | 7, "idle": IDLE}
 SPARE = 5  # seconds of CPU time between the signal that asks (XCPU) and the one that does not (KILL)

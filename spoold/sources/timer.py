@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 
 CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 TFD_CLOEXEC_NONBLOCK = os.O_CLOEXEC | os.O_NONBLOCK
 ABSTIME, CANCEL_ON_SET = 1, 2
-FAR = 1 << 40  # seconds; a date nobody reaches
+FAR = min(1 << 40, sys.maxsize)  # seconds; a date nobody reaches, and a `long` can tell
 
 
 class _Spec(ctypes.Structure):
@@ -35,7 +36,7 @@ class Timer:
     def arm(self, us: int) -> None:
         """Readable in so many us (at least one, so that 0 fires and does not disarm)."""
         us = max(1, us)
-        self._set(self.fd, 0, us // 1_000_000, us % 1_000_000 * 1000)
+        self._set(self.fd, 0, min(us // 1_000_000, FAR), us % 1_000_000 * 1000)
 
     def drain(self, fd: int) -> None:
         """Take note that it fired; after a clock step, watch for the next."""

@@ -7,7 +7,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from spool.django import framework
 from spool.django.backend import SpoolBackend, name_of
 from spool.init import init
 from spool.testing.plugin import spool as kit  # noqa: F401 - as the plugin gives it
+from spool.times import moment
 from tests.e2e.django_shop import tasks
 from tests.e2e.live import ROOT, Live, toml, until
 
@@ -124,7 +125,7 @@ def test_a_task_waits_for_its_time(spool: Live) -> None:
     at = timezone.now() + timedelta(hours=1)
     result = tasks.add.using(run_after=at, priority=-1, queue_name="mail").enqueue(1)
     entry = spool.entry(result.id, "pending")
-    assert datetime.fromtimestamp(entry.time / 1e6, UTC) == at
+    assert moment(entry.time) == at
     assert entry.prio == "low"
     found = tasks.add.get_result(result.id)
     assert found.status == framework.TaskResultStatus.READY

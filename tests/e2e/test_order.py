@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from spool.names import id_from
+from spool.times import moment
 from tests.e2e.live import Live, handler
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def test_times_are_read_as_they_are_meant(live: Make, at: object, zone: str, utc
     assert spool.entry(by_setting, "pending").time == wanted
     local = isinstance(at, str) and "+" not in at
     assert (spool.entry(far, "pending").time == wanted) is not local
-    rome = datetime.fromtimestamp(spool.entry(far, "pending").time / 1e6, ZoneInfo(other))
+    rome = moment(spool.entry(far, "pending").time, ZoneInfo(other))
     assert not local or rome.strftime("%Y-%m-%d") == str(at)[:10]
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from spool import schedule
 from spool.names import id_time, is_id
 from spool.schedule import LONGEST, ON_TIME, due, occurrence_id, occurrences, parse_every, shift
+from spool.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def us(moment: datetime) -> int:
 
 def offset(zone: ZoneInfo, minute: int) -> int:
     """The offset of a zone at a minute since 1970, in minutes: all are whole ones in these years."""
-    found = datetime.fromtimestamp(minute * 60, zone).utcoffset()
+    found = moment(minute * MINUTE, zone).utcoffset()
     assert found is not None
     assert not found.seconds % 60
     return found.days * 1440 + found.seconds // 60
