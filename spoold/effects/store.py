@@ -87,6 +87,7 @@ class Store:
         self.ids_lost: Callable[[], None] = lambda: None  # is called where names in ids/ were deleted
         self._made: set[str] = set()
         self._sizes: dict[str, int] = {}  # of journals
+        self._hollow: set[tuple[str, int, int]] = set()  # empty, where an action goes
         self._steps = (
             self._stage,
             self._know,
@@ -399,14 +400,23 @@ class Store:
     def forward(self, action: Forward) -> bool:
         """An action that another node is to carry out; where it is gone, that has happened.
 
-        False while an earlier one of this name waits for that node, or there is no room.
+        False while an earlier one of this name waits for that node. What is empty there is what a crash
+        has left, unless somebody else is about to move his there: it counts when it is seen again.
         """
         source = action.source.path
         base = layout.dropped_as(source.rpartition("/")[2])
         target = f"{layout.INCOMING}/{layout.FOR}{action.node},{base}"
+        there = self.disk.info(target)
+        left = (target, there.ino, there.ctime_us) if there is not None and not there.size else None
         try:
-            move_file(self.disk, source, target)
-        except (Exists, DiskFull):
+            if left in self._hollow:
+                self.disk.move(source, target)
+            else:
+                move_file(self.disk, source, target)
+        except Exists:
+            self._hollow = {left} if left is not None else set()
+            return False
+        except DiskFull:
             return False
         except (Missing, NotADirectoryError, PermissionError):
             pass

@@ -408,6 +408,20 @@ def test_a_refusal_that_was_not_told_before_a_crash_is_told_after_it(name: str) 
     assert [n for n in invariants.events_on_disk(here) if "rejected" in n]
 
 
+def test_what_another_node_is_about_to_forward_is_not_refused_while_it_is_empty() -> None:
+    here = world()
+    drop(here, "0.json", {"task": "run.a", "id": ident(1), "at": "+1h"})
+    here.run(SECOND)
+    there = f"{layout.INCOMING}/to,n0,x.json"
+    here.disk.write(there, b"")
+    here.run(60 * SECOND)
+    assert here.disk.names(layout.REJECTED) == []
+    here.disk.remove(there)
+    drop(here, "to,n0,x.json", {"action": "cancel", "ids": [ident(1)]})
+    here.run(SECOND)
+    assert [state for state, _ in places(here)] == ["cancelled"]
+
+
 def test_what_comes_again_is_not_known_by_a_batch_that_is_refused() -> None:
     here = world()
     drop(here, "0.json", {"task": "run.a", "id": ident(3), "at": "+1h"})

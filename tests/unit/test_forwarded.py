@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import orjson
 import pytest
 from msgspec.structs import replace
@@ -81,6 +83,22 @@ def test_it_does_not_take_the_place_of_an_earlier_one_of_its_name() -> None:
     disk.remove(to_far)
     assert store.forward(Forward(Source(path, 0, NOW, 0), "far"))
     assert disk.names(layout.INCOMING) == [f"{layout.FOR}far,mine.json"]
+
+
+def test_what_a_crash_leaves_in_its_place_makes_way() -> None:
+    clock = itertools.count(NOW)
+    disk = ModelDisk(lambda: next(clock))
+    disk.make_dir(layout.INCOMING)
+    store, path = Store(disk, "near", durable=False), f"{layout.INCOMING}/mine.json"
+    to_far = f"{layout.INCOMING}/{layout.FOR}far,mine.json"
+    disk.write(path, b"1")
+    disk.write(to_far, b"")
+    assert not store.forward(Forward(Source(path, 0, NOW, 0), "far"))
+    disk.remove(to_far)
+    disk.write(to_far, b"")  # another's, who is about to move his there
+    assert not store.forward(Forward(Source(path, 0, NOW, 0), "far"))
+    assert store.forward(Forward(Source(path, 0, NOW, 0), "far"))
+    assert disk.read(to_far, 9) == b"1"
 
 
 def test_a_refusal_is_told_though_a_parent_has_made_all_the_names_it_could_have_next() -> None:
