@@ -135,7 +135,7 @@ class Packer:
         """Whether it is for this node to do; who did it before has had the time to notice."""
         led, self._leads = self._leads, self.state.leads
         if self._leads and not led:
-            self._end(now, HANDOVER)
+            self._pass, self._next = None, now.mono + HANDOVER  # what was asked for is done then
             self.resumed = False
         return self._leads
 

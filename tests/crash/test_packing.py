@@ -351,6 +351,20 @@ def test_a_pass_that_is_begun_anew_goes_by_no_clock_that_is_doubted(disk: RealDi
     assert len(list(disk.names("done/2026-11-20"))) == 4
 
 
+def test_a_pass_is_done_as_asked_where_another_node_led_meanwhile(disk: RealDisk) -> None:
+    ended(disk, 1, "done", 1)
+    state = State("n", load(TOML), 2)
+    packer = Packer(disk, state, disk.root)
+    state.trust.look(Now(NOON, 0))
+    state.trust.look(now := Now(NOON + 20 * DAY_US, 1))
+    state.prune_asked = now.wall  # it is that late, says who asks
+    for others in (), ("a",), ():
+        state.peers = frozenset({*others, "n"})
+        packer.step(now)
+    one_pass(packer, now)
+    assert disk.info("done/2026-11-20") is None
+
+
 def test_the_pass_after_one_that_was_asked_for_has_a_time_of_its_own(disk: RealDisk) -> None:
     ended(disk, 1, "done", 1)
     state = State("n", load(TOML), 2)
