@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,6 @@ from spool import layout, packs
 from spool.disk import DiskFull, Exists, Missing, NotRegular, TooLarge, Unreadable
 from spool.machine import zone_of
 from spool.owncopy import Task, canonical, digest_of
-from spool.quarantine import place_for, quarantine
 from spool.schedule import ON_TIME, occurrence_id, shift
 from spool.times import format_utc, maybe_utc, parse_utc
 
@@ -26,10 +23,8 @@ if TYPE_CHECKING:
     from spool.disk import Disk
     from spool.settings import Recurring, Settings
 
-log = logging.getLogger("spoold")
 LIMIT = 4 << 20
-HEX = re.compile(rb"[0-9a-f]*")
-UNDRAWN = (DiskFull, NotRegular, Unreadable)
+UNDRAWN = (DiskFull, Missing, NotRegular, PermissionError, TooLarge, Unreadable)
 PREFIX = "recurring "  # how the keys of schedules begin
 OVERLAPS = {"skip": "keep", "replace": "replace"}
 
@@ -155,8 +150,7 @@ def drawn(disk: Disk, path: str, chance: str, node: str) -> str:
 
     UNDRAWN where that cannot be said now: what one node makes up meanwhile no other knows.
     """
-    found = _kept(disk, path, chance)
-    if found is None:
+    if disk.info(path) is None:
         staged = f"{layout.NODES}/.{node}.drawn"
         with suppress(Missing):
             disk.remove(staged)  # of one who died just here
@@ -169,24 +163,7 @@ def drawn(disk: Disk, path: str, chance: str, node: str) -> str:
         finally:
             disk.remove(staged)
         disk.sync_dirs([layout.NODES])
-        found = _kept(disk, path, chance)
-    if found is None:
-        raise NotRegular(errno.EINVAL, "is in the way", path)
+    found = disk.read(path, LIMIT).decode("ascii", "replace")
+    if not found:  # no node puts another there while one may have read this
+        raise NotRegular(errno.EINVAL, "is empty: remove it, and it is drawn anew", path)
     return found
-
-
-def _kept(disk: Disk, path: str, chance: str) -> str | None:
-    """The text that stands there; None where there is none, as what nobody drew goes aside."""
-    goes = place_for(disk, path)  # so that what another node draws in its place meanwhile stays
-    why = f"is not {len(chance)} hexadecimal digits"
-    try:
-        found = disk.read(path, len(chance))
-        if len(found) == len(chance) and HEX.fullmatch(found):
-            return found.decode()
-    except Missing:
-        return None
-    except (NotRegular, TooLarge) as problem:
-        why = str(problem.strerror)
-    if quarantine(disk, path, why, goes=goes, file=True) is not None:
-        log.error("%s is damaged, and goes to %s: %s", path, goes, why)
-    return None

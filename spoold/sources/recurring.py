@@ -121,8 +121,8 @@ class Recurring:
             tasks, mark = self._due(schedule, now)
         except UNDRAWN as problem:
             if name not in self._again:
-                words = "recurring %s: waits for a secret of this spool, %s: %s"
-                log.warning(words, name, layout.SECRET, problem.strerror)
+                words = "recurring %s: its next task waits for %s: %s"
+                log.warning(words, name, problem.filename, problem.strerror)
             self._again[name] = now.mono + AGAIN
             return []
         if tasks:

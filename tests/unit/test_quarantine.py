@@ -135,32 +135,18 @@ def test_what_is_drawn_by_chance_is_drawn_once_and_nobody_else_may_read_it(disk:
     assert not [name for name in disk.names(layout.NODES) if name.startswith(".")]
 
 
-@pytest.mark.parametrize("text", [b"", b"0" * 31, b"0" * 33, b"g" * 32, None])
-def test_what_nobody_drew_by_chance_goes_aside(disk: RealDisk, text: bytes | None) -> None:
-    if text is None:
-        os.mkfifo(f"{disk.root}/{layout.SECRET}")
-    else:
-        disk.write(layout.SECRET, text)
-    assert drawn(disk, layout.SECRET, "1" * 32, "n") == "1" * 32
-    assert disk.info(f"{layout.CORRUPT}/nodes_secret") is not None
-
-
-def test_what_another_node_draws_in_the_place_of_a_damaged_one_stays(disk: RealDisk) -> None:
-    class Late(RealDisk):
-        def read(self, path: str, limit: int, start: int = 0) -> bytes:
-            data = super().read(path, limit, start)
-            if not data:
-                drawn(disk, path, "2" * 32, "m")
-            return data
-
-    disk.write(layout.SECRET, b"")
-    assert drawn(Late(disk.root), layout.SECRET, "1" * 32, "n") == "2" * 32
-
-
-def test_a_directory_in_the_place_of_what_is_drawn_is_no_text(disk: RealDisk) -> None:
-    disk.make_dir(layout.SECRET)
+@pytest.mark.parametrize("kind", ["empty", "fifo", "directory"])
+def test_what_is_no_text_is_not_taken_for_what_was_drawn_and_stays(disk: RealDisk, kind: str) -> None:
+    make = {"empty": lambda path: disk.write(path, b""), "directory": disk.make_dir}
+    make.get(kind, lambda path: os.mkfifo(f"{disk.root}/{path}"))(layout.SECRET)
     with pytest.raises(NotRegular):
         drawn(disk, layout.SECRET, "1" * 32, "n")
+    assert disk.info(layout.SECRET) is not None
+
+
+def test_a_text_that_was_restored_or_edited_is_what_was_drawn(disk: RealDisk) -> None:
+    disk.write(layout.SECRET, b"mine\n")
+    assert drawn(disk, layout.SECRET, "1" * 32, "n") == "mine\n"
 
 
 class Broken(RealDisk):
