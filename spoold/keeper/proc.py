@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 5.0  # seconds for killed processes to go; one in state D may never
-WAIT = 1.0  # seconds for a process to tell its environment
+WAIT = 1.0  # seconds for a process to tell its environment, and less while others do not tell theirs
 SPARE = 4  # descriptors that are for those who kill: two each
 CHUNK = 1 << 16  # bytes read at a time: room for what is rarely there costs more than to read it
 
@@ -78,7 +78,7 @@ def environ(pid: int) -> list[bytes] | None:
         _thread.start_new_thread(ask, ())
     except RuntimeError:  # there are as many threads as may be
         ask()
-    return found[0].split(b"\0") if done.acquire(timeout=WAIT) else None
+    return found[0].split(b"\0") if done.acquire(timeout=WAIT / max(1, len(_awaited))) else None
 
 
 _awaited: set[int] = set()  # processes whose environment a thread waits for

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spool import layout
 from spool.init import init
 from spool.worker.serve import Worker
 from spoold.effects import begun
@@ -110,3 +111,9 @@ def test_who_cannot_append_takes_away_what_is_known(root: str) -> None:
         worker._note({"id": "g", "attempt": 1})
     assert one.known() is None
     os.close(keeper.begun)
+
+
+def test_what_is_no_file_in_its_place_is_waited_for_by_nobody(root: str) -> None:
+    os.mkfifo(os.path.join(root, layout.begun("n")))
+    assert read(root, "n") is None
+    Begun(root, "n").renew(["a.1"])

@@ -295,6 +295,16 @@ def test_a_worker_that_is_dead_when_it_is_heard_to_be_ready_has_not_started(
     assert not pool.workers
 
 
+def test_a_log_that_its_task_has_made_a_pipe_keeps_nobody_waiting(pool: Pool, keeper: Keeper) -> None:
+    name, first = busy(pool, keeper)
+    os.makedirs(os.path.dirname(pool._log(first)))
+    os.mkfifo(pool._log(first))
+    crashed, *_ = pool.died(name, "signal 9 (SIGKILL)", "its last words", 0, DEATH)
+    assert isinstance(crashed, Answered)
+    assert crashed.error is not None
+    assert crashed.error["trace"] == "its last words"
+
+
 def test_a_reload_whose_worker_dies_with_the_keeper_is_made_up_for(pool: Pool, keeper: Keeper) -> None:
     old, _ = busy(pool, keeper)
     pool.reload(0)

@@ -644,6 +644,23 @@ def test_who_cannot_tell_his_environment_keeps_nobody_waiting(
         assert kill_leftovers(f"/{MINE}spool", "here") == 1
 
 
+def test_many_that_cannot_tell_their_environment_keep_nobody_waiting_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    class Shut:
+        def acquire(self, timeout: float = 0) -> bool:
+            waits.append(timeout)
+            return False
+
+    monkeypatch.setattr(proc._thread, "allocate_lock", Shut)
+    monkeypatch.setattr(proc._thread, "start_new_thread", lambda *_: None)
+    monkeypatch.setattr(proc, "_awaited", set())
+    assert not any(environ(pid) for pid in range(1000))
+    assert sum(waits) < 10
+
+
 def _with_environ(entry: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
