@@ -109,6 +109,9 @@ def tried(disk: Disk, top: Folder) -> Iterator[Check]:
     except (FileNotFoundError, NotADirectoryError):
         what = f"nothing is tried out: {layout.TMP}/ or {layout.INCOMING}/ is no directory"
         yield Check(BAD, what, "put it right first")
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        yield Check(BAD, f"it cannot be tried out: {where}{problem.strerror}", "put it right first")
 
 
 def steps(disk: Disk, tmp: str, incoming: str) -> Iterator[Check]:

@@ -19,10 +19,11 @@ from spool.daemons import start_hint
 from spool.disk import DiskFull, Exists, Info, RealDisk
 from spool.doctor import examine
 from spool.errors import NotAllowed
+from spool.folders import Folder
 from spool.init import init
 from spool.mounts import Mount, mount_of
 from spool.names import DAY_US, date_of, event_name, new_id
-from spool.probes import BAD, OK, WARN, Check, kernel, mount_options, steps
+from spool.probes import BAD, OK, WARN, Check, kernel, mount_options, steps, tried
 from spool.settings import load
 from spoold.guard import guard
 
@@ -287,6 +288,19 @@ def test_nothing_is_tried_out_where_a_link_leads(root: Path, name: str) -> None:
     made = elsewhere.stat().st_mtime_ns
     assert "nothing is tried out: tmp/ or incoming/ is no directory" in [c.what for c in bad(root)]
     assert elsewhere.stat().st_mtime_ns == made
+
+
+def test_a_place_that_may_not_be_opened_is_told_in_words(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(top: Folder, name: str) -> Folder:
+        raise PermissionError(13, "Permission denied", name)
+
+    disk = RealDisk(str(root))
+    monkeypatch.setattr(Folder, "inner", refused)
+    (check,) = tried(disk, Folder(str(root), disk.fd))
+    assert check.level == BAD
+    assert check.what == "it cannot be tried out: tmp: Permission denied"
 
 
 def test_a_full_disk_is_not_called_one_that_cannot_do_it(root: Path) -> None:
