@@ -7,7 +7,7 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING
 
-from spool import daemons, layout, look, modes, probes, settingsfile, strays
+from spool import daemons, folders, layout, look, modes, probes, settingsfile, strays
 from spool.disk import RealDisk
 from spool.errors import NotAllowed, SpoolError
 from spool.folders import Folder
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spool.settings import Handler, Settings
 
 NEWEST, SLICE = 10_000, 1000  # own copies that are looked at, at once
+WITHOUT_PROC = "mount -t proc proc /proc, on Linux"
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"  # what handlers get
 
 
@@ -36,6 +37,9 @@ def examine(root: str, *, fix: bool = False) -> Iterator[Check]:
         yield Check(BAD, str(problem), remedy)
         return
     yield Check(OK, f"{root} is a spool of format 1")
+    if not os.path.isdir(folders.OPEN):
+        yield Check(BAD, f"{folders.OPEN} is not there, without which no spool is served", WITHOUT_PROC)
+        return
     top = Folder(root, disk.fd)  # who owns the spool may put another directory in its place meanwhile
     is_shared = _is_shared(disk, top)
     mended = set()

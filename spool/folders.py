@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OPEN = "/proc/self/fd"  # where the kernel has them by number
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -35,7 +36,7 @@ class Folder:
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
-        self.by = f"/proc/self/fd/{fd}"  # a path that leads here, whatever `path` leads to by now
+        self.by = f"{OPEN}/{fd}"  # a path that leads here, whatever `path` leads to by now
 
     def at(self, name: str) -> str:
         """What to call it."""
@@ -65,7 +66,7 @@ class Folder:
         """What stands there now, held without being touched: it may be a device, or a link."""
         fd = os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
         try:
-            yield Held(self.at(name), f"/proc/self/fd/{fd}", os.fstat(fd))
+            yield Held(self.at(name), f"{OPEN}/{fd}", os.fstat(fd))
         finally:
             os.close(fd)
 

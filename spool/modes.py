@@ -275,7 +275,9 @@ def _writers(top: Folder, whose: int, *, fix: bool) -> Iterator[Check]:
     ours = top.info(layout.SETTINGS).st_gid
     gid = ours if ours and _member(whose, ours) else None
     for place, name in top.within(layout.WRITERS):
-        path, found = place.at(name), place.info(name)
+        path, found = place.at(name), _still(place, name)
+        if found is None:
+            continue
         if not name.isdecimal() or not stat.S_ISDIR(found.st_mode):
             yield Check(WARN, f"{path} is no directory named by a user id", f"rm -r {shlex.quote(path)}")
             continue
@@ -287,9 +289,17 @@ def _writers(top: Folder, whose: int, *, fix: bool) -> Iterator[Check]:
 def _outboxes(top: Folder, whose: int, *, fix: bool) -> Iterator[Check]:
     looks = readers(top.by)
     for place, name in top.within(layout.OUTBOX):
-        mode = 0o2750 if place.info(name).st_gid == looks else 0o2770  # who looks acknowledges nothing
+        found = _still(place, name)
+        mode = 0o2750 if found and found.st_gid == looks else 0o2770  # who looks acknowledges nothing
         want = Want(mode=mode, most=0o2770, least=0o700, uid=whose or None)
         yield from _place(place, name, want, grave=True, fix=fix)
+
+
+def _still(place: Folder, name: str) -> os.stat_result | None:
+    """What is there, None where it has gone since it was listed."""
+    with suppress(FileNotFoundError):
+        return place.info(name)
+    return None
 
 
 def ancestors(root: str, *, is_shared: bool) -> Iterator[Check]:

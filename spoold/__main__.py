@@ -1,9 +1,10 @@
 """The command spoold, and python -m spoold: the daemon, where it can run."""
 
 import gc
+import os
 import sys
 
-from spool import streams
+from spool import folders, streams
 
 ELSEWHERE = """spoold: runs on Linux only: it needs inotify, timerfd, pidfd and /proc, and this is {}.
 The library and the command `spool` work without: submit from here to a spool that a Linux host serves.
@@ -14,6 +15,9 @@ def main() -> int:
     """Serve; or say why not, before anything is asked for that is not there."""
     if sys.platform != "linux":
         sys.stderr.write(ELSEWHERE.format(sys.platform))
+        return 69
+    if not os.path.isdir(folders.OPEN):
+        sys.stderr.write(f"spoold: {folders.OPEN} is not there: mount -t proc proc /proc\n")
         return 69
     streams.complete()
     gc.disable()  # what is imported stays: to look through it again and again takes a tenth of a start

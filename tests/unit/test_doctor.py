@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from spool import layout, probes
+from spool import folders, layout, modes, probes
 from spool.command.main import main
 from spool.daemons import start_hint
 from spool.disk import DiskFull, Exists, Info, RealDisk
@@ -28,7 +28,7 @@ from spool.settings import load
 from spoold.guard import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -301,6 +301,31 @@ def test_a_place_that_may_not_be_opened_is_told_in_words(
     (check,) = tried(disk, Folder(str(root), disk.fd))
     assert check.level == BAD
     assert check.what == "it cannot be tried out: tmp: Permission denied"
+
+
+def test_without_proc_nothing_is_said_of_the_rest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "OPEN", "/nowhere")
+    (check,) = bad(root)
+    assert check.what.startswith("/nowhere is not there")
+    assert "mount" in check.remedy
+
+
+@pytest.mark.parametrize("place", [layout.WRITERS, layout.OUTBOX])
+def test_a_box_that_goes_while_it_is_looked_at_is_none(
+    root: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / place / "60199").mkdir(parents=True)
+    before = Folder.within
+
+    def gone(self: Folder, name: str) -> Iterator[tuple[Folder, str]]:
+        for found in before(self, name):
+            if found[1] == "60199":
+                (root / place / "60199").rmdir()
+            yield found
+
+    monkeypatch.setattr(Folder, "within", gone)
+    with folders.opened(str(root)) as top:
+        assert not [c for c in modes.check(top, is_shared=True, deep=True) if "60199" in c.what]
 
 
 def test_a_full_disk_is_not_called_one_that_cannot_do_it(root: Path) -> None:

@@ -96,6 +96,13 @@ def test_the_daemon_says_where_it_runs() -> None:
     run("from spoold.__main__ import main\nassert main() == 69")
 
 
+def test_the_daemon_says_that_it_needs_proc() -> None:
+    run(
+        "sys.platform = 'linux'\nfrom spool import folders\nfolders.OPEN = '/nowhere'\n"
+        "from spoold.__main__ import main\nassert main() == 69"
+    )
+
+
 def test_the_plugin_that_every_pytest_loads_costs_it_no_daemon() -> None:
     run(
         "import spool.testing.plugin\nassert not [name for name in sys.modules if name.startswith('spoold')]"
