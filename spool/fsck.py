@@ -196,11 +196,10 @@ class Fsck:
                 continue
             self.left.add(entry.id)
             target = layout.pending(replace(entry, why=""))
-            if path == target or path.startswith(layout.RUNNING):
-                yield Finding(path, f"{why}; {LEFT}")
-            else:
-                done = f"moved to {target}; {LEFT}"
-                yield self._mend(path, why, done, lambda p=path, t=target: self._move(p, t))
+            if self.repair and path != target and not path.startswith(layout.RUNNING):
+                self._move(path, target)
+                why += f"; moved to {target}"
+            yield Finding(path, f"{why}; {LEFT}")  # and so is not mended
 
     def _is_whole(self, task_id: str) -> bool:
         try:

@@ -169,10 +169,11 @@ def test_a_damaged_task_that_has_not_ended_is_left_to_the_daemon_that_tells_of_i
         disk.write(layout.own_copy(entry.id), encode_task(task(entry.id)) if own == "whole" else b"[")
     disk.make_dir(files := layout.files(entry.id))
     assert any(found.grave and not found.mended for found in fsck.check(disk))
-    list(fsck.check(disk, repair=True))
+    at_once = list(fsck.check(disk, repair=True))
     if own == "whole":  # nothing is lost
         assert look.find(disk, entry.id).state == "pending"
         return
+    assert [found.mended for found in at_once if found.what.endswith(fsck.LEFT)] == [None]
     assert disk.names(layout.CORRUPT) == []
     (found,) = fsck.check(disk, repair=True)
     assert (found.mended, found.grave) == (None, True)
