@@ -81,6 +81,15 @@ class NotASpool(SpoolError):
         return f"{self.path} {self.why}"
 
 
+class NotMade(NotASpool):
+    """No spool can be made there: choose another place. Fields: path, why."""
+
+    exit_code = EX_CANTCREAT
+
+    def __str__(self) -> str:
+        return f"cannot make a spool at {self.path}: {self.why}"
+
+
 class NoSuchTask(SpoolError):
     """No task has this id: check the id. Fields: id."""
 
@@ -212,12 +221,6 @@ class NotAllowed(SpoolError):
     """The file system says no: ask whoever owns the spool. The message names path and user."""
 
     exit_code = EX_NOPERM
-
-
-class NotMade(SpoolError):
-    """Nothing can be made there: choose another place."""
-
-    exit_code = EX_CANTCREAT
 
 
 class NotListening(SpoolError):

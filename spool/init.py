@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from spool import layout
@@ -14,9 +14,10 @@ from spool.disk import FULL
 from spool.errors import Full, NotAllowed, NotASpool, NotMade
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOWHERE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT)
 
 
 def default_dir(environ: Mapping[str, str]) -> str:
@@ -56,19 +57,30 @@ def init(path: str) -> bool:
         check_format(path)
     else:
         refuse_place(path, {*layout.TREE, layout.SETTINGS})
-    try:
+    with making(path):
         make_dir(path)
         for name in layout.TREE:
             make_dir(os.path.join(path, name))
         write_new(os.path.join(path, layout.SETTINGS), DEFAULT_TOML)
         made = write_new(marker, layout.FORMAT_LINE)
-    except (FileExistsError, NotADirectoryError):
-        raise NotMade(f"cannot make a spool at {path}: a file is in the way") from None
-    except OSError as problem:
-        kind = Full if problem.errno in FULL else NotAllowed if problem.errno in DENIED else NotMade
-        raise kind(f"cannot make a spool at {path}: {problem.strerror}") from None
-    sync_dir(path)
+        sync_dir(path)
     return made
+
+
+@contextmanager
+def making(path: str) -> Iterator[None]:
+    """Full, NotAllowed or NotMade for what the kernel says; that a disk fails is its OSError."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise NotMade(path, "a file is in the way") from None
+        if problem.errno in NOWHERE:
+            raise NotMade(path, str(problem.strerror)) from None
+        if problem.errno not in FULL + DENIED:
+            raise
+        kind = Full if problem.errno in FULL else NotAllowed
+        raise kind(f"cannot make a spool at {path}: {problem.strerror}") from None
 
 
 def refuse_place(path: str, known: set[str]) -> None:

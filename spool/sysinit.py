@@ -16,7 +16,7 @@ from msgspec import Struct
 from spool import acl, layout, modes
 from spool.closed import group_name
 from spool.errors import Invalid, NotAllowed, NotASpool
-from spool.init import check_format, make_dir, refuse_place, sync_dir, write_new
+from spool.init import check_format, make_dir, making, refuse_place, sync_dir, write_new
 from spool.names import is_task
 
 OWNER, SUBMIT, READ = "spool", "spool-submit", "spool-read"
@@ -84,22 +84,23 @@ def init_system(path: str, users: Users) -> bool:
             raise NotASpool(path, "is root's own spool; name another place")
     else:
         refuse_place(path, {*_folders(), layout.SETTINGS})
-    make_dir(os.path.dirname(path), 0o755)
-    make_dir(path)  # closed until all is in place
-    wanted = modes.shared(users.uid)
-    for name in _folders():
-        make_dir(os.path.join(path, name))
-        gid = users.read if wanted[name].uid else users.gid
-        if name in modes.BOXES:
-            _box(os.path.join(path, name), users)
-        else:
-            settle(os.path.join(path, name), wanted[name].uid or 0, gid, wanted[name].mode)
-    write_new(os.path.join(path, layout.SETTINGS), _settings(users))
-    made = write_new(marker, layout.FORMAT_LINE)
-    for name in (layout.SETTINGS, layout.FORMAT):
-        settle(os.path.join(path, name), 0, users.gid, wanted[name].mode)
-    settle(path, 0, 0, wanted[""].mode)
-    sync_dir(path)
+    with making(path):
+        make_dir(os.path.dirname(path), 0o755)
+        make_dir(path)  # closed until all is in place
+        wanted = modes.shared(users.uid)
+        for name in _folders():
+            make_dir(os.path.join(path, name))
+            gid = users.read if wanted[name].uid else users.gid
+            if name in modes.BOXES:
+                _box(os.path.join(path, name), users)
+            else:
+                settle(os.path.join(path, name), wanted[name].uid or 0, gid, wanted[name].mode)
+        write_new(os.path.join(path, layout.SETTINGS), _settings(users))
+        made = write_new(marker, layout.FORMAT_LINE)
+        for name in (layout.SETTINGS, layout.FORMAT):
+            settle(os.path.join(path, name), 0, users.gid, wanted[name].mode)
+        settle(path, 0, 0, wanted[""].mode)
+        sync_dir(path)
     return made
 
 

@@ -25,7 +25,16 @@ from spool.command import render
 from spool.command.main import main
 from spool.command.replay import _rounds
 from spool.command.verbs import VERBS
-from spool.errors import EX_CANTCREAT, EX_CONFIG, EX_USAGE, NoSuchTask, Refused, TimedOut
+from spool.errors import (
+    EX_CANTCREAT,
+    EX_CONFIG,
+    EX_IOERR,
+    EX_USAGE,
+    NoSuchTask,
+    NotASpool,
+    Refused,
+    TimedOut,
+)
 from spool.fields import TAKES
 from spool.fields import VERBS as VERBS_OF_TASKS
 from spool.init import init
@@ -1278,6 +1287,19 @@ def test_init_says_why_no_spool_can_be_made(
     )  # fmt: skip
     monkeypatch.undo()
     assert say("init", "/dev/null/x")[0] == EX_CANTCREAT
+    with pytest.raises(NotASpool, match="cannot make a spool at /dev/null/x: a file is in the way"):
+        init("/dev/null/x")
+
+
+def test_a_disk_that_fails_while_a_spool_is_made_is_no_wrong_place(
+    tmp_path: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkdir(path: str, mode: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    status, _, said = say("init", str(tmp_path / "s"))
+    assert (status, f"{tmp_path}/s" in said) == (EX_IOERR, True)
 
 
 @pytest.mark.parametrize(
