@@ -196,10 +196,10 @@ class Fsck:
                 continue
             self.left.add(entry.id)
             target = layout.pending(replace(entry, why=""))
-            if self.repair and path != target and not path.startswith(layout.RUNNING):
+            moves = self.repair and path != target and not path.startswith(layout.RUNNING)
+            if moves:
                 self._move(path, target)
-                why += f"; moved to {target}"
-            yield Finding(path, f"{why}; {LEFT}")  # and so is not mended
+            yield Finding(path, f"{why}; {f'moved to {target}; ' * moves}{LEFT}")  # and so is not mended
 
     def _is_whole(self, task_id: str) -> bool:
         try:

@@ -247,8 +247,9 @@ def rules(settings: Settings) -> Iterator[Check]:
         if made.task == RUN:
             what = f"[recurring.{made.name}] makes tasks that nothing runs: {RUN} is not allowed here"
             yield Check(WARN, what, "see allow_run in spool.toml(5)")
+    built_in = (RUN, ALERT) if settings.alerts.exec else (RUN,)
     for pattern in settings.handlers:
-        if pattern.startswith(RESERVED) and pattern not in (RUN, ALERT):
+        if pattern.startswith(RESERVED) and pattern not in built_in:
             what = f'[handlers."{pattern}"] is for nothing: no task of yours has a name with {RESERVED}'
             yield Check(WARN, what, f"remove it; {RUN} needs no handler, see allow_run in spool.toml(5)")
     for rule in settings.policy:

@@ -182,6 +182,8 @@ def test_a_handler_that_no_task_can_have_draws_a_warning() -> None:
         '[handlers."spool.*"]',
         '[handlers."spool.a"]',
     ]
+    (one,) = probes.rules(load('[handlers."spool.alert"]\nexec = ["true"]\n'))  # without [alerts]
+    assert one.what.startswith('[handlers."spool.alert"] is for nothing')
 
 
 def test_a_rule_for_somebody_that_nobody_is_draws_a_warning(root: Path) -> None:
