@@ -9,12 +9,13 @@ cd "$(dirname "$0")/.."
 place=$(realpath -m "${1:-build/narrow}")
 tests="tests/unit tests/property tests/compat tests/e2e/test_order.py tests/e2e/test_exec.py tests/e2e/test_python.py
     tests/e2e/test_admission.py tests/e2e/test_intake.py tests/e2e/test_recurring.py tests/e2e/test_restart.py"
-if [ ! -e "$place/etc/debian_version" ]; then
+if [ ! -e "$place/made" ]; then
     mkdir -p "$place"
     debootstrap --arch=i386 --variant=minbase \
         --include=python3,python3-venv,python3-dev,gcc,libc6-dev,procps,strace,openssh-client,git,ca-certificates bookworm "$place"
     cp /etc/resolv.conf "$place/etc/"
     cp /etc/ssl/certs/ca-certificates.crt "$place/etc/ssl/certs/" # where this machine trusts one of its own
+    touch "$place/made"
 fi
 # A namespace of its own: all mounts are gone when it ends.
 unshare -m sh -eu -c '
