@@ -38,33 +38,33 @@ class Results:
         self._left = 0
         self._now = 0
         self._oust_at = 0
-        self._begun: dict[str, _Gathering] = {}  # by path
+        self.begun: dict[str, _Gathering] = {}  # by path
 
     def turn(self, now: Now) -> None:
         """A round begins; what was to start a while ago and is not any more is forgotten."""
         self._left, self._now = A_ROUND, now.mono
-        for path in [path for path, one in self._begun.items() if one.asked < now.mono - FORGOTTEN]:
-            del self._begun[path]
+        for path in [path for path, one in self.begun.items() if one.asked < now.mono - FORGOTTEN]:
+            del self.begun[path]
 
     def known(self, path: str) -> Place | None:
         """A task that is at it: it need not be read once more."""
-        one = self._begun.get(path)
+        one = self.begun.get(path)
         return None if one is None else one.place
 
     def put_in(self, place: Place, limit: int) -> Place:
         """As `with_results`; or `later`, where this round has done enough."""
-        one = self._begun.get(place.path)
+        one = self.begun.get(place.path)
         if one is None:
-            if len(self._begun) >= MANY and not self._oust():
+            if len(self.begun) >= MANY and not self._oust():
                 return replace(place, later=True)
-            one = self._begun[place.path] = _Gathering(self.disk, place, limit)
+            one = self.begun[place.path] = _Gathering(self.disk, place, limit)
         one.asked = self._now
         while self._left > 0:
             before = one.cost
             found = one.step()
             self._left -= one.cost - before
             if found is not None:
-                del self._begun[place.path]
+                del self.begun[place.path]
                 return found
         return replace(place, later=True)
 
@@ -76,10 +76,10 @@ class Results:
         if self._now < self._oust_at:
             return False
         self._oust_at = self._now + OUSTED
-        path = min(reversed(self._begun), key=lambda path: self._begun[path].asked)
-        if self._begun[path].asked == self._now:
+        path = min(reversed(self.begun), key=lambda path: self.begun[path].asked)
+        if self.begun[path].asked == self._now:
             return False
-        del self._begun[path]
+        del self.begun[path]
         return True
 
 

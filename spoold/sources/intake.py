@@ -61,6 +61,7 @@ PEEKS = 2048  # of the newest names in one round: what is high among them does n
 PEEK = 64 << 10  # bytes; what is larger does wait
 LARGEST = 1 << 20  # bytes read in one round, and one file more: parsed they may take 40 times as much
 LEFT = 2_000_000  # for what another node should have taken, us
+HOLLOW = 3_600_000_000  # for an empty file that another node forwards to, us: longer than a lease
 SHUT = -1  # the room of a disk that nothing comes in from
 ADDING = ("submit", "replay")  # actions that there must be room for
 AGAIN = 250_000  # how soon a file that is not ready is looked at again, us
@@ -461,14 +462,21 @@ class Intake:
         # It may be missing in the listing this was first seen in, not in the one after.
         return now.mono - seen.since < patience or self._listing < seen.listing + 2
 
+    def _is_hollow(self, path: str, info: Info, now: Now) -> bool:
+        """Whether another node moves an action there in a moment; or was fenced, and never does."""
+        if info.size or not path.startswith(f"{layout.INCOMING}/{layout.FOR}"):
+            return False
+        if self._aging(now).wall - info.ctime_us > HOLLOW:
+            self.disk.remove(path)
+        return True
+
     def _read(
         self, name: str, path: str, info: Info, source: Source, now: Now
     ) -> Arrived | Invalidated | None:
         doc: dict[str, Any] | None = None
         fresh = True  # known tasks that come again are a safe resend, and no second use
         try:
-            is_hollow = not info.size and name.startswith(layout.FOR)  # another node moves one there soon
-            if is_hollow or not is_action(name):
+            if self._is_hollow(path, info, now) or not is_action(name):
                 self._ignored.add(path)
                 return None
             self._check(name, info)

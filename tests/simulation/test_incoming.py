@@ -410,13 +410,16 @@ def test_a_refusal_that_was_not_told_before_a_crash_is_told_after_it(name: str) 
 
 def test_what_another_node_is_about_to_forward_is_not_refused_while_it_is_empty() -> None:
     here = world()
-    drop(here, "0.json", {"task": "run.a", "id": ident(1), "at": "+1h"})
+    drop(here, "0.json", {"task": "run.a", "id": ident(1), "at": "+1d"})
     here.run(SECOND)
     there = f"{layout.INCOMING}/to,n0,x.json"
     here.disk.write(there, b"")
     here.run(60 * SECOND)
     assert here.disk.names(layout.REJECTED) == []
-    here.disk.remove(there)
+    assert here.disk.info(there) is not None
+    here.run(2 * 3600 * SECOND)  # nor later, where that node was fenced
+    assert here.disk.info(there) is None
+    assert here.disk.names(layout.REJECTED) == []
     drop(here, "to,n0,x.json", {"action": "cancel", "ids": [ident(1)]})
     here.run(SECOND)
     assert [state for state, _ in places(here)] == ["cancelled"]

@@ -198,7 +198,7 @@ class Watch:
         last = max(fresh, key=order.rank)
         passed = [
             entry
-            for path in self._pending & set(pending(self.world))
+            for path in self._waiting(host)
             if (entry := _at(path)) is not None
             and entry.time <= now.wall
             and order.rank(entry) < order.rank(last)
@@ -216,7 +216,7 @@ class Watch:
         ahead = [e for e in fresh if slots.is_ahead(state, e.id, state.handler_of(e))]
         if not ahead:
             return
-        for path in self._pending & set(pending(self.world)):
+        for path in self._waiting(host):
             entry = _at(path)
             if entry is None or entry.time > now.wall or layout.pending(entry) != path:
                 continue
@@ -234,6 +234,10 @@ class Watch:
             last = max(rivals, key=order.rank, default=entry)
             if order.rank(entry) < order.rank(last):
                 raise Broken(f"{last} is handed ahead of {entry}, which waits for a slot")
+
+    def _waiting(self, host: Host) -> set[str]:
+        """What waits since before this turn, but for what results are still read for."""
+        return self._pending & set(pending(self.world)) - host.core.results.begun.keys()
 
     # Events.
 
