@@ -11,6 +11,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from spool.libc import call
+
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 OWNER, USER, GROUP_OWNER, GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
 READ, WRITE, ENTER = 4, 2, 1
@@ -61,10 +63,7 @@ def remove(path: str) -> None:
 
 
 def _call(name: str, path: str, kind: str, *rest: object) -> int:
-    done: int = getattr(ctypes.CDLL(None, use_errno=True), name)(os.fsencode(path), kind.encode(), *rest)
-    if done < 0:
-        raise OSError(problem := ctypes.get_errno(), os.strerror(problem), path)
-    return done
+    return call(name, os.fsencode(path), kind.encode(), *rest, path=path)
 
 
 def _order(row: Row) -> tuple[int, int]:

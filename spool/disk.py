@@ -537,12 +537,9 @@ class RealDisk:
 
 def _syncfs(fd: int) -> None:
     """syncfs(2), which os has not: one commit for all that this file system has not written yet."""
-    import ctypes
+    from spool.libc import call  # ctypes takes long to import
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(fd) != 0:
-        problem = ctypes.get_errno()
-        raise OSError(problem, os.strerror(problem))
+    call("syncfs", fd)
 
 
 def _read_all(fd: int, size: int, limit: int, path: str) -> bytes:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import struct
 import time
 
+from spool.libc import call
+
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
 HEAD = struct.Struct("iIII")
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Late(Exception):
@@ -22,9 +22,8 @@ class Bell:
     """Counts names that come into a directory, and says when."""
 
     def __init__(self, path: str) -> None:
-        self.fd = _LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        if self.fd < 0 or _LIBC.inotify_add_watch(self.fd, path.encode(), IN_MOVED_TO | IN_CREATE) < 0:
-            raise OSError(ctypes.get_errno(), "inotify", path)
+        self.fd = call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
+        call("inotify_add_watch", self.fd, path.encode(), IN_MOVED_TO | IN_CREATE, path=path)
         self._over = 0  # counted beyond what was asked for: they came together
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLIN)

@@ -7,6 +7,8 @@ import os
 import struct
 import sys
 
+from spool.libc import call
+
 CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 TFD_CLOEXEC_NONBLOCK = os.O_CLOEXEC | os.O_NONBLOCK
 ABSTIME, CANCEL_ON_SET = 1, 2
@@ -28,9 +30,8 @@ class Timer:
     """timerfd(2): epoll's own time-out counts milliseconds and is half of one late."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.fd = self._create(CLOCK_MONOTONIC)
-        self.stepped_fd = self._create(CLOCK_REALTIME)
+        self.fd = call("timerfd_create", CLOCK_MONOTONIC, TFD_CLOEXEC_NONBLOCK)
+        self.stepped_fd = call("timerfd_create", CLOCK_REALTIME, TFD_CLOEXEC_NONBLOCK)
         self._watch_steps()
 
     def arm(self, us: int) -> None:
@@ -47,16 +48,9 @@ class Timer:
         except OSError:  # ECANCELED: the clock was set
             self._watch_steps()
 
-    def _create(self, clock: int) -> int:
-        fd = self._libc.timerfd_create(clock, TFD_CLOEXEC_NONBLOCK)
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-        return int(fd)
-
     def _set(self, fd: int, flags: int, seconds: int, nanoseconds: int) -> None:
         spec = _Spec(0, 0, seconds, nanoseconds)
-        if self._libc.timerfd_settime(fd, flags, ctypes.byref(spec), None) < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
+        call("timerfd_settime", fd, flags, ctypes.byref(spec), None)
 
     def _watch_steps(self) -> None:
         self._set(self.stepped_fd, ABSTIME | CANCEL_ON_SET, FAR, 0)
