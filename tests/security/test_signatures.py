@@ -107,6 +107,13 @@ def text(doc: dict[str, Any], *, created: int = 0, lasts: int = DAY, spool: str 
     return json.dumps(envelope.fields(spool, now + created, lasts) | doc)
 
 
+def call(spool: Live, names: str, key: Path, *, first: bool = False) -> None:
+    """Further names of a key, behind those that are listed or before them."""
+    path = spool.root / "allowed_signers"
+    known, more = path.read_text(), f"{names} {key.read_text()}"
+    path.write_text(more + known if first else known + more)
+
+
 def why(spool: Live, doc: object) -> str:
     """Drop it; what is said of it."""
     name = f"{new_id()}.json"
@@ -225,8 +232,7 @@ def test_a_text_counts_once_for_a_key_whatever_it_is_called_and_other_keys_leave
     live: Make, keys: Path
 ) -> None:
     spool = live(NOTE + '[policy."key:any@x"]\ntasks = ["note"]\n')
-    names = spool.root / "allowed_signers"
-    names.write_text(f'{names.read_text()}*@x namespaces="spool" {(keys / "good.pub").read_text()}')
+    call(spool, '*@x namespaces="spool"', keys / "good.pub")
     one = text({"task": "note"})
     assert "does not allow tasks named note" in why(spool, signed(keys, one, "boss"))
     spool.put("mine.json", json.dumps(signed(keys, one)).encode())
@@ -241,9 +247,8 @@ def test_who_carries_a_text_cannot_use_it_up_under_another_name_of_its_key(
     live: Make, keys: Path, doc: dict[str, Any]
 ) -> None:
     spool = live()
-    names = spool.root / "allowed_signers"
     kind = "good" if "task" in doc else "boss"
-    names.write_text(f'{names.read_text()}weak@x namespaces="spool" {(keys / f"{kind}.pub").read_text()}')
+    call(spool, 'weak@x namespaces="spool"', keys / f"{kind}.pub")
     one = signed(keys, text(doc), kind)
     assert why(spool, {**one, "signer": "weak@x"}).startswith("policy no rule of [policy] is about")
     spool.put("mine.json", json.dumps(one).encode())
@@ -258,8 +263,7 @@ def test_who_carries_an_answer_cannot_use_it_up_under_a_name_that_may_answer_nob
     policy = '[policy."key:good@x"]\ntasks = ["order"]\nparents = ["shop"]\noutboxes = ["shop"]\n'
     policy += '[policy."key:weak@x"]\ntasks = ["order"]\n'
     spool = live(f'signatures = "required"\n[handlers.order]\nnotify = "shop"\n{policy}')
-    names = spool.root / "allowed_signers"
-    names.write_text(f"{names.read_text()}weak@x,none@x {(keys / 'good.pub').read_text()}")
+    call(spool, "weak@x,none@x", keys / "good.pub")
     with Spool(spool.root, key=key(keys)) as client:
         task_id = client.submit("order")
     spool.event("ready", task_id, parent="shop")
@@ -274,8 +278,7 @@ def test_a_text_that_names_its_signer_counts_under_no_other_name_of_the_key(
     live: Make, keys: Path
 ) -> None:
     spool = live(NOTE + '[policy."key:weak@x"]\ntasks = ["note"]\nwaiting = 1\n')
-    names = spool.root / "allowed_signers"
-    names.write_text(f"weak@x {(keys / 'good.pub').read_text()}{names.read_text()}")
+    call(spool, "weak@x", keys / "good.pub", first=True)
     one = sealed(keys, {"task": "note"})
     again = {name: one[name] for name in ("signed", "signature")}
     for other in ({**one, "signer": "weak@x"}, again):
