@@ -37,6 +37,7 @@ TIME = (
 _DURATION = re.compile(DURATION)
 _TIME = re.compile(TIME)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (a wall clock without a zone, on purpose)
+_START = _EPOCH.replace(tzinfo=UTC)
 _SAFE_YEARS = range(1999, 2300)  # far enough from the ends of datetime for every offset
 
 _DURATION_RULE = "must be seconds as a number, or text such as 90s, 2h30m, 3d or 500ms"
@@ -187,7 +188,7 @@ def zone(name: object) -> ZoneInfo:
 
 def moment(us: int, zone: tzinfo = UTC) -> datetime:
     """An instant as an aware datetime. What C makes of one ends in 2038 where `long` has 32 bits."""
-    return (_EPOCH.replace(tzinfo=UTC) + timedelta(microseconds=us)).astimezone(zone)
+    return (_START + timedelta(microseconds=us)).astimezone(zone)
 
 
 @lru_cache(4096)

@@ -107,8 +107,9 @@ def _problem(entry: Entry, last: dict[str, Any] | None) -> dict[str, Any]:
     """What a task ends with: where it has been tried, with what its last attempt that began came to."""
     if entry.attempt == 1 or (last is not None and last.get("started_at") is None):
         return error("deadline", "its deadline passed before it could start")
-    text = f"its deadline passed after attempt {(last or {}).get('attempt') or entry.attempt - 1}"
-    if last is None or not (cause := last.get("error")):
+    last = last or {}
+    text = f"its deadline passed after attempt {last.get('attempt') or entry.attempt - 1}"
+    if not (cause := last.get("error")):
         return error("deadline", text)
     said = ": ".join(dict.fromkeys((cause["type"], cause["message"])))
     return error("deadline", f"{text}: {said}", cause["trace"])
