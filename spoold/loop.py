@@ -618,7 +618,8 @@ class Loop:
             return []
         free = self.core.disk.free()
         lacks = self._lacks(free)
-        self._shut(lacks)
+        if lacks or not state.relinking:  # until that is done nothing is read of what was asked meanwhile
+            self._shut(lacks)
         room = SHUT if lacks else (free.inodes - state.settings.min_free_inodes) // INODES
         return [] if state.relinking else [*self.intake.look(now, room)]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +14,9 @@ from spool.disk import DiskFull
 from spool.names import Entry, new_id
 from spool.settings import load
 from spoold.core.state import State
+from spoold.core.values import Now
 from spoold.effects.store import Store
+from spoold.loop import CATCHING_UP, Loop
 from spoold.sources import relink
 from spoold.sources.relink import Relink
 
@@ -149,3 +152,24 @@ def test_fsck_finishes_what_was_cut_off(disk: RealDisk) -> None:
     disk.write(layout.RELINK, b"")
     list(fsck.check(disk, repair=True))
     assert disk.info(layout.RELINK) is None
+
+
+def test_nothing_starts_before_what_was_asked_while_the_disk_was_full_though_names_are_made_again(
+    disk: RealDisk,
+) -> None:
+    state, loop = State("n1", load(""), 1), object.__new__(Loop)
+    parts: dict[str, Any] = {
+        "core": SimpleNamespace(state=state, disk=disk),
+        "intake": SimpleNamespace(busy=False, overdue={"incoming/x.json"}, look=lambda *_: []),
+        "status": SimpleNamespace(change=lambda: None),
+    }
+    vars(loop).update(parts)
+    state.shut, state.relinking = "disk full", True
+    for now in (Now(NOW, 1), Now(NOW, 2)):
+        loop._taken(now)
+    assert state.shut
+    state.relinking = False
+    loop._taken(Now(NOW, 3))
+    assert state.shut == CATCHING_UP
+    loop._taken(Now(NOW, 4))  # nothing was about what it matches
+    assert not state.shut
