@@ -173,6 +173,9 @@ def _seen(held: Held, want: Want, *, grave: bool, fix: bool) -> Iterator[Check]:
             remedy = f"put the file itself there: {copy}"
         yield Check(BAD, what, remedy)
         return
+    if want.mode & 0o111 and not stat.S_ISDIR(found.st_mode):
+        yield Check(BAD, f"{path} is no directory", "move it elsewhere, and run spool doctor again")
+        return
     if want.uid is not None and found.st_uid != want.uid:
         if fix and os.geteuid() == 0:
             os.chown(here, want.uid, -1)

@@ -52,8 +52,8 @@ def check(top: Folder, whose: int, *, is_shared: bool, fix: bool) -> Iterator[Ch
         try:
             for path in _each(top, name, whose, linked if mend else None):
                 first, count = first or path, count + 1
-        except FileNotFoundError:
-            continue
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # that is told where the tree is looked at
         except OSError as problem:
             yield Check(BAD, f"{place}: {problem.strerror}", remedy)
         if not count:

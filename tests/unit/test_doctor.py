@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +31,6 @@ from spoold.guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -290,6 +291,19 @@ def test_nothing_is_tried_out_where_a_link_leads(root: Path, name: str) -> None:
     made = elsewhere.stat().st_mtime_ns
     assert "nothing is tried out: tmp/ or incoming/ is no directory" in [c.what for c in bad(root)]
     assert elsewhere.stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("make", [Path.touch, partial(Path.symlink_to, target="incoming")])
+@pytest.mark.parametrize("name", ["tmp", "pending"])
+def test_what_is_no_directory_is_told_once_and_with_what_helps(
+    root: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (root / name).rmdir()
+    make(root / name)
+    first, *others = bad(root)
+    assert first.what.startswith((f"{root}/{name} is no directory", f"{root}/{name} is a symbolic link"))
+    assert first.remedy.startswith(("move it elsewhere", "rm "))
+    assert all("tried out" in one.what for one in others)
 
 
 def test_a_place_that_may_not_be_opened_is_told_in_words(
