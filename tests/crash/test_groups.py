@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from itertools import product
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 import pytest
 
 from spool import fsck, layout, look
+from spool.disk import Unreadable
 from spool.quarantine import place_for
 from spoold.core.values import Drop, Move, Source
 from spoold.effects.group import Group, groups
@@ -207,6 +209,28 @@ def test_only_a_line_without_an_end_is_ended_by_an_empty_one(torn: bool) -> None
     assert rest == b""
     assert [line for line in whole if not line.endswith(b"}")] == ([b'{"at":"2026'] if torn else [])
     assert sum(ident(2).encode() in line and b'"submit"' in line for line in whole) == 1
+
+
+def test_behind_a_line_whose_end_cannot_be_read_a_new_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.boot()
+    submit({"task": "run.a", "n": 1, "at": "+1h"})(world)
+    wait(1)(world)
+    world.crash()
+    (path,), read = _journals(world), world.disk.read
+
+    def broken(name: str, limit: int, start: int = 0) -> bytes:
+        if name == path and start:
+            raise Unreadable(errno.EIO, "cannot be read", name)
+        return read(name, limit, start)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.disk, "read", broken)
+        world.boot()
+        submit({"task": "run.a", "n": 2, "at": "+1h"})(world)
+        wait(1)(world)
+    lines = world.disk.read(path, 1 << 20).splitlines()
+    assert [line for line in lines if not line.endswith(b"}")] == [b""]
 
 
 @pytest.mark.parametrize("waits", [True, False])

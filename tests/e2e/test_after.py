@@ -131,15 +131,17 @@ def test_one_that_has_ended_and_has_no_whole_record_holds_nobody_up(
             path.write_bytes(record)
     last = [step(after=[one], on_failure=choice) for one in (good, bad) for choice in ("cancel", "run")]
     given = step(args={"of": {"$result": good}})
-    stays = step(after=[bad])
-    spool.submit_all([*last, given, stays])
-    spool.wait_count(6, "held")
+    stays, goes = step(after=[bad]), step(after=[good])
+    spool.submit_all([*last, given, stays, goes])
+    spool.wait_count(7, "held")
     assert f"waits for {bad} (failed); `spool retry {bad}`" in explain(spool, stays["id"])
-    assert explain(spool, last[0]["id"]).startswith(f"{good} is done, and no whole record tells it")
+    for one in (last[0], goes):
+        assert explain(spool, one["id"]).startswith(f"{good} is done, and no whole record tells it")
     spool.stop()
     spool.start()
     assert [spool.end(one["id"])["event"] for one in last] == ["done", "done", "cancelled", "done"]
     assert spool.end(given["id"])["error"]["type"] == "result"
+    assert spool.end(goes["id"])["event"] == "done"
 
 
 def test_a_cancel_goes_down_a_chain(live: Make) -> None:

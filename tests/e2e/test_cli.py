@@ -43,6 +43,7 @@ class Shell:
     def __init__(self, live: Live) -> None:
         self.live = live
         self.env = {**os.environ, "SPOOL_DIR": str(live.root), "PYTHONPATH": str(ROOT)}
+        self.env["TMPDIR"] = str(live.place)  # an edit that fails leaves its text there
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         """A command that runs beside the test."""

@@ -191,6 +191,9 @@ def test_of_who_edits_a_task_and_does_not_serve_the_spool_root_alone_takes_the_c
         assert spool.entry(done.stdout.strip(), "pending")
         new = spool.root / layout.checkpoint(done.stdout.strip())
         assert (told, new.exists()) == (uid != 0, uid == 0)
+        fresh = spool.submitted(ANN, "note", "--at", "+1h")
+        done = spool.run(uid, *visual, "--spool", str(spool.root), "edit", fresh, groups=groups)
+        assert (done.returncode, "stays behind" in done.stderr) == (0, False), "it has none"
     found = [path.stat().st_uid for path in (new, new.parent, new.parent.parent)]
     assert (new.read_text(), found) == ("7", [SPOOLD] * 3)
 

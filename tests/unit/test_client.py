@@ -585,6 +585,17 @@ def test_a_verb_is_an_action_with_ids(
 
 
 @pytest.mark.parametrize(
+    ("action", "field", "name"),
+    [("cancel", "ids", new_id()), ("resolve", "errors", "0123456789abcdef")],
+)
+def test_a_set_of_what_an_action_is_about_is_a_list(
+    root: Path, client: Spool, action: str, field: str, name: str
+) -> None:
+    client.act({"action": action, field: {name}})
+    assert dropped(root) == [{"action": action, field: [name]}]
+
+
+@pytest.mark.parametrize(
     ("call", "written"),
     [
         (lambda c, i: c.ack(i, 2, {"a": 1}), {"action": "ack", "result": {"a": 1}}),

@@ -982,6 +982,7 @@ def test_once_the_new_task_is_dropped_an_edit_leaves_the_old_one_held_and_says_s
     monkeypatch.setattr(Spool, "carried_out", lambda *_: None)
     monkeypatch.setattr("spool.daemons.any_alive", lambda *_: True)
     monkeypatch.setenv("EDITOR", "sed -i s/meta/x-was/")
+    monkeypatch.setattr("tempfile.tempdir", str(root.parent))
     status, _, err = say("edit", old)
     hold, new = dropped(root)
     assert (hold["action"], new["task"]) == ("hold", "t")
@@ -1002,6 +1003,7 @@ def test_an_edit_that_is_refused_says_so_where_the_old_task_is_gone_too(
     monkeypatch.setattr(Spool, "carried_out", carried_out)
     monkeypatch.setattr("spool.daemons.any_alive", lambda *_: True)
     monkeypatch.setenv("EDITOR", "sed -i s/meta/x-was/")
+    monkeypatch.setattr("tempfile.tempdir", str(root.parent))
     status, _, err = say("edit", old)
     assert "its name is not allowed; and it is cancelled" in err
     assert (status, "nothing was changed" in err) == (DATAERR, False)

@@ -117,6 +117,8 @@ def test_a_file_that_another_host_replaces_is_read_once_more(
             disk.read("x", 9)
     else:
         assert disk.read("x", 9) == found
+        disk.left = times
+        assert disk.read("x", 9, 1) == found[1:]
     disk.close()
 
 
