@@ -586,7 +586,7 @@ def test_a_verb_is_an_action_with_ids(
 
 @pytest.mark.parametrize(
     ("action", "field", "name"),
-    [("cancel", "ids", new_id()), ("resolve", "errors", "0123456789abcdef")],
+    [("cancel", "ids", "019aa8f5a00070008000000000000000"), ("resolve", "errors", "0123456789abcdef")],
 )
 def test_a_set_of_what_an_action_is_about_is_a_list(
     root: Path, client: Spool, action: str, field: str, name: str
