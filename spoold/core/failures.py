@@ -103,12 +103,17 @@ class Groups:
         frequent = self._frequent(found, at, *limits)
         return "" if found.muted(at) else why or frequent
 
+    def recall(self, name: str, at: int, many: int) -> deque[int]:
+        """When the last `many` failures of a group were; one that is counted was at this instant too."""
+        lately = self._lately.get(name)
+        if lately is None or lately.maxlen != many:
+            lately = self._lately[name] = deque(lately or (), maxlen=many)
+        lately.append(at)
+        return lately
+
     def _frequent(self, group: Group, at: int, many: int, window: int) -> str:
         """Once, when it has become frequent; again when it was not for a whole window."""
-        lately = self._lately.get(group.fingerprint)
-        if lately is None or lately.maxlen != many:
-            lately = self._lately[group.fingerprint] = deque(lately or (), maxlen=many)
-        lately.append(at)
+        lately = self.recall(group.fingerprint, at, many)
         if len(lately) < many or max(lately) - min(lately) > window:
             return ""
         name = group.fingerprint

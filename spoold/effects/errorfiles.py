@@ -181,11 +181,14 @@ class ErrorFiles:
                     if one is not None and (one.by or {}).get("at", "") < line["by"]["at"]:
                         care.say(groups, name, kind, line["by"], until)
                 return
-            if at <= told.get(line["error"], 0) or not is_id(line["id"]):
+            settings = self.state.settings
+            if at <= told.get(line["error"], 0):
+                groups.recall(line["error"], at, settings.recurring_count)
+                return
+            if not is_id(line["id"]):
                 return
             record = look.record(self.disk, line["id"], line["attempt"])
             if (record.get("error") or {}).get("fingerprint") == line["error"]:
-                settings = self.state.settings
                 groups.count(record, at, (settings.recurring_count, settings.recurring_window))
         except (KeyError, TypeError, ValueError, Invalid, Missing, NotRegular, TooLarge):
             return  # not ours, or the attempt never came to be

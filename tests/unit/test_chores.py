@@ -252,6 +252,22 @@ def journal(disk: RealDisk, said: dict[str, Any], at: int) -> None:
     disk.append(layout.journal("n", at), orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
+def test_what_became_frequent_just_before_a_kill_is_so_for_the_next_daemon(disk: RealDisk) -> None:
+    disk.make_dir("journal/n")
+    state = State("n", load("recurring_count = 4"), 2)
+    for number in range(3):
+        journal(disk, said := failure(7), NOON + number)
+        state.groups.count(said, NOON + number, LIMITS)
+    ErrorFiles(disk, state, disk.root)._write(KEPT)  # and killed after the fourth
+    journal(disk, failure(7), NOON + 3)
+    again = State("n", load("recurring_count = 4"), 2)
+    ErrorFiles(disk, again, disk.root).load(NOON + 4)
+    assert (again.groups.table[f"{7:016x}"].count, again.groups.table[f"{7:016x}"].frequent) == (
+        4,
+        NOON + 3,
+    )
+
+
 def told_again(disk: RealDisk) -> list[str]:
     """The groups that another daemon finds."""
     state = State("n", load(""), 2)
