@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -11,6 +12,8 @@ from spool.disk import RealDisk
 from spoold.core.values import Now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spool.disk import Info
 
 
@@ -20,15 +23,34 @@ class Clock:
     def __init__(self) -> None:
         self._ahead = 0
         self._gone = 0  # how far the monotonic clock was moved
+        self._still: int | None = None  # the wall clock, where it stands still
 
     def now(self) -> Now:
         """Both clocks of the test."""
-        return Now(self.of(time.time_ns() // 1000), time.monotonic_ns() // 1000 + self._gone)
+        wall = self.going() if self._still is None else self._still
+        return Now(wall, time.monotonic_ns() // 1000 + self._gone)
+
+    def going(self) -> int:
+        """The wall clock, as it is for what runs: it never stands still."""
+        return self.of(time.time_ns() // 1000)
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Meanwhile the wall clock of `now` stands still, but for moves."""
+        outermost = self._still is None  # a task of the test may run others
+        self._still = self.now().wall
+        try:
+            yield
+        finally:
+            if outermost:
+                self._still = None
 
     def move(self, us: int) -> None:
         """So much later it is from now on."""
         self._ahead += us
         self._gone += max(0, us)
+        if self._still is not None:
+            self._still += us
 
     def of(self, machine: int) -> int:
         """The time of the test at an instant of the machine since the last move."""

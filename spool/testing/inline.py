@@ -60,7 +60,7 @@ class Inline:
             tell=told.append,
             poll=lambda: None,
             checkpoints=self._checkpoints,
-            clock=lambda: self._clock.now().wall / 1e6,
+            clock=lambda: self._clock.going() / 1e6,
             zone=self.settings.timezone,
         )
         began = self._clock.now().mono

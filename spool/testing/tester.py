@@ -110,14 +110,17 @@ class Tester:
     def run_ready(self) -> list[dict[str, Any]]:
         """Run what may run now, what that submits and what waited for it, until nothing is left to start.
 
-        Returns the records of the attempts that ended, in order, as spool(5) describes them. A
-        KeyboardInterrupt, whoever raises it, is the test's, and no end of an attempt.
+        The clock stands still meanwhile: what is due later, a retry too, waits however long the
+        rest takes. Returns the records of the attempts that ended, in order, as spool(5) describes
+        them. A KeyboardInterrupt, whoever raises it, is the test's, and no end of an attempt.
         """
-        return self._run(later=False)
+        with self._clock.still():
+            return self._run(later=False)
 
     def run_all(self) -> list[dict[str, Any]]:
         """As `run_ready`, with the clock moved to whatever comes next, until nothing waits."""
-        return self._run(later=True)
+        with self._clock.still():
+            return self._run(later=True)
 
     def _run(self, *, later: bool) -> list[dict[str, Any]]:
         names = tuple(self._state.settings.handlers)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,11 @@ from spool import (
     Snooze,
     Spool,
     current,
+    look,
     result,
     task,
 )
+from spool.disk import RealDisk
 from spool.names import new_id
 from spool.testing import NotSubmitted, Tester
 from spool.testing.plugin import spool, spool_live  # noqa: F401 - as the plugin gives them
@@ -354,6 +357,31 @@ def test_what_goes_back_runs_again_when_its_time_has_come(
     assert spool.run_ready() == []
     assert [r["outcome"] for r in spool.run_all()] == ["ok"]
     assert spool.result_of(task_id) == then
+
+
+@pytest.mark.parametrize("what", ["raise", "snooze"])
+def test_what_goes_back_does_not_run_in_the_same_run_however_long_the_rest_takes(
+    spool: Tester,  # noqa: F811
+    what: str,
+) -> None:
+    @task("kit.soon", retries=9, backoff="60ms")
+    def soon() -> None:
+        if what == "snooze":
+            raise Snooze(after="60ms")
+        raise ValueError
+
+    @task("kit.long", priority="low")
+    def long() -> None:
+        time.sleep(0.08)
+        soon.submit()
+
+    first = soon.submit()
+    long.submit()
+    ran = [(record["id"] == first, record["attempt"]) for record in spool.run_ready()]
+    assert ran == [(True, 1), (False, 1), (False, 1)]
+    time.sleep(0.08)  # outside of it the clock goes on
+    spool.run_ready()
+    assert [record["attempt"] for record in look.records(RealDisk(spool.path), first)] == [1, 2]
 
 
 @pytest.mark.parametrize(
