@@ -203,13 +203,16 @@ def full(disk: Disk) -> str:
     return "full: nothing is taken in, and no end is on record, until there is room"
 
 
-def pauses(disk: Disk) -> list[dict[str, Any]]:
-    """What is paused or drained now, instants in us UTC; nothing where the file is damaged."""
+def pauses(disk: Disk, now: int | None = None) -> list[dict[str, Any]]:
+    """What is paused or drained at `now`, or by the clock; instants in us UTC.
+
+    What has ended is left out: nobody may be there to remove it. Nothing where the file is damaged.
+    """
     try:
         rows = read_pauses(disk)
     except (OSError, ValueError, TypeError):
         return []
-    now = time.time() * SECOND
+    now = time.time_ns() // 1000 if now is None else now
     return [row for row in rows if row["until"] is None or row["until"] > now]
 
 

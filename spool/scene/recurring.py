@@ -41,7 +41,7 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
     those of the task that its last time has made; `problem`: why nothing is made.
     """
     marks = occurrences.marks(disk)
-    pauses = [row for row in daemons.pauses(disk) if (row["task"] or "")[:1] == "@"]
+    pauses = [row for row in daemons.pauses(disk, now) if (row["task"] or "")[:1] == "@"]
     for schedule in known.recurring:
         mark = marks.get(schedule.name)
         last = mark.last if mark else None
@@ -60,7 +60,7 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
             "last": last,
             "id": task_id,
             "state": None if place is None else place.state,
-            **_paused(pauses, schedule.name, now),
+            **_paused(pauses, schedule.name),
             "problem": None,
         }
     tables = daemons.read_schedules(disk)
@@ -68,12 +68,11 @@ def rows(disk: Disk, known: Settings, now: int) -> Iterator[dict[str, Any]]:
         table = tables[name] if isinstance(tables.get(name), dict) else {}
         told = {key: str(table.get(key) or "") for key in ("every", "timezone", "task")}
         no = dict.fromkeys(("next", "last", "id", "state"))
-        yield {"name": name, **told, **no, **_paused(pauses, name, now), "problem": why}
+        yield {"name": name, **told, **no, **_paused(pauses, name), "problem": why}
 
 
-def _paused(pauses: list[dict[str, Any]], name: str, now: int) -> dict[str, Any]:
+def _paused(pauses: list[dict[str, Any]], name: str) -> dict[str, Any]:
     ends = [row["until"] for row in pauses if matches(row["task"][1:], name)]
-    ends = [end for end in ends if end is None or end > now]  # nobody may be there to remove it
     return {"paused": bool(ends), "paused_until": None if None in ends else max(ends, default=None)}
 
 
