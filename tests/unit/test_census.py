@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from spool import layout
 from spool.disk import RealDisk
 from spool.init import init
-from spool.names import DAY_US, Entry, id_from
+from spool.names import DAY_US, Entry, date_of, id_from
 from spool.settings import load
 from spoold.core.state import State
 from spoold.core.values import Now
@@ -83,15 +84,23 @@ def test_what_has_not_changed_is_not_read_again_but_today(disk: Counting) -> Non
     assert census.last == first
 
 
-def test_a_new_task_is_seen_where_others_were_counted(disk: RealDisk) -> None:
-    census = counted(disk)
-    path = put(disk, NOW + 2 * DAY_US, 77)
-    assert sum(waiting(counted(disk, census))) == 21
-    folder = f"{disk.root}/{layout.parent_of(path)}"
+@contextmanager
+def changed(folder: str) -> Iterator[None]:
+    """A change so soon after another may leave the same time, and NOW is no new one."""
     before = os.stat(folder).st_ctime_ns
-    disk.remove(path)
+    yield
     while os.stat(folder).st_ctime_ns == before:
-        os.utime(folder)  # a change so soon after another may leave the same time, and NOW is no new one
+        os.utime(folder)
+
+
+def test_a_new_task_is_seen_where_others_were_counted(disk: Counting) -> None:
+    census = counted(disk)
+    folder = f"{disk.root}/{layout.PENDING}/{date_of(NOW + 2 * DAY_US)}/medium"
+    with changed(folder):
+        path = put(disk, NOW + 2 * DAY_US, 77)
+    assert sum(waiting(counted(disk, census))) == 21
+    with changed(folder):
+        disk.remove(path)
     assert sum(waiting(counted(disk, census))) == 20
 
 
