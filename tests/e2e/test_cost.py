@@ -60,6 +60,9 @@ def tea() -> None: ...
 """
 
 
+# Waits for another thread, and the clock, which is a call on some machines only, say nothing of a task.
+STRACE = ("strace", "-c", "-e", "trace=!futex,clock_gettime", "-o")
+
 strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -109,12 +112,12 @@ def interpreted(place, number):
 
 
 def counted(place, play, number):
-    """System calls of a daemon that does so many tasks, but those that wait for another thread."""
+    """System calls of a daemon that does so many tasks."""
     place.mkdir()
     (place / "counted.py").write_text(STEADY + COUNTED)
     summary = place / "calls"
-    traced = ("strace", "-c", "-e", "trace=!futex", "-o", str(summary))
-    again = served(place, play, number, (*traced, sys.executable, str(place / "counted.py")))
+    traced = (*STRACE, str(summary), sys.executable, str(place / "counted.py"))
+    again = served(place, play, number, traced)
     found = summed_up(summary)
     return found | {"renameat": found["renameat"] - 2 * again}
 
@@ -129,7 +132,7 @@ def summed_up(summary):
 
 def kept(summary, number):
     """System calls of a keeper that does so many programs, one after the other."""
-    keeper = RawKeeper("strace", "-c", "-o", str(summary))
+    keeper = RawKeeper(*STRACE, str(summary))
     for one in range(number):
         keeper.say(ordered(f"{one}.1", "/bin/true"))
         while keeper.answer()["ev"] != "exit":
