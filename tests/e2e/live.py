@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds; a deadline for what takes milliseconds on an idle machine
+TICK = 0.02  # seconds; files are dated by a clock that ticks every 1 to 10 ms
 ENDED = ("done", "failed", "cancelled")
 
 

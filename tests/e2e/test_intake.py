@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from spool import layout
 from spool.names import new_id
 from spoold.sources.doorbell import BOXES, Doorbell
-from tests.e2e.live import Live, handler, until
+from tests.e2e.live import TICK, Live, handler, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ def test_files_dropped_while_spoold_was_down_are_run_in_the_order_they_came(spoo
     spool = spool_at("concurrency = 1\n" + handler("note", "cat >> $NOTES/order"))
     for number in (3, 1, 2, 5, 4):
         spool.drop({"task": "note", "args": number})
-        os.sync()
+        time.sleep(TICK)
     spool.start()
     assert spool.wait_lines("order", 5) == ["3", "1", "2", "5", "4"]
 

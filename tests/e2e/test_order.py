@@ -11,7 +11,7 @@ import pytest
 
 from spool.names import id_from
 from spool.times import moment
-from tests.e2e.live import Live, handler
+from tests.e2e.live import TICK, Live, handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +97,7 @@ def test_a_newcomer_of_a_higher_class_is_next_but_stops_nothing(live: Make) -> N
     spool.wait_lines("order", 1)
     for number in range(3):
         spool.do({"task": "note", "args": f"low{number}", "priority": "low"})
+        time.sleep(TICK)
     high = spool.submit("note", args="high", priority="high")
     spool.status(
         lambda s: s["next"] and s["next"]["id"] == high, "status names the newcomer as the next one"
